@@ -1,0 +1,35 @@
+//! The schema of the ESS store, for PostgreSQL and SQLite.
+//!
+//! Each migration is one file that says what it makes and why it is shaped so. Migrations only ever
+//! go forward on data that people have; `down` exists to undo one that was just applied.
+
+pub use sea_orm_migration::prelude::MigratorTrait;
+use sea_orm_migration::prelude::*;
+
+mod m20261124_000001_events;
+mod m20261124_000002_ledger;
+mod m20261124_000003_dead_letters;
+
+/// Runs the migrations in their order.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m20261124_000001_events::Migration),
+            Box::new(m20261124_000002_ledger::Migration),
+            Box::new(m20261124_000003_dead_letters::Migration),
+        ]
+    }
+}
+
+/// Runs statements that are written for each database by itself.
+async fn run(manager: &SchemaManager<'_>, postgres: &str, sqlite: &str) -> Result<(), DbErr> {
+    let sql = match manager.get_database_backend() {
+        sea_orm_migration::sea_orm::DatabaseBackend::Sqlite => sqlite,
+        _ => postgres,
+    };
+    manager.get_connection().execute_unprepared(sql).await.map(drop)
+}

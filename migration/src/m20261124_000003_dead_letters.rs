@@ -1,0 +1,69 @@
+//! The events that were set aside, with their bytes and the reason.
+//!
+//! `id` follows from where the letter came from (its frame and place in it), so that a letter that is
+//! delivered twice stands here once. `dead_letter_counts` counts what was refused or set aside for ever, also when
+//! the letters themselves have left by age.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+const POSTGRES: &str = "
+CREATE TABLE dead_letters (
+    id uuid PRIMARY KEY,
+    received_at timestamptz NOT NULL,
+    source smallint,
+    reason text NOT NULL,
+    event_id text,
+    correlation_id text NOT NULL,
+    errors json NOT NULL,
+    payload bytea NOT NULL,
+    payload_length bigint NOT NULL,
+    payload_sha256 bytea NOT NULL
+);
+CREATE INDEX dead_letters_received_at ON dead_letters (received_at);
+CREATE INDEX dead_letters_event_id ON dead_letters (event_id);
+CREATE TABLE dead_letter_counts (
+    source smallint NOT NULL,
+    reason text NOT NULL,
+    letters bigint NOT NULL,
+    PRIMARY KEY (source, reason)
+);
+";
+
+const SQLITE: &str = "
+CREATE TABLE dead_letters (
+    id blob PRIMARY KEY,
+    received_at integer NOT NULL,
+    source integer,
+    reason text NOT NULL,
+    event_id text,
+    correlation_id text NOT NULL,
+    errors text NOT NULL,
+    payload blob NOT NULL,
+    payload_length integer NOT NULL,
+    payload_sha256 blob NOT NULL
+);
+CREATE INDEX dead_letters_received_at ON dead_letters (received_at);
+CREATE INDEX dead_letters_event_id ON dead_letters (event_id);
+CREATE TABLE dead_letter_counts (
+    source integer NOT NULL,
+    reason text NOT NULL,
+    letters integer NOT NULL,
+    PRIMARY KEY (source, reason)
+);
+";
+
+const DOWN: &str = "DROP TABLE dead_letter_counts; DROP TABLE dead_letters;";
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        crate::run(manager, POSTGRES, SQLITE).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        crate::run(manager, DOWN, DOWN).await
+    }
+}

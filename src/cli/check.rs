@@ -1,0 +1,89 @@
+//! `ess check` and `ess health`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::Failure;
+use crate::config::Config;
+use crate::log::jetstream::JetStream;
+use crate::log::{Log, Topic};
+use crate::service::Ending;
+use crate::store::{Purpose, Store, StoreError};
+
+/// How long one connection is tried.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Shows the configuration and tries what it names.
+pub(super) async fn check(config: &Config) -> Result<Ending, Failure> {
+    config.shown().iter().for_each(|line| println!("{line}"));
+    println!();
+    let mut fine = true;
+    let mut say = |what: &str, result: Result<String, String>| match result {
+        Ok(how) => println!("{what}: ok{how}"),
+        Err(why) => {
+            fine = false;
+            println!("{what}: FAILED: {why}");
+        }
+    };
+    match &config.nats_url {
+        None => say("log", writable(config).map(|()| " (embedded)".to_owned())),
+        Some(url) => say("log", within(try_nats(url.expose(), config)).await),
+    }
+    say("database", within(try_store(config, Purpose::Write { transactions: 1 })).await);
+    if config.reporter_database_url.is_some() {
+        say("reporter's database", within(try_store(config, Purpose::Read { connections: 1 })).await);
+    }
+    Ok(if fine { Ending::Clean } else { Ending::Incomplete })
+}
+
+async fn within(work: impl Future<Output = Result<String, String>>) -> Result<String, String> {
+    tokio::time::timeout(TIMEOUT, work).await.unwrap_or_else(|_| Err(format!("no answer within {TIMEOUT:?}")))
+}
+
+fn writable(config: &Config) -> Result<(), String> {
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|error| format!("{}: {error}", config.data_dir.display()))
+}
+
+async fn try_nats(url: &str, config: &Config) -> Result<String, String> {
+    let log =
+        JetStream::connect(url, "ess check", config.log.clone()).await.map_err(|error| error.to_string())?;
+    let held = async {
+        for topic in Topic::all() {
+            log.prepare(topic).await.map_err(|error| error.to_string())?;
+        }
+        Ok(" (JetStream)".to_owned())
+    };
+    held.await
+}
+
+async fn try_store(config: &Config, purpose: Purpose) -> Result<String, String> {
+    let store = Store::open(config, purpose).await.map_err(|error| error.to_string())?;
+    match store.check().await {
+        Ok(()) => Ok(" (schema up to date)".to_owned()),
+        Err(StoreError::Schema(_)) => Ok(" (no schema yet: services make it, or `ess migrate`)".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Asks the services of this machine whether they are ready: all that answer must be, and one must answer.
+pub(super) async fn health(config: &Config) -> Result<Ending, Failure> {
+    let ports = &config.ports;
+    let ports = match ports.alone {
+        Some(port) => vec![port],
+        None => vec![ports.gateway, ports.facebook_collector, ports.tiktok_collector, ports.reporter],
+    };
+    let ip = if config.listen.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { config.listen };
+    let client = awc::Client::builder().timeout(TIMEOUT).finish();
+    let mut answered = false;
+    for port in ports {
+        let url = format!("http://{}/ready", SocketAddr::new(ip, port));
+        let Ok(mut response) = client.get(&url).send().await else { continue };
+        answered = true;
+        if !response.status().is_success() {
+            let body = response.body().await.unwrap_or_default();
+            return Err(Failure::Other(format!("{url}: {}", String::from_utf8_lossy(&body))));
+        }
+    }
+    if answered { Ok(Ending::Clean) } else { Err(Failure::Other(format!("no service answers on {ip}"))) }
+}

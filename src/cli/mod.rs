@@ -1,0 +1,126 @@
+//! The `ess` command: from subcommands to services.
+
+mod check;
+mod serve;
+mod spray;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use crate::event::Source;
+use crate::ops::logs::{self, Output};
+use crate::service::Ending;
+use crate::store::{Purpose, Store};
+
+/// ESS, the Event Spawning System: takes ad-platform webhooks, stores every event exactly once, reports.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ess",
+    version,
+    about,
+    after_help = "Settings come from the environment and from .env files in \
+the working directory; `ess check` shows them all, and .env.example explains them."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole system in one process with a publisher of about 500 events/s; needs nothing
+    Demo,
+    /// Run the whole system in one process; log and database are embedded unless NATS_URL and DATABASE_URL are set
+    Up,
+    /// Run a gateway: takes events and makes them durable in NATS (needs NATS_URL)
+    Gateway,
+    /// Run a collector of one source: from NATS to the database (needs NATS_URL and DATABASE_URL)
+    Collector {
+        /// Whose events
+        #[arg(value_parser = source)]
+        source: Source,
+    },
+    /// Run a reporter (needs DATABASE_URL; NATS_URL for /ledger alone)
+    Reporter,
+    /// Send events to a gateway: by default as the real publisher does
+    Publisher(spray::Arguments),
+    /// Bring the database's schema up to date (DATABASE_URL, or the embedded database)
+    Migrate,
+    /// Show the effective configuration and try each connection
+    Check,
+    /// Exit 0 if the service on this machine is ready (for container health checks)
+    Health,
+}
+
+fn source(text: &str) -> Result<Source, String> {
+    let all: Vec<_> = Source::ALL.iter().map(|source| source.as_str()).collect();
+    Source::parse(text)
+        .ok_or_else(|| format!("there is no source `{text}`: it must be one of {}", all.join(", ")))
+}
+
+/// Why a command ends with an error, by its exit code.
+#[derive(Debug)]
+enum Failure {
+    /// Exit code 2: the call or the configuration is wrong.
+    Usage(String),
+    /// Exit code 1: anything else.
+    Other(String),
+}
+
+/// Runs the command that the arguments name. Exit codes: 0 clean, 1 failed, 2 bad usage or configuration.
+pub fn main() -> ExitCode {
+    // A usage error ends here, with exit code 2.
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(Ending::Clean) => ExitCode::SUCCESS,
+        Ok(Ending::Incomplete) => ExitCode::from(1),
+        Err(Failure::Usage(message)) => {
+            eprintln!("ess: {message}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Other(message)) => {
+            eprintln!("ess: {message}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Ending, Failure> {
+    let config = Config::load().map_err(|error| Failure::Usage(error.to_string()))?;
+    let (name, output) = match &command {
+        Command::Demo | Command::Up => ("ess", Output::Stdout),
+        Command::Gateway => (crate::gateway::NAME, Output::Stdout),
+        Command::Collector { source } => (crate::collector::name(*source), Output::Stdout),
+        Command::Reporter => (crate::reporter::NAME, Output::Stdout),
+        Command::Publisher(_) => ("publisher", Output::Stderr),
+        Command::Migrate | Command::Check | Command::Health => ("ess", Output::Stderr),
+    };
+    logs::start(name, &config.log_level, output).map_err(Failure::Usage)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let system = actix::System::new();
+    system.block_on(async move {
+        match command {
+            Command::Demo => serve::all(config, true).await,
+            Command::Up => serve::all(config, false).await,
+            Command::Gateway => serve::gateway(config).await,
+            Command::Collector { source } => serve::collector(config, source).await,
+            Command::Reporter => serve::reporter(config).await,
+            Command::Publisher(arguments) => spray::run(&config, &arguments).await,
+            Command::Migrate => migrate(&config).await,
+            Command::Check => check::check(&config).await,
+            Command::Health => check::health(&config).await,
+        }
+    })
+}
+
+async fn migrate(config: &Config) -> Result<Ending, Failure> {
+    let store = Store::open(config, Purpose::Write { transactions: 1 }).await;
+    let store = store.map_err(|error| Failure::Other(error.to_string()))?;
+    store.migrate().await.map_err(|error| Failure::Other(error.to_string()))?;
+    println!("the schema is up to date");
+    Ok(Ending::Clean)
+}

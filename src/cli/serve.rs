@@ -1,0 +1,218 @@
+//! The commands that run services.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Failure;
+use crate::config::{Config, Secret};
+use crate::event::Source;
+use crate::log::embedded::Embedded;
+use crate::log::jetstream::JetStream;
+use crate::log::{LogError, SharedLog};
+use crate::publisher::generate::{Generator, Mix};
+use crate::publisher::{Pace, Plan, publish};
+use crate::runtime::Drain;
+use crate::service::{DrainBudget, Ending, Running, Signals, run};
+use crate::store::{Purpose, Store};
+use crate::{collector, gateway, reporter};
+
+/// The embedded log's file in the data folder.
+const LOG_FILE: &str = "log.redb";
+/// The file that is locked while a process uses the data folder.
+const LOCK_FILE: &str = "ess.lock";
+/// Events a second of the demonstration.
+const DEMO_RATE: f64 = 500.0;
+
+fn missing(name: &str, command: &str) -> Failure {
+    Failure::Usage(format!("{name} is not set, and `ess {command}` needs it"))
+}
+
+async fn connect(url: &Secret, name: &str, config: &Config) -> Result<SharedLog, Failure> {
+    let log = JetStream::connect(url.expose(), name, config.log.clone()).await;
+    let log = log.map_err(|error| Failure::Usage(format!("NATS_URL: {error}")))?;
+    Ok(Arc::new(log))
+}
+
+async fn open(config: &Config, purpose: Purpose) -> Result<Store, Failure> {
+    Store::open(config, purpose).await.map_err(|error| Failure::Usage(format!("DATABASE_URL: {error}")))
+}
+
+fn writing(config: &Config) -> Purpose {
+    Purpose::Write { transactions: config.batch_concurrency }
+}
+
+const READING: Purpose = Purpose::Read { connections: reporter::CONNECTIONS };
+
+/// A service's own port, unless it runs alone and `PORT` says otherwise.
+fn alone(config: &Config, own: u16) -> u16 {
+    config.ports.alone.unwrap_or(own)
+}
+
+fn collector_port(config: &Config, source: Source) -> u16 {
+    match source {
+        Source::Facebook => config.ports.facebook_collector,
+        Source::Tiktok => config.ports.tiktok_collector,
+    }
+}
+
+/// `ess gateway`.
+pub(super) async fn gateway(config: Config) -> Result<Ending, Failure> {
+    let url = config.nats_url.as_ref().ok_or_else(|| missing("NATS_URL", "gateway"))?;
+    let log = connect(url, gateway::NAME, &config).await?;
+    let drain = Drain::default();
+    let port = alone(&config, config.ports.gateway);
+    let service = gateway::start(&config, port, &log, &drain.handle()).map_err(Failure::Other)?;
+    serve(&config, vec![service], drain, flush(log)).await
+}
+
+/// `ess collector <source>`.
+pub(super) async fn collector(config: Config, source: Source) -> Result<Ending, Failure> {
+    let command = format!("collector {source}");
+    let url = config.nats_url.as_ref().ok_or_else(|| missing("NATS_URL", &command))?;
+    if config.database_url.is_none() {
+        return Err(missing("DATABASE_URL", &command));
+    }
+    let log = connect(url, collector::name(source), &config).await?;
+    let store = open(&config, writing(&config)).await?;
+    let drain = Drain::default();
+    let port = alone(&config, collector_port(&config, source));
+    let service =
+        collector::start(&config, source, port, &log, &store, &drain.handle()).map_err(Failure::Other)?;
+    serve(&config, vec![service], drain, flush(log)).await
+}
+
+/// `ess reporter`.
+pub(super) async fn reporter(config: Config) -> Result<Ending, Failure> {
+    if config.database_url.is_none() && config.reporter_database_url.is_none() {
+        return Err(missing("DATABASE_URL", "reporter"));
+    }
+    let log = match &config.nats_url {
+        Some(url) => Some(connect(url, reporter::NAME, &config).await?),
+        None => None,
+    };
+    let store = open(&config, READING).await?;
+    let drain = Drain::default();
+    let port = alone(&config, config.ports.reporter);
+    let service =
+        reporter::start(&config, port, log.as_ref(), &store, &drain.handle()).map_err(Failure::Other)?;
+    serve(&config, vec![service], drain, async {}).await
+}
+
+/// `ess up` and `ess demo`: everything in this process.
+pub(super) async fn all(config: Config, demo: bool) -> Result<Ending, Failure> {
+    let embedded = config.nats_url.is_none() || config.database_url.is_none();
+    let _lock = embedded.then(|| lock_data_dir(&config)).transpose()?;
+    let log: SharedLog = match &config.nats_url {
+        Some(url) => connect(url, "ess", &config).await?,
+        None => {
+            let log = Embedded::open(&config.data_dir.join(LOG_FILE), config.log.clone());
+            Arc::new(log.map_err(|error: LogError| Failure::Other(error.to_string()))?)
+        }
+    };
+    let drain = Drain::default();
+    let handle = drain.handle();
+    let mut services =
+        vec![gateway::start(&config, config.ports.gateway, &log, &handle).map_err(Failure::Other)?];
+    let mut shared: Option<Store> = None;
+    for &source in Source::ALL {
+        let store = match &shared {
+            // SQLite has one writer, so the collectors share a connection.
+            Some(store) if !store.is_postgres() => store.clone(),
+            _ => open(&config, writing(&config)).await?,
+        };
+        let port = collector_port(&config, source);
+        services
+            .push(collector::start(&config, source, port, &log, &store, &handle).map_err(Failure::Other)?);
+        shared = Some(store);
+    }
+    let store = open(&config, READING).await?;
+    let port = config.ports.reporter;
+    services.push(reporter::start(&config, port, Some(&log), &store, &handle).map_err(Failure::Other)?);
+    if demo {
+        start_demo(&config, &services, &handle);
+    }
+    serve(&config, services, drain, flush(log)).await
+}
+
+async fn flush(log: SharedLog) {
+    if let Err(error) = log.flush().await {
+        tracing::warn!(%error, "the log was not flushed");
+    }
+}
+
+async fn serve(
+    config: &Config,
+    services: Vec<Running>,
+    drain: Drain,
+    close: impl Future<Output = ()>,
+) -> Result<Ending, Failure> {
+    let signals = Signals::listen().map_err(|error| Failure::Other(format!("signals: {error}")))?;
+    for service in &services {
+        tracing::info!(service = service.name, address = %service.address, "listening");
+    }
+    let budget = DrainBudget { grace: config.drain_grace, timeout: config.drain_timeout };
+    let ending = run(services, drain, signals, budget, close).await;
+    tracing::info!(clean = ending == Ending::Clean, "stopped");
+    Ok(ending)
+}
+
+/// One process at a time uses a data folder.
+fn lock_data_dir(config: &Config) -> Result<std::fs::File, Failure> {
+    let folder = config.data_dir.display();
+    let lock = std::fs::create_dir_all(&config.data_dir)
+        .and_then(|()| std::fs::File::create(config.data_dir.join(LOCK_FILE)))
+        .map_err(|error| Failure::Other(format!("ESS_DATA_DIR: {folder}: {error}")))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(Failure::Other(format!("ESS_DATA_DIR: {folder} is in use by another ess")))
+        }
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(Failure::Other(format!("ESS_DATA_DIR: {folder}: {error}")))
+        }
+    }
+}
+
+/// Says where to look, and lets events flow.
+fn start_demo(config: &Config, services: &[Running], drain: &crate::runtime::DrainHandle) {
+    let url = |name: &str| {
+        let address = services.iter().find(|service| service.name == name).map(|service| service.address);
+        address.map(|address| format!("http://{address}")).unwrap_or_default()
+    };
+    let (gateway, reporter) = (url(gateway::NAME), url(reporter::NAME));
+    println!("ESS is running, with about {DEMO_RATE} events/s from its own publisher.");
+    println!();
+    println!("  Reports   {reporter}/reports/events");
+    println!("            {reporter}/reports/revenue");
+    println!("            {reporter}/reports/demographics");
+    println!("  Ledger    {reporter}/ledger");
+    println!("  Webhook   {gateway}/webhook");
+    println!("  Metrics   {gateway}/metrics");
+    println!("  Actors    {gateway}/actors");
+    println!("  Data      {}", config.data_dir.display());
+    println!();
+    println!("Ctrl-C ends it; the data stays.");
+    println!();
+    let plan = Plan {
+        target: format!("{gateway}/webhook"),
+        token: config.webhook_tokens.first().map(|token| token.expose().to_owned()),
+        sizes: (20, 80),
+        pace: Pace::Rate(DEMO_RATE),
+        connections: 8,
+        duration: None,
+        corrupt_posts: true,
+    };
+    let drain = drain.clone();
+    actix::spawn(async move {
+        // The listeners are up before the first event.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let stop = async move { drain.started().await };
+        let tally = publish(&plan, Generator::new(None, Mix::default()), stop, |_| {}).await;
+        tracing::info!(
+            sent = tally.sent,
+            accepted = tally.accepted,
+            failed = tally.failed,
+            "demo publisher stopped"
+        );
+    });
+}

@@ -1,0 +1,152 @@
+//! `ess publisher`.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Failure;
+use crate::config::Config;
+use crate::publisher::generate::{Generator, Mix};
+use crate::publisher::{Pace, Plan, Tally, publish};
+use crate::service::{Ending, Signals};
+
+/// Where events go if nothing else is said.
+const DEFAULT_TARGET: &str = "http://localhost:3000/webhook";
+/// Events of one POST of the real publisher.
+const REAL_SIZES: (usize, usize) = (1_000, 50_000);
+/// POSTs under way at one time, unless said otherwise.
+const CONNECTIONS: usize = 64;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The webhook [default: EVENT_ENDPOINT, else http://localhost:3000/webhook]
+    #[arg(long, value_name = "URL")]
+    target: Option<String>,
+    /// Events a second [default: one POST a second, or with --batch as many as are answered]
+    #[arg(long, value_parser = positive)]
+    rate: Option<f64>,
+    /// Events of one POST: N or MIN..MAX [default: 1000..50000]
+    #[arg(long, value_name = "N|MIN..MAX", value_parser = sizes)]
+    batch: Option<(usize, usize)>,
+    /// POSTs under way at one time
+    #[arg(long, default_value_t = CONNECTIONS, value_parser = connections)]
+    connections: usize,
+    /// How long, such as 30s [default: until it is stopped]
+    #[arg(long, value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// The fraction of events that were sent before
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = fraction)]
+    duplicates: f64,
+    /// The fraction of corrupted events [default: one in every tenth POST]
+    #[arg(long, value_name = "P", value_parser = fraction)]
+    invalid: Option<f64>,
+    /// The fraction of events that are up to three days late
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = fraction)]
+    late: f64,
+    /// Make the events of this seed, times included
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The bearer token of the webhook
+    #[arg(long)]
+    token: Option<String>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "must be a number".to_owned())?;
+    if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err("must be more than 0".to_owned()) }
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    let fraction: f64 = text.parse().map_err(|_| "must be a number".to_owned())?;
+    if (0.0..=1.0).contains(&fraction) { Ok(fraction) } else { Err("must be from 0 to 1".to_owned()) }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    let connections = text.parse().map_err(|_| "must be a whole number".to_owned())?;
+    if (1..=10_000).contains(&connections) {
+        Ok(connections)
+    } else {
+        Err("must be from 1 to 10000".to_owned())
+    }
+}
+
+fn sizes(text: &str) -> Result<(usize, usize), String> {
+    let number = |text: &str| text.parse::<usize>().map_err(|_| format!("`{text}` is no whole number"));
+    let (low, high) = match text.split_once("..") {
+        Some((low, high)) => (number(low)?, number(high)?),
+        None => (number(text)?, number(text)?),
+    };
+    if low == 0 || low > high || high > 1_000_000 {
+        return Err("must be N or MIN..MAX, from 1 to 1000000".to_owned());
+    }
+    Ok((low, high))
+}
+
+/// Sends, and prints what became of it.
+pub(super) async fn run(config: &Config, arguments: &Arguments) -> Result<Ending, Failure> {
+    let target = arguments.target.clone().or_else(|| config.event_endpoint.clone());
+    let target = target.unwrap_or_else(|| DEFAULT_TARGET.to_owned());
+    if !target.starts_with("http://") {
+        return Err(Failure::Usage(format!("the target `{target}` must begin with http://")));
+    }
+    let plan = Plan {
+        target,
+        token: arguments.token.clone(),
+        sizes: arguments.batch.unwrap_or(REAL_SIZES),
+        pace: match (arguments.rate, arguments.batch) {
+            (Some(rate), _) => Pace::Rate(rate),
+            (None, None) => Pace::EverySecond,
+            (None, Some(_)) => Pace::Closed,
+        },
+        connections: arguments.connections,
+        duration: arguments.duration,
+        corrupt_posts: arguments.invalid.is_none() && arguments.batch.is_none_or(|sizes| sizes.1 > 1),
+    };
+    let mix = Mix {
+        duplicates: arguments.duplicates,
+        invalid: arguments.invalid.unwrap_or(0.0),
+        late: arguments.late,
+    };
+    let mut signals = Signals::listen().map_err(|error| Failure::Other(format!("signals: {error}")))?;
+    let stop = async move {
+        signals.received().await;
+    };
+    let bar = bar(arguments);
+    let started = Instant::now();
+    let tally =
+        publish(&plan, Generator::new(arguments.seed, mix), stop, |tally| show(bar.as_ref(), tally)).await;
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    let elapsed = started.elapsed();
+    if arguments.json {
+        println!("{}", tally.json(elapsed));
+    } else {
+        tally.lines(elapsed).iter().for_each(|line| println!("{line}"));
+    }
+    Ok(if tally.failed == 0 { Ending::Clean } else { Ending::Incomplete })
+}
+
+fn bar(arguments: &Arguments) -> Option<ProgressBar> {
+    if arguments.json || !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
+        bar.set_style(style);
+    }
+    Some(bar)
+}
+
+fn show(bar: Option<&ProgressBar>, tally: &Tally) {
+    if let Some(bar) = bar {
+        let Tally { sent, accepted, rejected, failed, .. } = tally;
+        bar.set_message(format!("{sent} sent, {accepted} accepted, {rejected} rejected, {failed} failed"));
+        bar.tick();
+    }
+}

@@ -1,0 +1,337 @@
+//! The actor that makes transactions of frames.
+//!
+//! What waits goes together, up to [`BATCH_EVENTS`]: when there is little to do a frame is written at
+//! once, when there is much the batches grow by themselves. Up to `EVENTS_BATCH_CONCURRENCY`
+//! transactions are in flight. A frame is acknowledged after its commit; while the database is away
+//! frames are kept, and the log is told so, and nothing new is taken.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use futures::future;
+use rand::Rng;
+use uuid::Uuid;
+
+use super::FRAMES;
+use crate::event::{FieldError, Refusal, Source, decode};
+use crate::log::{DeadLetter, Delivery, Frame, FrameError, Origin, Reason, Receipt};
+use crate::ops::metrics::CollectorMetrics;
+use crate::ops::{Readiness, Sampler, trace_id};
+use crate::runtime::{DrainHandle, Held, Phase, Room};
+use crate::store::{Batch, BatchFrame, Row, Store, StoreError, Written};
+
+/// Events of one transaction at most. Larger ones cost less per row, until they no longer fit the
+/// processor's caches; smaller ones wait less.
+const BATCH_EVENTS: usize = 5_000;
+/// Events that must wait before a second transaction is begun beside one in flight.
+const SECOND_LANE_EVENTS: usize = 2_000;
+/// How often the log is told that frames are being worked on.
+const PROGRESS: Duration = Duration::from_secs(3);
+/// The wait before a transaction is tried again; it doubles up to [`MAX_BACKOFF`], less up to half.
+const BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// When a frame of a newer version is looked at again.
+const NEWER_RETRY: Duration = Duration::from_secs(10);
+
+/// Store this frame.
+pub(super) struct Collect(pub Delivery);
+
+impl Message for Collect {
+    type Result = ();
+}
+
+/// What the writer works with.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub source: Source,
+    pub store: Store,
+    pub metrics: CollectorMetrics,
+    pub readiness: Arc<Readiness>,
+    pub drain: DrainHandle,
+    pub lanes: usize,
+    pub max_deliveries: u64,
+    pub lines: Arc<Sampler>,
+}
+
+/// A frame that is here, with its duty and its room.
+struct Taken {
+    log_id: Uuid,
+    sequence: u64,
+    deliveries: u64,
+    logged_at: i64,
+    collected_at: i64,
+    frame: Content,
+    receipt: Receipt,
+    _room: Room,
+}
+
+enum Content {
+    Frame(Frame),
+    /// Something that is no frame.
+    Alien(bytes::Bytes, String),
+}
+
+impl Taken {
+    fn events(&self) -> usize {
+        match &self.frame {
+            Content::Frame(frame) => frame.len(),
+            Content::Alien(..) => 1,
+        }
+    }
+}
+
+/// The actor.
+pub(super) struct BatchWriter {
+    parts: Parts,
+    waiting: VecDeque<Taken>,
+    waiting_events: usize,
+    busy: usize,
+}
+
+impl BatchWriter {
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, waiting: VecDeque::new(), waiting_events: 0, busy: 0 }
+    }
+
+    fn pump(&mut self, context: &mut Context<Self>) {
+        while self.busy < self.parts.lanes
+            && !self.waiting.is_empty()
+            && (self.busy == 0 || self.waiting_events >= SECOND_LANE_EVENTS || self.parts.drain.draining())
+        {
+            let batch = self.next_batch();
+            self.busy += 1;
+            let work = write(self.parts.clone(), batch);
+            context.spawn(work.into_actor(self).map(|(), actor, context| {
+                actor.busy -= 1;
+                actor.pump(context);
+            }));
+        }
+    }
+
+    /// Frames for one transaction: of one log, and a suspect by itself.
+    fn next_batch(&mut self) -> Vec<Taken> {
+        let mut batch: Vec<Taken> = Vec::new();
+        let mut events = 0;
+        while let Some(next) = self.waiting.front() {
+            let suspect = next.deliveries > self.parts.max_deliveries;
+            let fits = batch.first().is_none_or(|first| {
+                first.log_id == next.log_id
+                    && !suspect
+                    && first.deliveries <= self.parts.max_deliveries
+                    && events + next.events() <= BATCH_EVENTS
+            });
+            if !fits {
+                break;
+            }
+            events += next.events();
+            batch.extend(self.waiting.pop_front());
+        }
+        self.waiting_events -= events;
+        batch
+    }
+}
+
+impl Actor for BatchWriter {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        // Frames that wait for a transaction are being worked on as well.
+        context.run_interval(PROGRESS, |actor, context| {
+            for taken in &actor.waiting {
+                let progress = taken.receipt.progress();
+                context.spawn(progress.into_actor(actor).map(|_, _, _| ()));
+            }
+            actor.pump(context);
+        });
+    }
+}
+
+impl Handler<Held<Collect>> for BatchWriter {
+    type Result = ();
+
+    fn handle(&mut self, held: Held<Collect>, context: &mut Self::Context) {
+        let (Collect(delivery), room) = held.open();
+        let Delivery { log_id, sequence, deliveries, logged_at, frame, receipt, .. } = delivery;
+        let frame = match Frame::read(frame.clone()) {
+            Ok(frame) => Content::Frame(frame),
+            Err(FrameError::Unreadable(why)) => Content::Alien(frame, why),
+            Err(error @ FrameError::Newer(_)) => {
+                // Neither acknowledged nor set aside: a newer collector will read it.
+                self.parts.readiness.report(FRAMES, Err(error.to_string()));
+                let later = receipt.retry(NEWER_RETRY);
+                context.spawn(later.into_actor(self).map(|_, _, _| ()));
+                return;
+            }
+        };
+        let collected_at = chrono::Utc::now().timestamp_micros();
+        let taken =
+            Taken { log_id, sequence, deliveries, logged_at, collected_at, frame, receipt, _room: room };
+        self.parts.metrics.accepted.of(self.parts.source).inc_by(taken.events() as u64);
+        self.waiting_events += taken.events();
+        self.waiting.push_back(taken);
+        self.pump(context);
+    }
+}
+
+/// Writes frames as one transaction, however long the database takes to be there, and acknowledges.
+async fn write(parts: Parts, taken: Vec<Taken>) {
+    let started = Instant::now();
+    let written = {
+        let batch = decode_all(parts.source, &taken);
+        match store(&parts, &batch, &taken).await {
+            Some(written) => {
+                tell(&parts, &batch, &written, started);
+                written
+            }
+            // Draining is over: the receipts are dropped, and the frames come again.
+            None => return,
+        }
+    };
+    let acks = taken.into_iter().map(|taken| async move { (taken.receipt.ack().await, taken._room) });
+    for (acked, _room) in future::join_all(acks).await {
+        if let Err(error) = acked {
+            // It comes again, and is recognised by its place.
+            tracing::warn!(%error, repeated = written.repeated_frames, "a frame was stored but not acknowledged");
+        }
+    }
+}
+
+/// Tries until it is stored; `None` when the time to drain is over before that.
+async fn store(parts: &Parts, batch: &Batch<'_>, taken: &[Taken]) -> Option<Written> {
+    let mut wait = BACKOFF;
+    loop {
+        let error = match alive(parts.store.write(batch), taken).await {
+            Ok(written) => return Some(written),
+            Err(error) => error,
+        };
+        if let Phase::Draining(deadline) = parts.drain.phase()
+            && Instant::now() + wait >= deadline
+        {
+            tracing::error!(%error, "frames were not stored before the end; they come again");
+            return None;
+        }
+        parts.metrics.write_retries.inc();
+        if matches!(error, StoreError::Data(_)) {
+            tracing::error!(%error, "the database refuses the batch as a whole; trying again");
+        } else {
+            tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "the batch was not stored; trying again");
+        }
+        let jitter = rand::rng().random_range(0.5..=1.0);
+        alive(tokio::time::sleep(wait.mul_f64(jitter)), taken).await;
+        wait = (wait * 2).min(MAX_BACKOFF);
+    }
+}
+
+/// Runs something long, and tells the log meanwhile that its frames are being worked on.
+async fn alive<T>(work: impl Future<Output = T>, taken: &[Taken]) -> T {
+    let mut work = std::pin::pin!(work);
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PROGRESS, PROGRESS);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = ticks.tick() => {
+                let said = future::join_all(taken.iter().map(|taken| taken.receipt.progress())).await;
+                if let Some(Err(error)) = said.into_iter().find(Result::is_err) {
+                    tracing::debug!(%error, "the log was not told that work goes on");
+                }
+            }
+        }
+    }
+}
+
+fn decode_all(source: Source, taken: &[Taken]) -> Batch<'_> {
+    let frames = taken.iter().map(|taken| decode_frame(source, taken)).collect();
+    Batch { source, log_id: taken.first().map_or(Uuid::nil(), |taken| taken.log_id), frames }
+}
+
+fn decode_frame(source: Source, taken: &Taken) -> BatchFrame<'_> {
+    let mut batch = BatchFrame {
+        sequence: taken.sequence,
+        writer: Uuid::nil(),
+        number: 0,
+        total: 0,
+        voided: 0,
+        rows: Vec::new(),
+        set_aside: Vec::new(),
+        alien: false,
+    };
+    let frame = match &taken.frame {
+        Content::Frame(frame) => frame,
+        Content::Alien(bytes, why) => {
+            batch.alien = true;
+            let refusal = unreadable(Some(source), why.clone());
+            batch.set_aside.push(DeadLetter::new(
+                taken.logged_at,
+                "",
+                Reason::UnreadableFrame,
+                bytes,
+                refusal,
+            ));
+            return batch;
+        }
+    };
+    (batch.writer, batch.number) = (frame.writer, frame.number);
+    (batch.total, batch.voided) = (frame.total, frame.voided);
+    batch.rows.reserve(frame.len());
+    for event in frame.events() {
+        // The gateway judged it; another version of this program may have judged otherwise.
+        match decode(event.bytes, Some(source)) {
+            Ok(decoded) => batch.rows.push(Row {
+                key: decoded.key(),
+                event: decoded,
+                bytes: event.bytes,
+                origin: event.origin,
+                logged_at: taken.logged_at,
+                collected_at: taken.collected_at,
+            }),
+            Err(refusal) => {
+                let Origin { correlation_id, accepted_at, .. } = event.origin;
+                let refusal = Refusal { source: Some(source), ..refusal };
+                let reason = Reason::UnreadableFrame;
+                batch.set_aside.push(DeadLetter::new(
+                    *accepted_at,
+                    correlation_id,
+                    reason,
+                    event.bytes,
+                    refusal,
+                ));
+            }
+        }
+    }
+    batch
+}
+
+fn unreadable(source: Option<Source>, message: String) -> Refusal {
+    Refusal { source, errors: vec![FieldError { path: String::new(), message }], ..Refusal::default() }
+}
+
+/// Counts and logs what was written.
+fn tell(parts: &Parts, batch: &Batch<'_>, written: &Written, started: Instant) {
+    let Parts { source, metrics, .. } = parts;
+    let seconds = started.elapsed().as_secs_f64();
+    let now = chrono::Utc::now().timestamp_micros();
+    metrics.batch_seconds.observe(seconds);
+    metrics.batch_events.observe((written.stored + written.duplicates + written.quarantined) as f64);
+    metrics.processed.of(*source).inc_by(written.stored);
+    metrics.duplicate.of(*source).inc_by(written.duplicates);
+    let unreadable: usize = batch.frames.iter().map(|frame| frame.set_aside.len()).sum();
+    let refused = written.quarantined.saturating_sub(unreadable as u64);
+    metrics.fail(*source, Reason::UnreadableFrame, unreadable as u64);
+    metrics.fail(*source, Reason::Database, refused);
+    parts.readiness.report(FRAMES, Ok(()));
+    for frame in &batch.frames {
+        for request in frame.rows.chunk_by(|left, right| std::ptr::eq(left.origin, right.origin)) {
+            let origin = request[0].origin;
+            let age = (now - origin.accepted_at).max(0) as f64 / 1e6;
+            metrics.event_age_seconds.observe(age);
+            if parts.lines.pass() {
+                let (correlation_id, trace_id) = (&origin.correlation_id, trace_id(origin));
+                tracing::info!(%source, correlation_id, trace_id, events = request.len(), age, "events committed");
+            }
+        }
+    }
+    let Written { stored, duplicates, quarantined, repeated_frames } = *written;
+    tracing::debug!(%source, stored, duplicates, quarantined, repeated_frames, seconds, "batch committed");
+}

@@ -1,0 +1,179 @@
+//! A collector: from the log to rows, for one source.
+//!
+//! ```text
+//! log ──Delivery { frame, receipt }──▶ consume ──Collect──▶ batch_write ──Batch──▶ store
+//!                                         ▲                      │ committed: acknowledge
+//!                                         └───────room───────────┘
+//! ```
+//!
+//! `consume` asks the log for as many frames as `batch_write` has room for, never more. `batch_write`
+//! makes transactions of what waits and acknowledges after the commit. Several collectors of one
+//! source share its frames.
+
+mod batch_write;
+mod consume;
+mod dead_letters;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Arbiter;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::event::Source;
+use crate::log::{SharedLog, Topic};
+use crate::ops::http::{Requests, ServiceView, serve};
+use crate::ops::ledger::source_ledger;
+use crate::ops::metrics::{CollectorMetrics, ServiceMetrics};
+use crate::ops::{Readiness, Sampler};
+use crate::runtime::{DrainHandle, Registry, Spec, supervise};
+use crate::service::Running;
+use crate::store::Store;
+
+/// The log and the database, as readiness names them.
+const LOG: &str = "log";
+const DATABASE: &str = "database";
+/// What the log holds that this version cannot read, as readiness names it.
+const FRAMES: &str = "frames";
+/// Frames that `batch_write` holds at one time: 32 MiB at most, and about 1 MiB of small ones.
+const BATCH_WRITE_BOUND: usize = 64;
+/// `consume` takes no messages: it is the source.
+const CONSUME_BOUND: usize = 1;
+/// How often the database is asked whether it is there.
+const PROBE: Duration = Duration::from_secs(1);
+/// How often processed frames are folded and the lag is measured.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// Lines per second about requests whose events were stored.
+const LINES_PER_SECOND: u32 = 50;
+
+/// The collector's name.
+pub const fn name(source: Source) -> &'static str {
+    match source {
+        Source::Facebook => "collector-facebook",
+        Source::Tiktok => "collector-tiktok",
+    }
+}
+
+/// Starts a collector of one source. The error names what could not be started.
+pub fn start(
+    config: &Config,
+    source: Source,
+    port: u16,
+    log: &SharedLog,
+    store: &Store,
+    drain: &DrainHandle,
+) -> Result<Running, String> {
+    let actors = Arc::new(Registry::default());
+    let service_metrics = ServiceMetrics::new(actors.clone());
+    let metrics = CollectorMetrics::new(&service_metrics);
+    let readiness = Arc::new(Readiness::needing(&[LOG, DATABASE]));
+    let spec = |name: &str, bound| Spec { name: format!("collector.{source}.{name}"), bound };
+    let (schema, migrated) = watch::channel(false);
+
+    let home = Arbiter::new();
+    let batch_write = {
+        let parts = batch_write::Parts {
+            source,
+            store: store.clone(),
+            metrics: metrics.clone(),
+            readiness: readiness.clone(),
+            drain: drain.clone(),
+            lanes: config.batch_concurrency,
+            max_deliveries: config.max_deliveries,
+            lines: Arc::new(Sampler::per_second(LINES_PER_SECOND)),
+        };
+        supervise(&actors, spec("batch_write", BATCH_WRITE_BOUND), &home.handle(), move || {
+            batch_write::BatchWriter::new(parts.clone())
+        })
+    };
+    let (consumed, ended) = consume::ending();
+    {
+        let parts = consume::Parts {
+            source,
+            log: log.clone(),
+            sink: batch_write.clone(),
+            metrics: metrics.clone(),
+            readiness: readiness.clone(),
+            drain: drain.clone(),
+            migrated: migrated.clone(),
+            ended: consumed,
+        };
+        supervise(&actors, spec("consume", CONSUME_BOUND), &home.handle(), move || {
+            consume::Consumer::new(parts.clone())
+        });
+    }
+    let (letters_consumed, letters_ended) = consume::ending();
+    {
+        let parts = dead_letters::Parts {
+            log: log.clone(),
+            store: store.clone(),
+            drain: drain.clone(),
+            migrated,
+            ended: letters_consumed,
+        };
+        supervise(&actors, spec("dead_letters", CONSUME_BOUND), &home.handle(), move || {
+            dead_letters::DeadLetterCollector::new(parts.clone())
+        });
+    }
+
+    let probes = vec![
+        tokio::spawn(probe_store(store.clone(), readiness.clone(), schema)),
+        tokio::spawn(keep_house(source, log.clone(), store.clone(), metrics)),
+    ];
+    let view = ServiceView {
+        name: name(source),
+        actors: actors.clone(),
+        metrics: service_metrics,
+        readiness,
+        drain: drain.clone(),
+        admin_token: config.admin_token.clone(),
+        requests: Requests::default(),
+        tokens: Vec::new(),
+    };
+    let requests = view.requests.clone();
+    let (server, address) = serve(view, (config.listen, port), 1, |_| {})?;
+    let idle = Box::pin(async move {
+        ended.wait().await;
+        letters_ended.wait().await;
+        batch_write.idle().await;
+        format!("{} frames", batch_write.stats().handled())
+    });
+    Ok(Running { name: name(source), address, server, requests, actors, idle, probes, arbiters: vec![home] })
+}
+
+/// Migrates, as soon as the database is there, and then asks it again and again whether it still is.
+async fn probe_store(store: Store, readiness: Arc<Readiness>, schema: watch::Sender<bool>) {
+    loop {
+        let answer = if *schema.borrow() {
+            store.check().await
+        } else {
+            let migrated = store.migrate().await;
+            if migrated.is_ok() {
+                schema.send_replace(true);
+            }
+            migrated
+        };
+        readiness.report(DATABASE, answer.map_err(|error| error.to_string()));
+        tokio::time::sleep(PROBE).await;
+    }
+}
+
+/// Folds processed frames into the watermark, and measures the lag.
+async fn keep_house(source: Source, log: SharedLog, store: Store, metrics: CollectorMetrics) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING).await;
+        if let Err(error) = store.fold_ledger(source).await {
+            tracing::debug!(%source, %error, "processed frames were not folded now");
+        }
+        match source_ledger(&*log, &store, source).await {
+            Ok(ledger) => metrics.set_lag(source, ledger.in_flight),
+            Err(error) => tracing::debug!(%source, %error, "the lag is not known now"),
+        }
+    }
+}
+
+/// The topic of a source.
+const fn topic(source: Source) -> Topic {
+    Topic::Events(source)
+}

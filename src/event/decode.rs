@@ -1,0 +1,561 @@
+//! From bytes to an event, or to every error in them.
+
+use std::cell::RefCell;
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::MAX_EVENT_BYTES;
+use super::columns::Columns;
+use super::lenient::{Lenient, Notes, Path, entries, leaf};
+use super::scalar::{Instant, Number, Text};
+use super::source::{EventType, FunnelStage, Source};
+
+/// An event that keeps the contract. Only [`decode`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// The publisher's id, as sent.
+    pub id: std::borrow::Cow<'a, str>,
+    /// The event time, in microseconds since 1970.
+    pub occurred_at: i64,
+    /// Who sent it.
+    pub source: Source,
+    /// What happened, and so in which stage of the funnel.
+    pub kind: &'static EventType,
+    /// The fields of user and engagement.
+    pub columns: Columns<'a>,
+    /// What no column holds exactly, as a JSON object in the event's own shape: unknown keys, and
+    /// known values that are finer than their columns.
+    pub rest: Option<String>,
+}
+
+impl Event<'_> {
+    /// The revenue it makes, in millionths.
+    pub fn revenue(&self) -> Option<i64> {
+        self.columns.amount.filter(|_| self.kind.makes_revenue).map(|amount| amount.0)
+    }
+
+    /// The key by which duplicates are found.
+    pub fn key(&self) -> Uuid {
+        event_key(self.source, &self.id)
+    }
+}
+
+/// The key of (source, eventId): the first 16 bytes of SHA-256 over `source`, NUL, `eventId`.
+pub fn event_key(source: Source, event_id: &str) -> Uuid {
+    let mut hash = Sha256::new_with_prefix(source.as_str());
+    hash.update([0]);
+    hash.update(event_id);
+    let mut key = [0; 16];
+    key.copy_from_slice(&hash.finalize()[..16]);
+    Uuid::from_bytes(key)
+}
+
+/// What is wrong with one field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldError {
+    /// The field's full path, dotted; empty for the event itself.
+    pub path: String,
+    /// Why it is refused.
+    pub message: String,
+}
+
+/// An event that breaks the contract: all that is wrong with it, and what could be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// The eventId, where it could be read.
+    pub event_id: Option<String>,
+    /// The source, where it is one.
+    pub source: Option<Source>,
+    /// Every error, each at its own path; never empty.
+    pub errors: Vec<FieldError>,
+}
+
+/// Judges one event: `bytes` is one JSON value.
+///
+/// `only` is the source whose own address the event came to: another one is an error at `source`.
+pub fn decode(bytes: &[u8], only: Option<Source>) -> Result<Event<'_>, Refusal> {
+    match read_fast(bytes, only) {
+        Some(event) => Ok(event),
+        None => read_whole(bytes, only),
+    }
+}
+
+/// Part of an event that a source declares: the user, or the engagement of a stage.
+pub(super) trait Shape<'a>: Deserialize<'a> + Validate<Context = ()> {
+    /// Where in the event it stands.
+    const AT: &'static [&'static str];
+
+    /// Moves the fields into the columns; `None` if one is missing.
+    fn fill(self, reading: &mut Reading<'a>) -> Option<()>;
+}
+
+/// One reading of an event: what was found up to now.
+pub(super) struct Reading<'a> {
+    pub columns: Columns<'a>,
+    /// Fields whose column does not hold all that was sent.
+    inexact: Vec<&'static str>,
+    /// Present in the second look alone, which goes on after an error.
+    notes: Option<RefCell<Notes<'a>>>,
+    failed: bool,
+}
+
+impl<'a> Reading<'a> {
+    fn new(notes: Option<RefCell<Notes<'a>>>) -> Self {
+        Self { columns: Columns::default(), inexact: Vec::new(), notes, failed: false }
+    }
+
+    /// Reads a part and fills its columns.
+    pub fn shape<S: Shape<'a>>(&mut self, raw: &'a RawValue) {
+        let shape: Option<S> = self.read(raw, S::AT);
+        self.failed |= shape.and_then(|shape| shape.fill(self)).is_none();
+    }
+
+    /// An instant's column.
+    pub fn instant(&mut self, path: &'static str, at: Instant) -> i64 {
+        if !at.exact {
+            self.inexact.push(path);
+        }
+        at.micros
+    }
+
+    /// A number's column.
+    pub fn number(&mut self, path: &'static str, number: Number) -> i64 {
+        if !number.exact {
+            self.inexact.push(path);
+        }
+        number.nanos
+    }
+
+    /// Reads a typed value and holds it against its rules.
+    fn read<S: Deserialize<'a> + Validate<Context = ()>>(
+        &mut self,
+        raw: &'a RawValue,
+        at: &'static [&'static str],
+    ) -> Option<S> {
+        let Some(notes) = &self.notes else {
+            return serde_json::from_str::<S>(raw.get()).ok().filter(|value| value.validate().is_ok());
+        };
+        let value = with_path(&Path::ROOT, at, |path| S::deserialize(Lenient { raw, path, notes }).ok())?;
+        if let Err(report) = value.validate() {
+            let errors = &mut notes.borrow_mut().errors;
+            for (below, error) in report.iter() {
+                let path = at.iter().map(|segment| (*segment).to_owned());
+                let below = below.to_string();
+                let path = path.chain(below.split('.').map(camel_case)).collect::<Vec<_>>().join(".");
+                errors.push(FieldError { path, message: error.to_string() });
+            }
+        }
+        Some(value)
+    }
+}
+
+fn with_path<T>(above: &Path<'_>, at: &[&str], run: impl FnOnce(Path<'_>) -> T) -> T {
+    match at {
+        [] => run(*above),
+        [first, rest @ ..] => with_path(&above.join(first), rest, run),
+    }
+}
+
+/// `user_id` as it is on the wire: `userId`.
+fn camel_case(name: &str) -> String {
+    let mut words = name.split('_');
+    let mut camel = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let (first, rest) = word.split_at(word.len().min(1));
+        camel.push_str(&first.to_ascii_uppercase());
+        camel.push_str(rest);
+    }
+    camel
+}
+
+#[derive(Deserialize, Validate)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Envelope<'a> {
+    #[serde(default, borrow, deserialize_with = "leaf")]
+    #[garde(length(chars, min = 1, max = 128))]
+    event_id: Option<Text<'a>>,
+    #[serde(default, deserialize_with = "leaf")]
+    #[garde(skip)]
+    timestamp: Option<Instant>,
+    #[serde(default, deserialize_with = "leaf")]
+    #[garde(skip)]
+    source: Option<Source>,
+    #[serde(default, deserialize_with = "leaf")]
+    #[garde(skip)]
+    funnel_stage: Option<FunnelStage>,
+    #[serde(default, borrow, deserialize_with = "leaf")]
+    #[garde(custom(belongs_to_stage(self.source, self.funnel_stage)))]
+    event_type: Option<Text<'a>>,
+    #[serde(default, borrow, deserialize_with = "leaf")]
+    #[garde(skip)]
+    data: Option<Data<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Data<'a> {
+    #[serde(default, borrow, deserialize_with = "leaf")]
+    user: Option<&'a RawValue>,
+    #[serde(default, borrow, deserialize_with = "leaf")]
+    engagement: Option<&'a RawValue>,
+}
+
+/// The rule that an eventType is one of its source's and belongs to its funnelStage.
+fn belongs_to_stage(
+    source: Option<Source>,
+    stage: Option<FunnelStage>,
+) -> impl FnOnce(&Option<Text<'_>>, &()) -> garde::Result {
+    move |text, ()| {
+        let (Some(text), Some(source)) = (text, source) else { return Ok(()) };
+        let fits = |kind: &&EventType| stage.is_none_or(|stage| kind.stage == stage);
+        match source.event_type(text) {
+            Some(kind) if fits(&kind) => Ok(()),
+            _ => {
+                let allowed: Vec<_> =
+                    source.event_types().iter().filter(fits).map(|kind| kind.word.text).collect();
+                let stage = stage.map(|stage| format!(" in funnelStage {stage}")).unwrap_or_default();
+                Err(garde::Error::new(format!(
+                    "must be one of {} for source {source}{stage}",
+                    allowed.join(", ")
+                )))
+            }
+        }
+    }
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads user and engagement as the source and the stage ask for.
+    fn read_data(&self, reading: &mut Reading<'a>) {
+        let (Some(source), Some(data)) = (self.source, &self.data) else {
+            reading.failed = true;
+            return;
+        };
+        let spec = source.spec();
+        match data.user {
+            Some(user) => (spec.user)(reading, user),
+            None => reading.failed = true,
+        }
+        let kind = self.event_type.as_ref().map(|text| source.event_type(text));
+        let judged = match (self.funnel_stage, kind) {
+            // A mismatch is an error at eventType; which engagement was meant is not known.
+            (Some(stage), Some(kind)) => kind.filter(|kind| kind.stage == stage).map(|_| stage),
+            (stage, None) => stage,
+            (None, _) => None,
+        };
+        match (judged, data.engagement) {
+            (Some(FunnelStage::Top), Some(engagement)) => (spec.top)(reading, engagement),
+            (Some(FunnelStage::Bottom), Some(engagement)) => (spec.bottom)(reading, engagement),
+            _ => reading.failed = true,
+        }
+    }
+
+    fn event(self, reading: &mut Reading<'a>) -> Option<Event<'a>> {
+        let source = self.source?;
+        Some(Event {
+            id: self.event_id?.0,
+            occurred_at: reading.instant("timestamp", self.timestamp?),
+            source,
+            kind: source.event_type(&self.event_type?)?,
+            columns: std::mem::take(&mut reading.columns),
+            rest: None,
+        })
+    }
+}
+
+/// The first look: one typed pass, for an event with every field as declared and nothing else.
+fn read_fast<'a>(bytes: &'a [u8], only: Option<Source>) -> Option<Event<'a>> {
+    if bytes.len() > MAX_EVENT_BYTES {
+        return None;
+    }
+    let envelope: Envelope<'a> = serde_json::from_slice(bytes).ok()?;
+    envelope.validate().ok()?;
+    if only.is_some() && only != envelope.source {
+        return None;
+    }
+    let mut reading = Reading::new(None);
+    envelope.read_data(&mut reading);
+    let event = envelope.event(&mut reading)?;
+    (!reading.failed && reading.inexact.is_empty()).then_some(event)
+}
+
+/// The second look: field by field, to the end.
+fn read_whole(bytes: &[u8], only: Option<Source>) -> Result<Event<'_>, Refusal> {
+    let refuse = |path: &str, message: String| Refusal {
+        errors: vec![FieldError { path: path.to_owned(), message }],
+        ..Refusal::default()
+    };
+    let raw: &RawValue =
+        serde_json::from_slice(bytes).map_err(|error| refuse("", format!("is no JSON: {error}")))?;
+    if bytes.len() > MAX_EVENT_BYTES {
+        return Err(refuse("", format!("is larger than {MAX_EVENT_BYTES} bytes")));
+    }
+    let mut reading = Reading::new(Some(RefCell::default()));
+    let envelope: Option<Envelope<'_>> = reading.read(raw, &[]);
+    let (mut event_id, mut source) = (None, None);
+    let mut event = None;
+    if let Some(envelope) = envelope {
+        event_id = envelope.event_id.as_ref().map(|id| id.0.to_string());
+        source = envelope.source;
+        if let (Some(only), Some(notes)) = (only, &reading.notes)
+            && source.is_some_and(|source| source != only)
+        {
+            let message = format!("must be {only} at this address");
+            notes.borrow_mut().errors.push(FieldError { path: "source".to_owned(), message });
+        }
+        envelope.read_data(&mut reading);
+        event = envelope.event(&mut reading);
+    }
+    let Notes { errors, unknown } = reading.notes.take().map(RefCell::into_inner).unwrap_or_default();
+    match event {
+        Some(mut event) if errors.is_empty() && !reading.failed => {
+            event.rest = rest(raw, unknown, &reading.inexact);
+            Ok(event)
+        }
+        _ if errors.is_empty() => Err(refuse("", "could not be read".to_owned())),
+        _ => Err(Refusal { event_id, source, errors }),
+    }
+}
+
+/// What no column holds, in the event's own shape.
+fn rest(raw: &RawValue, unknown: Vec<(Vec<String>, &RawValue)>, inexact: &[&str]) -> Option<String> {
+    let mut root = Tree::default();
+    for path in inexact {
+        let mut value = Some(raw.to_owned());
+        for segment in path.split('.') {
+            value = value.and_then(|raw| {
+                let found = entries(&raw)?.into_iter().find(|(key, _)| key.as_deref() == Ok(segment));
+                found.map(|(_, value)| value.to_owned())
+            });
+        }
+        if let Some(value) = value {
+            root.insert(path.split('.').map(str::to_owned), value.get());
+        }
+    }
+    for (path, value) in &unknown {
+        root.insert(path.iter().cloned(), value.get());
+    }
+    (!root.0.is_empty()).then(|| root.to_string())
+}
+
+/// Values by path, to be written as one object.
+#[derive(Default)]
+struct Tree(Vec<(String, Branch)>);
+
+enum Branch {
+    Tree(Tree),
+    Value(String),
+}
+
+impl Tree {
+    fn insert(&mut self, mut path: impl Iterator<Item = String>, value: &str) {
+        let Some(first) = path.next() else { return };
+        let mut path = path.peekable();
+        if path.peek().is_none() {
+            self.0.push((first, Branch::Value(value.to_owned())));
+            return;
+        }
+        let at = self.0.iter().position(|(key, branch)| *key == first && matches!(branch, Branch::Tree(_)));
+        let at = at.unwrap_or_else(|| {
+            self.0.push((first, Branch::Tree(Tree::default())));
+            self.0.len() - 1
+        });
+        if let Branch::Tree(tree) = &mut self.0[at].1 {
+            tree.insert_boxed(&mut path, value);
+        }
+    }
+
+    fn insert_boxed(&mut self, path: &mut dyn Iterator<Item = String>, value: &str) {
+        self.insert(path, value);
+    }
+}
+
+impl std::fmt::Display for Tree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("{")?;
+        for (index, (key, branch)) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{}:", serde_json::Value::from(key.as_str()))?;
+            match branch {
+                Branch::Tree(tree) => write!(f, "{tree}")?,
+                Branch::Value(value) => f.write_str(value)?,
+            }
+        }
+        f.write_str("}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const VALID: &str = include_str!("../../tests/samples/valid.jsonl");
+    const INVALID: &str = include_str!("../../tests/samples/invalid.jsonl");
+
+    fn paths(event: &str) -> Vec<String> {
+        let errors = decode(event.as_bytes(), None).map(|_| ()).err().map(|refusal| refusal.errors);
+        errors.unwrap_or_default().into_iter().map(|error| error.path).collect()
+    }
+
+    fn valid(line: usize) -> serde_json::Value {
+        serde_json::from_str(VALID.lines().nth(line).unwrap_or_default()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_samples_are_judged_as_they_say() {
+        for line in VALID.lines() {
+            assert!(decode(line.as_bytes(), None).is_ok(), "{line}: {:?}", paths(line));
+        }
+        for line in INVALID.lines() {
+            #[derive(Deserialize)]
+            struct Sample<'a> {
+                #[serde(borrow)]
+                event: &'a RawValue,
+                path: String,
+            }
+            let sample: Sample<'_> = serde_json::from_str(line).expect("a sample");
+            assert_eq!(paths(sample.event.get()), [sample.path], "{line}");
+        }
+    }
+
+    #[test]
+    fn both_looks_give_the_same_event() {
+        for line in VALID.lines() {
+            if let Some(fast) = read_fast(line.as_bytes(), None) {
+                assert_eq!(Ok(fast), read_whole(line.as_bytes(), None));
+            }
+        }
+    }
+
+    #[test]
+    fn every_error_is_found_at_its_own_path() {
+        let event = r#"{"eventId":"","timestamp":5,"source":"facebook","funnelStage":"bottom",
+            "eventType":"ad.click","extra":"\u0000","data":{"user":{"userId":"u","age":200,"gender":"male",
+            "location":{"country":5}},"engagement":{"campaignId":"c","clickPosition":"x","device":"mobile",
+            "browser":"Chrome","purchaseAmount":12.5,"deep":{"a":1,"a":2,"b":["\ud800"]}}}}"#;
+        let mut found = paths(event);
+        found.sort();
+        assert_eq!(
+            found,
+            [
+                "data.engagement.adId",
+                "data.engagement.clickPosition",
+                "data.engagement.deep.a",
+                "data.engagement.deep.b.0",
+                "data.engagement.purchaseAmount",
+                "data.user.age",
+                "data.user.location.city",
+                "data.user.location.country",
+                "data.user.name",
+                "eventId",
+                "extra",
+                "timestamp",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_key_that_comes_twice_is_an_error_of_that_field() {
+        let event = VALID.lines().next().unwrap_or_default();
+        let twice = event.replacen("\"age\": 45", "\"age\": 45, \"age\": 45", 1);
+        assert_eq!(paths(&twice), ["data.user.age"]);
+        let twice = event.replacen("\"source\"", "\"timestamp\": \"x\", \"source\"", 1);
+        assert_eq!(paths(&twice), ["timestamp"]);
+    }
+
+    #[test]
+    fn a_null_is_taken_only_where_the_contract_says_so() {
+        let mut event = valid(0);
+        event["data"]["engagement"]["videoId"] = serde_json::Value::Null;
+        assert_eq!(paths(&event.to_string()), Vec::<String>::new());
+        event["data"]["user"]["name"] = serde_json::Value::Null;
+        assert_eq!(paths(&event.to_string()), ["data.user.name"]);
+    }
+
+    #[test]
+    fn a_mismatched_type_leaves_the_engagement_unjudged_and_an_absent_one_does_not() {
+        let mut event = valid(0);
+        event["eventType"] = "ad.click".into();
+        event["data"]["engagement"] = serde_json::json!({});
+        assert_eq!(paths(&event.to_string()), ["eventType"]);
+        event.as_object_mut().expect("an object").remove("eventType");
+        assert_eq!(paths(&event.to_string()).len(), 4);
+    }
+
+    #[test]
+    fn what_no_column_holds_is_kept_in_its_own_shape() {
+        let mut event = valid(0);
+        event["timestamp"] = "2026-11-24T02:37:52.1234567Z".into();
+        event["data"]["user"]["nick"] = "x".into();
+        event["extra"] = serde_json::json!({"n": 1});
+        let text = event.to_string();
+        let rest = decode(text.as_bytes(), None).expect("valid").rest.expect("a rest");
+        let rest: serde_json::Value = serde_json::from_str(&rest).expect("an object");
+        assert_eq!(
+            rest,
+            serde_json::json!({
+                "timestamp": "2026-11-24T02:37:52.1234567Z",
+                "data": {"user": {"nick": "x"}},
+                "extra": {"n": 1}
+            })
+        );
+    }
+
+    #[test]
+    fn an_address_of_one_source_refuses_another() {
+        let event = VALID.lines().next().unwrap_or_default();
+        assert!(decode(event.as_bytes(), Some(Source::Facebook)).is_ok());
+        let refusal = decode(event.as_bytes(), Some(Source::Tiktok)).expect_err("another source");
+        assert_eq!(refusal.errors.len(), 1);
+        assert_eq!(refusal.errors[0].path, "source");
+    }
+
+    #[test]
+    fn what_is_no_object_is_an_error_of_the_event_itself() {
+        for element in ["null", "5", "\"x\"", "[]", "[{}]", "true"] {
+            assert_eq!(paths(element), [""], "{element}");
+        }
+        assert_eq!(paths("{}").len(), 6);
+    }
+
+    #[test]
+    fn lengths_count_unicode_scalar_values() {
+        let mut event = valid(0);
+        event["eventId"] = "😀".repeat(128).into();
+        assert_eq!(paths(&event.to_string()), Vec::<String>::new());
+        event["eventId"] = "é".repeat(129).into();
+        assert_eq!(paths(&event.to_string()), ["eventId"]);
+        event["eventId"] = "x".into();
+        event["data"]["user"]["name"] = "n".repeat(1024).into();
+        assert_eq!(paths(&event.to_string()), Vec::<String>::new());
+        event["data"]["user"]["name"] = "n".repeat(1025).into();
+        assert_eq!(paths(&event.to_string()), ["data.user.name"]);
+        event["data"]["user"]["name"] = "".into();
+        event["extra"] = "x".repeat(MAX_EVENT_BYTES).into();
+        assert_eq!(paths(&event.to_string()), [""]);
+    }
+
+    proptest! {
+        #[test]
+        fn decode_never_panics_on_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode(&bytes, None).is_ok();
+        }
+
+        #[test]
+        fn decode_never_panics_on_a_mutated_event(line in 0..18_usize, at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut bytes = VALID.lines().nth(line).unwrap_or_default().as_bytes().to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            if let Some(fast) = read_fast(&bytes, None) {
+                prop_assert_eq!(Ok(fast), read_whole(&bytes, None));
+            } else if let Err(refusal) = decode(&bytes, None) {
+                prop_assert!(!refusal.errors.is_empty());
+            }
+        }
+    }
+}

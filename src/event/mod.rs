@@ -1,0 +1,29 @@
+//! What an event is.
+//!
+//! ```text
+//! bytes ──decode──▶ Event { id, time, source, stage, type, columns, rest }
+//!              └──▶ Refusal { every error at its own path }
+//! ```
+//!
+//! [`decode`] judges one event by itself. A good event takes one typed pass that borrows from the
+//! bytes; whatever that pass does not take, a second look reads field by field, to find every
+//! error or to keep the keys that the contract does not know. What a source's events look like is
+//! known by that source's module alone ([`facebook`], [`tiktok`]); [`source`] registers them.
+
+mod columns;
+mod decode;
+mod facebook;
+mod lenient;
+mod scalar;
+mod source;
+mod tiktok;
+mod words;
+
+pub use columns::Columns;
+pub use decode::{Event, FieldError, Refusal, decode, event_key};
+pub use scalar::{Instant, MICROS_PER_UNIT, Money, NANOS_PER_ONE, Number, format_micros};
+pub use source::{EventType, FunnelStage, Source, all_words};
+pub use words::Word;
+
+/// The largest event, in bytes as sent: 256 KiB.
+pub const MAX_EVENT_BYTES: usize = 256 * 1024;

@@ -1,0 +1,100 @@
+//! The sources, and what each is asked for. A new source is one new module and one line here.
+
+use serde_json::value::RawValue;
+
+use super::decode::Reading;
+use super::words::{Word, words};
+use super::{facebook, tiktok};
+
+/// Registers the sources: `Variant = code => "name", module;`.
+macro_rules! sources {
+    ($($variant:ident = $code:literal => $name:literal, $module:ident;)+) => {
+        words! {
+            /// Where events come from: an ad platform.
+            Source { $($variant = $code => $name),+ }
+        }
+
+        impl Source {
+            /// What the source's module declares.
+            pub(super) fn spec(self) -> &'static SourceSpec {
+                match self { $(Self::$variant => &$module::SPEC),+ }
+            }
+        }
+    };
+}
+
+sources! {
+    Facebook = 1 => "facebook", facebook;
+    Tiktok = 2 => "tiktok", tiktok;
+}
+
+words! {
+    /// Where in the funnel an event lies.
+    FunnelStage { Top = 10 => "top", Bottom = 11 => "bottom" }
+}
+
+/// A type of event of one source.
+#[derive(Debug, PartialEq, Eq)]
+pub struct EventType {
+    /// The word and its number.
+    pub word: Word,
+    /// The stage it belongs to.
+    pub stage: FunnelStage,
+    /// Whether its amount is revenue.
+    pub makes_revenue: bool,
+}
+
+/// Reads one part of an event (the user, or an engagement) from its JSON.
+pub(super) type ReadShape = for<'a> fn(&mut Reading<'a>, &'a RawValue);
+
+/// What a source's module declares.
+pub(super) struct SourceSpec {
+    pub event_types: &'static [EventType],
+    pub words: &'static [&'static [Word]],
+    pub user: ReadShape,
+    pub top: ReadShape,
+    pub bottom: ReadShape,
+}
+
+impl Source {
+    /// The types of event that the source sends.
+    pub fn event_types(self) -> &'static [EventType] {
+        self.spec().event_types
+    }
+
+    /// The type of event that is written so.
+    pub fn event_type(self, text: &str) -> Option<&'static EventType> {
+        self.event_types().iter().find(|kind| kind.word.text == text)
+    }
+
+    /// Its place in [`Source::ALL`], for tables by source.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// Every word of the contract, for the store's table of words.
+pub fn all_words() -> impl Iterator<Item = Word> {
+    let of_sources = Source::ALL.iter().flat_map(|source| {
+        let spec = source.spec();
+        let types = spec.event_types.iter().map(|kind| kind.word);
+        types.chain(spec.words.iter().flat_map(|words| words.iter().copied()))
+    });
+    Source::WORDS.iter().chain(FunnelStage::WORDS).copied().chain(of_sources)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn each_word_has_a_number_of_its_own() {
+        let mut seen = HashMap::new();
+        for word in all_words() {
+            let before = seen.insert(word.code, word.text);
+            assert_eq!(before, None, "{} is {:?} and {}", word.code, before, word.text);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The gateway's routes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+
+use super::Shared;
+use super::body::{encoding, read, unpack};
+use super::ingest::{EventErrors, Ingest, IngestError, Outcome, deadline};
+use super::signature;
+use crate::event::Source;
+use crate::log::Origin;
+use crate::ops::http::{Problem, bears, origin, same, wrong_method};
+use crate::ops::trace_id;
+
+/// When a publisher that was told to wait may come again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Adds the gateway's routes.
+pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>) {
+    config.app_data(shared);
+    let post = |path: &str| web::resource(path.to_owned()).default_service(web::to(wrong_method));
+    config.service(post("/webhook").route(web::post().to(any_source)));
+    for source in Source::ALL {
+        let route =
+            move |request: HttpRequest, shared, payload| webhook(request, shared, payload, Some(*source));
+        let mut resource = post(&format!("/webhook/{source}")).route(web::post().to(route));
+        if *source == Source::Facebook {
+            resource = resource.route(web::get().to(handshake));
+        }
+        config.service(resource);
+    }
+}
+
+async fn any_source(request: HttpRequest, shared: web::Data<Shared>, payload: web::Payload) -> HttpResponse {
+    webhook(request, shared, payload, None).await
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Accepted<'a> {
+    accepted: usize,
+    rejected: usize,
+    correlation_id: &'a str,
+    errors: &'a [EventErrors],
+    errors_truncated: bool,
+}
+
+async fn webhook(
+    request: HttpRequest,
+    shared: web::Data<Shared>,
+    payload: web::Payload,
+    only: Option<Source>,
+) -> HttpResponse {
+    let started = Instant::now();
+    let origin = Arc::new(origin(&request));
+    let answer = match take(&request, &shared, payload, only, &origin).await {
+        Ok(outcome) => answer(&outcome, &origin),
+        Err(problem) => problem.respond_to(&origin),
+    };
+    shared.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
+    answer
+}
+
+fn answer(outcome: &Outcome, origin: &Origin) -> HttpResponse {
+    if outcome.accepted == 0 && outcome.rejected > 0 {
+        let errors = serde_json::to_value(&outcome.errors).unwrap_or_default();
+        return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "every event was rejected")
+            .with("accepted", 0)
+            .with("rejected", outcome.rejected)
+            .with("errors", errors)
+            .with("errorsTruncated", outcome.truncated())
+            .respond_to(origin);
+    }
+    HttpResponse::Accepted().json(Accepted {
+        accepted: outcome.accepted,
+        rejected: outcome.rejected,
+        correlation_id: &origin.correlation_id,
+        errors: &outcome.errors,
+        errors_truncated: outcome.truncated(),
+    })
+}
+
+/// The checks in their order (401, 415, 413, 400), then the events.
+async fn take(
+    request: &HttpRequest,
+    shared: &Shared,
+    payload: web::Payload,
+    only: Option<Source>,
+    origin: &Arc<Origin>,
+) -> Result<Outcome, Problem> {
+    if shared.drain.draining() {
+        return Err(again(0, "the gateway is stopping").close());
+    }
+    let signed = match only {
+        Some(Source::Facebook) => !shared.facebook_secrets.is_empty(),
+        Some(Source::Tiktok) => !shared.tiktok_secrets.is_empty(),
+        None => false,
+    };
+    if !signed && !shared.tokens.is_empty() && !bears(request, &shared.tokens) {
+        return Err(unauthorized("a bearer token is asked for, and it is missing or wrong").close());
+    }
+    if signed && signature_header(request, only).is_none() {
+        return Err(unauthorized("the signature is missing").close());
+    }
+    // A type that is wrong is said after a signature that is wrong, which takes the body to know.
+    let encoding = encoding(request.headers());
+    if !signed && let Err(problem) = encoding {
+        return Err(problem.close());
+    }
+    let (wire, mut share) = read(request.headers(), payload, shared.max_body, &shared.budget).await?;
+    if signed {
+        check_signature(request, shared, only, &wire).map_err(unauthorized)?;
+    }
+    let body = unpack(encoding?, wire, shared.max_body, &mut share).await?;
+    let bytes = body.len();
+    let ingest = Ingest { body, share: Arc::new(share), origin: origin.clone(), only, deadline: deadline() };
+    let left = ingest.deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
+    match shared.ingest.ask(ingest, left).await {
+        Ok(Ok(outcome)) => {
+            say(shared, origin, bytes, &outcome);
+            Ok(outcome)
+        }
+        Ok(Err(IngestError::NotJson(why))) => {
+            Err(Problem::new(StatusCode::BAD_REQUEST, format!("the body is no JSON object or array: {why}")))
+        }
+        Ok(Err(IngestError::NotDurable { accepted, why })) => Err(again(accepted, &why)),
+        Err(error) => Err(again(0, &error.to_string())),
+    }
+}
+
+fn say(shared: &Shared, origin: &Origin, bytes: usize, outcome: &Outcome) {
+    let Outcome { accepted, rejected, .. } = outcome;
+    let (correlation_id, trace_id) = (&origin.correlation_id, trace_id(origin));
+    if *rejected > 0 || shared.lines.pass() {
+        tracing::info!(correlation_id, trace_id, accepted, rejected, bytes, "events taken");
+    } else {
+        tracing::debug!(correlation_id, trace_id, accepted, rejected, bytes, "events taken");
+    }
+}
+
+fn again(accepted: usize, why: &str) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("{why}; send the whole again"))
+        .with("accepted", accepted)
+        .retry_after(RETRY_AFTER)
+}
+
+fn unauthorized(why: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, why)
+}
+
+fn signature_header(request: &HttpRequest, only: Option<Source>) -> Option<&str> {
+    let name = match only? {
+        Source::Facebook => "X-Hub-Signature-256",
+        Source::Tiktok => "TikTok-Signature",
+    };
+    request.headers().get(name)?.to_str().ok()
+}
+
+fn check_signature(
+    request: &HttpRequest,
+    shared: &Shared,
+    only: Option<Source>,
+    wire: &[u8],
+) -> Result<(), &'static str> {
+    let header = signature_header(request, only);
+    match only {
+        Some(Source::Facebook) => signature::facebook(&shared.facebook_secrets, header, wire),
+        Some(Source::Tiktok) => {
+            signature::tiktok(&shared.tiktok_secrets, header, wire, chrono::Utc::now().timestamp())
+        }
+        None => Ok(()),
+    }
+}
+
+#[derive(Deserialize)]
+struct Handshake {
+    #[serde(rename = "hub.mode")]
+    mode: Option<String>,
+    #[serde(rename = "hub.verify_token")]
+    token: Option<String>,
+    #[serde(rename = "hub.challenge")]
+    challenge: Option<String>,
+}
+
+/// Meta's handshake: the challenge comes back if the token is ours.
+async fn handshake(
+    request: HttpRequest,
+    shared: web::Data<Shared>,
+    query: web::Query<Handshake>,
+) -> HttpResponse {
+    let Handshake { mode, token, challenge } = query.into_inner();
+    let ours = shared.facebook_verify_token.as_ref();
+    let fits = ours.zip(token).is_some_and(|(ours, token)| same(ours.expose().as_bytes(), token.as_bytes()));
+    match (mode.as_deref(), challenge) {
+        (Some("subscribe"), Some(challenge)) if fits => {
+            HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(challenge)
+        }
+        (Some("subscribe"), Some(_)) => {
+            Problem::new(StatusCode::FORBIDDEN, "hub.verify_token is not ESS_FACEBOOK_VERIFY_TOKEN")
+                .respond(&request)
+        }
+        _ => Problem::new(StatusCode::BAD_REQUEST, "hub.mode=subscribe and hub.challenge are needed")
+            .respond(&request),
+    }
+}

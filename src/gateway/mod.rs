@@ -1,0 +1,179 @@
+//! The gateway: from a publisher's POST to a frame in the log.
+//!
+//! ```text
+//! http ──Ingest──▶ ingest ──Judge──▶ validate.N      (slices of the body, so that big ones take turns)
+//!                    │ ├─────Publish──▶ publish.<source> ──frame──▶ log
+//!                    │ └─────SetAside─▶ publish.dead_letters ─────▶ log
+//!                    ▼
+//!                 202, after the log has acknowledged every accepted event
+//! ```
+//!
+//! [`http`] reads a request under the bounds of [`body`] and checks who sent it ([`signature`]).
+//! `ingest` carries the request through: it asks `validate` to judge the body slice by slice, hands
+//! the good events to their source's `publish` and the bad ones to the dead letters, and answers.
+
+mod body;
+mod dead_letters;
+mod http;
+mod ingest;
+mod publish;
+mod signature;
+mod validate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Arbiter;
+
+use crate::config::{Config, Secret};
+use crate::event::Source;
+use crate::log::{LogError, SharedLog, Topic};
+use crate::ops::http::{Requests, ServiceView, serve};
+use crate::ops::metrics::{GatewayMetrics, ServiceMetrics};
+use crate::ops::{Readiness, Sampler};
+use crate::runtime::{DrainHandle, Mailbox, Registry, Spec, supervise};
+use crate::service::Running;
+
+/// The service's name.
+pub const NAME: &str = "gateway";
+/// The log, as readiness names it.
+const LOG: &str = "log";
+/// How often the log is asked whether it is there.
+const PROBE: Duration = Duration::from_secs(1);
+/// How long a request waits for its events to be durable before it is answered 503.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+/// Threads that judge events.
+const VALIDATORS: usize = 2;
+/// Requests that ingest holds at one time; their bytes are bounded by `ESS_MAX_INFLIGHT`.
+const INGEST_BOUND: usize = 16_384;
+/// Slices that wait for one validator.
+const VALIDATE_BOUND: usize = 16_384;
+/// Requests that wait for one source's publisher; their bytes are bounded by `ESS_MAX_INFLIGHT`.
+const PUBLISH_BOUND: usize = 16_384;
+/// Lines per second about requests that went well.
+const LINES_PER_SECOND: u32 = 50;
+
+/// What the handlers of the gateway's routes share.
+struct Shared {
+    ingest: Mailbox<ingest::Ingestor>,
+    budget: body::Budget,
+    max_body: usize,
+    metrics: GatewayMetrics,
+    facebook_secrets: Vec<Secret>,
+    facebook_verify_token: Option<Secret>,
+    tiktok_secrets: Vec<Secret>,
+    tokens: Vec<Secret>,
+    drain: DrainHandle,
+    lines: Sampler,
+}
+
+/// Starts a gateway on a log. The error names what could not be started.
+pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -> Result<Running, String> {
+    let actors = Arc::new(Registry::default());
+    let service_metrics = ServiceMetrics::new(actors.clone());
+    let metrics = GatewayMetrics::new(&service_metrics);
+    let readiness = Arc::new(Readiness::needing(&[LOG]));
+    let spec = |name: &str, bound| Spec { name: format!("{NAME}.{name}"), bound };
+
+    // Sinks first: what hands on is started after what it hands to.
+    let home = Arbiter::new();
+    let publishers: Vec<Mailbox<publish::Publisher>> = Source::ALL
+        .iter()
+        .map(|&source| {
+            let (log, metrics, window) = (log.clone(), metrics.clone(), config.log.duplicate_window);
+            let make = move || publish::Publisher::new(source, log.clone(), metrics.clone(), window);
+            supervise(&actors, spec(&format!("publish.{source}"), PUBLISH_BOUND), &home.handle(), make)
+        })
+        .collect();
+    let dead_letters = {
+        let (log, metrics) = (log.clone(), metrics.clone());
+        let make = move || dead_letters::DeadLetterPublisher::new(log.clone(), metrics.clone());
+        let spec = spec("publish.dead_letters", dead_letters::BOUND);
+        supervise(&actors, spec, &home.handle(), make)
+    };
+    let mut arbiters = vec![];
+    let validators: Vec<Mailbox<validate::Validator>> = (1..=VALIDATORS)
+        .map(|n| {
+            let arbiter = Arbiter::new();
+            let spec = spec(&format!("validate.{n}"), VALIDATE_BOUND);
+            let mailbox = supervise(&actors, spec, &arbiter.handle(), || validate::Validator);
+            arbiters.push(arbiter);
+            mailbox
+        })
+        .collect();
+    let ingest = {
+        let parts = ingest::Parts {
+            validators: validators.clone(),
+            publishers: publishers.clone(),
+            dead_letters: dead_letters.clone(),
+            metrics: metrics.clone(),
+        };
+        supervise(&actors, spec("ingest", INGEST_BOUND), &home.handle(), move || {
+            ingest::Ingestor::new(parts.clone())
+        })
+    };
+    arbiters.push(home);
+
+    let probe = tokio::spawn(probe_log(log.clone(), readiness.clone()));
+    let shared = actix_web::web::Data::new(Shared {
+        ingest: ingest.clone(),
+        budget: body::Budget::new(config.max_inflight, metrics.inflight_bytes.clone()),
+        max_body: config.max_body,
+        metrics,
+        facebook_secrets: config.facebook_app_secrets.clone(),
+        facebook_verify_token: config.facebook_verify_token.clone(),
+        tiktok_secrets: config.tiktok_client_secrets.clone(),
+        tokens: config.webhook_tokens.clone(),
+        drain: drain.clone(),
+        lines: Sampler::per_second(LINES_PER_SECOND),
+    });
+    let view = ServiceView {
+        name: NAME,
+        actors: actors.clone(),
+        metrics: service_metrics,
+        readiness,
+        drain: drain.clone(),
+        admin_token: config.admin_token.clone(),
+        requests: Requests::default(),
+        tokens: Vec::new(),
+    };
+    let requests = view.requests.clone();
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+    let (server, address) = serve(view, (config.listen, port), workers, move |routes| {
+        http::routes(routes, shared.clone());
+    })?;
+
+    // Sources first when it ends: the listener has finished its requests before this runs.
+    let idle = Box::pin(async move {
+        ingest.idle().await;
+        for publisher in &publishers {
+            publisher.idle().await;
+        }
+        dead_letters.idle().await;
+        format!("{} requests", ingest.stats().handled())
+    });
+    Ok(Running { name: NAME, address, server, requests, actors, idle, probes: vec![probe], arbiters })
+}
+
+/// Asks the log again and again whether it takes events, and makes its topics when it can.
+async fn probe_log(log: SharedLog, readiness: Arc<Readiness>) {
+    loop {
+        let mut answer = Ok(());
+        for topic in Topic::all() {
+            let ready = async {
+                log.prepare(topic).await?;
+                let state = log.state(topic).await?;
+                if state.bytes >= state.max_bytes && !topic.drops_oldest() {
+                    return Err(LogError::Unavailable(format!("{topic} is full")));
+                }
+                Ok(())
+            };
+            if let Err(error) = ready.await {
+                answer = Err(error.to_string());
+                break;
+            }
+        }
+        readiness.report(LOG, answer);
+        tokio::time::sleep(PROBE).await;
+    }
+}

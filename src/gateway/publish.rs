@@ -1,0 +1,278 @@
+//! The actor that puts one source's events into the log.
+//!
+//! It gathers what waits, from one big array or from hundreds of small requests, into frames. A frame
+//! that comes alone goes at once; while frames are under way, what comes meanwhile goes together. Only
+//! the log's acknowledgement of its last frame answers a request.
+//!
+//! A frame whose fate is not known (no answer from the log) is sent again, under the same id, for as
+//! long as the log is sure to recognise it; its requests have their own deadline and do not wait so
+//! long. After that the writer's numbers begin anew, for nobody can say whether that frame counts.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::event::Source;
+use crate::log::{
+    AppendError, FrameWriter, MAX_FRAME_BYTES, MAX_FRAME_EVENTS, Origin, Piece, SharedLog, Topic,
+};
+use crate::ops::metrics::{GatewayFailure, GatewayMetrics};
+use crate::runtime::{Held, Room};
+
+/// Full frames that are under way at one time: 8 MiB.
+const MAX_IN_FLIGHT: usize = 16;
+/// Frames that are under way before one that is not full waits for more events.
+const EAGER_IN_FLIGHT: usize = 2;
+/// The longest time in which a frame is sent again; never longer than half the log's window.
+const MAX_RESEND: Duration = Duration::from_secs(60);
+/// The first wait before a frame is sent again; it doubles up to [`MAX_BACKOFF`].
+const BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// Make these events of one request durable.
+#[derive(Clone)]
+pub(super) struct Publish {
+    pub origin: Arc<Origin>,
+    pub body: Bytes,
+    /// Places in the body; never empty.
+    pub events: Arc<Vec<Range<usize>>>,
+    /// How many of them are known to be durable, for an answer that cannot wait any longer.
+    pub durable: Arc<AtomicUsize>,
+}
+
+/// Why a request's events are not all durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PublishError {
+    Full(String),
+    Unavailable(String),
+}
+
+impl Message for Publish {
+    type Result = Result<(), PublishError>;
+}
+
+/// A request on its way into frames.
+struct Waiting {
+    publish: Publish,
+    /// Events that are in frames already.
+    framed: usize,
+    ticket: Arc<Ticket>,
+}
+
+/// What a request waits for. The last frame that holds some of its events answers it.
+struct Ticket {
+    publish: Publish,
+    open: AtomicUsize,
+    answer: std::sync::Mutex<Option<(oneshot::Sender<Result<(), PublishError>>, Room)>>,
+}
+
+impl Ticket {
+    fn answer(&self, answer: Result<(), PublishError>) {
+        let mut slot = self.answer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((reply, _room)) = slot.take() {
+            // A request that gave up has been answered already.
+            let _ = reply.send(answer);
+        }
+    }
+
+    fn given_up(&self) -> bool {
+        let slot = self.answer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        slot.as_ref().is_none_or(|(reply, _)| reply.is_closed())
+    }
+
+    /// So many events became durable.
+    fn settle(&self, events: usize) {
+        self.publish.durable.fetch_add(events, Ordering::Relaxed);
+        if self.open.fetch_sub(events, Ordering::Relaxed) == events {
+            self.answer(Ok(()));
+        }
+    }
+}
+
+/// The actor of one source.
+pub(super) struct Publisher {
+    source: Source,
+    log: SharedLog,
+    metrics: GatewayMetrics,
+    resend: Duration,
+    writer: FrameWriter,
+    /// Counts the writers, so that a late answer to an old one's frame is told apart.
+    epoch: u64,
+    waiting: VecDeque<Waiting>,
+    waiting_events: usize,
+    in_flight: usize,
+}
+
+impl Publisher {
+    pub fn new(source: Source, log: SharedLog, metrics: GatewayMetrics, duplicate_window: Duration) -> Self {
+        Self {
+            source,
+            log,
+            metrics,
+            resend: MAX_RESEND.min(duplicate_window / 2),
+            writer: FrameWriter::default(),
+            epoch: 0,
+            waiting: VecDeque::new(),
+            waiting_events: 0,
+            in_flight: 0,
+        }
+    }
+
+    /// Sends frames as long as it is their time.
+    fn pump(&mut self, context: &mut Context<Self>) {
+        while self.in_flight < MAX_IN_FLIGHT
+            && !self.waiting.is_empty()
+            && (self.in_flight < EAGER_IN_FLIGHT || self.waiting_events >= MAX_FRAME_EVENTS)
+        {
+            let Some((id, frame, shares)) = self.next_frame() else { break };
+            self.in_flight += 1;
+            let send = send(self.log.clone(), Topic::Events(self.source), id, frame, self.resend);
+            let epoch = self.epoch;
+            context.spawn(send.into_actor(self).map(move |result, actor, context| {
+                actor.settle(epoch, &shares, result);
+                actor.pump(context);
+            }));
+        }
+    }
+
+    /// Fills a frame from what waits; with it, how many events it holds of which request.
+    fn next_frame(&mut self) -> Option<(String, Bytes, Vec<(Arc<Ticket>, usize)>)> {
+        let mut parts: Vec<(Publish, Range<usize>)> = Vec::new();
+        let mut shares = Vec::new();
+        let (mut events, mut bytes) = (0, 0);
+        while let Some(first) = self.waiting.front_mut() {
+            if first.framed == 0 && first.ticket.given_up() {
+                self.waiting_events -= first.publish.events.len();
+                self.waiting.pop_front();
+                continue;
+            }
+            let from = first.framed;
+            let all = first.publish.events.len();
+            while first.framed < all && events < MAX_FRAME_EVENTS {
+                let size = first.publish.events[first.framed].len();
+                if events > 0 && bytes + size > MAX_FRAME_BYTES {
+                    break;
+                }
+                bytes += size;
+                events += 1;
+                first.framed += 1;
+            }
+            if first.framed > from {
+                parts.push((first.publish.clone(), from..first.framed));
+                shares.push((first.ticket.clone(), first.framed - from));
+            }
+            if first.framed < all {
+                break;
+            }
+            self.waiting.pop_front();
+        }
+        self.waiting_events -= events;
+        if events == 0 {
+            return None;
+        }
+        let pieces: Vec<Piece<'_>> = parts
+            .iter()
+            .map(|(publish, range)| Piece {
+                origin: &publish.origin,
+                body: &publish.body,
+                events: &publish.events[range.clone()],
+            })
+            .collect();
+        let (id, frame) = self.writer.write(&pieces);
+        Some((id, frame, shares))
+    }
+
+    /// Takes the log's word on a frame.
+    fn settle(&mut self, epoch: u64, shares: &[(Arc<Ticket>, usize)], result: Result<(), AppendError>) {
+        self.in_flight -= 1;
+        let events: usize = shares.iter().map(|(_, events)| events).sum();
+        let error = match result {
+            Ok(()) => {
+                self.metrics.processed.of(self.source).inc_by(events as u64);
+                self.metrics.frames.of(self.source).inc();
+                for (ticket, events) in shares {
+                    ticket.settle(*events);
+                }
+                return;
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(source = %self.source, events, %error, "a frame is not in the log");
+        let (reason, answer) = match error {
+            AppendError::Full(why) => (GatewayFailure::LogFull, PublishError::Full(why)),
+            AppendError::Refused(why) | AppendError::Unavailable(why) => {
+                (GatewayFailure::LogUnavailable, PublishError::Unavailable(why))
+            }
+        };
+        if epoch == self.epoch {
+            match &answer {
+                PublishError::Full(_) => self.writer.void(events as u64),
+                PublishError::Unavailable(_) => {
+                    self.writer = FrameWriter::default();
+                    self.epoch += 1;
+                }
+            }
+        }
+        self.metrics.fail(Some(self.source), reason, events as u64);
+        for (ticket, _) in shares {
+            ticket.answer(Err(answer.clone()));
+        }
+    }
+}
+
+/// Sends a frame until the log has said something definite, or until it might no longer recognise it.
+async fn send(
+    log: SharedLog,
+    topic: Topic,
+    id: String,
+    frame: Bytes,
+    resend: Duration,
+) -> Result<(), AppendError> {
+    let since = Instant::now();
+    let mut wait = BACKOFF;
+    loop {
+        match log.append(topic, id.clone(), frame.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(AppendError::Unavailable(why)) if since.elapsed() + wait >= resend => {
+                return Err(AppendError::Unavailable(why));
+            }
+            Err(AppendError::Unavailable(why)) => {
+                tracing::debug!(%topic, id, why, "sending a frame again");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(MAX_BACKOFF);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Actor for Publisher {
+    type Context = Context<Self>;
+}
+
+impl Handler<Held<Publish>> for Publisher {
+    type Result = ResponseFuture<Result<(), PublishError>>;
+
+    fn handle(&mut self, held: Held<Publish>, context: &mut Self::Context) -> Self::Result {
+        let (publish, room) = held.open();
+        let (reply, answer) = oneshot::channel();
+        let ticket = Arc::new(Ticket {
+            publish: publish.clone(),
+            open: AtomicUsize::new(publish.events.len()),
+            answer: std::sync::Mutex::new(Some((reply, room))),
+        });
+        self.waiting_events += publish.events.len();
+        self.waiting.push_back(Waiting { publish, framed: 0, ticket });
+        self.pump(context);
+        Box::pin(async {
+            let restarted = || PublishError::Unavailable("the publisher was restarted".to_owned());
+            answer.await.unwrap_or_else(|_| Err(restarted()))
+        })
+    }
+}

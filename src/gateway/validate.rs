@@ -1,0 +1,271 @@
+//! The actor that judges events. A body comes to it slice by slice, so that big bodies take turns
+//! with small ones.
+
+use std::ops::Range;
+
+use actix::{Actor, Context, Handler, Message, MessageResult};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::event::{Refusal, Source, decode};
+use crate::runtime::Held;
+
+/// Events of one slice: a few milliseconds of work.
+pub(super) const SLICE: usize = 1_000;
+
+/// Where in a body a slice begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Cursor {
+    /// In bytes.
+    offset: usize,
+    /// Events before it.
+    index: usize,
+}
+
+/// Judge the next events of a body.
+#[derive(Debug, Clone)]
+pub(super) struct Judge {
+    pub body: Bytes,
+    pub from: Cursor,
+    /// The source whose own address the body came to.
+    pub only: Option<Source>,
+}
+
+/// An event that was refused.
+#[derive(Debug)]
+pub(super) struct Rejected {
+    /// Its place in the body's array.
+    pub index: usize,
+    /// Its bytes in the body.
+    pub bytes: Range<usize>,
+    pub refusal: Refusal,
+}
+
+/// How a body goes on after a slice.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    More(Cursor),
+    End,
+    /// The body as a whole is no JSON, or neither object nor array.
+    NotJson(String),
+}
+
+/// What was found in a slice.
+#[derive(Debug)]
+pub(super) struct Judged {
+    /// Good events, by source, as places in the body.
+    pub accepted: Vec<Vec<Range<usize>>>,
+    pub rejected: Vec<Rejected>,
+    pub next: Next,
+}
+
+impl Message for Judge {
+    type Result = Judged;
+}
+
+/// The actor. It holds nothing between slices.
+pub(super) struct Validator;
+
+impl Actor for Validator {
+    type Context = Context<Self>;
+}
+
+impl Handler<Held<Judge>> for Validator {
+    type Result = MessageResult<Held<Judge>>;
+
+    fn handle(&mut self, held: Held<Judge>, _: &mut Self::Context) -> Self::Result {
+        let (judge, _room) = held.open();
+        MessageResult(judge.run())
+    }
+}
+
+impl Judge {
+    fn run(&self) -> Judged {
+        let mut judged =
+            Judged { accepted: vec![Vec::new(); Source::ALL.len()], rejected: Vec::new(), next: Next::End };
+        let Cursor { mut offset, mut index } = self.from;
+        judged.next = loop {
+            match self.element(offset, index) {
+                Ok(None) => break Next::End,
+                Err(why) => break Next::NotJson(why),
+                Ok(Some((bytes, after))) => {
+                    self.judge_one(index, bytes, &mut judged);
+                    offset = after;
+                    index += 1;
+                }
+            }
+            if index - self.from.index == SLICE {
+                break Next::More(Cursor { offset, index });
+            }
+        };
+        judged
+    }
+
+    fn judge_one(&self, index: usize, bytes: Range<usize>, judged: &mut Judged) {
+        match decode(&self.body[bytes.clone()], self.only) {
+            Ok(event) => judged.accepted[event.source.index()].push(bytes),
+            Err(refusal) => judged.rejected.push(Rejected { index, bytes, refusal }),
+        }
+    }
+
+    /// The element that begins at or after `offset`, and where the one after it is looked for; `None`
+    /// at the body's end.
+    fn element(&self, offset: usize, index: usize) -> Result<Option<(Range<usize>, usize)>, String> {
+        let body = &self.body[..];
+        let mut at = skip_space(body, offset);
+        let array = if index == 0 && offset == 0 {
+            match body.get(at) {
+                Some(b'{') => false,
+                Some(b'[') => {
+                    at = skip_space(body, at + 1);
+                    if body.get(at) == Some(&b']') {
+                        return end(body, at + 1);
+                    }
+                    true
+                }
+                Some(_) => return Err(format!("neither an object nor an array: at byte {at}")),
+                None => return Err("the body is empty".to_owned()),
+            }
+        } else {
+            // Between the elements of an array, or after a single object.
+            match body.get(at) {
+                Some(b',') => at = skip_space(body, at + 1),
+                Some(b']') if body[skip_space(body, 0)] == b'[' => return end(body, at + 1),
+                None if body[skip_space(body, 0)] == b'{' => return Ok(None),
+                Some(_) => return Err(format!("unexpected character at byte {at}")),
+                None => return Err("the array does not end".to_owned()),
+            }
+            if body[skip_space(body, 0)] == b'{' {
+                return Err(format!("something follows the object at byte {at}"));
+            }
+            true
+        };
+        let mut reader = serde_json::Deserializer::from_slice(&body[at..]);
+        let raw = <&RawValue>::deserialize(&mut reader).map_err(|error| describe(&error, at))?;
+        let element = at..at + raw.get().len();
+        let after = element.end;
+        if !array {
+            // Whatever follows a single object makes the body something else.
+            end(body, after)?;
+            return Ok(Some((element, body.len())));
+        }
+        Ok(Some((element, after)))
+    }
+}
+
+/// Nothing but space may follow.
+fn end(body: &[u8], at: usize) -> Result<Option<(Range<usize>, usize)>, String> {
+    let at = skip_space(body, at);
+    if at < body.len() { Err(format!("something follows the value at byte {at}")) } else { Ok(None) }
+}
+
+fn skip_space(body: &[u8], from: usize) -> usize {
+    let space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    from + body[from.min(body.len())..].iter().take_while(|byte| space(byte)).count()
+}
+
+fn describe(error: &serde_json::Error, at: usize) -> String {
+    let text = error.to_string();
+    let what = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
+    if error.line() == 1 {
+        format!("{what} at byte {}", at + error.column())
+    } else {
+        format!("{what} after byte {at}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The elements that a body is cut into, or why it is no JSON.
+    fn cut(body: &str) -> Result<Vec<String>, String> {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let (mut from, mut elements) = (Cursor::default(), Vec::new());
+        loop {
+            let judged = Judge { body: body.clone(), from, only: None }.run();
+            elements.extend(
+                judged
+                    .rejected
+                    .iter()
+                    .map(|rejected| String::from_utf8_lossy(&body[rejected.bytes.clone()]).into_owned()),
+            );
+            match judged.next {
+                Next::More(next) => from = next,
+                Next::End => return Ok(elements),
+                Next::NotJson(why) => return Err(why),
+            }
+        }
+    }
+
+    #[test]
+    fn an_array_is_cut_into_its_elements() {
+        assert_eq!(cut("[]").unwrap(), Vec::<String>::new());
+        assert_eq!(cut(" [ ] ").unwrap(), Vec::<String>::new());
+        assert_eq!(cut("{\"a\":[1,2]}").unwrap(), ["{\"a\":[1,2]}"]);
+        assert_eq!(cut(" {} ").unwrap(), ["{}"]);
+        assert_eq!(
+            cut("[1, null ,\"x,]\",{\"a\":[]} , [[]]]").unwrap(),
+            ["1", "null", "\"x,]\"", "{\"a\":[]}", "[[]]"]
+        );
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused_as_a_whole() {
+        for body in [
+            "",
+            " ",
+            "5",
+            "\"x\"",
+            "null",
+            "{",
+            "[",
+            "[1",
+            "[1,",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "[1}",
+            "{}}",
+            "{} {}",
+            "{},{}",
+            "[]]",
+            "[] x",
+            "[1]]",
+            "{\"a\":}",
+            "[{\"a\" 1}]",
+            "[01]",
+            "\u{feff}[]",
+            "[nul]",
+            "{}]",
+        ] {
+            assert!(cut(body).is_err(), "{body}: {:?}", cut(body));
+        }
+    }
+
+    #[test]
+    fn a_long_array_comes_in_slices() {
+        let body = format!("[{}]", vec!["{}"; SLICE * 2 + 1].join(","));
+        assert_eq!(cut(&body).unwrap().len(), SLICE * 2 + 1);
+        let exact = format!("[{}]", vec!["{}"; SLICE].join(" , "));
+        assert_eq!(cut(&exact).unwrap().len(), SLICE);
+        let open = format!("[{}", vec!["{}"; SLICE].join(","));
+        assert!(cut(&open).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_serde_json_on_what_is_json(body in "[\\[\\]{},:\"a1 ]{0,12}") {
+            let whole: Result<serde_json::Value, _> = serde_json::from_str(&body);
+            let expected = match whole {
+                Ok(serde_json::Value::Array(items)) => Some(items.len()),
+                Ok(serde_json::Value::Object(_)) => Some(1),
+                _ => None,
+            };
+            prop_assert_eq!(cut(&body).ok().map(|elements| elements.len()), expected);
+        }
+    }
+}

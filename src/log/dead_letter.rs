@@ -1,0 +1,169 @@
+//! A refused event on its way to where it is kept.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+use crate::event::{FieldError, Refusal, Source};
+
+/// Of a body that is no JSON, so many bytes are kept.
+pub const MAX_UNREADABLE_PAYLOAD: usize = 64 * 1024;
+
+/// Why an event was set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It breaks the contract.
+    Invalid,
+    /// The body is no JSON.
+    NotJson,
+    /// The database refused its row.
+    Database,
+    /// Collectors ended again and again while they had it.
+    TooManyDeliveries,
+    /// The log held something that is no frame.
+    UnreadableFrame,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 5] =
+        [Self::Invalid, Self::NotJson, Self::Database, Self::TooManyDeliveries, Self::UnreadableFrame];
+
+    /// The reason as a label and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::NotJson => "not_json",
+            Self::Database => "database",
+            Self::TooManyDeliveries => "too_many_deliveries",
+            Self::UnreadableFrame => "unreadable_frame",
+        }
+    }
+
+    /// The reason that is written so.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
+
+    /// Whether the gateway refused it; the others were accepted and set aside by a collector.
+    pub const fn at_gateway(self) -> bool {
+        matches!(self, Self::Invalid | Self::NotJson)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An event that was set aside, with all that is needed to look at it and to send it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetter {
+    /// When it was received, in microseconds since 1970.
+    pub received_at: i64,
+    /// Its source, where that was valid.
+    #[serde(with = "source_name")]
+    pub source: Option<Source>,
+    /// Why it was set aside.
+    pub reason: Reason,
+    /// Its eventId, where that could be read.
+    pub event_id: Option<String>,
+    /// The request it came with.
+    pub correlation_id: String,
+    /// What is wrong with it, by field.
+    pub errors: Vec<FieldError>,
+    /// Its bytes as sent; the beginning of them if they are no JSON.
+    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
+    pub payload: Vec<u8>,
+    /// How many bytes were sent.
+    pub payload_length: u64,
+    /// SHA-256 of all bytes that were sent.
+    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
+    pub payload_sha256: Vec<u8>,
+}
+
+impl DeadLetter {
+    /// A letter for bytes of a request.
+    pub fn new(
+        received_at: i64,
+        correlation_id: &str,
+        reason: Reason,
+        payload: &[u8],
+        refusal: Refusal,
+    ) -> Self {
+        let kept = match reason {
+            Reason::NotJson => payload.len().min(MAX_UNREADABLE_PAYLOAD),
+            _ => payload.len(),
+        };
+        Self {
+            received_at,
+            source: refusal.source,
+            reason,
+            event_id: refusal.event_id.map(|id| id.replace('\0', "\u{fffd}")),
+            correlation_id: correlation_id.to_owned(),
+            errors: refusal
+                .errors
+                .into_iter()
+                .map(|error| FieldError {
+                    path: error.path.replace('\0', "\u{fffd}"),
+                    message: error.message,
+                })
+                .collect(),
+            payload: payload[..kept].to_vec(),
+            payload_length: payload.len() as u64,
+            payload_sha256: Sha256::digest(payload).to_vec(),
+        }
+    }
+}
+
+mod source_name {
+    use super::{Deserialize, Deserializer, Serializer, Source};
+
+    pub fn serialize<S: Serializer>(source: &Option<Source>, ser: S) -> Result<S::Ok, S::Error> {
+        match source {
+            Some(source) => ser.serialize_some(source.as_str()),
+            None => ser.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(de: D) -> Result<Option<Source>, D::Error> {
+        Ok(Option::<String>::deserialize(de)?.and_then(|name| Source::parse(&name)))
+    }
+}
+
+fn to_base64<S: Serializer>(bytes: &[u8], ser: S) -> Result<S::Ok, S::Error> {
+    ser.serialize_str(&STANDARD.encode(bytes))
+}
+
+fn from_base64<'de, D: Deserializer<'de>>(de: D) -> Result<Vec<u8>, D::Error> {
+    STANDARD.decode(String::deserialize(de)?).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_comes_back_as_it_was_sent() {
+        let refusal =
+            Refusal { event_id: Some("a\0b".to_owned()), source: Some(Source::Tiktok), errors: Vec::new() };
+        let letter = DeadLetter::new(7, "c", Reason::Invalid, b"\xff\x00{}", refusal);
+        let read: DeadLetter = serde_json::from_str(&serde_json::to_string(&letter).unwrap()).unwrap();
+        assert_eq!(read, letter);
+        assert_eq!(read.event_id.as_deref(), Some("a\u{fffd}b"));
+    }
+
+    #[test]
+    fn of_a_body_that_is_no_json_the_beginning_is_kept() {
+        let body = vec![b'x'; 100_000];
+        let letter = DeadLetter::new(7, "c", Reason::NotJson, &body, Refusal::default());
+        assert_eq!((letter.payload.len(), letter.payload_length), (65_536, 100_000));
+        assert_eq!(letter.payload_sha256, Sha256::digest(&body).to_vec());
+    }
+}

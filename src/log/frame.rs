@@ -1,0 +1,284 @@
+//! The frame: many events of one source as one message of the log.
+//!
+//! ```text
+//! "ESSF" | version: u8 | header length: u32 | header: JSON | events, end to end | CRC-32: u32
+//! ```
+//!
+//! Numbers are little-endian; the CRC (IEEE) is over all bytes before it. The header says who wrote
+//! the frame, and in segments by request where the events came from and how long each one is:
+//!
+//! ```json
+//! {"writer":"<uuid>","number":7,"total":6120,"voided":0,"segments":[
+//!   {"correlationId":"…","traceparent":"00-…","acceptedAt":1764000000000000,"lengths":[431,398]}]}
+//! ```
+//!
+//! `writer` is a random id of one run of one gateway, `number` counts its frames of this topic from 1
+//! and `total` its events, this frame's included: a frame that was lost shows as a hole, and the
+//! totals around it say how many events it held. `voided` counts events that are in `total` but that
+//! the log refused. `acceptedAt` is in microseconds since 1970. The events are the publisher's bytes.
+
+use std::ops::Range;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The most events of one frame.
+pub const MAX_FRAME_EVENTS: usize = 1_000;
+/// The most bytes of a frame's events. The largest single event fits in as well.
+pub const MAX_FRAME_BYTES: usize = 512 * 1024;
+/// The version that is written. It and the one before are read.
+pub const FRAME_VERSION: u8 = 1;
+
+const MAGIC: &[u8; 4] = b"ESSF";
+const PREFIX: usize = MAGIC.len() + 1 + 4;
+const CRC: usize = 4;
+
+/// The request that events came with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Origin {
+    /// The request's correlation id.
+    pub correlation_id: String,
+    /// Its W3C trace context, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// When the gateway took it, in microseconds since 1970.
+    pub accepted_at: i64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Segment<O> {
+    #[serde(flatten)]
+    origin: O,
+    lengths: Vec<u32>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Header<O> {
+    writer: Uuid,
+    number: u64,
+    total: u64,
+    #[serde(default)]
+    voided: u64,
+    segments: Vec<Segment<O>>,
+}
+
+/// Why bytes are no frame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Written by a newer version of this program.
+    #[error("frame version {0} is newer than {FRAME_VERSION}, the newest that this version reads")]
+    Newer(u8),
+    /// No frame, or a damaged one.
+    #[error("not a frame: {0}")]
+    Unreadable(String),
+}
+
+/// Events of one request that go into a frame: a body and where in it they lie.
+#[derive(Debug, Clone)]
+pub struct Piece<'a> {
+    /// The request.
+    pub origin: &'a Origin,
+    /// The request's body.
+    pub body: &'a [u8],
+    /// The events in the body.
+    pub events: &'a [Range<usize>],
+}
+
+/// Numbers the frames of one topic and counts their events.
+#[derive(Debug)]
+pub struct FrameWriter {
+    writer: Uuid,
+    number: u64,
+    total: u64,
+    voided: u64,
+}
+
+impl Default for FrameWriter {
+    fn default() -> Self {
+        Self { writer: Uuid::new_v4(), number: 0, total: 0, voided: 0 }
+    }
+}
+
+impl FrameWriter {
+    /// Writes the next frame: its id, and its bytes.
+    pub fn write(&mut self, pieces: &[Piece<'_>]) -> (String, Bytes) {
+        self.number += 1;
+        self.total += pieces.iter().map(|piece| piece.events.len() as u64).sum::<u64>();
+        let segment = |piece: &Piece<'_>| Segment {
+            origin: piece.origin.clone(),
+            lengths: piece
+                .events
+                .iter()
+                .map(|event| u32::try_from(event.len()).unwrap_or(u32::MAX))
+                .collect(),
+        };
+        let header = Header {
+            writer: self.writer,
+            number: self.number,
+            total: self.total,
+            voided: self.voided,
+            segments: pieces.iter().map(segment).collect(),
+        };
+        // A header of strings and numbers always has a JSON form.
+        let header = serde_json::to_vec(&header).unwrap_or_default();
+        let events =
+            pieces.iter().flat_map(|piece| piece.events.iter().map(|range| &piece.body[range.clone()]));
+        let size: usize = events.clone().map(<[u8]>::len).sum();
+        let mut frame = BytesMut::with_capacity(PREFIX + header.len() + size + CRC);
+        frame.put_slice(MAGIC);
+        frame.put_u8(FRAME_VERSION);
+        frame.put_u32_le(u32::try_from(header.len()).unwrap_or(u32::MAX));
+        frame.put_slice(&header);
+        for event in events {
+            frame.put_slice(event);
+        }
+        frame.put_u32_le(crc32fast::hash(&frame));
+        (format!("{}-{}", self.writer.simple(), self.number), frame.freeze())
+    }
+
+    /// The log refused a frame of so many events for good.
+    pub fn void(&mut self, events: u64) {
+        self.voided += events;
+    }
+}
+
+/// A frame that was read.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// Which run of which gateway wrote it.
+    pub writer: Uuid,
+    /// The how manieth frame of its writer it is.
+    pub number: u64,
+    /// Events of its writer up to and with this frame.
+    pub total: u64,
+    /// Events in `total` that the log refused.
+    pub voided: u64,
+    /// The requests that the events came with.
+    pub origins: Vec<Origin>,
+    /// Each event's origin and its place in `bytes`.
+    events: Vec<(usize, Range<usize>)>,
+    bytes: Bytes,
+}
+
+/// An event in a frame.
+#[derive(Debug, Clone)]
+pub struct FrameEvent<'a> {
+    /// The request it came with.
+    pub origin: &'a Origin,
+    /// The event as the publisher sent it.
+    pub bytes: &'a [u8],
+}
+
+impl Frame {
+    /// Reads a frame.
+    pub fn read(bytes: Bytes) -> Result<Self, FrameError> {
+        let unreadable = |what: &str| FrameError::Unreadable(what.to_owned());
+        if bytes.len() < PREFIX + CRC || &bytes[..4] != MAGIC {
+            return Err(unreadable("it does not begin as one"));
+        }
+        match bytes[4] {
+            FRAME_VERSION => {}
+            newer if newer > FRAME_VERSION => return Err(FrameError::Newer(newer)),
+            older => return Err(FrameError::Unreadable(format!("unknown version {older}"))),
+        }
+        let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let end = bytes.len() - CRC;
+        if crc32fast::hash(&bytes[..end]) != number(end) {
+            return Err(unreadable("its checksum does not match"));
+        }
+        let mut at = PREFIX + number(5) as usize;
+        let header =
+            bytes.get(PREFIX..at).filter(|_| at <= end).ok_or_else(|| unreadable("its header is cut off"))?;
+        let header: Header<Origin> =
+            serde_json::from_slice(header).map_err(|error| FrameError::Unreadable(error.to_string()))?;
+        let mut events = Vec::new();
+        let mut origins = Vec::with_capacity(header.segments.len());
+        for segment in header.segments {
+            for length in segment.lengths {
+                let next = at.saturating_add(length as usize);
+                events.push((origins.len(), at..next));
+                at = next;
+            }
+            origins.push(segment.origin);
+        }
+        if at != end {
+            return Err(unreadable("its lengths do not add up"));
+        }
+        let Header { writer, number, total, voided, .. } = header;
+        Ok(Self { writer, number, total, voided, origins, events, bytes })
+    }
+
+    /// How many events it holds.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// The events in their order.
+    pub fn events(&self) -> impl ExactSizeIterator<Item = FrameEvent<'_>> {
+        self.events.iter().map(|(origin, range)| FrameEvent {
+            origin: &self.origins[*origin],
+            bytes: &self.bytes[range.clone()],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn origin(id: &str) -> Origin {
+        Origin { correlation_id: id.to_owned(), traceparent: None, accepted_at: 5 }
+    }
+
+    #[test]
+    fn a_frame_gives_back_what_was_written() {
+        let (a, b) = (origin("a"), origin("b"));
+        let pieces = [
+            Piece { origin: &a, body: b"[{},{\"x\":1}]", events: &[1..3, 4..11] },
+            Piece { origin: &b, body: b"{}", events: &[0..2] },
+        ];
+        let mut writer = FrameWriter::default();
+        writer.void(9);
+        let (first, _) = writer.write(&pieces[..1]);
+        let (id, bytes) = writer.write(&pieces);
+        assert_ne!(first, id);
+        let frame = Frame::read(bytes).unwrap();
+        assert_eq!((frame.number, frame.total, frame.voided, frame.len()), (2, 5, 9, 3));
+        let events: Vec<_> = frame.events().map(|event| (event.origin.clone(), event.bytes)).collect();
+        assert_eq!(events, [(a.clone(), &b"{}"[..]), (a.clone(), b"{\"x\":1}"), (b.clone(), b"{}")]);
+    }
+
+    #[test]
+    fn a_newer_version_is_told_from_damage() {
+        let (_, bytes) = FrameWriter::default().write(&[]);
+        let mut newer = bytes.to_vec();
+        newer[4] = FRAME_VERSION + 1;
+        assert_eq!(Frame::read(newer.into()).err(), Some(FrameError::Newer(FRAME_VERSION + 1)));
+        for at in [0, 6, 20, bytes.len() - 1] {
+            let mut damaged = bytes.to_vec();
+            damaged[at] ^= 1;
+            assert!(matches!(Frame::read(damaged.into()), Err(FrameError::Unreadable(_))), "{at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut framed = b"ESSF\x01".to_vec();
+            framed.extend(&bytes);
+            prop_assert!(Frame::read(bytes.into()).is_err());
+            let crc = crc32fast::hash(&framed);
+            framed.extend(crc.to_le_bytes());
+            let _ = Frame::read(framed.into()).is_ok();
+        }
+    }
+}

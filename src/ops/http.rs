@@ -1,0 +1,364 @@
+//! The HTTP that all services share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{App, HttpMessage, HttpRequest, HttpResponse, HttpServer, web};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tracing_actix_web::{DefaultRootSpanBuilder, RootSpanBuilder, TracingLogger};
+
+use super::metrics::ServiceMetrics;
+use super::origin::{CORRELATION_HEADER, TRACE_HEADER, origin_of, trace_id};
+use super::readiness::Readiness;
+use crate::config::Secret;
+use crate::log::Origin;
+use crate::runtime::{Command, DrainHandle, Phase, Registry};
+
+/// Connections that a listener holds at one time.
+const MAX_CONNECTIONS: usize = 10_000;
+/// How long a client may take to send its request's head.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an idle connection is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// One service, as its listener shows it.
+#[derive(Clone)]
+pub struct ServiceView {
+    /// Its name in answers and logs.
+    pub name: &'static str,
+    /// Its actors.
+    pub actors: Arc<Registry>,
+    /// Its metrics.
+    pub metrics: ServiceMetrics,
+    /// Its dependencies.
+    pub readiness: Arc<Readiness>,
+    /// Where in its life it is.
+    pub drain: DrainHandle,
+    /// What operators must show.
+    pub admin_token: Option<Secret>,
+    /// Requests that are being answered.
+    pub requests: Requests,
+    /// Tokens that all but health and metrics ask for; none for open.
+    pub tokens: Vec<Secret>,
+}
+
+/// Requests that are being answered at this moment.
+#[derive(Debug, Clone, Default)]
+pub struct Requests(Arc<AtomicUsize>);
+
+impl Requests {
+    fn enter(&self) -> impl Drop + use<> {
+        struct Entered(Arc<AtomicUsize>);
+        impl Drop for Entered {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Entered(self.0.clone())
+    }
+
+    /// Waits until there are none.
+    pub async fn none(&self) {
+        while self.0.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// An RFC 9457 problem.
+pub struct Problem {
+    status: StatusCode,
+    detail: String,
+    more: Map<String, Value>,
+    retry_after: Option<Duration>,
+    close: bool,
+}
+
+impl Problem {
+    /// A problem with a sentence that explains it.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), more: Map::new(), retry_after: None, close: false }
+    }
+
+    /// Another member of the body.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// When to try again.
+    #[must_use]
+    pub fn retry_after(mut self, time: Duration) -> Self {
+        self.retry_after = Some(time);
+        self
+    }
+
+    /// The connection ends with the answer: the rest of the request is not read.
+    #[must_use]
+    pub fn close(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    /// The answer to a request.
+    pub fn respond(self, request: &HttpRequest) -> HttpResponse {
+        let origin = origin(request);
+        self.respond_to(&origin)
+    }
+
+    /// The answer, with the correlation id of an origin.
+    pub fn respond_to(self, origin: &Origin) -> HttpResponse {
+        let mut body = Map::new();
+        body.insert("type".to_owned(), "about:blank".into());
+        body.insert("title".to_owned(), self.status.canonical_reason().unwrap_or("Problem").into());
+        body.insert("status".to_owned(), self.status.as_u16().into());
+        body.insert("detail".to_owned(), self.detail.into());
+        body.insert("correlationId".to_owned(), origin.correlation_id.as_str().into());
+        body.extend(self.more);
+        let mut response = HttpResponse::build(self.status);
+        response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
+        if let Some(time) = self.retry_after {
+            response.insert_header((header::RETRY_AFTER, time.as_secs().max(1).to_string()));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
+        if self.close {
+            response.force_close();
+        }
+        response.body(Value::Object(body).to_string())
+    }
+}
+
+/// The origin of a request, made once when it arrived.
+pub fn origin(request: &HttpRequest) -> Origin {
+    match request.extensions().get::<Origin>() {
+        Some(origin) => origin.clone(),
+        None => origin_of(request.headers()),
+    }
+}
+
+/// Whether a request shows one of these tokens as `Authorization: Bearer`, in constant time.
+pub fn bears(request: &HttpRequest, tokens: &[Secret]) -> bool {
+    let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let Some((scheme, token)) = shown.and_then(|shown| shown.split_once(' ')) else { return false };
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return false;
+    }
+    // Every token is compared, whichever fits.
+    tokens.iter().fold(false, |found, known| found | same(token.trim().as_bytes(), known.expose().as_bytes()))
+}
+
+/// Asks for one of the tokens, where there are some.
+pub fn guard(request: &HttpRequest, tokens: &[Secret]) -> Result<(), Problem> {
+    if tokens.is_empty() || bears(request, tokens) {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::UNAUTHORIZED, "a bearer token is asked for, and it is missing or wrong"))
+}
+
+/// Equality in a time that does not tell where two secrets differ: by their digests.
+pub fn same(left: &[u8], right: &[u8]) -> bool {
+    use sha2::{Digest, Sha256};
+    let (left, right) = (Sha256::digest(left), Sha256::digest(right));
+    left.iter().zip(right.iter()).fold(0, |differs, (left, right)| differs | (left ^ right)) == 0
+}
+
+/// Starts a service's listener; `routes` adds what is its own.
+///
+/// The error names the address that could not be bound.
+pub fn serve<F>(
+    view: ServiceView,
+    address: (std::net::IpAddr, u16),
+    workers: usize,
+    routes: F,
+) -> Result<(Server, std::net::SocketAddr), String>
+where
+    F: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+{
+    let shown = view.clone();
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(web::Data::new(shown.clone()))
+            .wrap(from_fn(account))
+            .wrap(TracingLogger::<Spans>::new())
+            .configure(common)
+            .configure(routes.clone())
+            .default_service(web::to(unmatched))
+    })
+    .workers(workers)
+    .max_connections(MAX_CONNECTIONS)
+    .client_request_timeout(CLIENT_TIMEOUT)
+    .keep_alive(KEEP_ALIVE)
+    // Requests are waited for before the listener is stopped; what is left then is idle.
+    .shutdown_timeout(1)
+    .disable_signals()
+    .bind(address)
+    .map_err(|error| format!("{}: cannot listen on {}:{}: {error}", view.name, address.0, address.1))?;
+    let bound = server.addrs().first().copied().ok_or_else(|| format!("{}: no address", view.name))?;
+    Ok((server.run(), bound))
+}
+
+/// A span per request, at the level of debugging.
+struct Spans;
+
+impl RootSpanBuilder for Spans {
+    fn on_request_start(request: &ServiceRequest) -> tracing::Span {
+        let origin = origin_of(request.headers());
+        let span = tracing::debug_span!(
+            "request",
+            method = %request.method(),
+            route = request.match_pattern().unwrap_or_else(|| "unmatched".to_owned()),
+            correlation_id = origin.correlation_id,
+            trace_id = trace_id(&origin),
+        );
+        request.extensions_mut().insert(origin);
+        span
+    }
+
+    fn on_request_end<B: MessageBody>(
+        span: tracing::Span,
+        outcome: &Result<ServiceResponse<B>, actix_web::Error>,
+    ) {
+        DefaultRootSpanBuilder::on_request_end(span, outcome);
+    }
+}
+
+/// Counts the request, and puts its correlation id and trace into the answer.
+async fn account(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let view = request.app_data::<web::Data<ServiceView>>().cloned();
+    let origin = origin(request.request());
+    let route = request.match_pattern();
+    let _entered = view.as_ref().map(|view| view.requests.enter());
+    let mut response = match next.call(request).await {
+        Ok(response) => response.map_into_boxed_body(),
+        Err(error) => return Err(error),
+    };
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&origin.correlation_id) {
+        headers.insert(CORRELATION_HEADER, id);
+    }
+    if let Some(Ok(parent)) = origin.traceparent.as_deref().map(HeaderValue::from_str) {
+        headers.insert(TRACE_HEADER, parent);
+    }
+    if let Some(view) = view {
+        view.metrics.count_request(route.as_deref().unwrap_or("unmatched"), response.status().as_u16());
+        if view.drain.draining() {
+            // Keep-alive clients go elsewhere for their next request.
+            response.response_mut().head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+        }
+    }
+    Ok(response)
+}
+
+async fn unmatched(request: HttpRequest) -> HttpResponse {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", request.path())).respond(&request)
+}
+
+/// Another method than a resource knows.
+pub async fn wrong_method(request: HttpRequest) -> HttpResponse {
+    let detail = format!("{} is not allowed at {}", request.method(), request.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).respond(&request)
+}
+
+fn common(config: &mut web::ServiceConfig) {
+    let get = |path: &str| web::resource(path.to_owned()).default_service(web::to(wrong_method));
+    for path in ["/health", "/health/live", "/health/liveness"] {
+        config.service(get(path).route(web::get().to(live)));
+    }
+    for path in ["/ready", "/health/ready", "/health/readiness"] {
+        config.service(get(path).route(web::get().to(ready)));
+    }
+    config.service(get("/metrics").route(web::get().to(metrics)));
+    config.service(get("/actors").route(web::get().to(actors)));
+    config.service(get("/actors/{name}/restart").route(web::post().to(restart)));
+    #[cfg(feature = "faults")]
+    config.service(get("/actors/{name}/panic").route(web::post().to(panic)));
+}
+
+#[derive(Serialize)]
+struct Health<'a> {
+    status: &'a str,
+    service: &'a str,
+}
+
+async fn live(request: HttpRequest, view: web::Data<ServiceView>) -> HttpResponse {
+    if view.actors.alive() {
+        return HttpResponse::Ok().json(Health { status: "ok", service: view.name });
+    }
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "an actor has used up its restarts").respond(&request)
+}
+
+async fn ready(request: HttpRequest, view: web::Data<ServiceView>) -> HttpResponse {
+    let mut missing = view.readiness.missing();
+    if view.drain.phase() != Phase::Running {
+        missing.insert(0, ("service", "is stopping".to_owned()));
+    }
+    if !view.actors.alive() {
+        missing.insert(0, ("actors", "an actor has used up its restarts".to_owned()));
+    }
+    if missing.is_empty() {
+        return HttpResponse::Ok().json(Health { status: "ready", service: view.name });
+    }
+    let detail: Vec<_> = missing.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    let dependencies: Map<String, Value> =
+        missing.into_iter().map(|(name, why)| (name.to_owned(), Value::from(why))).collect();
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail.join("; "))
+        .with("dependencies", dependencies)
+        .retry_after(Duration::from_secs(1))
+        .respond(&request)
+}
+
+async fn metrics(request: HttpRequest, view: web::Data<ServiceView>) -> HttpResponse {
+    match view.metrics.text() {
+        Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),
+        Err(error) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).respond(&request),
+    }
+}
+
+async fn actors(request: HttpRequest, view: web::Data<ServiceView>) -> HttpResponse {
+    if let Err(problem) = guard(&request, &view.tokens) {
+        return problem.respond(&request);
+    }
+    HttpResponse::Ok().json(serde_json::json!({ "actors": view.actors.view() }))
+}
+
+async fn restart(
+    request: HttpRequest,
+    view: web::Data<ServiceView>,
+    name: web::Path<String>,
+) -> HttpResponse {
+    command(&request, &view, &name, Command::Restart)
+}
+
+#[cfg(feature = "faults")]
+async fn panic(request: HttpRequest, view: web::Data<ServiceView>, name: web::Path<String>) -> HttpResponse {
+    command(&request, &view, &name, Command::Panic)
+}
+
+fn command(request: &HttpRequest, view: &ServiceView, name: &str, command: Command) -> HttpResponse {
+    let Some(token) = &view.admin_token else {
+        let detail = "operators' commands are off: ESS_ADMIN_TOKEN is not set";
+        return Problem::new(StatusCode::FORBIDDEN, detail).respond(request);
+    };
+    if !bears(request, std::slice::from_ref(token)) {
+        return Problem::new(StatusCode::UNAUTHORIZED, "the admin token is missing or wrong")
+            .respond(request);
+    }
+    if !view.actors.command(name, command) {
+        return Problem::new(StatusCode::NOT_FOUND, format!("there is no actor {name}")).respond(request);
+    }
+    HttpResponse::Accepted().json(serde_json::json!({ "actor": name, "status": "accepted" }))
+}

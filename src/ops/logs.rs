@@ -1,0 +1,142 @@
+//! Logs: one JSON object a line on a server, readable lines on a terminal.
+
+use std::fmt;
+use std::io::{IsTerminal, Write};
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt as lines};
+
+/// Where lines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// For services.
+    Stdout,
+    /// For commands whose output is on stdout.
+    Stderr,
+}
+
+/// Starts logging. `service` names lines that no service's own code wrote.
+///
+/// The error says what is wrong with the level.
+pub fn start(service: &'static str, level: &str, output: Output) -> Result<(), String> {
+    let filter = EnvFilter::try_new(level).map_err(|error| format!("LOG_LEVEL: `{level}`: {error}"))?;
+    // Our own level is what users ask for; libraries speak up when something is wrong.
+    let quiet =
+        ["async_nats", "sqlx", "sea_orm", "sea_orm_migration", "actix_server", "actix_http", "mio", "h2"];
+    let simple = !level.contains(['=', ',']);
+    let filter = quiet.iter().filter(|_| simple && level != "off").fold(filter, |filter, library| {
+        let level = if level.eq_ignore_ascii_case("error") { "error" } else { "warn" };
+        match format!("{library}={level}").parse() {
+            Ok(directive) => filter.add_directive(directive),
+            Err(_) => filter,
+        }
+    });
+    let terminal = match output {
+        Output::Stdout => std::io::stdout().is_terminal(),
+        Output::Stderr => std::io::stderr().is_terminal(),
+    };
+    let registry = tracing_subscriber::registry().with(filter);
+    let started = match (terminal, output) {
+        (true, Output::Stdout) => registry.with(lines::layer().compact()).try_init(),
+        (true, Output::Stderr) => {
+            registry.with(lines::layer().compact().with_writer(std::io::stderr)).try_init()
+        }
+        (false, _) => registry.with(JsonLines { service, output }).try_init(),
+    };
+    started.map_err(|error| error.to_string())
+}
+
+/// Writes each event as a JSON object, the fields of its spans included.
+struct JsonLines {
+    service: &'static str,
+    output: Output,
+}
+
+/// The fields of a span, kept with it.
+struct SpanFields(Map<String, Value>);
+
+struct Collect<'a>(&'a mut Map<String, Value>);
+
+impl Visit for Collect<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name().to_owned(), format!("{value:?}").into());
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+}
+
+/// The service whose code wrote an event, by its module.
+fn service_of(target: &str, otherwise: &'static str) -> &'static str {
+    let room = target.strip_prefix("ess::").unwrap_or_default();
+    match room.split("::").next() {
+        Some("gateway") => "gateway",
+        Some("collector") if !otherwise.starts_with("collector") => "collector",
+        Some("reporter") => "reporter",
+        Some("publisher") => "publisher",
+        _ => otherwise,
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JsonLines {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Map::new();
+        attributes.record(&mut Collect(&mut fields));
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(SpanFields(fields));
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(SpanFields(fields)) = span.extensions_mut().get_mut()
+        {
+            values.record(&mut Collect(fields));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let metadata = event.metadata();
+        let mut line = Map::new();
+        line.insert(
+            "timestamp".to_owned(),
+            chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true).into(),
+        );
+        line.insert("level".to_owned(), metadata.level().as_str().into());
+        line.insert("service".to_owned(), service_of(metadata.target(), self.service).into());
+        line.insert("target".to_owned(), metadata.target().into());
+        if let Some(scope) = context.event_scope(event) {
+            for span in scope.from_root() {
+                if let Some(SpanFields(fields)) = span.extensions().get() {
+                    line.extend(fields.clone());
+                }
+            }
+        }
+        event.record(&mut Collect(&mut line));
+        let mut line = Value::Object(line).to_string();
+        line.push('\n');
+        // A log that cannot be written has nobody to tell.
+        let _ = match self.output {
+            Output::Stdout => std::io::stdout().lock().write_all(line.as_bytes()),
+            Output::Stderr => std::io::stderr().lock().write_all(line.as_bytes()),
+        };
+    }
+}

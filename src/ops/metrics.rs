@@ -1,0 +1,449 @@
+//! Every metric, declared in one place.
+//!
+//! Labels come from enums alone. Counters exist, at 0, for every value of their labels from the start.
+
+use std::sync::Arc;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry as Metrics, TextEncoder,
+};
+
+use crate::event::Source;
+use crate::log::Reason;
+use crate::runtime::{Registry, RestartReason};
+
+/// The label of a source that was not valid.
+pub const UNKNOWN_SOURCE: &str = "unknown";
+
+/// The label of a source.
+pub fn source_label(source: Option<Source>) -> &'static str {
+    source.map_or(UNKNOWN_SOURCE, Source::as_str)
+}
+
+/// One value per source.
+#[derive(Clone)]
+pub struct BySource<T>(Vec<T>);
+
+impl<T> BySource<T> {
+    fn new(make: impl Fn(&'static str) -> T) -> Self {
+        Self(Source::ALL.iter().map(|source| make(source.as_str())).collect())
+    }
+
+    /// The source's own.
+    pub fn of(&self, source: Source) -> &T {
+        &self.0[source.index()]
+    }
+}
+
+/// Puts a metric into a registry. Names are fixed here and distinct, so that this cannot fail.
+fn register<M: Collector + Clone + 'static>(metrics: &Metrics, metric: Result<M, prometheus::Error>) -> M {
+    #[allow(clippy::expect_used)]
+    let metric = metric.expect("the metric is well-formed");
+    #[allow(clippy::expect_used)]
+    metrics.register(Box::new(metric.clone())).expect("the metric's name is its own");
+    metric
+}
+
+fn counters(metrics: &Metrics, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(metrics, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn by_source(metrics: &Metrics, name: &str, help: &str) -> BySource<IntCounter> {
+    let counters = counters(metrics, name, help, &["source"]);
+    BySource::new(|source| counters.with_label_values(&[source]))
+}
+
+/// Seconds, from a millisecond to half a minute.
+const SECONDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+fn seconds(name: &str, help: &str) -> HistogramOpts {
+    HistogramOpts::new(name, help).buckets(SECONDS.to_vec())
+}
+
+/// Metrics that every service has.
+#[derive(Clone)]
+pub struct ServiceMetrics {
+    metrics: Metrics,
+    /// `ess_http_requests_total{route,status}`: requests by route pattern and class of status.
+    requests: IntCounterVec,
+}
+
+impl ServiceMetrics {
+    /// Metrics of one service and its actors.
+    pub fn new(actors: Arc<Registry>) -> Self {
+        let metrics = Metrics::new();
+        let requests = counters(
+            &metrics,
+            "ess_http_requests_total",
+            "Requests by route and class of status",
+            &["route", "status"],
+        );
+        for collector in [
+            Box::new(ProcessCollector::for_self()) as Box<dyn Collector>,
+            Box::new(ActorMetrics::new(actors)),
+        ] {
+            #[allow(clippy::expect_used)]
+            metrics.register(collector).expect("registered once");
+        }
+        Self { metrics, requests }
+    }
+
+    /// Counts a request; `route` is its match pattern or `unmatched`.
+    pub fn count_request(&self, route: &str, status: u16) {
+        let class = match status {
+            ..300 => "2xx",
+            300..400 => "3xx",
+            400..500 => "4xx",
+            500.. => "5xx",
+        };
+        self.requests.with_label_values(&[route, class]).inc();
+    }
+
+    /// All metrics as Prometheus text.
+    pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.metrics.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+/// Metrics of the actors, read from their registry when they are asked for.
+struct ActorMetrics {
+    actors: Arc<Registry>,
+    descs: Vec<Desc>,
+}
+
+type ActorVecs = (IntGaugeVec, CounterVec, IntCounterVec, IntCounterVec, GaugeVec);
+
+impl ActorMetrics {
+    fn new(actors: Arc<Registry>) -> Self {
+        let descs = Self::vecs().map_or_else(
+            |_| Vec::new(),
+            |(depth, blocked, restarts, handled, bound)| {
+                [depth.desc(), blocked.desc(), restarts.desc(), handled.desc(), bound.desc()]
+                    .into_iter()
+                    .flatten()
+                    .cloned()
+                    .collect()
+            },
+        );
+        Self { actors, descs }
+    }
+
+    fn vecs() -> Result<ActorVecs, prometheus::Error> {
+        Ok((
+            IntGaugeVec::new(
+                Opts::new(
+                    "ess_actor_mailbox_depth",
+                    "What waits for the actor or is in its hands, in its unit",
+                ),
+                &["actor"],
+            )?,
+            CounterVec::new(
+                Opts::new(
+                    "ess_actor_blocked_seconds_total",
+                    "How long senders have waited for room in the mailbox",
+                ),
+                &["actor"],
+            )?,
+            IntCounterVec::new(Opts::new("ess_actor_restarts_total", "Restarts"), &["actor", "reason"])?,
+            IntCounterVec::new(
+                Opts::new("ess_actor_handled_total", "Messages whose work is done"),
+                &["actor"],
+            )?,
+            GaugeVec::new(
+                Opts::new("ess_actor_mailbox_bound", "The mailbox's bound, in its unit"),
+                &["actor"],
+            )?,
+        ))
+    }
+}
+
+impl Collector for ActorMetrics {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Ok((depth, blocked, restarts, handled, bound)) = Self::vecs() else { return Vec::new() };
+        for actor in self.actors.stats() {
+            let name = &[actor.name()];
+            depth.with_label_values(name).set(i64::try_from(actor.depth()).unwrap_or(i64::MAX));
+            bound.with_label_values(name).set(actor.bound() as f64);
+            blocked.with_label_values(name).inc_by(actor.blocked().as_secs_f64());
+            handled.with_label_values(name).inc_by(actor.handled());
+            for reason in RestartReason::ALL {
+                restarts.with_label_values(&[actor.name(), reason.as_str()]).inc_by(actor.restarts(reason));
+            }
+        }
+        [depth.collect(), blocked.collect(), restarts.collect(), handled.collect(), bound.collect()].concat()
+    }
+}
+
+/// Why the gateway did not take an event or a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GatewayFailure {
+    /// Events that break the contract.
+    Invalid,
+    /// Bodies that are no JSON; each counts as one.
+    NotJson,
+    /// Events that the full log refused.
+    LogFull,
+    /// Events whose durability the log did not confirm in time.
+    LogUnavailable,
+}
+
+impl GatewayFailure {
+    const ALL: [Self; 4] = [Self::Invalid, Self::NotJson, Self::LogFull, Self::LogUnavailable];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::NotJson => "not_json",
+            Self::LogFull => "log_full",
+            Self::LogUnavailable => "log_unavailable",
+        }
+    }
+}
+
+/// Metrics of the gateway.
+#[derive(Clone)]
+pub struct GatewayMetrics {
+    /// `ess_gateway_events_accepted_total{source}`: valid.
+    pub accepted: BySource<IntCounter>,
+    /// `ess_gateway_events_processed_total{source}`: durable in the log.
+    pub processed: BySource<IntCounter>,
+    failed: IntCounterVec,
+    /// `ess_gateway_frames_total{source}`: frames that the log took.
+    pub frames: BySource<IntCounter>,
+    /// `ess_gateway_inflight_bytes`: bytes of all requests at this moment.
+    pub inflight_bytes: IntGauge,
+    /// `ess_gateway_dead_letters_dropped_total`: refused events that could not be set aside.
+    pub dead_letters_dropped: IntCounter,
+    /// `ess_gateway_request_seconds`: from the first byte to the answer.
+    pub request_seconds: Histogram,
+}
+
+impl GatewayMetrics {
+    /// Declares them with a service.
+    pub fn new(service: &ServiceMetrics) -> Self {
+        let metrics = &service.metrics;
+        let failed = counters(
+            metrics,
+            "ess_gateway_events_failed_total",
+            "Events that were refused, by reason",
+            &["source", "reason"],
+        );
+        for source in Source::ALL.iter().map(|source| Some(*source)).chain([None]) {
+            for reason in GatewayFailure::ALL {
+                failed.with_label_values(&[source_label(source), reason.as_str()]);
+            }
+        }
+        Self {
+            accepted: by_source(metrics, "ess_gateway_events_accepted_total", "Events that are valid"),
+            processed: by_source(
+                metrics,
+                "ess_gateway_events_processed_total",
+                "Events that are durable in the log",
+            ),
+            failed,
+            frames: by_source(metrics, "ess_gateway_frames_total", "Frames that the log took"),
+            inflight_bytes: register(
+                metrics,
+                IntGauge::new("ess_gateway_inflight_bytes", "Bytes of all requests at this moment"),
+            ),
+            dead_letters_dropped: register(
+                metrics,
+                IntCounter::new(
+                    "ess_gateway_dead_letters_dropped_total",
+                    "Refused events that could not be set aside",
+                ),
+            ),
+            request_seconds: register(
+                metrics,
+                Histogram::with_opts(seconds(
+                    "ess_gateway_request_seconds",
+                    "From the body's end to the answer",
+                )),
+            ),
+        }
+    }
+
+    /// Counts events that were not taken.
+    pub fn fail(&self, source: Option<Source>, reason: GatewayFailure, events: u64) {
+        self.failed.with_label_values(&[source_label(source), reason.as_str()]).inc_by(events);
+    }
+}
+
+/// Metrics of a collector.
+#[derive(Clone)]
+pub struct CollectorMetrics {
+    /// `ess_collector_events_accepted_total{source}`: taken from the log.
+    pub accepted: BySource<IntCounter>,
+    /// `ess_collector_events_processed_total{source}`: committed.
+    pub processed: BySource<IntCounter>,
+    failed: IntCounterVec,
+    /// `ess_collector_events_duplicate_total{source}`: committed before.
+    pub duplicate: BySource<IntCounter>,
+    /// `ess_collector_redelivered_frames_total{source}`: frames that came again.
+    pub redelivered: BySource<IntCounter>,
+    lag: IntGaugeVec,
+    /// `ess_collector_batch_seconds`: one transaction.
+    pub batch_seconds: Histogram,
+    /// `ess_collector_batch_events`: events of one transaction.
+    pub batch_events: Histogram,
+    /// `ess_collector_event_age_seconds`: accepted to committed.
+    pub event_age_seconds: Histogram,
+    /// `ess_collector_write_retries_total`: transactions that were tried again.
+    pub write_retries: IntCounter,
+}
+
+impl CollectorMetrics {
+    /// Declares them with a service.
+    pub fn new(service: &ServiceMetrics) -> Self {
+        let metrics = &service.metrics;
+        let failed = counters(
+            metrics,
+            "ess_collector_events_failed_total",
+            "Events that were set aside, by reason",
+            &["source", "reason"],
+        );
+        for source in Source::ALL {
+            for reason in Reason::ALL.into_iter().filter(|reason| !reason.at_gateway()) {
+                failed.with_label_values(&[source.as_str(), reason.as_str()]);
+            }
+        }
+        let age = [
+            0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0,
+        ];
+        Self {
+            accepted: by_source(metrics, "ess_collector_events_accepted_total", "Events taken from the log"),
+            processed: by_source(
+                metrics,
+                "ess_collector_events_processed_total",
+                "Events that were committed",
+            ),
+            failed,
+            duplicate: by_source(
+                metrics,
+                "ess_collector_events_duplicate_total",
+                "Events that were there already",
+            ),
+            redelivered: by_source(
+                metrics,
+                "ess_collector_redelivered_frames_total",
+                "Frames that came again",
+            ),
+            lag: register(
+                metrics,
+                IntGaugeVec::new(
+                    Opts::new("ess_collector_lag_events", "Events in the log that are not in the store"),
+                    &["source"],
+                ),
+            ),
+            batch_seconds: register(
+                metrics,
+                Histogram::with_opts(seconds("ess_collector_batch_seconds", "One transaction")),
+            ),
+            batch_events: register(
+                metrics,
+                Histogram::with_opts(
+                    HistogramOpts::new("ess_collector_batch_events", "Events of one transaction")
+                        .buckets(vec![1.0, 10.0, 100.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4]),
+                ),
+            ),
+            event_age_seconds: register(
+                metrics,
+                Histogram::with_opts(
+                    HistogramOpts::new("ess_collector_event_age_seconds", "From accepted to committed")
+                        .buckets(age.to_vec()),
+                ),
+            ),
+            write_retries: register(
+                metrics,
+                IntCounter::new("ess_collector_write_retries_total", "Transactions that were tried again"),
+            ),
+        }
+    }
+
+    /// Counts events that were set aside.
+    pub fn fail(&self, source: Source, reason: Reason, events: u64) {
+        self.failed.with_label_values(&[source.as_str(), reason.as_str()]).inc_by(events);
+    }
+
+    /// Says how far the store is behind the log.
+    pub fn set_lag(&self, source: Source, events: u64) {
+        self.lag.with_label_values(&[source.as_str()]).set(i64::try_from(events).unwrap_or(i64::MAX));
+    }
+}
+
+/// The reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// Counts.
+    Events,
+    /// Money.
+    Revenue,
+    /// Users.
+    Demographics,
+}
+
+impl Report {
+    const ALL: [Self; 3] = [Self::Events, Self::Revenue, Self::Demographics];
+
+    /// The report as a label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Revenue => "revenue",
+            Self::Demographics => "demographics",
+        }
+    }
+}
+
+/// Metrics of the reporter.
+#[derive(Clone)]
+pub struct ReporterMetrics {
+    duration: HistogramVec,
+    missing: IntGaugeVec,
+}
+
+impl ReporterMetrics {
+    /// Declares them with a service.
+    pub fn new(service: &ServiceMetrics) -> Self {
+        let metrics = &service.metrics;
+        let duration = register(
+            metrics,
+            HistogramVec::new(
+                seconds("ess_reporter_report_duration_seconds", "From the question to the answer"),
+                &["report"],
+            ),
+        );
+        for report in Report::ALL {
+            duration.with_label_values(&[report.as_str()]);
+        }
+        let missing = register(
+            metrics,
+            IntGaugeVec::new(Opts::new("ess_ledger_missing_events", "Events that are nowhere"), &["source"]),
+        );
+        for source in Source::ALL {
+            missing.with_label_values(&[source.as_str()]);
+        }
+        Self { duration, missing }
+    }
+
+    /// The histogram of a report.
+    pub fn duration(&self, report: Report) -> Histogram {
+        self.duration.with_label_values(&[report.as_str()])
+    }
+
+    /// Says how many events are nowhere.
+    pub fn set_missing(&self, source: Source, events: u64) {
+        self.missing.with_label_values(&[source.as_str()]).set(i64::try_from(events).unwrap_or(i64::MAX));
+    }
+}

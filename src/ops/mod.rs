@@ -1,0 +1,13 @@
+//! What every service serves and says: health, readiness, metrics, actors, problems, logs, the ledger.
+
+pub mod http;
+pub mod ledger;
+pub mod logs;
+pub mod metrics;
+mod origin;
+mod readiness;
+mod sampler;
+
+pub use origin::{CORRELATION_HEADER, TRACE_HEADER, origin_of, trace_id};
+pub use readiness::Readiness;
+pub use sampler::Sampler;

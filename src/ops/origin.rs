@@ -1,0 +1,94 @@
+//! Where a request comes from: its correlation id and its trace.
+
+use actix_web::http::header::{HeaderMap, HeaderName};
+use rand::Rng;
+use uuid::Uuid;
+
+use crate::log::Origin;
+
+/// The header that carries a correlation id; `X-Request-Id` is read as well.
+pub const CORRELATION_HEADER: HeaderName = HeaderName::from_static("x-correlation-id");
+const REQUEST_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+/// The W3C trace context's header.
+pub const TRACE_HEADER: HeaderName = HeaderName::from_static("traceparent");
+
+/// The longest correlation id that is taken over, in bytes.
+const MAX_CORRELATION_ID: usize = 128;
+
+/// The origin of a request that arrived just now: what it says of itself, or made here.
+pub fn origin_of(headers: &HeaderMap) -> Origin {
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let usable = |id: &&str| {
+        (1..=MAX_CORRELATION_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let id = text(&CORRELATION_HEADER).filter(usable).or_else(|| text(&REQUEST_HEADER).filter(usable));
+    // The trace goes on under a span of ours; a malformed one is replaced, as the standard asks.
+    let span: u64 = rand::rng().random_range(1..=u64::MAX);
+    let traceparent = match text(&TRACE_HEADER).filter(|parent| is_traceparent(parent)) {
+        Some(parent) => format!("{}-{span:016x}-{}", &parent[..35], &parent[53..55]),
+        None => format!("00-{}-{span:016x}-01", Uuid::new_v4().simple()),
+    };
+    Origin {
+        correlation_id: id.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned),
+        traceparent: Some(traceparent),
+        accepted_at: chrono::Utc::now().timestamp_micros(),
+    }
+}
+
+/// The trace id of a W3C `traceparent`.
+pub fn trace_id(origin: &Origin) -> &str {
+    origin.traceparent.as_deref().and_then(|parent| parent.get(3..35)).unwrap_or_default()
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>`, ids not all zero.
+fn is_traceparent(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let some = |part: &[u8]| hex(part) && part.iter().any(|byte| *byte != b'0');
+    bytes.len() == 55
+        && bytes.starts_with(b"00-")
+        && (bytes[35], bytes[52]) == (b'-', b'-')
+        && some(&bytes[3..35])
+        && some(&bytes[36..52])
+        && hex(&bytes[53..])
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    fn origin(pairs: &[(&'static str, &'static str)]) -> Origin {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        origin_of(&headers)
+    }
+
+    #[test]
+    fn an_id_is_taken_over_or_made() {
+        assert_eq!(origin(&[("x-correlation-id", "abc"), ("x-request-id", "def")]).correlation_id, "abc");
+        assert_eq!(origin(&[("x-request-id", "def")]).correlation_id, "def");
+        assert_eq!(origin(&[]).correlation_id.len(), 36);
+        assert_eq!(origin(&[("x-correlation-id", "a b")]).correlation_id.len(), 36);
+    }
+
+    #[test]
+    fn a_trace_goes_on_under_a_span_of_ours() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let origin = origin(&[("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")]);
+        assert_eq!(trace_id(&origin), "0af7651916cd43dd8448eb211c80319c");
+        assert_ne!(origin.traceparent.as_deref(), Some(parent));
+        assert!(is_traceparent(&origin.traceparent.unwrap()));
+        for bad in [
+            "",
+            "00-0-0-0",
+            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+        ] {
+            assert!(!is_traceparent(bad), "{bad}");
+        }
+    }
+}

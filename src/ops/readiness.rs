@@ -1,0 +1,35 @@
+//! Whether a service can do its work, as its background probes last saw it.
+
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
+
+/// The last answer of each dependency. Before the first one, it counts as away.
+#[derive(Debug, Default)]
+pub struct Readiness(RwLock<BTreeMap<&'static str, Result<(), String>>>);
+
+impl Readiness {
+    /// A service that needs these.
+    pub fn needing(dependencies: &[&'static str]) -> Self {
+        let waiting = |name: &&'static str| (*name, Err("has not answered yet".to_owned()));
+        Self(RwLock::new(dependencies.iter().map(waiting).collect()))
+    }
+
+    /// What a dependency answered. Changes are logged.
+    pub fn report(&self, dependency: &'static str, answer: Result<(), String>) {
+        let mut answers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = answers.insert(dependency, answer.clone());
+        match (before, answer) {
+            (Some(Err(_)) | None, Ok(())) => tracing::info!(dependency, "dependency is ready"),
+            (before, Err(why)) if before.as_ref() != Some(&Err(why.clone())) => {
+                tracing::warn!(dependency, why, "dependency is not ready");
+            }
+            _ => {}
+        }
+    }
+
+    /// What is not ready, and why.
+    pub fn missing(&self) -> Vec<(&'static str, String)> {
+        let answers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        answers.iter().filter_map(|(name, answer)| Some((*name, answer.clone().err()?))).collect()
+    }
+}

@@ -1,0 +1,165 @@
+//! Sends events at a pace.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use awc::http::StatusCode;
+use awc::{Client, Connector};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+
+use super::generate::Generator;
+use super::tally::Tally;
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// The largest answer that is read.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+/// One POST of so many has an extra, corrupted event, as with the real publisher.
+const CORRUPTED_POSTS: f64 = 0.1;
+
+/// When the next POST goes out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// One a second, whatever the answers do: as the real publisher.
+    EverySecond,
+    /// So many events a second.
+    Rate(f64),
+    /// As soon as a connection is free.
+    Closed,
+}
+
+/// What to send, where to and how.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The webhook's URL.
+    pub target: String,
+    /// A bearer token.
+    pub token: Option<String>,
+    /// Events of one POST, from and to; one event goes as an object, not as an array.
+    pub sizes: (usize, usize),
+    /// The pace.
+    pub pace: Pace,
+    /// POSTs under way at one time.
+    pub connections: usize,
+    /// How long; without end if there is none.
+    pub duration: Option<Duration>,
+    /// Whether one POST in ten has an extra, corrupted event.
+    pub corrupt_posts: bool,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    accepted: u64,
+    #[serde(default)]
+    rejected: u64,
+    #[serde(default)]
+    detail: String,
+}
+
+/// Sends until the plan's time is over or `stop` is ready, and waits for the answers. `progress` is
+/// told now and then how far it is.
+pub async fn publish(
+    plan: &Plan,
+    mut generator: Generator,
+    stop: impl Future<Output = ()>,
+    progress: impl Fn(&Tally),
+) -> Tally {
+    let connector = Connector::new().limit(plan.connections).timeout(Duration::from_secs(5));
+    let client = Client::builder().connector(connector).timeout(TIMEOUT).no_default_headers().finish();
+    let tally = Rc::new(RefCell::new(Tally::default()));
+    let slots = std::sync::Arc::new(Semaphore::new(plan.connections));
+    let started = Instant::now();
+    let mut due = started;
+    let mut shown = started;
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        if plan
+            .duration
+            .is_some_and(|duration| due.duration_since(started) >= duration || started.elapsed() >= duration)
+        {
+            break;
+        }
+        let slot = tokio::select! {
+            slot = slots.clone().acquire_owned() => slot,
+            () = &mut stop => break,
+        };
+        let Ok(slot) = slot else { break };
+        let size = generator.size(plan.sizes);
+        let extra = plan.corrupt_posts && generator.chance(CORRUPTED_POSTS);
+        let (body, events) = body(&mut generator, size, extra);
+        tokio::select! {
+            () = tokio::time::sleep_until(due.into()) => {}
+            () = &mut stop => break,
+        }
+        tally.borrow_mut().sent += events;
+        tally.borrow_mut().posts += 1;
+        let post = post(client.clone(), plan.clone(), body, events, tally.clone());
+        actix::spawn(async move {
+            post.await;
+            drop(slot);
+        });
+        due = match plan.pace {
+            Pace::EverySecond => due + Duration::from_secs(1),
+            Pace::Rate(rate) => due + Duration::from_secs_f64(events as f64 / rate),
+            Pace::Closed => Instant::now(),
+        };
+        if shown.elapsed() >= Duration::from_millis(200) {
+            shown = Instant::now();
+            progress(&tally.borrow());
+        }
+        if plan.pace != Pace::EverySecond {
+            tokio::task::yield_now().await;
+        }
+    }
+    // Answers that are still to come.
+    let all = u32::try_from(plan.connections).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(TIMEOUT, slots.acquire_many(all)).await;
+    progress(&tally.borrow());
+    tally.take()
+}
+
+/// The body of one POST, and how many events it has.
+fn body(generator: &mut Generator, size: usize, extra: bool) -> (String, u64) {
+    if size == 1 && !extra {
+        return (generator.event(), 1);
+    }
+    let mut body = generator.batch(size);
+    if extra {
+        body.pop();
+        body.push(',');
+        body.push_str(&generator.corrupted());
+        body.push(']');
+    }
+    (body, (size + usize::from(extra)) as u64)
+}
+
+async fn post(client: Client, plan: Plan, body: String, events: u64, tally: Rc<RefCell<Tally>>) {
+    let started = Instant::now();
+    let mut request = client.post(&plan.target).content_type("application/json");
+    if let Some(token) = &plan.token {
+        request = request.bearer_auth(token);
+    }
+    let mut response = match request.send_body(body).await {
+        Ok(response) => response,
+        Err(error) => return tally.borrow_mut().failed(events, error.to_string()),
+    };
+    let status = response.status();
+    let answer = match response.body().limit(MAX_ANSWER).await {
+        Ok(answer) => answer,
+        Err(error) => return tally.borrow_mut().failed(events, error.to_string()),
+    };
+    let answer: Answer = match serde_json::from_slice(&answer) {
+        Ok(answer) => answer,
+        Err(error) => return tally.borrow_mut().failed(events, format!("{status}: {error}")),
+    };
+    let mut tally = tally.borrow_mut();
+    if status == StatusCode::ACCEPTED || status == StatusCode::UNPROCESSABLE_ENTITY {
+        tally.answered(started.elapsed(), answer.accepted, answer.rejected);
+    } else {
+        tally.failed(events, format!("{status}: {}", answer.detail));
+    }
+}

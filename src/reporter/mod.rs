@@ -1,0 +1,126 @@
+//! The reporter: what happened, what it earned, whom it reached.
+//!
+//! ```text
+//! http ──Ask(question)──▶ report ──▶ store
+//! ```
+//!
+//! [`query`] reads a request's filters and refuses what it does not know; the actor `report` holds as
+//! many questions as its mailbox takes and no more; [`answer`] shapes what the store says.
+
+mod answer;
+mod http;
+mod query;
+mod report;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Arbiter;
+
+use crate::config::Config;
+use crate::event::Source;
+use crate::log::SharedLog;
+use crate::ops::Readiness;
+use crate::ops::http::{Requests, ServiceView, serve};
+use crate::ops::ledger::source_ledger;
+use crate::ops::metrics::{ReporterMetrics, ServiceMetrics};
+use crate::runtime::{DrainHandle, Registry, Spec, supervise};
+use crate::service::Running;
+use crate::store::Store;
+
+/// The service's name.
+pub const NAME: &str = "reporter";
+/// Questions that wait or are being answered at one time; one more is answered 503.
+const REPORT_BOUND: usize = 256;
+/// Connections to the database for reports.
+pub const CONNECTIONS: u32 = 8;
+/// The database, as readiness names it.
+const DATABASE: &str = "database";
+/// How often the database is asked whether it is there.
+const PROBE: Duration = Duration::from_secs(1);
+/// How often the ledger is balanced for the metric.
+const LEDGER: Duration = Duration::from_secs(5);
+
+/// Starts a reporter. `log` is asked for the ledger alone, and may be away. The error names what could
+/// not be started.
+pub fn start(
+    config: &Config,
+    port: u16,
+    log: Option<&SharedLog>,
+    store: &Store,
+    drain: &DrainHandle,
+) -> Result<Running, String> {
+    let actors = Arc::new(Registry::default());
+    let service_metrics = ServiceMetrics::new(actors.clone());
+    let metrics = ReporterMetrics::new(&service_metrics);
+    let readiness = Arc::new(Readiness::needing(&[DATABASE]));
+    let home = Arbiter::new();
+    let report = {
+        let store = store.clone();
+        let spec = Spec { name: format!("{NAME}.report"), bound: REPORT_BOUND };
+        supervise(&actors, spec, &home.handle(), move || report::Reporter::new(store.clone()))
+    };
+    let migrates = config.reporter_database_url.is_none();
+    let mut probes = vec![tokio::spawn(probe_store(store.clone(), readiness.clone(), migrates))];
+    if let Some(log) = log {
+        probes.push(tokio::spawn(watch_ledger(log.clone(), store.clone(), metrics.clone())));
+    }
+    let view = ServiceView {
+        name: NAME,
+        actors: actors.clone(),
+        metrics: service_metrics,
+        readiness,
+        drain: drain.clone(),
+        admin_token: config.admin_token.clone(),
+        requests: Requests::default(),
+        tokens: config.reporter_tokens.clone(),
+    };
+    let requests = view.requests.clone();
+    let shared = actix_web::web::Data::new(http::Shared {
+        report: report.clone(),
+        store: store.clone(),
+        log: log.cloned(),
+        metrics,
+        tokens: config.reporter_tokens.clone(),
+    });
+    let (server, address) =
+        serve(view, (config.listen, port), 2, move |routes| http::routes(routes, shared.clone()))?;
+    let idle = Box::pin(async move {
+        report.idle().await;
+        format!("{} reports", report.stats().handled())
+    });
+    Ok(Running { name: NAME, address, server, requests, actors, idle, probes, arbiters: vec![home] })
+}
+
+/// Migrates where that is the reporter's to do, and asks again and again for a schema that fits.
+async fn probe_store(store: Store, readiness: Arc<Readiness>, migrates: bool) {
+    let mut migrated = !migrates;
+    loop {
+        let answer = if migrated {
+            store.check().await
+        } else {
+            let answer = store.migrate().await;
+            migrated = answer.is_ok();
+            answer
+        };
+        readiness.report(DATABASE, answer.map_err(|error| error.to_string()));
+        tokio::time::sleep(PROBE).await;
+    }
+}
+
+async fn watch_ledger(log: SharedLog, store: Store, metrics: ReporterMetrics) {
+    loop {
+        tokio::time::sleep(LEDGER).await;
+        for &source in Source::ALL {
+            match source_ledger(&*log, &store, source).await {
+                Ok(ledger) => {
+                    if ledger.missing > 0 {
+                        tracing::error!(%source, missing = ledger.missing, "events are nowhere");
+                    }
+                    metrics.set_missing(source, ledger.missing);
+                }
+                Err(error) => tracing::debug!(%source, %error, "the ledger is not known now"),
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The filters of a report, read from its query string.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDate};
+use serde::Serialize;
+
+use crate::event::{FunnelStage, Source, format_micros};
+use crate::store::report::Filter;
+
+/// The most entries of a list.
+pub(super) const MAX_LIMIT: u64 = 1_000;
+/// Entries of a list without a limit.
+const DEFAULT_LIMIT: u64 = 50;
+/// The most buckets of a series.
+pub(super) const MAX_BUCKETS: i64 = 10_000;
+
+const MINUTE: i64 = 60_000_000;
+
+/// A filter that is not allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BadParameter {
+    pub name: String,
+    pub message: String,
+}
+
+/// The interval that was really used; open sides are null.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Range {
+    from: Option<String>,
+    to: Option<String>,
+}
+
+/// The width of a series' buckets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interval {
+    Minute,
+    Hour,
+    Day,
+}
+
+impl Interval {
+    /// In minutes.
+    pub const fn minutes(self) -> i64 {
+        match self {
+            Self::Minute => 1,
+            Self::Hour => 60,
+            Self::Day => 1_440,
+        }
+    }
+
+    /// When a bucket begins.
+    pub fn at(self, bucket: i64) -> String {
+        format_micros(bucket * self.minutes() * MINUTE)
+    }
+}
+
+/// Parameters by name, those that were asked for taken out one by one.
+pub(super) struct Parameters {
+    values: BTreeMap<String, String>,
+    allowed: &'static [&'static str],
+}
+
+fn bad(name: &str, message: impl Into<String>) -> BadParameter {
+    BadParameter { name: name.to_owned(), message: message.into() }
+}
+
+impl Parameters {
+    /// Reads a query string; a name that is not allowed, or that comes twice, is refused.
+    pub fn read(query: &str, allowed: &'static [&'static str]) -> Result<Self, BadParameter> {
+        let pairs = actix_web::web::Query::<Vec<(String, String)>>::from_query(query)
+            .map_err(|error| bad("query", error.to_string()))?;
+        let mut values = BTreeMap::new();
+        for (name, value) in pairs.into_inner() {
+            if !allowed.contains(&name.as_str()) {
+                return Err(bad(&name, format!("is not known: allowed are {}", allowed.join(", "))));
+            }
+            if values.insert(name.clone(), value).is_some() {
+                return Err(bad(&name, "comes twice"));
+            }
+        }
+        Ok(Self { values, allowed })
+    }
+
+    fn take<T>(
+        &self,
+        name: &'static str,
+        allowed: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, BadParameter> {
+        debug_assert!(self.allowed.contains(&name));
+        let Some(text) = self.values.get(name) else { return Ok(None) };
+        parse(text).map(Some).ok_or_else(|| bad(name, format!("must be {allowed}")))
+    }
+
+    pub fn source(&self) -> Result<Option<Source>, BadParameter> {
+        self.take("source", &words(Source::WORDS), Source::parse)
+    }
+
+    pub fn stage(&self) -> Result<Option<FunnelStage>, BadParameter> {
+        self.take("funnelStage", &words(FunnelStage::WORDS), FunnelStage::parse)
+    }
+
+    /// The numbers of all types that are written so, over all sources.
+    pub fn event_types(&self) -> Result<Option<Vec<i16>>, BadParameter> {
+        let all = || Source::ALL.iter().flat_map(|source| source.event_types()).map(|kind| kind.word);
+        let allowed: std::collections::BTreeSet<_> = all().map(|word| word.text).collect();
+        let allowed = format!("one of {}", allowed.into_iter().collect::<Vec<_>>().join(", "));
+        self.take("eventType", &allowed, |text| {
+            let codes: Vec<i16> = all().filter(|word| word.text == text).map(|word| word.code).collect();
+            (!codes.is_empty()).then_some(codes)
+        })
+    }
+
+    pub fn interval(&self) -> Result<Option<Interval>, BadParameter> {
+        self.take("interval", "one of minute, hour, day", |text| match text {
+            "minute" => Some(Interval::Minute),
+            "hour" => Some(Interval::Hour),
+            "day" => Some(Interval::Day),
+            _ => None,
+        })
+    }
+
+    pub fn campaign_id(&self) -> Result<Option<String>, BadParameter> {
+        self.take("campaignId", "1 to 256 characters without U+0000", |text| {
+            ((1..=256).contains(&text.chars().count()) && !text.contains('\0')).then(|| text.to_owned())
+        })
+    }
+
+    pub fn by_campaign(&self) -> Result<bool, BadParameter> {
+        let by = self.take("groupBy", "campaign", |text| (text == "campaign").then_some(()))?;
+        Ok(by.is_some())
+    }
+
+    pub fn limit(&self) -> Result<u64, BadParameter> {
+        let allowed = format!("a whole number from 1 to {MAX_LIMIT}");
+        let limit = self.take("limit", &allowed, |text| {
+            text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit))
+        })?;
+        Ok(limit.unwrap_or(DEFAULT_LIMIT))
+    }
+
+    pub fn text(&self, name: &'static str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    /// An instant, in microseconds since 1970.
+    pub fn instant(&self, name: &'static str) -> Result<Option<i64>, BadParameter> {
+        self.take(name, "an RFC 3339 instant or a date, such as 2026-01-31T12:00:00Z or 2026-01-31", instant)
+    }
+
+    /// `from` and `to`, widened to whole units of so many minutes; in minutes.
+    pub fn range(&self, unit: i64) -> Result<(Option<i64>, Option<i64>), BadParameter> {
+        let (from, to) = (self.instant("from")?, self.instant("to")?);
+        if let (Some(from), Some(to)) = (from, to)
+            && from > to
+        {
+            return Err(bad("from", "must not be after `to`"));
+        }
+        let width = unit * MINUTE;
+        let from = from.map(|from| from.div_euclid(width) * unit);
+        let to = to.map(|to| -(-to).div_euclid(width) * unit);
+        Ok((from, to))
+    }
+
+    /// The filter over whole units of so many minutes that these parameters ask for.
+    pub fn filter(&self, unit: i64) -> Result<Filter, BadParameter> {
+        let (from, to) = self.range(unit)?;
+        let has = |name| self.allowed.contains(&name);
+        Ok(Filter {
+            from,
+            to,
+            source: self.source()?,
+            stage: if has("funnelStage") { self.stage()? } else { None },
+            event_types: if has("eventType") { self.event_types()? } else { None },
+            campaign_id: if has("campaignId") { self.campaign_id()? } else { None },
+        })
+    }
+
+    /// The interval, if a series of it over the filter's range is not too long.
+    pub fn interval_within(&self, filter: &Filter) -> Result<Option<Interval>, BadParameter> {
+        let Some(interval) = self.interval()? else { return Ok(None) };
+        if let (Some(from), Some(to)) = (filter.from, filter.to)
+            && (to - from) / interval.minutes() > MAX_BUCKETS
+        {
+            return Err(too_many_buckets());
+        }
+        Ok(Some(interval))
+    }
+}
+
+/// The refusal of a series that is too long.
+pub(super) fn too_many_buckets() -> BadParameter {
+    bad(
+        "interval",
+        format!("would give more than {MAX_BUCKETS} buckets: ask for a shorter range or a wider interval"),
+    )
+}
+
+/// The range of a filter as it is shown.
+pub(super) fn range_of(filter: &Filter) -> Range {
+    let shown = |minute: Option<i64>| minute.map(|minute| format_micros(minute.saturating_mul(MINUTE)));
+    Range { from: shown(filter.from), to: shown(filter.to) }
+}
+
+fn words(words: &[crate::event::Word]) -> String {
+    format!("one of {}", words.iter().map(|word| word.text).collect::<Vec<_>>().join(", "))
+}
+
+fn instant(text: &str) -> Option<i64> {
+    if text.len() == 10 {
+        let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+        return Some(date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_micros());
+    }
+    // A plus that was not encoded arrives as a space.
+    let at = text.len().checked_sub(6)?;
+    let plus = text.as_bytes()[at] == b' ' && text.is_ascii();
+    let text = if plus { format!("{}+{}", &text[..at], &text[at + 1..]) } else { text.to_owned() };
+    if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
+        return None;
+    }
+    DateTime::parse_from_rfc3339(&text).ok().map(|at| at.timestamp_micros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALLOWED: &[&str] = &["from", "to", "source", "interval", "limit", "eventType", "funnelStage"];
+
+    fn read(query: &str) -> Result<Filter, BadParameter> {
+        let parameters = Parameters::read(query, ALLOWED)?;
+        parameters.limit()?;
+        let filter = parameters.filter(1)?;
+        parameters.interval_within(&filter)?;
+        Ok(filter)
+    }
+
+    #[test]
+    fn a_range_is_widened_to_whole_minutes() {
+        let filter = read("from=2026-11-24T12:00:30Z&to=2026-11-24T14:01:30%2B02:00").unwrap();
+        let range = range_of(&filter);
+        assert_eq!(range.from.as_deref(), Some("2026-11-24T12:00:00Z"));
+        assert_eq!(range.to.as_deref(), Some("2026-11-24T12:02:00Z"));
+        let range = range_of(&read("from=2026-11-24&to=2026-11-24T00:00:00 02:00").unwrap_or_default());
+        assert_eq!(range, Range { from: None, to: None }, "from is after to");
+        let range = range_of(&read("to=2026-11-24").unwrap());
+        assert_eq!((range.from, range.to.as_deref()), (None, Some("2026-11-24T00:00:00Z")));
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_refused_by_name() {
+        for (query, name) in [
+            ("form=2026-11-24", "form"),
+            ("from=yesterday", "from"),
+            ("to=2026-11-24T25:00:00Z", "to"),
+            ("from=2026-11-25&to=2026-11-24", "from"),
+            ("source=myspace", "source"),
+            ("source=facebook&source=tiktok", "source"),
+            ("interval=week", "interval"),
+            ("interval=minute&from=2026-01-01&to=2026-02-01", "interval"),
+            ("limit=0", "limit"),
+            ("limit=1001", "limit"),
+            ("eventType=ad", "eventType"),
+            ("funnelStage=middle", "funnelStage"),
+        ] {
+            assert_eq!(read(query).err().map(|error| error.name).as_deref(), Some(name), "{query}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Connecting, migrating, and asking whether the store is there.
+
+use std::path::Path;
+use std::time::Duration;
+
+use migration::{Migrator, MigratorTrait};
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::{PgPool, SqlitePool};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseBackend, DatabaseConnection, Statement};
+
+use super::error::StoreError;
+use crate::config::{Config, Secret};
+use crate::event::all_words;
+
+/// How long a statement waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long SQLite waits for another writer.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
+/// The advisory lock under which PostgreSQL is migrated: "ess" and a number.
+const MIGRATION_LOCK: i64 = 0x0065_7373_0000_0001;
+/// The embedded database's file in the data folder.
+const SQLITE_FILE: &str = "ess.db";
+
+/// What a pool of connections is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A collector with so many transactions in flight.
+    Write {
+        /// Transactions in flight.
+        transactions: usize,
+    },
+    /// Reports; this many at one time.
+    Read {
+        /// Reports at one time.
+        connections: u32,
+    },
+}
+
+/// A pool of connections to the store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    db: DatabaseConnection,
+}
+
+pub(super) enum Backend<'a> {
+    Postgres(&'a PgPool),
+    Sqlite(&'a SqlitePool),
+}
+
+/// The URL of the embedded database in a data folder.
+fn embedded_url(data_dir: &Path) -> String {
+    format!("sqlite://{}?mode=rwc", data_dir.join(SQLITE_FILE).display())
+}
+
+impl Store {
+    /// The pool that a configuration asks for; connections are made when they are needed.
+    pub async fn open(config: &Config, purpose: Purpose) -> Result<Self, StoreError> {
+        let url = config.database_url.as_ref().map(Secret::expose);
+        let read_only = config.reporter_database_url.as_ref().map(Secret::expose);
+        let url = match purpose {
+            Purpose::Read { .. } => read_only.or(url),
+            Purpose::Write { .. } => url,
+        };
+        match url {
+            Some(url) => Self::connect(url, purpose).await,
+            None => {
+                let made = std::fs::create_dir_all(&config.data_dir);
+                made.map_err(|error| {
+                    StoreError::Transient(format!("{}: {error}", config.data_dir.display()))
+                })?;
+                Self::connect(&embedded_url(&config.data_dir), purpose).await
+            }
+        }
+    }
+
+    /// The pool to a database, by its URL.
+    pub async fn connect(url: &str, purpose: Purpose) -> Result<Self, StoreError> {
+        let sqlite = url.starts_with("sqlite:");
+        let connections = match purpose {
+            // SQLite has one writer at a time in any case.
+            Purpose::Write { .. } if sqlite => 1,
+            // One more for health, one for folding the ledger.
+            Purpose::Write { transactions } => u32::try_from(transactions).unwrap_or(16) + 2,
+            Purpose::Read { connections } => connections,
+        };
+        let mut options = ConnectOptions::new(url);
+        options
+            .max_connections(connections)
+            .min_connections(0)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy(true)
+            .test_before_acquire(false)
+            .sqlx_logging(false)
+            .map_sqlx_sqlite_opts(|options| {
+                options
+                    .journal_mode(SqliteJournalMode::Wal)
+                    .synchronous(SqliteSynchronous::Full)
+                    .busy_timeout(BUSY_TIMEOUT)
+                    .foreign_keys(false)
+            });
+        Ok(Self { db: Database::connect(options).await? })
+    }
+
+    pub(super) fn backend(&self) -> Backend<'_> {
+        match self.db.get_database_backend() {
+            DatabaseBackend::Sqlite => Backend::Sqlite(self.db.get_sqlite_connection_pool()),
+            _ => Backend::Postgres(self.db.get_postgres_connection_pool()),
+        }
+    }
+
+    /// The connections, for sea-orm's queries.
+    pub fn db(&self) -> &DatabaseConnection {
+        &self.db
+    }
+
+    /// Whether it is PostgreSQL.
+    pub fn is_postgres(&self) -> bool {
+        matches!(self.backend(), Backend::Postgres(_))
+    }
+
+    /// Brings the schema up to date. Several at once wait for each other.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        match self.backend() {
+            Backend::Sqlite(_) => {
+                let _lock = self.lock_sqlite_file().await?;
+                self.migrate_alone().await
+            }
+            Backend::Postgres(pool) => {
+                use sea_orm::sqlx;
+                let mut holder = pool.acquire().await?;
+                sqlx::query("SELECT pg_advisory_lock($1)").bind(MIGRATION_LOCK).execute(&mut *holder).await?;
+                let migrated = self.migrate_alone().await;
+                let unlocked = sqlx::query("SELECT pg_advisory_unlock($1)")
+                    .bind(MIGRATION_LOCK)
+                    .execute(&mut *holder)
+                    .await;
+                if unlocked.is_err() {
+                    // The lock ends with its connection.
+                    drop(holder.detach());
+                }
+                migrated
+            }
+        }
+    }
+
+    async fn migrate_alone(&self) -> Result<(), StoreError> {
+        Migrator::up(&self.db, None).await?;
+        // The contract's words are the code's to know; the table follows it.
+        for word in all_words() {
+            let sql = "INSERT INTO words (code, word) VALUES ($1, $2)
+                       ON CONFLICT (code) DO UPDATE SET word = excluded.word WHERE words.word <> excluded.word";
+            let values = [word.code.into(), word.text.into()];
+            self.db
+                .execute_raw(Statement::from_sql_and_values(self.db.get_database_backend(), sql, values))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// A lock on a file beside the database, held while it lives.
+    async fn lock_sqlite_file(&self) -> Result<std::fs::File, StoreError> {
+        let row = self
+            .db
+            .query_one_raw(Statement::from_string(DatabaseBackend::Sqlite, "PRAGMA database_list"))
+            .await?;
+        let file: String = row.and_then(|row| row.try_get("", "file").ok()).unwrap_or_default();
+        tokio::task::spawn_blocking(move || {
+            let lock = std::fs::File::create(format!("{file}.migrating"))?;
+            lock.lock()?;
+            Ok(lock)
+        })
+        .await
+        .map_err(|error| StoreError::Transient(error.to_string()))?
+        .map_err(|error: std::io::Error| StoreError::Transient(error.to_string()))
+    }
+
+    /// Whether the database answers and has the schema that this version needs.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let sql = "SELECT count(*) AS applied FROM seaql_migrations";
+        let row = self.db.query_one_raw(Statement::from_string(self.db.get_database_backend(), sql)).await?;
+        let applied: i64 = row.map_or(Ok(0), |row| row.try_get("", "applied"))?;
+        let needed = Migrator::migrations().len();
+        if usize::try_from(applied).unwrap_or(0) < needed {
+            return Err(StoreError::Schema(format!("{applied} of {needed} migrations are applied")));
+        }
+        Ok(())
+    }
+
+    /// Ends all connections.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.db.close_by_ref().await.map_err(StoreError::from)
+    }
+}

@@ -1,0 +1,206 @@
+//! Dead letters at rest.
+
+use std::collections::BTreeMap;
+
+use sea_orm::sqlx::{self, Postgres, Sqlite, Transaction};
+use sea_orm::{ConnectionTrait, Statement, Value};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::connect::{Backend, Store};
+use super::error::StoreError;
+use crate::event::{Source, format_micros};
+use crate::log::{DeadLetter, Reason};
+
+/// Which letters are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct DeadLetterFilter {
+    /// Of this reason.
+    pub reason: Option<Reason>,
+    /// Of this source.
+    pub source: Option<Source>,
+    /// Received at or after, in microseconds since 1970.
+    pub from: Option<i64>,
+    /// Received before, in microseconds since 1970.
+    pub to: Option<i64>,
+    /// At most so many, the newest first.
+    pub limit: u64,
+}
+
+/// A letter as it is listed, without its bytes.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredLetter {
+    /// Its id.
+    pub id: Uuid,
+    /// When it was received.
+    pub received_at: String,
+    /// Its source, where that was valid.
+    pub source: Option<&'static str>,
+    /// Why it was set aside.
+    pub reason: String,
+    /// Its eventId, where that could be read.
+    pub event_id: Option<String>,
+    /// The request it came with.
+    pub correlation_id: String,
+    /// What is wrong with it.
+    pub errors: Box<RawValue>,
+    /// How many bytes were sent.
+    pub payload_length: i64,
+}
+
+/// The source column of `dead_letter_counts` where there was no valid source.
+const UNKNOWN_SOURCE: i16 = 0;
+
+macro_rules! insert_letters {
+    ($tx:expr, $letters:expr, $insert:expr, $time:expr, $count:expr) => {{
+        let mut counts: BTreeMap<(i16, &'static str), i64> = BTreeMap::new();
+        for (id, letter) in $letters {
+            let errors = serde_json::to_string(&letter.errors).unwrap_or_default();
+            let inserted = sqlx::query($insert)
+                .bind(id)
+                .bind($time(letter.received_at))
+                .bind(letter.source.map(Source::code))
+                .bind(letter.reason.as_str())
+                .bind(letter.event_id.as_deref())
+                .bind(&letter.correlation_id)
+                .bind(errors)
+                .bind(&letter.payload)
+                .bind(i64::try_from(letter.payload_length).unwrap_or(i64::MAX))
+                .bind(&letter.payload_sha256)
+                .execute(&mut **$tx)
+                .await?;
+            let source = letter.source.map_or(UNKNOWN_SOURCE, Source::code);
+            *counts.entry((source, letter.reason.as_str())).or_default() +=
+                i64::try_from(inserted.rows_affected()).unwrap_or(0);
+        }
+        for ((source, reason), letters) in counts {
+            sqlx::query($count).bind(source).bind(reason).bind(letters).execute(&mut **$tx).await?;
+        }
+        Ok(())
+    }};
+}
+
+const COUNT: &str = "INSERT INTO dead_letter_counts (source, reason, letters) VALUES ($1, $2, $3)
+    ON CONFLICT (source, reason) DO UPDATE SET letters = dead_letter_counts.letters + excluded.letters";
+
+pub(super) async fn insert_postgres(
+    tx: &mut Transaction<'_, Postgres>,
+    letters: &[(Uuid, DeadLetter)],
+) -> Result<(), StoreError> {
+    let time = |micros: i64| chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
+    insert_letters!(
+        tx,
+        letters,
+        "INSERT INTO dead_letters (id, received_at, source, reason, event_id, correlation_id, errors, payload,
+            payload_length, payload_sha256) VALUES ($1, $2, $3, $4, $5, $6, $7::json, $8, $9, $10)
+         ON CONFLICT (id) DO NOTHING",
+        time,
+        COUNT
+    )
+}
+
+pub(super) async fn insert_sqlite(
+    tx: &mut Transaction<'_, Sqlite>,
+    letters: &[(Uuid, DeadLetter)],
+) -> Result<(), StoreError> {
+    let time = |micros: i64| micros;
+    insert_letters!(
+        tx,
+        letters,
+        "INSERT INTO dead_letters (id, received_at, source, reason, event_id, correlation_id, errors, payload,
+            payload_length, payload_sha256) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+         ON CONFLICT (id) DO NOTHING",
+        time,
+        COUNT
+    )
+}
+
+impl Store {
+    /// Keeps letters that came from the log; those that are there already stay as they are.
+    pub async fn keep_letters(&self, letters: &[(Uuid, DeadLetter)]) -> Result<(), StoreError> {
+        match self.backend() {
+            Backend::Postgres(pool) => {
+                let mut tx = pool.begin().await?;
+                insert_postgres(&mut tx, letters).await?;
+                tx.commit().await?;
+            }
+            Backend::Sqlite(pool) => {
+                let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+                insert_sqlite(&mut tx, letters).await?;
+                tx.commit().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many events were refused by the gateway for ever, by source; `None` where that was unknown.
+    pub async fn rejected(&self) -> Result<BTreeMap<Option<i16>, i64>, StoreError> {
+        let sql = "SELECT source, reason, letters FROM dead_letter_counts";
+        let rows =
+            self.db().query_all_raw(Statement::from_string(self.db().get_database_backend(), sql)).await?;
+        let mut rejected = BTreeMap::new();
+        for row in rows {
+            let (source, reason): (i16, String) = (row.try_get("", "source")?, row.try_get("", "reason")?);
+            if Reason::parse(&reason).is_some_and(Reason::at_gateway) {
+                let source = (source != UNKNOWN_SOURCE).then_some(source);
+                *rejected.entry(source).or_default() += row.try_get::<i64>("", "letters")?;
+            }
+        }
+        Ok(rejected)
+    }
+
+    /// Lists letters, the newest first.
+    pub async fn letters(&self, filter: &DeadLetterFilter) -> Result<Vec<StoredLetter>, StoreError> {
+        let (time, instant) = if self.is_postgres() {
+            (
+                "(extract(epoch FROM received_at) * 1000000)::bigint",
+                "'epoch'::timestamptz + {} * interval '1 microsecond'",
+            )
+        } else {
+            ("received_at", "{}")
+        };
+        let mut values: Vec<Value> = Vec::new();
+        let mut wheres = vec!["1 = 1".to_owned()];
+        let mut also = |column: &str, value: Option<Value>, form: &str| {
+            if let Some(value) = value {
+                values.push(value);
+                wheres.push(format!("{column} {}", form.replace("{}", &format!("${}", values.len()))));
+            }
+        };
+        also("reason =", filter.reason.map(|reason| reason.as_str().into()), "{}");
+        also("source =", filter.source.map(|source| source.code().into()), "{}");
+        also("received_at >=", filter.from.map(Value::from), instant);
+        also("received_at <", filter.to.map(Value::from), instant);
+        values.push(i64::try_from(filter.limit).unwrap_or(i64::MAX).into());
+        let errors = if self.is_postgres() { "errors::text" } else { "errors" };
+        let sql = format!(
+            "SELECT id, {time} AS received, source, reason, event_id, correlation_id, {errors} AS errors,
+                payload_length
+             FROM dead_letters WHERE {} ORDER BY received_at DESC, id LIMIT ${}",
+            wheres.join(" AND "),
+            values.len()
+        );
+        let statement = Statement::from_sql_and_values(self.db().get_database_backend(), sql, values);
+        let mut letters = Vec::new();
+        for row in self.db().query_all_raw(statement).await? {
+            let source: Option<i16> = row.try_get("", "source")?;
+            let errors: String = row.try_get("", "errors")?;
+            letters.push(StoredLetter {
+                id: row.try_get("", "id")?,
+                received_at: format_micros(row.try_get("", "received")?),
+                source: source.and_then(|code| {
+                    Source::ALL.iter().find(|source| source.code() == code).map(|source| source.as_str())
+                }),
+                reason: row.try_get("", "reason")?,
+                event_id: row.try_get("", "event_id")?,
+                correlation_id: row.try_get("", "correlation_id")?,
+                errors: RawValue::from_string(errors)
+                    .map_err(|error| StoreError::Transient(error.to_string()))?,
+                payload_length: row.try_get("", "payload_length")?,
+            });
+        }
+        Ok(letters)
+    }
+}

@@ -1,0 +1,36 @@
+//! Events and revenue by minute, source and type.
+
+use sea_orm::entity::prelude::*;
+
+/// One minute of one type of event, as one shard counted it.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "event_rollup")]
+pub struct Model {
+    /// Minutes since 1970.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub minute: i32,
+    /// A word's number.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub event_type: i16,
+    /// Which of the writers that run at the same time.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub shard: i16,
+    /// A word's number.
+    pub source: i16,
+    /// A word's number.
+    pub funnel_stage: i16,
+    /// Events.
+    pub events: i64,
+    /// Events that made revenue.
+    pub transactions: i64,
+    /// Revenue: the sum of whole units.
+    pub revenue_units: i64,
+    /// Revenue: the sum of the millionths beside the whole units.
+    pub revenue_micros: i64,
+}
+
+/// None.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

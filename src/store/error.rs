@@ -1,0 +1,52 @@
+//! What can go wrong in the store, by what to do about it.
+
+use sea_orm::sqlx;
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A value that the database does not take. The rows without it can be stored.
+    #[error("the database refuses a row: {0}")]
+    Data(String),
+    /// It may work later: no connection, a deadlock, a restart, no space.
+    #[error("the database is away: {0}")]
+    Transient(String),
+    /// The schema is not there yet, or is another version's.
+    #[error("the database has no schema that fits: {0}")]
+    Schema(String),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let sqlx::Error::Database(fault) = &error else { return Self::Transient(error.to_string()) };
+        let code = fault.code().unwrap_or_default().into_owned();
+        let message = fault.message().to_owned();
+        // PostgreSQL's classes of SQLSTATE; SQLite's primary result codes are plain numbers.
+        match code.as_str() {
+            "42P01" | "42703" | "42883" | "3F000" => Self::Schema(message),
+            code if code.len() == 5 && matches!(&code[..2], "22" | "23" | "P0" | "54") => Self::Data(message),
+            code if code.len() < 5 => match code.parse::<u32>().map_or(0, |code| code & 0xff) {
+                // TOOBIG, CONSTRAINT, MISMATCH, RANGE
+                18 | 19 | 20 | 25 => Self::Data(message),
+                1 if message.starts_with("no such") => Self::Schema(message),
+                _ => Self::Transient(message),
+            },
+            _ => Self::Transient(message),
+        }
+    }
+}
+
+impl From<sea_orm::DbErr> for StoreError {
+    fn from(error: sea_orm::DbErr) -> Self {
+        use sea_orm::{DbErr, RuntimeErr};
+        match error {
+            DbErr::Conn(RuntimeErr::SqlxError(inner))
+            | DbErr::Exec(RuntimeErr::SqlxError(inner))
+            | DbErr::Query(RuntimeErr::SqlxError(inner)) => match std::sync::Arc::try_unwrap(inner) {
+                Ok(inner) => inner.into(),
+                Err(shared) => Self::Transient(shared.to_string()),
+            },
+            other => Self::Transient(other.to_string()),
+        }
+    }
+}

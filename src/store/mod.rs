@@ -1,0 +1,28 @@
+//! Where events rest: PostgreSQL, or SQLite for one process.
+//!
+//! ```text
+//! collector ──Batch──▶ writer: one transaction { frames, rows + rollup, dead letters, ledger } ──▶ tables
+//! reporter  ◀── report, ledger, dead letters ──────────────────────────────────────────────────────┘
+//! ```
+//!
+//! The schema is the `migration` crate's. [`Store::write`] is the one way in: exactly once, by the key
+//! of each event and the place of each frame in the log. What reads is in [`report`] and [`ledger`].
+
+mod connect;
+mod dead_letters;
+pub mod entity;
+mod error;
+pub mod ledger;
+mod postgres;
+pub mod report;
+mod row;
+mod sqlite;
+mod trace;
+mod writer;
+
+pub use connect::{Purpose, Store};
+pub use dead_letters::{DeadLetterFilter, StoredLetter};
+pub use error::StoreError;
+pub use row::Row;
+pub use trace::Place;
+pub use writer::{Batch, BatchFrame, Written};

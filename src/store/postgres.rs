@@ -1,0 +1,234 @@
+//! The writer's transaction in PostgreSQL.
+//!
+//! Rows go in as arrays, one parameter a column: no limit of parameters, one plan for every size.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use sea_orm::sqlx::encode::IsNull;
+use sea_orm::sqlx::error::BoxDynError;
+use sea_orm::sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
+use sea_orm::sqlx::{self, AssertSqlSafe, Encode, PgPool, Postgres, Transaction, Type};
+use uuid::Uuid;
+
+use super::error::StoreError;
+use super::row::{COLUMNS, Row, column_names};
+use super::writer::{Batch, Write, Written};
+use crate::event::Source;
+use crate::log::DeadLetter;
+
+/// Transactions that may count at one time without waiting for each other.
+const SHARDS: i32 = 32;
+/// Names spaces of advisory locks: shards, and folding of processed frames.
+pub(super) const SHARD_LOCKS: i32 = 0x0e55_0001;
+pub(super) const FOLD_LOCKS: i32 = 0x0e55_0002;
+
+/// Microseconds from 1970 to 2000, where PostgreSQL counts from.
+const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+
+/// A timestamptz, in microseconds since 1970.
+#[derive(Debug, Clone, Copy)]
+struct Micros(i64);
+
+impl Type<Postgres> for Micros {
+    fn type_info() -> PgTypeInfo {
+        <chrono::DateTime<chrono::Utc> as Type<Postgres>>::type_info()
+    }
+}
+
+impl PgHasArrayType for Micros {
+    fn array_type_info() -> PgTypeInfo {
+        <chrono::DateTime<chrono::Utc> as PgHasArrayType>::array_type_info()
+    }
+}
+
+impl Encode<'_, Postgres> for Micros {
+    fn encode_by_ref(&self, buf: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        Encode::<Postgres>::encode_by_ref(&(self.0 - POSTGRES_EPOCH), buf)
+    }
+}
+
+/// Inserts the rows, counts what was really inserted by minute and type, and says how much that was.
+/// The last parameter is the transaction's shard.
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    let arrays: Vec<_> = (1..).zip(COLUMNS).map(|(n, (_, kind))| format!("${n}::{kind}[]")).collect();
+    let values =
+        COLUMNS.map(|(name, _)| if name == "rest" { "rest::json".to_owned() } else { name.to_owned() });
+    format!(
+        "WITH new AS (
+            INSERT INTO event_rows ({columns})
+            SELECT {values} FROM unnest({arrays}) AS t ({columns})
+            ON CONFLICT (key) DO NOTHING
+            RETURNING occurred_at, event_type, source, funnel_stage, revenue
+        ), counted AS (
+            SELECT date_bin('1 minute', occurred_at, 'epoch') AS minute, event_type, source, funnel_stage,
+                count(*) AS events, count(revenue) AS transactions,
+                coalesce(sum(revenue / 1000000), 0)::bigint AS units,
+                coalesce(sum(revenue % 1000000), 0)::bigint AS micros
+            FROM new GROUP BY 1, 2, 3, 4
+        ), rolled AS (
+            INSERT INTO event_rollup AS r (minute, event_type, shard, source, funnel_stage, events, transactions,
+                revenue_units, revenue_micros)
+            SELECT extract(epoch FROM minute)::bigint / 60, event_type, ${shard}, source, funnel_stage, events,
+                transactions, units, micros
+            FROM counted ORDER BY minute, event_type
+            ON CONFLICT (minute, event_type, shard) DO UPDATE SET events = r.events + excluded.events,
+                transactions = r.transactions + excluded.transactions,
+                revenue_units = r.revenue_units + excluded.revenue_units,
+                revenue_micros = r.revenue_micros + excluded.revenue_micros
+        )
+        SELECT coalesce(sum(events), 0)::bigint FROM counted",
+        columns = column_names(),
+        values = values.join(", "),
+        arrays = arrays.join(", "),
+        shard = COLUMNS.len() + 1,
+    )
+});
+
+pub(super) struct PostgresWrite {
+    tx: Transaction<'static, Postgres>,
+    shard: i16,
+}
+
+fn big(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+impl PostgresWrite {
+    pub async fn begin(pool: &PgPool, source: Source) -> Result<Self, StoreError> {
+        let mut tx = pool.begin().await?;
+        // Folding processed frames into the watermark waits for this transaction, and this for it.
+        let shard: Option<i32> = sqlx::query_scalar(
+            "SELECT shard FROM (SELECT pg_advisory_xact_lock_shared($1, $2)) fold
+             LEFT JOIN (SELECT k AS shard FROM generate_series(0, $4 - 1) k
+                WHERE pg_try_advisory_xact_lock($3, k) LIMIT 1) free ON true",
+        )
+        .bind(FOLD_LOCKS)
+        .bind(i32::from(source.code()))
+        .bind(SHARD_LOCKS)
+        .bind(SHARDS)
+        .fetch_one(&mut *tx)
+        .await?;
+        // More writers than shards: some will wait for each other, which is slow and not wrong.
+        Ok(Self { tx, shard: i16::try_from(shard.unwrap_or(0)).unwrap_or(0) })
+    }
+}
+
+impl Write for PostgresWrite {
+    async fn claim(&mut self, batch: &Batch<'_>) -> Result<HashSet<u64>, StoreError> {
+        let mut sequences: Vec<i64> = batch.frames.iter().map(|frame| big(frame.sequence)).collect();
+        sequences.sort_unstable();
+        let fresh: Vec<i64> = sqlx::query_scalar(
+            "INSERT INTO ledger_frames (source, log_id, sequence)
+             SELECT $1, $2, sequence FROM unnest($3::int8[]) AS t (sequence)
+             WHERE sequence > coalesce(
+                (SELECT sequence FROM ledger_watermarks WHERE source = $1 AND log_id = $2), 0)
+             ON CONFLICT DO NOTHING RETURNING sequence",
+        )
+        .bind(batch.source.code())
+        .bind(batch.log_id)
+        .bind(sequences)
+        .fetch_all(&mut *self.tx)
+        .await?;
+        Ok(fresh.into_iter().map(i64::cast_unsigned).collect())
+    }
+
+    async fn insert(&mut self, rows: &[&Row<'_>]) -> Result<u64, StoreError> {
+        let word = |of: fn(&Row<'_>) -> Option<i16>| -> Vec<Option<i16>> {
+            rows.iter().map(|row| of(row)).collect()
+        };
+        let whole = |of: fn(&Row<'_>) -> Option<i64>| -> Vec<Option<i64>> {
+            rows.iter().map(|row| of(row)).collect()
+        };
+        let time =
+            |of: fn(&Row<'_>) -> i64| -> Vec<Micros> { rows.iter().map(|row| Micros(of(row))).collect() };
+        macro_rules! text {
+            ($column:ident) => {
+                rows.iter().map(|row| row.event.columns.$column.as_deref()).collect::<Vec<Option<&str>>>()
+            };
+        }
+        let stored: i64 = sqlx::query_scalar(AssertSqlSafe(INSERT.as_str()))
+            .bind(rows.iter().map(|row| row.key).collect::<Vec<Uuid>>())
+            .bind(time(|row| row.event.occurred_at))
+            .bind(time(|row| row.origin.accepted_at))
+            .bind(time(|row| row.logged_at))
+            .bind(time(|row| row.collected_at))
+            .bind(rows.iter().map(|row| row.event.columns.action_time.map(Micros)).collect::<Vec<_>>())
+            .bind(whole(|row| row.event.columns.amount.map(|amount| amount.0)))
+            .bind(whole(|row| row.event.revenue()))
+            .bind(whole(|row| row.event.columns.followers))
+            .bind(whole(|row| row.event.columns.watch_time))
+            .bind(whole(|row| row.event.columns.percentage_watched))
+            .bind(word(|row| Some(row.event.source.code())))
+            .bind(word(|row| Some(row.event.kind.stage.code())))
+            .bind(word(|row| Some(row.event.kind.word.code)))
+            .bind(word(|row| row.event.columns.age))
+            .bind(word(|row| row.event.columns.gender))
+            .bind(word(|row| row.event.columns.referrer))
+            .bind(word(|row| row.event.columns.click_position))
+            .bind(word(|row| row.event.columns.device))
+            .bind(word(|row| row.event.columns.browser))
+            .bind(rows.iter().map(|row| &*row.event.id).collect::<Vec<&str>>())
+            .bind(rows.iter().map(|row| &*row.event.columns.user_id).collect::<Vec<&str>>())
+            .bind(text!(user_name))
+            .bind(text!(country))
+            .bind(text!(city))
+            .bind(text!(video_id))
+            .bind(text!(ad_id))
+            .bind(text!(campaign_id))
+            .bind(text!(profile_id))
+            .bind(text!(purchased_item))
+            .bind(rows.iter().map(|row| row.event.rest.as_deref()).collect::<Vec<Option<&str>>>())
+            .bind(self.shard)
+            .fetch_one(&mut *self.tx)
+            .await?;
+        Ok(stored.cast_unsigned())
+    }
+
+    async fn run(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        sqlx::raw_sql(sql).execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
+    async fn set_aside(&mut self, letters: &[(Uuid, DeadLetter)]) -> Result<(), StoreError> {
+        super::dead_letters::insert_postgres(&mut self.tx, letters).await
+    }
+
+    async fn count(&mut self, batch: &Batch<'_>, written: &Written) -> Result<(), StoreError> {
+        let of = |get: fn(&super::BatchFrame<'_>) -> u64| -> Vec<i64> {
+            batch.frames.iter().filter(|frame| !frame.alien).map(|frame| big(get(frame))).collect()
+        };
+        sqlx::query(
+            "WITH counted AS (
+                INSERT INTO ledger_counts AS c (source, log_id, shard, stored, duplicates, quarantined)
+                VALUES ($1, $2, $3, $4, $5, $6)
+                ON CONFLICT (source, log_id, shard) DO UPDATE SET stored = c.stored + excluded.stored,
+                    duplicates = c.duplicates + excluded.duplicates,
+                    quarantined = c.quarantined + excluded.quarantined
+             )
+             INSERT INTO ledger_writers AS w (source, log_id, writer, shard, number, total, voided)
+             SELECT $1, $2, writer, $3, max(number), max(total), max(voided)
+             FROM unnest($7::uuid[], $8::int8[], $9::int8[], $10::int8[]) AS t (writer, number, total, voided)
+             GROUP BY writer ORDER BY writer
+             ON CONFLICT (source, log_id, writer, shard) DO UPDATE SET number = greatest(w.number, excluded.number),
+                total = greatest(w.total, excluded.total), voided = greatest(w.voided, excluded.voided)",
+        )
+        .bind(batch.source.code())
+        .bind(batch.log_id)
+        .bind(self.shard)
+        .bind(big(written.stored))
+        .bind(big(written.duplicates))
+        .bind(big(written.quarantined))
+        .bind(batch.frames.iter().filter(|frame| !frame.alien).map(|frame| frame.writer).collect::<Vec<Uuid>>())
+        .bind(of(|frame| frame.number))
+        .bind(of(|frame| frame.total))
+        .bind(of(|frame| frame.voided))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    async fn commit(self) -> Result<(), StoreError> {
+        self.tx.commit().await.map_err(StoreError::from)
+    }
+}

@@ -1,0 +1,69 @@
+//! Where one event is.
+
+use sea_orm::{ConnectionTrait, Statement};
+
+use super::connect::Store;
+use super::error::StoreError;
+use crate::event::{Source, event_key};
+
+/// A place where an event is, with the times of its way, in microseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its source, where that was valid.
+    pub source: Option<Source>,
+    /// When the gateway took it.
+    pub accepted_at: Option<i64>,
+    /// When the log took it.
+    pub logged_at: Option<i64>,
+    /// When a collector took it.
+    pub collected_at: Option<i64>,
+    /// When it became a row; `None` for a dead letter.
+    pub stored_at: Option<i64>,
+}
+
+impl Store {
+    /// The rows and dead letters of an eventId, of all sources or of one.
+    pub async fn trace_event(&self, event_id: &str, only: Option<Source>) -> Result<Vec<Place>, StoreError> {
+        let backend = self.db().get_database_backend();
+        let micros = |column: &str| {
+            if self.is_postgres() {
+                format!("(extract(epoch FROM {column}) * 1000000)::bigint")
+            } else {
+                column.to_owned()
+            }
+        };
+        let mut places = Vec::new();
+        let times = ["accepted_at", "logged_at", "collected_at", "ingested_at"]
+            .map(|column| format!("{} AS {column}", micros(column)));
+        let sql = format!("SELECT {} FROM event_rows WHERE key = $1", times.join(", "));
+        for &source in Source::ALL.iter().filter(|source| only.is_none_or(|only| only == **source)) {
+            let statement =
+                Statement::from_sql_and_values(backend, &sql, [event_key(source, event_id).into()]);
+            if let Some(row) = self.db().query_one_raw(statement).await? {
+                places.push(Place {
+                    source: Some(source),
+                    accepted_at: row.try_get("", "accepted_at")?,
+                    logged_at: row.try_get("", "logged_at")?,
+                    collected_at: row.try_get("", "collected_at")?,
+                    stored_at: row.try_get("", "ingested_at")?,
+                });
+            }
+        }
+        let time = micros("received_at");
+        let sql =
+            format!("SELECT source, {time} AS accepted FROM dead_letters WHERE event_id = $1 ORDER BY 2, id");
+        // A text with U+0000 is no parameter for PostgreSQL, and no eventId either.
+        let statement =
+            Statement::from_sql_and_values(backend, sql, [event_id.replace('\0', "\u{fffd}").into()]);
+        for row in self.db().query_all_raw(statement).await? {
+            let code: Option<i16> = row.try_get("", "source")?;
+            let source = Source::ALL.iter().copied().find(|source| Some(source.code()) == code);
+            if only.is_some() && only != source {
+                continue;
+            }
+            let accepted_at = row.try_get("", "accepted")?;
+            places.push(Place { source, accepted_at, logged_at: None, collected_at: None, stored_at: None });
+        }
+        Ok(places)
+    }
+}

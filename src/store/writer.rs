@@ -1,0 +1,196 @@
+//! The one way into the store: a batch of frames as one transaction.
+//!
+//! 1. *Claim* the frames by their place in the log: one that was processed before is left out whole.
+//! 2. *Insert* the rows, sorted by key and without twins; a key that is there already is a duplicate.
+//!    The rollup counts the rows that were really inserted, in the same statement.
+//! 3. *Set aside* what cannot be stored, as dead letters.
+//! 4. *Count* all three in the ledger, and commit.
+//!
+//! If the database refuses a row, the transaction is done again, split by savepoints down to the rows
+//! that are guilty: they are set aside, all others are stored.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use super::connect::{Backend, Store};
+use super::error::StoreError;
+use super::postgres::PostgresWrite;
+use super::row::Row;
+use super::sqlite::SqliteWrite;
+use crate::event::{FieldError, Refusal, Source};
+use crate::log::{DeadLetter, Reason};
+
+/// A frame that was decoded.
+#[derive(Debug)]
+pub struct BatchFrame<'a> {
+    /// Its place in the log.
+    pub sequence: u64,
+    /// The gateway run that wrote it.
+    pub writer: Uuid,
+    /// The how manieth frame of its writer.
+    pub number: u64,
+    /// Events of its writer up to and with it.
+    pub total: u64,
+    /// Events in `total` that the log refused.
+    pub voided: u64,
+    /// What is to be stored.
+    pub rows: Vec<Row<'a>>,
+    /// What cannot be.
+    pub set_aside: Vec<DeadLetter>,
+    /// Whether no gateway wrote it: what is set aside of it is nothing that the log took as an event.
+    pub alien: bool,
+}
+
+/// Frames of one source and one log, to be stored in one transaction.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// The source.
+    pub source: Source,
+    /// Which log they come from.
+    pub log_id: Uuid,
+    /// The frames.
+    pub frames: Vec<BatchFrame<'a>>,
+}
+
+/// What became of a batch's events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Rows that are new.
+    pub stored: u64,
+    /// Events whose key was there already.
+    pub duplicates: u64,
+    /// Events that were set aside as dead letters.
+    pub quarantined: u64,
+    /// Frames that had been processed before; their events are in none of the counts.
+    pub repeated_frames: u64,
+}
+
+/// A transaction of one database, as the writer needs it.
+pub(super) trait Write {
+    /// Remembers the frames as processed; gives the places that were not processed before.
+    async fn claim(&mut self, batch: &Batch<'_>) -> Result<HashSet<u64>, StoreError>;
+    /// Inserts rows and counts them in the rollup; gives how many were new.
+    async fn insert(&mut self, rows: &[&Row<'_>]) -> Result<u64, StoreError>;
+    /// Runs a statement without parameters.
+    async fn run(&mut self, sql: &'static str) -> Result<(), StoreError>;
+    /// Keeps dead letters.
+    async fn set_aside(&mut self, letters: &[(Uuid, DeadLetter)]) -> Result<(), StoreError>;
+    /// Counts in the ledger.
+    async fn count(&mut self, batch: &Batch<'_>, written: &Written) -> Result<(), StoreError>;
+    /// Makes it last.
+    async fn commit(self) -> Result<(), StoreError>;
+}
+
+impl Store {
+    /// Stores a batch, exactly once. Nothing of it is there after an error.
+    pub async fn write(&self, batch: &Batch<'_>) -> Result<Written, StoreError> {
+        match self.write_once(batch, false).await {
+            Err(StoreError::Data(reason)) => {
+                tracing::warn!(reason, source = %batch.source, "the database refuses a row; looking for it");
+                self.write_once(batch, true).await
+            }
+            other => other,
+        }
+    }
+
+    async fn write_once(&self, batch: &Batch<'_>, isolate: bool) -> Result<Written, StoreError> {
+        match self.backend() {
+            Backend::Postgres(pool) => {
+                write(PostgresWrite::begin(pool, batch.source).await?, batch, isolate).await
+            }
+            Backend::Sqlite(pool) => write(SqliteWrite::begin(pool).await?, batch, isolate).await,
+        }
+    }
+}
+
+async fn write(mut tx: impl Write, batch: &Batch<'_>, isolate: bool) -> Result<Written, StoreError> {
+    let fresh = tx.claim(batch).await?;
+    let mut written =
+        Written { repeated_frames: (batch.frames.len() - fresh.len()) as u64, ..Written::default() };
+    let frames: Vec<_> = batch.frames.iter().filter(|frame| fresh.contains(&frame.sequence)).collect();
+    let mut rows: Vec<&Row<'_>> = frames.iter().flat_map(|frame| &frame.rows).collect();
+    let events = rows.len() as u64;
+    // By key, so that two transactions never wait for each other crosswise; the earlier of two twins stays.
+    rows.sort_by_key(|row| row.key);
+    rows.dedup_by_key(|row| row.key);
+    let mut letters: Vec<(Uuid, DeadLetter)> = Vec::new();
+    for frame in &frames {
+        for (index, letter) in frame.set_aside.iter().enumerate() {
+            letters.push((letter_id(&batch.log_id, frame.sequence, index as u64), letter.clone()));
+        }
+    }
+    let mut refused = 0;
+    if isolate {
+        let (stored, guilty) = insert_apart(&mut tx, &rows).await?;
+        written.stored = stored;
+        refused = guilty.len() as u64;
+        letters.extend(guilty.into_iter().map(|(row, reason)| (row.key, refused_row(row, reason))));
+    } else if !rows.is_empty() {
+        written.stored = tx.insert(&rows).await?;
+    }
+    written.duplicates = events - written.stored - refused;
+    let alien: usize = frames.iter().filter(|frame| frame.alien).map(|frame| frame.set_aside.len()).sum();
+    written.quarantined = (letters.len() - alien) as u64;
+    if !letters.is_empty() {
+        tx.set_aside(&letters).await?;
+    }
+    if !frames.is_empty() {
+        tx.count(batch, &written).await?;
+    }
+    tx.commit().await?;
+    Ok(written)
+}
+
+/// A dead letter's id: the same whenever the same frame is processed.
+fn letter_id(log_id: &Uuid, sequence: u64, index: u64) -> Uuid {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    hash.update(log_id.as_bytes());
+    hash.update(sequence.to_be_bytes());
+    hash.update(index.to_be_bytes());
+    Uuid::from_slice(&hash.finalize()[..16]).unwrap_or_default()
+}
+
+fn refused_row(row: &Row<'_>, reason: String) -> DeadLetter {
+    let refusal = Refusal {
+        event_id: Some(row.event.id.to_string()),
+        source: Some(row.event.source),
+        errors: vec![FieldError { path: String::new(), message: reason }],
+    };
+    DeadLetter::new(row.origin.accepted_at, &row.origin.correlation_id, Reason::Database, row.bytes, refusal)
+}
+
+/// Inserts what can be inserted, halving what is refused until single rows are left.
+async fn insert_apart<'r, 'a>(
+    tx: &mut impl Write,
+    rows: &[&'r Row<'a>],
+) -> Result<(u64, Vec<(&'r Row<'a>, String)>), StoreError> {
+    let mut stored = 0;
+    let mut guilty = Vec::new();
+    let mut waiting = vec![rows];
+    while let Some(part) = waiting.pop() {
+        if part.is_empty() {
+            continue;
+        }
+        tx.run("SAVEPOINT part").await?;
+        match tx.insert(part).await {
+            Ok(new) => {
+                tx.run("RELEASE SAVEPOINT part").await?;
+                stored += new;
+            }
+            Err(StoreError::Data(reason)) => {
+                tx.run("ROLLBACK TO SAVEPOINT part").await?;
+                match part {
+                    [row] => guilty.push((*row, reason)),
+                    part => {
+                        let (left, right) = part.split_at(part.len() / 2);
+                        waiting.extend([right, left]);
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((stored, guilty))
+}
