@@ -31,11 +31,14 @@ impl<M: Message> Message for Held<M> {
 pub struct Room {
     _permit: OwnedSemaphorePermit,
     stats: Arc<Stats>,
+    used: bool,
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.stats.count_handled();
+        if self.used {
+            self.stats.count_handled();
+        }
     }
 }
 
@@ -87,19 +90,19 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
                 permit.map_err(|_| Undelivered::Stopped)?
             }
         };
-        Ok(Room { _permit: permit, stats: self.stats.clone() })
+        Ok(Room { _permit: permit, stats: self.stats.clone(), used: false })
     }
 
     /// So much room, if there is at this moment.
     pub fn try_reserve(&self, weight: u32) -> Option<Room> {
         let permit = self.room.clone().try_acquire_many_owned(weight).ok()?;
-        Some(Room { _permit: permit, stats: self.stats.clone() })
+        Some(Room { _permit: permit, stats: self.stats.clone(), used: false })
     }
 
     /// Sends a message into room that was reserved, and waits for the answer.
     ///
     /// While the actor is being restarted the message waits here for the new one.
-    pub async fn send_in<M>(&self, room: Room, message: M) -> Result<M::Result, Undelivered>
+    pub async fn send_in<M>(&self, mut room: Room, message: M) -> Result<M::Result, Undelivered>
     where
         M: Message + Send + 'static,
         M::Result: Send,
@@ -111,6 +114,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             Ok(address) => address.clone().ok_or(Undelivered::Stopped)?,
             Err(_) => return Err(Undelivered::Stopped),
         };
+        room.used = true;
         address.send(Held { message, room }).await.map_err(|_| Undelivered::Lost)
     }
 

@@ -1,0 +1,263 @@
+//! The command line: help, exit codes, configuration, and what is said when something is missing.
+
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::postgres::Postgres;
+use crate::support::process::{Process, Service, ess};
+use crate::support::world::World;
+use crate::support::{MINUTE, eventually, free_port, http};
+
+fn run(arguments: &[&str], environment: &[(&str, &str)], folder: &Path) -> Output {
+    let environment: Vec<_> =
+        environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    ess(arguments, &environment, folder).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn bad_usage_and_impossible_configuration_end_with_2_and_one_clear_line() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, environment, said) in [
+        (&["gateway"][..], &[][..], "NATS_URL is not set"),
+        (&["collector", "facebook"], &[], "NATS_URL is not set"),
+        (&["collector", "tiktok"], &[("NATS_URL", "nats://127.0.0.1:1")], "DATABASE_URL is not set"),
+        (&["reporter"], &[], "DATABASE_URL is not set"),
+        (&["up"], &[("ESS_MAX_BODY", "lots")], "ESS_MAX_BODY"),
+        (&["gateway"], &[("NATS_URL", "http://x")], "NATS_URL"),
+        (&["up"], &[("ESS_LOG_MAX_AGE", "50ms")], "ESS_LOG_MAX_AGE"),
+        (&["up"], &[("LOG_LEVEL", "a=b=c")], "LOG_LEVEL"),
+        (&["publisher", "--target", "ftp://x"], &[], "ftp://x"),
+    ] {
+        let output = run(arguments, environment, folder.path());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        let errors: Vec<_> =
+            stderr(&output).lines().filter(|line| line.starts_with("ess:")).map(str::to_owned).collect();
+        assert_eq!(errors.len(), 1, "{arguments:?}: {}", stderr(&output));
+        assert!(errors[0].contains(said), "{arguments:?}: {}", errors[0]);
+    }
+    for arguments in [&["collector", "myspace"][..], &["frobnicate"], &["publisher", "--batch", "9..1"], &[]]
+    {
+        let output = run(arguments, &[], folder.path());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    }
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = port.local_addr().unwrap().port().to_string();
+    let output = run(&["up"], &[("ESS_GATEWAY_PORT", &taken)], folder.path());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains(&format!("cannot listen on 127.0.0.1:{taken}")), "{}", stderr(&output));
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in
+        ["demo", "up", "gateway", "collector", "reporter", "publisher", "migrate", "check", "health"]
+    {
+        let output = run(&[command, "--help"], &[], folder.path());
+        assert_eq!(output.status.code(), Some(0), "{command}");
+        assert!(output.stdout.len() > 60, "{command}");
+    }
+    let help = String::from_utf8(run(&["publisher", "--help"], &[], folder.path()).stdout).unwrap();
+    for option in [
+        "--target",
+        "--rate",
+        "--batch",
+        "--connections",
+        "--duration",
+        "--duplicates",
+        "--invalid",
+        "--late",
+        "--seed",
+        "--token",
+        "--json",
+    ] {
+        assert!(help.contains(option), "{option}");
+    }
+}
+
+#[test]
+fn files_are_read_in_their_order_and_the_environment_wins() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(".env"), "ESS_MAX_BODY=10MiB\n").unwrap();
+    std::fs::write(folder.path().join(".env.log"), "LOG_LEVEL=warn\nESS_MAX_BODY=20MiB\n").unwrap();
+    std::fs::write(folder.path().join(".env.database"), "DATABASE_URL=postgres://u:hidden@127.0.0.1:1/x\n")
+        .unwrap();
+    let output = run(
+        &["check"],
+        &[("ESS_MAX_DELIVERIES", "7"), ("ESS_ADMIN_TOKEN", "hunter2"), ("ESS_TYPO", "1")],
+        folder.path(),
+    );
+    assert_eq!(output.status.code(), Some(1), "the database is not there");
+    let shown = String::from_utf8(output.stdout.clone()).unwrap();
+    for line in [
+        "ESS_MAX_BODY=10MiB",
+        "LOG_LEVEL=warn",
+        "ESS_MAX_DELIVERIES=7",
+        "ESS_ADMIN_TOKEN=***",
+        "NATS_URL=(unset)",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
+    }
+    assert!(!shown.contains("hidden") && !shown.contains("hunter2"), "{shown}");
+    assert!(shown.contains("log: ok") && shown.contains("database: FAILED"), "{shown}");
+    assert!(stderr(&output).contains("ESS_TYPO"), "an unknown name is warned of: {}", stderr(&output));
+    let output = run(&["check"], &[("DATABASE_URL", "sqlite://x.db?mode=rwc")], folder.path());
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn health_tells_whether_the_local_service_is_ready() {
+    let world = World::embedded(&[]);
+    assert_eq!(world.ess(&["health"]).status.code(), Some(0));
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port().to_string();
+    assert_eq!(run(&["health"], &[("PORT", &port)], folder.path()).status.code(), Some(1));
+    // A gateway whose NATS is away is alive, and not ready.
+    let environment = [("NATS_URL".to_owned(), format!("nats://127.0.0.1:{}", free_port()))];
+    let gateway = Service::start(&["gateway"], &environment, folder.path());
+    eventually("it is alive", MINUTE, || {
+        http::get(&gateway.url("/health")).ok().filter(|answer| answer.status == 200)
+    });
+    let output = run(&["health"], &[("PORT", &gateway.port.to_string())], folder.path());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("log"), "{}", stderr(&output));
+}
+
+#[test]
+fn services_wait_for_nats_and_postgres_and_go_on_when_they_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let (nats_port, mut postgres) = (free_port(), Postgres::start());
+    postgres.process.kill();
+    let environment = [
+        ("NATS_URL".to_owned(), format!("nats://127.0.0.1:{nats_port}")),
+        ("DATABASE_URL".to_owned(), postgres.url()),
+    ];
+    let mut collector = Service::start(&["collector", "facebook"], &environment, folder.path());
+    eventually("it is alive", MINUTE, || {
+        http::get(&collector.url("/health")).ok().filter(|answer| answer.status == 200)
+    });
+    let ready = http::get(&collector.url("/ready")).unwrap();
+    assert_eq!(ready.status, 503);
+    assert!(ready.text.contains("log") && ready.text.contains("database"), "{}", ready.text);
+    postgres.start_again();
+    let mut nats = crate::support::nats::Nats::start();
+    nats.process.kill();
+    nats.port = nats_port;
+    nats.start_again();
+    collector.wait_ready();
+}
+
+#[test]
+fn the_same_seed_is_the_same_events_and_the_publisher_says_what_became_of_them() {
+    let world = World::embedded(&[]);
+    let target = world.gateway_url("/webhook");
+    let send = |more: &[&str]| -> Value {
+        let arguments = ["publisher", "--target", &target, "--json", "--duration", "2s"];
+        let output = world.ess(&[&arguments[..], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let first = send(&["--seed", "9", "--batch", "100", "--rate", "1000"]);
+    let second = send(&["--seed", "9", "--batch", "100", "--rate", "1000"]);
+    let count = |tally: &Value, name: &str| tally[name].as_u64().unwrap();
+    for tally in [&first, &second] {
+        assert!((1_500..=2_600).contains(&count(tally, "sent")), "{tally}");
+        assert_eq!(count(tally, "sent"), count(tally, "accepted") + count(tally, "rejected"), "{tally}");
+        assert_eq!(count(tally, "failed"), 0);
+        assert!(tally["latencyMs"]["p99"].as_f64().unwrap() > 0.0, "{tally}");
+    }
+    world.settle();
+    assert_eq!(
+        world.count_rows(),
+        count(&first, "accepted").max(count(&second, "accepted")),
+        "{first} {second}"
+    );
+    let singles = send(&["--batch", "1", "--connections", "8", "--invalid", "0.2", "--duplicates", "0.2"]);
+    assert!(count(&singles, "sent") > 100 && count(&singles, "rejected") > 0, "{singles}");
+    // Nobody there: it says so, and ends with 1.
+    let nowhere = format!("http://127.0.0.1:{}/webhook", free_port());
+    let output =
+        world.ess(&["publisher", "--target", &nowhere, "--batch", "1", "--rate", "5", "--duration", "1s"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("failed    5"),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+}
+
+#[test]
+fn a_data_folder_is_used_by_one_process_and_data_survives_a_restart() {
+    let mut world = World::embedded(&[]);
+    let output = world.ess(&["up"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("in use by another ess"), "{}", stderr(&output));
+    world.post(&crate::support::events::simple("kept", "facebook").to_string());
+    world.settle();
+    let process = &mut world.services[0].process;
+    process.signal("INT");
+    assert_eq!(process.wait(MINUTE).code(), Some(0), "{}", process.output());
+    world.services[0].start_again();
+    world.wait_ready();
+    assert_eq!(world.report("/reports/events")["totalEvents"], 1);
+}
+
+#[test]
+fn the_demo_fills_reports_within_seconds_and_says_where_to_look() {
+    let folder = tempfile::tempdir().unwrap();
+    let names =
+        ["ESS_GATEWAY_PORT", "ESS_FACEBOOK_COLLECTOR_PORT", "ESS_TIKTOK_COLLECTOR_PORT", "ESS_REPORTER_PORT"];
+    let environment: Vec<_> =
+        names.iter().map(|name| ((*name).to_owned(), free_port().to_string())).collect();
+    let log = folder.path().join("demo.log");
+    let mut demo = Process::spawn(ess(&["demo"], &environment, folder.path()), &log);
+    let reports = format!("http://127.0.0.1:{}/reports/events", environment[3].1);
+    eventually("reports fill", Duration::from_secs(15), || {
+        let answer = http::get(&reports).ok().filter(|answer| answer.status == 200)?;
+        (answer.json()["totalEvents"].as_u64()? > 500).then_some(())
+    });
+    assert!(demo.output().contains(&reports), "{}", demo.output());
+    assert!(folder.path().join("data/ess.db").exists());
+    demo.signal("TERM");
+    assert_eq!(demo.wait(MINUTE).code(), Some(0), "{}", demo.output());
+}
+
+#[test]
+fn migrations_that_run_at_once_do_not_collide() {
+    let postgres = Postgres::start();
+    let folder = tempfile::tempdir().unwrap();
+    let embedded = vec![("ESS_DATA_DIR".to_owned(), folder.path().join("data").display().to_string())];
+    for environment in [vec![("DATABASE_URL".to_owned(), postgres.url())], embedded] {
+        let runs: Vec<_> = (0..6)
+            .map(|n| {
+                let log = folder.path().join(format!("migrate-{n}.log"));
+                Process::spawn(ess(&["migrate"], &environment, folder.path()), &log)
+            })
+            .collect();
+        for mut run in runs {
+            assert_eq!(run.wait(MINUTE).code(), Some(0), "{}", run.output());
+        }
+    }
+    assert_eq!(
+        postgres.query("SELECT count(*) FROM seaql_migrations")[0],
+        postgres.query("SELECT count(DISTINCT version) FROM seaql_migrations")[0]
+    );
+    // And services at once, on a database that is empty.
+    let services: &[&[&str]] = &[
+        &["gateway"],
+        &["collector", "facebook"],
+        &["collector", "facebook"],
+        &["collector", "tiktok"],
+        &["reporter"],
+        &["reporter"],
+    ];
+    let world = World::real_with(&[], services);
+    assert_eq!(world.count_rows(), 0);
+}

@@ -1,0 +1,298 @@
+//! What the gateway promises to publishers.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::events::{
+    Chance, FACEBOOK_BOTTOM, FACEBOOK_TOP, TIKTOK_BOTTOM, TIKTOK_TOP, event, simple,
+};
+use crate::support::http::{self, Answer};
+use crate::support::world::{World, both};
+use crate::support::{MINUTE, eventually};
+
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+fn post(world: &World, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    http::post_with(&world.gateway_url("/webhook"), headers, body).unwrap()
+}
+
+#[test]
+fn every_event_type_reaches_its_row() {
+    both(&[], |world| {
+        let mut sent = 0;
+        for (source, types) in [
+            ("facebook", FACEBOOK_TOP.iter().chain(FACEBOOK_BOTTOM.iter()).collect::<Vec<_>>()),
+            ("tiktok", TIKTOK_TOP.iter().chain(TIKTOK_BOTTOM.iter()).collect()),
+        ] {
+            for kind in types {
+                let mut chance = Chance(sent);
+                let mut made = loop {
+                    let made = event(&format!("{source}-{kind}"), &mut chance);
+                    if made["source"] == source && made["eventType"] == **kind {
+                        break made;
+                    }
+                };
+                made["more"] = json!({"of": kind});
+                assert_eq!(world.post(&made.to_string()).status, 202);
+                sent += 1;
+            }
+        }
+        world.settle();
+        assert_eq!(world.database.query("SELECT count(DISTINCT event_type || source) FROM events")[0], "14");
+    });
+}
+
+#[test]
+fn the_real_publishers_largest_body_does_not_stall_others() {
+    let world = World::real(&[]);
+    let events: Vec<Value> = {
+        let mut chance = Chance(1);
+        (0..50_000).map(|n| event(&format!("big-{n}"), &mut chance)).collect()
+    };
+    let body = Value::from(events).to_string();
+    assert!(body.len() > 15_000_000, "{} bytes", body.len());
+    let url = world.gateway_url("/webhook");
+    let (mut slowest, mut asked) = (Duration::ZERO, 0);
+    std::thread::scope(|scope| {
+        let posts: Vec<_> = (0..2).map(|_| scope.spawn(|| http::post(&url, &body).unwrap())).collect();
+        while !posts.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            let started = Instant::now();
+            assert_eq!(http::get(&world.gateway_url("/health")).unwrap().status, 200);
+            slowest = slowest.max(started.elapsed());
+            asked += 1;
+            let single = world.post(&simple(&format!("small-{asked}"), "tiktok").to_string());
+            assert_eq!(single.status, 202);
+        }
+        for post in posts {
+            let answer = post.join().unwrap();
+            assert_eq!(
+                (answer.status, answer.json()["accepted"].as_u64()),
+                (202, Some(50_000)),
+                "{}",
+                answer.text
+            );
+        }
+    });
+    assert!(slowest < Duration::from_secs(1), "/health took {slowest:?}");
+    world.settle();
+    assert_eq!(world.count_rows(), 50_000 + asked);
+}
+
+#[test]
+fn a_body_is_refused_in_the_documented_order_and_words() {
+    let world = World::embedded(&[("ESS_MAX_BODY", "100KiB"), ("ESS_WEBHOOK_TOKEN", "secret")]);
+    let token = ("Authorization", "Bearer secret");
+    let good = simple("order", "facebook").to_string();
+    let large = format!("[{}]", vec![good.as_str(); 400].join(","));
+    let text = ("Content-Type", "text/plain");
+    for (headers, body, status) in [
+        (vec![text], large.as_str(), 401),
+        (vec![token, text], large.as_str(), 415),
+        (vec![token, JSON], large.as_str(), 413),
+        (vec![token, JSON, ("Content-Encoding", "br")], good.as_str(), 415),
+        (vec![token, JSON], "[1,", 400),
+        (vec![token, JSON], "5", 400),
+        (vec![token, JSON], "", 400),
+        (vec![token, JSON], "[5]", 422),
+        (vec![token, JSON], "[]", 202),
+        (vec![token], good.as_str(), 202),
+        (vec![token, ("Content-Type", "application/json; charset=utf-8")], good.as_str(), 202),
+    ] {
+        let answer = post(&world, &headers, body.as_bytes());
+        assert_eq!(answer.status, status, "{headers:?}: {}", answer.text);
+        assert!(answer.json()["correlationId"].is_string());
+        if status >= 400 {
+            let problem = answer.json();
+            assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+            assert_eq!(problem["status"], status);
+            assert!(
+                problem["title"].is_string() && problem["detail"].is_string() && problem["type"].is_string()
+            );
+        }
+    }
+    // A body that is no JSON is set aside, once: a 401, 413 or 415 leaves nothing.
+    let letters = eventually("dead letters", MINUTE, || {
+        let letters = world.report("/dead-letters?limit=1000");
+        let letters = letters["deadLetters"].as_array().unwrap().clone();
+        (letters.len() >= 4).then_some(letters)
+    });
+    let count = |reason: &str| letters.iter().filter(|letter| letter["reason"] == reason).count();
+    assert_eq!((count("not_json"), count("invalid")), (3, 1), "{letters:?}");
+}
+
+#[test]
+fn packed_bodies_are_taken_and_a_bomb_costs_no_more_than_the_limit() {
+    let world = World::embedded(&[("ESS_MAX_BODY", "1MiB")]);
+    let body =
+        Value::from((0..500).map(|n| simple(&format!("z-{n}"), "tiktok")).collect::<Vec<_>>()).to_string();
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let answer = post(&world, &[JSON, ("Content-Encoding", "gzip")], &gzip(body.as_bytes()));
+    assert_eq!((answer.status, answer.json()["accepted"].as_u64()), (202, Some(500)), "{}", answer.text);
+    let packed = zstd::encode_all(body.as_bytes(), 3).unwrap();
+    assert_eq!(post(&world, &[JSON, ("Content-Encoding", "zstd")], &packed).status, 202);
+    let bomb = vec![b' '; 200 << 20];
+    assert_eq!(post(&world, &[JSON, ("Content-Encoding", "gzip")], &gzip(&bomb)).status, 413);
+    let packed = zstd::encode_all(&bomb[..], 3).unwrap();
+    assert_eq!(post(&world, &[JSON, ("Content-Encoding", "zstd")], &packed).status, 413);
+    assert_eq!(post(&world, &[JSON, ("Content-Encoding", "gzip")], b"not gzip").status, 400);
+}
+
+#[test]
+fn a_sources_own_address_takes_that_source_alone() {
+    let world = World::embedded(&[]);
+    let mixed = json!([simple("a", "facebook"), simple("b", "tiktok"), {"source": "tiktok"}]);
+    let answer = http::post(&world.gateway_url("/webhook/facebook"), &mixed.to_string()).unwrap();
+    assert_eq!(answer.status, 202);
+    let body = answer.json();
+    assert_eq!((body["accepted"].as_u64(), body["rejected"].as_u64()), (Some(1), Some(2)));
+    assert_eq!(
+        body["errors"][0]["errors"],
+        json!([{"path": "source", "message": "must be facebook at this address"}])
+    );
+    let paths: Vec<_> = body["errors"][1]["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| error["path"].as_str().unwrap())
+        .collect();
+    assert!(paths.contains(&"source") && paths.contains(&"eventId") && paths.contains(&"data"), "{paths:?}");
+    assert_eq!(http::get(&world.gateway_url("/webhook/tiktok")).unwrap().status, 405);
+}
+
+#[test]
+fn signatures_and_the_handshake_are_checked_where_their_secrets_are_set() {
+    let world = World::embedded(&[
+        ("ESS_FACEBOOK_APP_SECRET", "one,two"),
+        ("ESS_FACEBOOK_VERIFY_TOKEN", "verify"),
+        ("ESS_WEBHOOK_TOKEN", "token"),
+    ]);
+    // printf '{"a":1}' | openssl dgst -sha256 -hmac two
+    let signature = "sha256=8fb84cd0f727f5dda4da05cc68cd62200b48578a621f31478ed566c5327a34cf";
+    let facebook = world.gateway_url("/webhook/facebook");
+    let signed =
+        |body: &str| http::post_with(&facebook, &[JSON, ("X-Hub-Signature-256", signature)], body.as_bytes());
+    assert_eq!(signed("{\"a\":1}").unwrap().status, 422, "signed, and no event");
+    assert_eq!(signed("{\"a\":2}").unwrap().status, 401);
+    assert_eq!(http::post(&facebook, "{\"a\":1}").unwrap().status, 401);
+    let bearer = [JSON, ("Authorization", "Bearer token")];
+    assert_eq!(
+        http::post_with(&facebook, &bearer, b"{\"a\":1}").unwrap().status,
+        401,
+        "a token is no signature"
+    );
+    // TikTok has no secret here, so the token is asked for.
+    let tiktok = world.gateway_url("/webhook/tiktok");
+    assert_eq!(http::post(&tiktok, "[]").unwrap().status, 401);
+    assert_eq!(http::post_with(&tiktok, &bearer, b"[]").unwrap().status, 202);
+
+    let shake = |query: &str| http::get(&format!("{facebook}?{query}")).unwrap();
+    let answer = shake("hub.mode=subscribe&hub.verify_token=verify&hub.challenge=1158201444");
+    assert_eq!((answer.status, answer.text.as_str()), (200, "1158201444"));
+    assert_eq!(shake("hub.mode=subscribe&hub.verify_token=wrong&hub.challenge=1").status, 403);
+    assert_eq!(shake("hub.mode=subscribe").status, 400);
+}
+
+#[test]
+fn a_full_log_answers_503_and_takes_events_again_when_there_is_room() {
+    for embedded in [true, false] {
+        let settings = [("ESS_LOG_MAX_BYTES", "1MiB")];
+        let mut world = if embedded { World::embedded(&settings) } else { World::real(&settings) };
+        if embedded {
+            continue_with_a_full_log(&world);
+            continue;
+        }
+        // Nobody collects.
+        for name in ["collector-facebook", "collector-tiktok"] {
+            world.service(name).process.kill();
+        }
+        let (mut accepted, mut refused) = (0_u64, 0);
+        for n in 0..40 {
+            let batch: Vec<_> = (0..100).map(|k| simple(&format!("full-{n}-{k}"), "facebook")).collect();
+            let answer = world.post(&Value::from(batch).to_string());
+            match answer.status {
+                202 => accepted += 100,
+                503 => {
+                    refused += 1;
+                    assert!(answer.header("retry-after").is_some());
+                    assert!(answer.json()["accepted"].is_u64(), "{}", answer.text);
+                }
+                other => panic!("{other}: {}", answer.text),
+            }
+        }
+        assert!(accepted > 0 && refused > 0, "{accepted} {refused}");
+        assert!(
+            world
+                .service("gateway")
+                .metric("ess_gateway_events_failed_total{reason=\"log_full\",source=\"facebook\"}")
+                > 0.0
+        );
+        for name in ["collector-facebook", "collector-tiktok"] {
+            world.service(name).start_again();
+        }
+        world.wait_ready();
+        let ledger = world.settle();
+        assert_eq!(world.count_rows(), accepted, "what was refused is not there, what was accepted is");
+        assert_eq!(ledger["sources"][0]["missing"], 0, "{ledger}");
+        let again = world.post(&simple("again", "facebook").to_string());
+        assert_eq!(again.status, 202, "{}", again.text);
+        let ledger = world.settle();
+        assert_eq!(
+            (&ledger["sources"][0]["published"], &ledger["sources"][0]["missing"]),
+            (&json!(accepted + 1), &json!(0))
+        );
+    }
+}
+
+/// The embedded log with its collectors busy: whatever happens, a 202 is a row.
+fn continue_with_a_full_log(world: &World) {
+    let mut accepted = 0;
+    for n in 0..60 {
+        let batch: Vec<_> = (0..500).map(|k| simple(&format!("full-{n}-{k}"), "tiktok")).collect();
+        let answer = world.post(&Value::from(batch).to_string());
+        assert!(answer.status == 202 || answer.status == 503, "{}", answer.text);
+        accepted += if answer.status == 202 { 500 } else { 0 };
+    }
+    world.settle();
+    assert!(world.count_rows() >= accepted);
+}
+
+#[test]
+fn nats_away_is_a_503_within_the_deadline_and_readiness_says_why() {
+    let mut world = World::real(&[]);
+    assert_eq!(world.post(&simple("before", "facebook").to_string()).status, 202);
+    world.nats().process.kill();
+    let started = Instant::now();
+    let answer = world.post(&simple("during", "facebook").to_string());
+    assert_eq!(answer.status, 503, "{}", answer.text);
+    assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
+    assert!(answer.header("retry-after").is_some());
+    let url = world.gateway_url("/ready");
+    let why = eventually("not ready", MINUTE, || {
+        http::get(&url).ok().filter(|answer| answer.status == 503).map(|answer| answer.text)
+    });
+    assert!(why.contains("log"), "{why}");
+    world.nats().start_again();
+    world.wait_ready();
+    assert_eq!(world.post(&simple("after", "facebook").to_string()).status, 202);
+    world.settle();
+    let ids = world.database.query("SELECT event_id FROM events ORDER BY event_id");
+    assert!(ids.contains(&"before".to_owned()) && ids.contains(&"after".to_owned()), "{ids:?}");
+}
+
+#[test]
+fn errors_are_capped_and_counted() {
+    let world = World::embedded(&[]);
+    let answer = world.post(&json!(vec![json!({}); 150]).to_string());
+    assert_eq!(answer.status, 422);
+    let body = answer.json();
+    assert_eq!((body["rejected"].as_u64(), body["errors"].as_array().unwrap().len()), (Some(150), 100));
+    assert_eq!(body["errorsTruncated"], true);
+    assert_eq!(body["errors"][0]["eventId"], Value::Null);
+    assert_eq!(body["errors"][99]["index"], 99);
+}

@@ -1,0 +1,328 @@
+//! One contract, two logs: every promise of the port, kept by JetStream and by the embedded file.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ess::config::{Config, LogSettings, Variables};
+use ess::event::Source;
+use ess::log::embedded::Embedded;
+use ess::log::jetstream::JetStream;
+use ess::log::{AppendError, Delivery, Log, LogError, SharedLog, Topic};
+use futures::StreamExt;
+use tempfile::TempDir;
+
+use crate::support::block_on;
+use crate::support::nats::Nats;
+
+const TOPIC: Topic = Topic::Events(Source::Facebook);
+
+fn settings(pairs: &[(&str, &str)]) -> LogSettings {
+    Config::judge(&Variables::from_pairs(pairs.iter().copied())).unwrap().log
+}
+
+/// A log that can be opened again, by another process as it were.
+enum Home {
+    Embedded(TempDir),
+    JetStream(Nats),
+}
+
+impl Home {
+    async fn open(&self, settings: LogSettings) -> SharedLog {
+        self.try_open(settings).await.unwrap()
+    }
+
+    async fn try_open(&self, settings: LogSettings) -> Result<SharedLog, LogError> {
+        let log: SharedLog = match self {
+            Self::Embedded(folder) => {
+                // The file is free again when the last user of the log before is gone.
+                let started = Instant::now();
+                loop {
+                    match Embedded::open(&folder.path().join("log.redb"), settings.clone()) {
+                        Err(LogError::Misconfigured(why))
+                            if why.contains("in use") && started.elapsed() < Duration::from_secs(5) =>
+                        {
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
+                        opened => break Arc::new(opened?),
+                    }
+                }
+            }
+            Self::JetStream(nats) => Arc::new(JetStream::connect(&nats.url(), "test", settings).await?),
+        };
+        log.prepare(TOPIC).await?;
+        Ok(log)
+    }
+
+    /// The contents are gone, and a new log begins.
+    async fn make_anew(self, settings: LogSettings) -> (Self, SharedLog) {
+        match self {
+            Self::Embedded(folder) => {
+                std::fs::remove_file(folder.path().join("log.redb")).unwrap();
+                let home = Self::Embedded(folder);
+                let log = home.open(settings).await;
+                (home, log)
+            }
+            Self::JetStream(nats) => {
+                drop(nats);
+                let home = Self::JetStream(Nats::start());
+                let log = home.open(settings).await;
+                (home, log)
+            }
+        }
+    }
+}
+
+/// Runs a promise on both logs.
+fn both<F: Future<Output = ()>>(promise: impl Fn(Home) -> F) {
+    block_on(promise(Home::Embedded(tempfile::tempdir().unwrap())));
+    block_on(promise(Home::JetStream(Nats::start())));
+}
+
+async fn append(log: &dyn Log, text: &str) -> u64 {
+    log.append(TOPIC, text.to_owned(), Bytes::copy_from_slice(text.as_bytes())).await.unwrap().sequence
+}
+
+/// What comes of one pull, up to so many.
+async fn take(log: &dyn Log, most: usize) -> Vec<Delivery> {
+    let pull = log.pull(TOPIC, most).await.unwrap();
+    pull.map(Result::unwrap).collect().await
+}
+
+/// Pulls until one comes.
+async fn one(log: &dyn Log) -> Delivery {
+    for _ in 0..40 {
+        if let Some(delivery) = take(log, 1).await.pop() {
+            return delivery;
+        }
+    }
+    panic!("no delivery");
+}
+
+fn text(delivery: &Delivery) -> &str {
+    std::str::from_utf8(&delivery.frame).unwrap()
+}
+
+#[test]
+fn frames_are_delivered_in_order_and_gone_once_acknowledged() {
+    both(|home| async move {
+        let log = home.open(settings(&[])).await;
+        for n in 1..=20 {
+            assert_eq!(append(&*log, &format!("f{n}")).await, n);
+        }
+        let state = log.state(TOPIC).await.unwrap();
+        assert_eq!((state.first, state.last, state.held()), (1, 20, 20));
+        assert_eq!(log.peek(TOPIC, 7).await.unwrap().as_deref(), Some(&b"f7"[..]));
+        let deliveries = take(&*log, 20).await;
+        let texts: Vec<_> = deliveries.iter().map(|delivery| text(delivery).to_owned()).collect();
+        assert_eq!(texts, (1..=20).map(|n| format!("f{n}")).collect::<Vec<_>>());
+        for (index, delivery) in deliveries.into_iter().enumerate() {
+            assert_eq!((delivery.sequence, delivery.deliveries), (index as u64 + 1, 1));
+            assert_eq!(delivery.log_id, state.log_id);
+            let age = chrono::Utc::now().timestamp_micros() - delivery.logged_at;
+            assert!((-1_000_000..60_000_000).contains(&age), "{age}");
+            if delivery.sequence != 5 {
+                delivery.receipt.ack().await.unwrap();
+            } else {
+                std::mem::forget(delivery.receipt);
+            }
+        }
+        let state = log.state(TOPIC).await.unwrap();
+        assert_eq!((state.first, state.last, state.held()), (5, 20, 1), "{state:?}");
+        assert_eq!(
+            state.gone,
+            (6..=20).filter(|n| *n < state.last + 1).collect::<Vec<_>>()[..state.gone.len()].to_vec()
+        );
+        assert_eq!(log.peek(TOPIC, 7).await.unwrap(), None);
+        assert!(take(&*log, 5).await.is_empty());
+    });
+}
+
+#[test]
+fn a_receipt_that_is_dropped_or_refused_asks_for_redelivery() {
+    both(|home| async move {
+        let log = home.open(settings(&[])).await;
+        append(&*log, "a").await;
+        drop(one(&*log).await);
+        let again = one(&*log).await;
+        assert_eq!((again.deliveries, text(&again)), (2, "a"));
+        again.receipt.retry(Duration::ZERO).await.unwrap();
+        let third = one(&*log).await;
+        assert_eq!(third.deliveries, 3);
+        third.receipt.progress().await.unwrap();
+        third.receipt.ack().await.unwrap();
+        assert!(take(&*log, 1).await.is_empty());
+    });
+}
+
+#[test]
+fn a_retry_comes_after_its_delay_and_not_before() {
+    both(|home| async move {
+        let log = home.open(settings(&[])).await;
+        append(&*log, "later").await;
+        let delivery = one(&*log).await;
+        let refused = Instant::now();
+        delivery.receipt.retry(Duration::from_millis(1_200)).await.unwrap();
+        let again = one(&*log).await;
+        assert!(refused.elapsed() >= Duration::from_millis(1_100), "{:?}", refused.elapsed());
+        assert!(refused.elapsed() < Duration::from_secs(4), "{:?}", refused.elapsed());
+        again.receipt.ack().await.unwrap();
+    });
+}
+
+#[test]
+fn a_consumer_goes_on_where_it_was_after_a_restart() {
+    both(|home| async move {
+        let log = home.open(settings(&[])).await;
+        for n in 1..=6 {
+            append(&*log, &format!("f{n}")).await;
+        }
+        for delivery in take(&*log, 3).await {
+            delivery.receipt.ack().await.unwrap();
+        }
+        drop(take(&*log, 1).await);
+        let id = log.state(TOPIC).await.unwrap().log_id;
+        drop(log);
+        let log = home.open(settings(&[])).await;
+        let mut texts = Vec::new();
+        while texts.len() < 3 {
+            let delivery = one(&*log).await;
+            assert_eq!(delivery.log_id, id);
+            texts.push(text(&delivery).to_owned());
+            delivery.receipt.ack().await.unwrap();
+        }
+        texts.sort();
+        assert_eq!(texts, ["f4", "f5", "f6"]);
+        assert_eq!(append(&*log, "f7").await, 7, "places go on");
+    });
+}
+
+#[test]
+fn two_consumers_share_the_work() {
+    both(|home| async move {
+        let log = home.open(settings(&[])).await;
+        for n in 0..40 {
+            append(&*log, &format!("f{n}")).await;
+        }
+        let consume = |log: SharedLog| async move {
+            let mut taken = Vec::new();
+            loop {
+                let deliveries = take(&*log, 2).await;
+                if deliveries.is_empty() {
+                    return taken;
+                }
+                for delivery in deliveries {
+                    taken.push(delivery.sequence);
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    delivery.receipt.ack().await.unwrap();
+                }
+            }
+        };
+        let (left, right) = futures::join!(consume(log.clone()), consume(log.clone()));
+        assert!(!left.is_empty() && !right.is_empty(), "{left:?} {right:?}");
+        let mut all = [left, right].concat();
+        all.sort_unstable();
+        assert_eq!(all, (1..=40).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_frame_that_is_appended_twice_is_there_once() {
+    both(|home| async move {
+        let log = home.open(settings(&[])).await;
+        let frame = || Bytes::from_static(b"x");
+        let first = log.append(TOPIC, "id".to_owned(), frame()).await.unwrap();
+        let second = log.append(TOPIC, "id".to_owned(), frame()).await.unwrap();
+        assert_eq!((first.duplicate, second.duplicate, second.sequence), (false, true, first.sequence));
+        assert_eq!(log.state(TOPIC).await.unwrap().held(), 1);
+    });
+}
+
+#[test]
+fn a_full_log_refuses_the_new_and_keeps_the_old() {
+    both(|home| async move {
+        let log = home
+            .open(settings(&[("ESS_LOG_MAX_BYTES", "1MiB"), ("ESS_DEAD_LETTER_MAX_BYTES", "1MiB")]))
+            .await;
+        let frame = |n: u64| Bytes::from(vec![n as u8; 100_000]);
+        let mut taken = 0;
+        let full = loop {
+            match log.append(TOPIC, format!("f{taken}"), frame(taken)).await {
+                Ok(_) => taken += 1,
+                Err(error) => break error,
+            }
+            assert!(taken < 12, "it never fills");
+        };
+        assert!(matches!(full, AppendError::Full(_)), "{full:?}");
+        assert!(taken >= 8, "{taken}");
+        let first = one(&*log).await;
+        assert_eq!(first.frame, frame(0), "the oldest is still there");
+        first.receipt.ack().await.unwrap();
+        log.append(TOPIC, "more".to_owned(), frame(99)).await.unwrap();
+        // Dead letters are the other way round: they never stand in the way.
+        log.prepare(Topic::DeadLetters).await.unwrap();
+        for n in 0..14 {
+            log.append(Topic::DeadLetters, format!("l{n}"), frame(n)).await.unwrap();
+        }
+        let state = log.state(Topic::DeadLetters).await.unwrap();
+        assert!(state.first > 1 && state.bytes <= state.max_bytes, "{state:?}");
+    });
+}
+
+#[test]
+fn a_log_that_is_made_anew_has_another_id() {
+    both(|home| async move {
+        let log = home.open(settings(&[])).await;
+        append(&*log, "old").await;
+        let old = log.state(TOPIC).await.unwrap().log_id;
+        drop(log);
+        let (_home, log) = home.make_anew(settings(&[])).await;
+        let state = log.state(TOPIC).await.unwrap();
+        assert_ne!(state.log_id, old);
+        assert_eq!(append(&*log, "new").await, 1);
+        assert_eq!(one(&*log).await.log_id, state.log_id);
+    });
+}
+
+#[test]
+fn what_may_change_is_updated_and_what_may_not_is_refused() {
+    let nats = Nats::start();
+    block_on(async {
+        let url = nats.url();
+        let connect =
+            async |pairs: &[(&str, &str)]| JetStream::connect(&url, "test", settings(pairs)).await.unwrap();
+        let log = connect(&[]).await;
+        log.prepare(TOPIC).await.unwrap();
+        let before = log.state(TOPIC).await.unwrap();
+        let log = connect(&[("ESS_LOG_MAX_BYTES", "2MiB"), ("ESS_LOG_DUPLICATE_WINDOW", "30s")]).await;
+        log.prepare(TOPIC).await.unwrap();
+        let after = log.state(TOPIC).await.unwrap();
+        assert_eq!((before.max_bytes, after.max_bytes), (8 << 30, 2 << 20));
+        assert_eq!(before.log_id, after.log_id, "it is the same log");
+
+        // Somebody else's stream of that name.
+        let client = async_nats::connect(&url).await.unwrap();
+        let context = async_nats::jetstream::new(client);
+        let foreign = async_nats::jetstream::stream::Config {
+            name: "ESS_TIKTOK".to_owned(),
+            subjects: vec!["ess.events.tiktok".to_owned()],
+            ..Default::default()
+        };
+        context.create_stream(foreign).await.unwrap();
+        let error = log.prepare(Topic::Events(Source::Tiktok)).await.unwrap_err();
+        let LogError::Misconfigured(why) = error else { panic!("{error:?}") };
+        assert!(why.contains("ESS_TIKTOK") && why.contains("retention"), "{why}");
+    });
+}
+
+#[test]
+fn a_file_that_is_no_log_is_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log.redb");
+    std::fs::write(&file, vec![7; 100_000]).unwrap();
+    let Err(LogError::Misconfigured(why)) = Embedded::open(&file, settings(&[])) else {
+        panic!("it was opened")
+    };
+    assert!(why.contains("log.redb") && why.contains("Move the file away"), "{why}");
+    assert_eq!(std::fs::read(&file).unwrap(), vec![7; 100_000], "nothing was changed");
+}

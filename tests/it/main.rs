@@ -1,0 +1,15 @@
+//! Integration tests: a file for each kind of promise, against real servers that the tests start and own.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+mod commands;
+mod faults;
+mod gateway;
+mod log_contract;
+mod oracle;
+mod reports;
+mod restarts;
+mod samples;
+mod store;
+mod support;
+mod tracing;

@@ -1,0 +1,303 @@
+//! 30,000 mixed events: every report equals totals that are computed apart from the code under test.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde_json::{Value, json};
+
+use crate::support::events::{Chance, event};
+use crate::support::world::{World, both};
+
+/// What was sent and must be there, and nothing else.
+#[derive(Default)]
+struct Expected {
+    events: HashMap<String, Value>,
+    accepted: u64,
+    rejected: u64,
+}
+
+fn break_it(event: &mut Value, chance: &mut Chance) {
+    match chance.below(6) {
+        0 => event["timestamp"] = json!("invalid-timestamp"),
+        1 => event["data"]["user"]["userId"] = json!(5),
+        2 => event["funnelStage"] = json!("invalid-stage"),
+        3 => event["eventType"] = json!(["unknown", "event"]),
+        4 => event["source"] = json!("myspace"),
+        _ => event["data"] = json!([]),
+    }
+}
+
+/// Sends 30,000 events in arrays and by themselves: new, again, broken.
+fn send(world: &World, seed: u64) -> Expected {
+    let mut chance = Chance(seed);
+    let mut expected = Expected::default();
+    let mut sent: Vec<Value> = Vec::new();
+    let mut left = 30_000;
+    while left > 0 {
+        let size = (1 + chance.below(2_500)).min(left);
+        let size = if chance.below(3) == 0 { 1 } else { size };
+        left -= size;
+        let mut batch = Vec::new();
+        let mut broken = 0;
+        for _ in 0..size {
+            let next = match chance.below(20) {
+                0 if !sent.is_empty() => {
+                    // The same id again, and another time: still the same event.
+                    let mut again = sent[chance.below(sent.len() as u64) as usize].clone();
+                    again["timestamp"] = json!("2026-06-01T00:00:00Z");
+                    again
+                }
+                1 => {
+                    let mut bad = event(&format!("bad-{}", chance.next()), &mut chance);
+                    break_it(&mut bad, &mut chance);
+                    broken += 1;
+                    batch.push(bad);
+                    continue;
+                }
+                _ => event(&format!("e-{}", chance.next()), &mut chance),
+            };
+            let key = format!("{}/{}", next["source"], next["eventId"]);
+            expected.events.entry(key).or_insert_with(|| next.clone());
+            sent.push(next.clone());
+            batch.push(next);
+        }
+        let body = if batch.len() == 1 { batch[0].clone() } else { Value::from(batch.clone()) };
+        let answer = world.post(&body.to_string());
+        let accepted = batch.len() as u64 - broken;
+        assert_eq!(answer.status, if accepted > 0 { 202 } else { 422 }, "{}", answer.text);
+        assert_eq!(
+            (answer.json()["accepted"].as_u64(), answer.json()["rejected"].as_u64()),
+            (Some(accepted), Some(broken))
+        );
+        expected.accepted += accepted;
+        expected.rejected += broken;
+    }
+    expected
+}
+
+/// Cents, or thousandths of them, as the tests' events have at most two decimals.
+fn cents(event: &Value) -> Option<i64> {
+    let kind = event["eventType"].as_str()?;
+    if kind != "checkout.complete" && kind != "purchase" {
+        return None;
+    }
+    let (whole, fraction) = event["data"]["engagement"]["purchaseAmount"]
+        .as_str()
+        .map(|text| text.split_once('.').unwrap_or((text, "00")))?;
+    Some(whole.parse::<i64>().unwrap() * 100 + fraction.parse::<i64>().unwrap())
+}
+
+fn shown(cents: i64) -> String {
+    format!("{}.{:02}", cents / 100, cents % 100)
+}
+
+fn text<'a>(event: &'a Value, name: &str) -> &'a str {
+    event[name].as_str().unwrap()
+}
+
+fn check_events(world: &World, expected: &Expected, query: &str, fits: impl Fn(&Value) -> bool) {
+    let mut counts: BTreeMap<(String, String, String), i64> = BTreeMap::new();
+    let mut days: BTreeMap<(String, String, String), i64> = BTreeMap::new();
+    for event in expected.events.values().filter(|event| fits(event)) {
+        let (source, kind) = (text(event, "source").to_owned(), text(event, "eventType").to_owned());
+        *counts.entry((source.clone(), text(event, "funnelStage").to_owned(), kind.clone())).or_default() +=
+            1;
+        *days.entry((format!("{}T00:00:00Z", &text(event, "timestamp")[..10]), source, kind)).or_default() +=
+            1;
+    }
+    let report = world.report(&format!("/reports/events?interval=day&{query}"));
+    let total: i64 = counts.values().sum();
+    assert_eq!(report["totalEvents"], total, "{query}");
+    let name = |entry: &Value, name: &str| entry[name].as_str().unwrap().to_owned();
+    let found: BTreeMap<_, _> = report["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| {
+            (
+                (name(entry, "source"), name(entry, "funnelStage"), name(entry, "eventType")),
+                entry["count"].as_i64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(found, counts, "{query}");
+    let found: BTreeMap<_, _> = report["series"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| {
+            (
+                (name(entry, "at"), name(entry, "source"), name(entry, "eventType")),
+                entry["count"].as_i64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(found, days, "{query}");
+}
+
+fn check_revenue(world: &World, expected: &Expected, query: &str, fits: impl Fn(&Value) -> bool) {
+    let earned: Vec<(&Value, i64)> = expected
+        .events
+        .values()
+        .filter(|event| fits(event))
+        .filter_map(|event| Some((event, cents(event)?)))
+        .collect();
+    let total: i64 = earned.iter().map(|(_, cents)| cents).sum();
+    let count = earned.len() as i64;
+    let report = world.report(&format!("/reports/revenue?groupBy=campaign&limit=1000&interval=hour&{query}"));
+    assert_eq!(report["totalRevenue"], shown(total), "{query}");
+    assert_eq!(report["transactions"], count, "{query}");
+    let mean = if count == 0 { 0 } else { (2 * total + count) / (2 * count) };
+    assert_eq!(report["averageOrderValue"], shown(mean), "{query}");
+    let mut by_source: BTreeMap<String, i64> = BTreeMap::new();
+    let mut campaigns: BTreeMap<String, i64> = BTreeMap::new();
+    for (event, cents) in &earned {
+        *by_source.entry(text(event, "source").to_owned()).or_default() += cents;
+        if let Some(campaign) = event["data"]["engagement"]["campaignId"].as_str() {
+            *campaigns.entry(campaign.to_owned()).or_default() += cents;
+        }
+    }
+    let entries = |name: &str| report[name].as_array().unwrap().clone();
+    for entry in entries("revenue") {
+        assert_eq!(entry["totalRevenue"], shown(by_source[entry["source"].as_str().unwrap()]), "{query}");
+    }
+    assert_eq!(entries("revenue").len(), by_source.len());
+    let in_cents = |entry: &Value| {
+        let (whole, fraction) = entry["totalRevenue"].as_str().unwrap().split_once('.').unwrap();
+        whole.parse::<i64>().unwrap() * 100 + fraction.parse::<i64>().unwrap()
+    };
+    assert_eq!(entries("series").iter().map(in_cents).sum::<i64>(), total, "{query}");
+    let mut ranked: Vec<_> = campaigns.into_iter().collect();
+    ranked.sort_by(|(left, left_sum), (right, right_sum)| right_sum.cmp(left_sum).then(left.cmp(right)));
+    let found: Vec<_> = entries("campaigns")
+        .iter()
+        .map(|entry| (entry["campaignId"].as_str().unwrap().to_owned(), in_cents(entry)))
+        .collect();
+    assert_eq!(found, ranked, "{query}");
+}
+
+fn users<'a>(events: &[&'a Value], group: impl Fn(&'a Value) -> Option<String>) -> BTreeMap<String, i64> {
+    let mut users: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for event in events {
+        if let Some(group) = group(event) {
+            users.entry(group).or_default().insert(text(&event["data"]["user"], "userId"));
+        }
+    }
+    users.into_iter().map(|(group, users)| (group, users.len() as i64)).collect()
+}
+
+fn groups(report: &Value, name: impl Fn(&Value) -> String) -> BTreeMap<String, i64> {
+    report.as_array().unwrap().iter().map(|entry| (name(entry), entry["users"].as_i64().unwrap())).collect()
+}
+
+fn check_demographics(world: &World, expected: &Expected) {
+    let report = world.report("/reports/demographics?limit=1000");
+    assert_eq!(report["usersEstimated"], false);
+    let of = |source: &str| -> Vec<&Value> {
+        expected.events.values().filter(|event| event["source"] == source).collect()
+    };
+    let named = |name: &'static str| move |entry: &Value| entry[name].as_str().unwrap().to_owned();
+
+    let (events, found) = (of("facebook"), &report["facebook"]);
+    assert_eq!(found["events"], events.len());
+    assert_eq!(found["users"], users(&events, |_| Some(String::new()))[""]);
+    let age = |event: &Value| {
+        let age = event["data"]["user"]["age"].as_u64()?;
+        let ranges =
+            [(18, "0-17"), (25, "18-24"), (35, "25-34"), (45, "35-44"), (55, "45-54"), (65, "55-64")];
+        Some(ranges.iter().find(|(below, _)| age < *below).map_or("65+", |(_, range)| range).to_owned())
+    };
+    assert_eq!(groups(&found["ageGroups"], named("range")), users(&events, age));
+    let gender = |event: &Value| Some(text(&event["data"]["user"], "gender").to_owned());
+    assert_eq!(groups(&found["genders"], named("gender")), users(&events, gender));
+    let country = |event: &Value| Some(text(&event["data"]["user"]["location"], "country").to_owned());
+    assert_eq!(groups(&found["countries"], named("country")), users(&events, country));
+    let city = |event: &Value| {
+        let place = &event["data"]["user"]["location"];
+        Some(format!("{}, {}", text(place, "city"), text(place, "country")))
+    };
+    let in_country = |entry: &Value| format!("{}, {}", text(entry, "city"), text(entry, "country"));
+    assert_eq!(groups(&found["cities"], in_country), users(&events, city));
+    assert_eq!(found["citiesTruncated"], false);
+    let few = world.report("/reports/demographics?limit=3&source=facebook");
+    assert_eq!(few["facebook"]["cities"].as_array().unwrap().len(), 3);
+    assert_eq!(few["facebook"]["citiesTruncated"], true);
+    assert!(few.get("tiktok").is_none());
+
+    let (events, found) = (of("tiktok"), &report["tiktok"]);
+    assert_eq!(found["events"], events.len());
+    assert_eq!(found["users"], users(&events, |_| Some(String::new()))[""]);
+    let followers = |event: &Value| event["data"]["user"]["followers"].as_u64().unwrap();
+    let sum: u64 = events.iter().map(|event| followers(event)).sum();
+    let close = |found: &Value, expected: f64| {
+        assert!((found.as_f64().unwrap() - expected).abs() < 1e-6, "{found} {expected}")
+    };
+    close(&found["followers"]["average"], sum as f64 / events.len() as f64);
+    let range = |event: &Value| {
+        let ranges = [(1_000, "0-999"), (10_000, "1K-10K"), (100_000, "10K-100K"), (1_000_000, "100K-1M")];
+        Some(
+            ranges
+                .iter()
+                .find(|(below, _)| followers(event) < *below)
+                .map_or("1M+", |(_, range)| range)
+                .to_owned(),
+        )
+    };
+    assert_eq!(groups(&found["followers"]["ranges"], named("range")), users(&events, range));
+    let device = |event: &Value| event["data"]["engagement"]["device"].as_str().map(str::to_owned);
+    assert_eq!(groups(&found["devices"], named("device")), users(&events, device));
+    let watched: Vec<&Value> = events.iter().copied().filter(|event| event["funnelStage"] == "top").collect();
+    // Hundredths of a second, so that the sum is exact here too.
+    let hundredths: i64 = watched
+        .iter()
+        .map(|event| (event["data"]["engagement"]["watchTime"].as_f64().unwrap() * 100.0).round() as i64)
+        .sum();
+    close(&found["averageWatchTime"], hundredths as f64 / 100.0 / watched.len() as f64);
+    let percent: i64 =
+        watched.iter().map(|event| event["data"]["engagement"]["percentageWatched"].as_i64().unwrap()).sum();
+    close(&found["averagePercentageWatched"], percent as f64 / watched.len() as f64);
+}
+
+fn every_report(world: &mut World) {
+    let expected = send(world, 42);
+    let ledger = world.settle();
+    let sum = |name: &str| -> u64 {
+        ledger["sources"].as_array().unwrap().iter().map(|source| source[name].as_u64().unwrap()).sum()
+    };
+    assert_eq!(sum("published"), expected.accepted);
+    assert_eq!(sum("stored"), expected.events.len() as u64);
+    assert_eq!(sum("duplicates"), expected.accepted - expected.events.len() as u64);
+    assert_eq!((sum("quarantined"), sum("missing")), (0, 0));
+    assert_eq!(world.count_rows(), expected.events.len() as u64);
+
+    let within = |from: &'static str, to: &'static str| {
+        move |event: &Value| (from..to).contains(&text(event, "timestamp"))
+    };
+    check_events(world, &expected, "", |_| true);
+    check_events(world, &expected, "source=tiktok", |event| event["source"] == "tiktok");
+    check_events(world, &expected, "funnelStage=bottom", |event| event["funnelStage"] == "bottom");
+    check_events(world, &expected, "eventType=comment", |event| event["eventType"] == "comment");
+    check_events(world, &expected, "eventType=ad.view&source=tiktok", |_| false);
+    check_events(
+        world,
+        &expected,
+        "from=2026-03-05&to=2026-03-11T12:34:00Z",
+        within("2026-03-05", "2026-03-11T12:34:00"),
+    );
+    check_revenue(world, &expected, "", |_| true);
+    check_revenue(world, &expected, "source=facebook", |event| event["source"] == "facebook");
+    check_revenue(world, &expected, "campaignId=camp-7", |event| {
+        event["data"]["engagement"]["campaignId"] == "camp-7"
+    });
+    check_revenue(
+        world,
+        &expected,
+        "from=2026-03-05T00:00:30Z&to=2026-03-06",
+        within("2026-03-05", "2026-03-06"),
+    );
+    check_demographics(world, &expected);
+}
+
+#[test]
+fn thirty_thousand_mixed_events_give_exactly_the_reports_that_are_due() {
+    both(&[], every_report);
+}

@@ -1,0 +1,176 @@
+//! Whatever dies mid-stream, a 202 is a row, once.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::events::{Chance, event};
+use crate::support::http;
+use crate::support::world::World;
+
+/// Events that were answered 202.
+#[derive(Default)]
+struct Acknowledged(Mutex<HashSet<String>>);
+
+/// Posts small batches from several clients until it is told to stop; a POST that fails is forgotten.
+fn stream(url: &str, clients: u64, stop: &AtomicBool, acknowledged: &Acknowledged) {
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for client in 0..clients {
+            let next = &next;
+            scope.spawn(move || {
+                let mut chance = Chance(client);
+                while !stop.load(Ordering::Relaxed) {
+                    let size = 1 + chance.below(50);
+                    let events: Vec<Value> = (0..size)
+                        .map(|_| event(&format!("s-{}", next.fetch_add(1, Ordering::Relaxed)), &mut chance))
+                        .collect();
+                    let ids = events.iter().map(|event| format!("{}", event["eventId"].as_str().unwrap()));
+                    match http::post(url, &Value::from(events.clone()).to_string()) {
+                        Ok(answer) if answer.status == 202 => acknowledged.0.lock().unwrap().extend(ids),
+                        _ => std::thread::sleep(Duration::from_millis(20)),
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Streams while `disturb` does its worst; then every 202 must be a row, and no row twice.
+fn nothing_is_lost(world: &mut World, disturb: impl FnOnce(&mut World)) {
+    let (stop, acknowledged) = (AtomicBool::new(false), Acknowledged::default());
+    let url = world.gateway_url("/webhook");
+    std::thread::scope(|scope| {
+        scope.spawn(|| stream(&url, 4, &stop, &acknowledged));
+        std::thread::sleep(Duration::from_millis(700));
+        disturb(world);
+        world.wait_ready();
+        std::thread::sleep(Duration::from_millis(700));
+        stop.store(true, Ordering::Relaxed);
+    });
+    let ledger = world.settle();
+    let rows = world.database.query("SELECT event_id FROM event_rows");
+    let stored: HashSet<&String> = rows.iter().collect();
+    assert_eq!(stored.len(), rows.len(), "none twice");
+    let acknowledged = acknowledged.0.into_inner().unwrap();
+    assert!(acknowledged.len() > 200, "an empty run: {}", acknowledged.len());
+    let lost: Vec<_> = acknowledged.iter().filter(|id| !stored.contains(id)).collect();
+    assert!(lost.is_empty(), "{} of {} lost", lost.len(), acknowledged.len());
+    for source in ledger["sources"].as_array().unwrap() {
+        assert_eq!(source["missing"], 0, "{ledger}");
+        assert_eq!(source["quarantined"], 0, "{ledger}");
+    }
+    let reported = world.report("/reports/events")["totalEvents"].as_u64().unwrap();
+    assert_eq!(reported, rows.len() as u64, "the report counts the rows");
+}
+
+#[test]
+fn no_event_is_lost_when_the_gateway_is_killed() {
+    nothing_is_lost(&mut World::real(&[]), |world| world.service("gateway").start_again());
+}
+
+#[test]
+fn no_event_is_lost_when_collectors_are_killed() {
+    let services: &[&[&str]] = &[
+        &["gateway"],
+        &["collector", "facebook"],
+        &["collector", "facebook"],
+        &["collector", "tiktok"],
+        &["reporter"],
+    ];
+    // Two Facebook collectors share the work; one of them dies, and later the only one of TikTok.
+    nothing_is_lost(&mut World::real_with(&[], services), |world| {
+        world.service("collector-facebook").start_again();
+        std::thread::sleep(Duration::from_millis(500));
+        world.service("collector-tiktok").start_again();
+    });
+}
+
+#[test]
+fn no_event_is_lost_when_postgres_is_killed() {
+    nothing_is_lost(&mut World::real(&[]), |world| {
+        world.postgres().process.kill();
+        std::thread::sleep(Duration::from_secs(2));
+        world.postgres().start_again();
+    });
+}
+
+#[test]
+fn no_event_is_lost_when_nats_is_killed() {
+    nothing_is_lost(&mut World::real(&[]), |world| world.nats().start_again());
+}
+
+#[test]
+fn no_event_is_lost_when_everything_in_one_process_is_killed() {
+    nothing_is_lost(&mut World::embedded(&[]), |world| {
+        for _ in 0..3 {
+            world.services[0].start_again();
+            world.wait_ready();
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    });
+}
+
+#[test]
+fn a_service_that_is_told_to_stop_under_load_finishes_and_exits_with_0() {
+    let mut world = World::real(&[]);
+    let ended = |world: &mut World, name: &str| {
+        world.service(name).process.signal("TERM");
+        let status = world.service(name).process.wait(Duration::from_secs(35));
+        assert_eq!(status.code(), Some(0), "{name}: {}", world.service(name).process.output());
+        assert!(!world.service(name).lines("drained").is_empty(), "{name} says what it did");
+    };
+    nothing_is_lost(&mut world, |world| {
+        for name in ["collector-facebook", "collector-tiktok", "gateway"] {
+            ended(world, name);
+            world.service(name).start_again();
+        }
+        world.wait_ready();
+    });
+    // After clean stops nothing came twice.
+    for name in ["collector-facebook", "collector-tiktok"] {
+        let source = name.trim_start_matches("collector-");
+        let redelivered = world
+            .service(name)
+            .metric(&format!("ess_collector_redelivered_frames_total{{source=\"{source}\"}}"));
+        assert!(redelivered.abs() < 0.5, "{name}: {redelivered} frames came again");
+    }
+}
+
+#[test]
+fn a_log_that_is_made_anew_does_not_look_like_a_redelivery() {
+    let mut world = World::real(&[]);
+    let send = |world: &World, prefix: &str| {
+        let mut chance = Chance(3);
+        for n in 0..20 {
+            let answer = world.post(&event(&format!("{prefix}-{n}"), &mut chance).to_string());
+            assert_eq!(answer.status, 202, "{}", answer.text);
+        }
+    };
+    send(&world, "old");
+    world.settle();
+    // The server with its whole store is replaced: sequences begin at 1 again.
+    let port = world.nats().port;
+    world.nats().process.kill();
+    let old = world.nats.take().unwrap();
+    let mut fresh = crate::support::nats::Nats::start();
+    fresh.process.kill();
+    fresh.port = port;
+    fresh.start_again();
+    world.nats = Some(fresh);
+    drop(old);
+    world.wait_ready();
+    let mut chance = Chance(5);
+    crate::support::eventually("the new log takes events", crate::support::MINUTE, || {
+        (world.post(&event("first", &mut chance).to_string()).status == 202).then_some(())
+    });
+    send(&world, "new");
+    world.settle();
+    let rows = world.database.query("SELECT event_id FROM event_rows");
+    for n in 0..20 {
+        assert!(rows.contains(&format!("old-{n}")) && rows.contains(&format!("new-{n}")), "{n}: {rows:?}");
+    }
+}

@@ -1,0 +1,145 @@
+//! The sample files, through the real gateway, to the rows.
+
+use serde_json::Value;
+
+use crate::support::world::{World, both, samples};
+
+fn lines(file: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(samples().join(file)).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn every_sample(world: &mut World) {
+    let valid = lines("valid.jsonl");
+    for event in &valid {
+        let answer = world.post(&event.to_string());
+        assert_eq!(answer.status, 202, "{event}: {}", answer.text);
+        assert_eq!(answer.json()["accepted"], 1);
+    }
+    for sample in lines("invalid.jsonl") {
+        let answer = world.post(&sample["event"].to_string());
+        assert_eq!(answer.status, 422, "{sample}: {}", answer.text);
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        let problem = answer.json();
+        let errors = problem["errors"][0]["errors"].as_array().unwrap();
+        assert!(errors.iter().any(|error| error["path"] == sample["path"]), "{sample}: {problem}");
+    }
+    // All of them in one array: each is judged by itself.
+    let mixed: Vec<Value> = valid
+        .iter()
+        .cloned()
+        .chain(lines("invalid.jsonl").iter().map(|sample| sample["event"].clone()))
+        .collect();
+    let answer = world.post(&Value::from(mixed.clone()).to_string());
+    assert_eq!(answer.status, 202);
+    let body = answer.json();
+    assert_eq!(body["accepted"], valid.len());
+    assert_eq!(body["rejected"], mixed.len() - valid.len());
+    assert_eq!(body["errors"][0]["index"], valid.len(), "the first that is refused");
+    assert_eq!(body["errorsTruncated"], false);
+
+    world.settle();
+    assert_eq!(world.count_rows(), valid.len() as u64, "the second time they were duplicates");
+    the_rows_are_what_was_sent(world, &valid);
+}
+
+/// Every field of every valid sample, read back with SQL.
+fn the_rows_are_what_was_sent(world: &World, events: &[Value]) {
+    let postgres = matches!(world.database, crate::support::world::Database::Postgres(_));
+    for event in events {
+        let id = event["eventId"].as_str().unwrap();
+        let read = |columns: &str| {
+            let rows = world.database.query(&format!("SELECT {columns} FROM events WHERE event_id = '{id}'"));
+            assert_eq!(rows.len(), 1, "{id}");
+            rows[0].clone()
+        };
+        let text = |value: &Value| match value {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        assert_eq!(
+            read("source || '|' || funnel_stage || '|' || event_type"),
+            format!(
+                "{}|{}|{}",
+                text(&event["source"]),
+                text(&event["funnelStage"]),
+                text(&event["eventType"])
+            )
+        );
+        let (user, engagement) = (&event["data"]["user"], &event["data"]["engagement"]);
+        let is_facebook = event["source"] == "facebook";
+        let pairs = if is_facebook {
+            vec![
+                ("user_id", &user["userId"]),
+                ("user_name", &user["name"]),
+                ("age", &user["age"]),
+                ("gender", &user["gender"]),
+                ("country", &user["location"]["country"]),
+                ("city", &user["location"]["city"]),
+                ("referrer", &engagement["referrer"]),
+                ("video_id", &engagement["videoId"]),
+                ("ad_id", &engagement["adId"]),
+                ("campaign_id", &engagement["campaignId"]),
+                ("click_position", &engagement["clickPosition"]),
+                ("device", &engagement["device"]),
+                ("browser", &engagement["browser"]),
+                ("purchase_amount", &engagement["purchaseAmount"]),
+            ]
+        } else {
+            vec![
+                ("user_id", &user["userId"]),
+                ("user_name", &user["username"]),
+                ("followers", &user["followers"]),
+                ("device", &engagement["device"]),
+                ("country", &engagement["country"]),
+                ("video_id", &engagement["videoId"]),
+                ("profile_id", &engagement["profileId"]),
+                ("purchased_item", &engagement["purchasedItem"]),
+                ("purchase_amount", &engagement["purchaseAmount"]),
+            ]
+        };
+        for (column, sent) in pairs {
+            // psql prints rows by line, and one sample's name has a line break in it.
+            let escaped = if postgres {
+                format!("to_json({column}::text)")
+            } else {
+                format!("json_quote(CAST({column} AS text))")
+            };
+            let sent = if sent.is_null() { "null".to_owned() } else { Value::from(text(sent)).to_string() };
+            let read = read(&escaped);
+            let read = if read.is_empty() { "null".to_owned() } else { read };
+            assert_eq!(
+                serde_json::from_str::<Value>(&read).unwrap(),
+                serde_json::from_str::<Value>(&sent).unwrap(),
+                "{id}: {column}"
+            );
+        }
+        let at = if postgres {
+            "extract(epoch FROM occurred_at) * 1000"
+        } else {
+            "unixepoch(occurred_at, 'subsec') * 1000"
+        };
+        let occurred: f64 = read(at).parse().unwrap();
+        let sent = chrono::DateTime::parse_from_rfc3339(event["timestamp"].as_str().unwrap()).unwrap();
+        assert!((occurred - sent.timestamp_millis() as f64).abs() < 0.5, "{id}: {occurred}");
+    }
+    let revenue = if postgres { "sum(revenue)" } else { "printf('%.2f', sum(revenue))" };
+    let earned: Vec<_> = events
+        .iter()
+        .filter(|event| event["eventType"] == "checkout.complete" || event["eventType"] == "purchase")
+        .filter_map(|event| event["data"]["engagement"]["purchaseAmount"].as_str())
+        .map(|amount| (amount.parse::<f64>().unwrap() * 100.0).round() as i64)
+        .collect();
+    let cents: i64 = earned.iter().sum();
+    let expected = format!("{}.{:02}", cents / 100, cents % 100);
+    assert_eq!(world.database.query(&format!("SELECT {revenue} FROM events"))[0], expected);
+    let unknown = world.database.query("SELECT unknown FROM events WHERE unknown IS NOT NULL ORDER BY 1");
+    assert_eq!(unknown.len(), 3, "{unknown:?}");
+    assert!(unknown.iter().any(|rest| rest.contains("nested")), "{unknown:?}");
+}
+
+#[test]
+fn every_sample_is_judged_through_http_as_it_says_and_read_back_as_it_was_sent() {
+    both(&[], every_sample);
+}

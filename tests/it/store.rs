@@ -1,0 +1,283 @@
+//! The store by itself: exactly once, money exact, one bad row alone.
+
+use ess::event::{Source, decode};
+use ess::log::{Origin, Reason};
+use ess::store::{Batch, BatchFrame, DeadLetterFilter, Purpose, Row, Store, Written};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use sea_orm::ConnectionTrait;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::support::block_on;
+use crate::support::events::{Chance, event, simple};
+use crate::support::postgres::Postgres;
+
+/// Both databases, migrated.
+struct Stores {
+    _folder: TempDir,
+    _postgres: Postgres,
+    urls: [String; 2],
+}
+
+fn stores() -> Stores {
+    let folder = tempfile::tempdir().unwrap();
+    let postgres = Postgres::start();
+    let sqlite = format!("sqlite://{}?mode=rwc", folder.path().join("ess.db").display());
+    Stores { urls: [sqlite, postgres.url()], _folder: folder, _postgres: postgres }
+}
+
+async fn open(url: &str) -> Store {
+    let store = Store::connect(url, Purpose::Write { transactions: 2 }).await.unwrap();
+    store.migrate().await.unwrap();
+    store
+}
+
+fn origin() -> Origin {
+    Origin { correlation_id: "c".to_owned(), traceparent: None, accepted_at: 1_772_323_200_000_000 }
+}
+
+/// A frame of these events, which must be valid and of one source.
+fn frame<'a>(sequence: u64, number: u64, origin: &'a Origin, events: &'a [String]) -> BatchFrame<'a> {
+    let rows = events.iter().map(|text| {
+        let event = decode(text.as_bytes(), None).unwrap();
+        Row { key: event.key(), event, bytes: text.as_bytes(), origin, logged_at: 5, collected_at: 6 }
+    });
+    BatchFrame {
+        sequence,
+        writer: Uuid::from_u128(9),
+        number,
+        total: number * 1_000,
+        voided: 0,
+        rows: rows.collect(),
+        set_aside: Vec::new(),
+        alien: false,
+    }
+}
+
+fn log() -> Uuid {
+    Uuid::from_u128(1)
+}
+
+async fn write(store: &Store, frames: Vec<BatchFrame<'_>>) -> Written {
+    store.write(&Batch { source: Source::Facebook, log_id: log(), frames }).await.unwrap()
+}
+
+fn texts(ids: &[&str]) -> Vec<String> {
+    ids.iter().map(|id| simple(id, "facebook").to_string()).collect()
+}
+
+async fn number(store: &Store, sql: &str) -> i64 {
+    let statement = sea_orm::Statement::from_string(
+        store.db().get_database_backend(),
+        format!("SELECT CAST(({sql}) AS bigint) AS n"),
+    );
+    store.db().query_one_raw(statement).await.unwrap().unwrap().try_get("", "n").unwrap()
+}
+
+#[test]
+fn a_frame_that_comes_again_is_counted_once() {
+    let stores = stores();
+    for url in &stores.urls {
+        block_on(async {
+            let store = open(url).await;
+            let origin = origin();
+            let (a, b) = (texts(&["a", "b"]), texts(&["b", "c", "c"]));
+            let first = write(&store, vec![frame(1, 1, &origin, &a)]).await;
+            assert_eq!(first, Written { stored: 2, ..Written::default() });
+            let again = write(&store, vec![frame(1, 1, &origin, &a), frame(2, 2, &origin, &b)]).await;
+            assert_eq!(again, Written { stored: 1, duplicates: 2, repeated_frames: 1, ..Written::default() });
+            store.fold_ledger(Source::Facebook).await.unwrap();
+            let cut = store.ledger(Source::Facebook, log()).await.unwrap();
+            assert_eq!((cut.watermark, cut.above.len()), (2, 0));
+            // Folded into the watermark, and still remembered.
+            let folded = write(&store, vec![frame(2, 2, &origin, &b)]).await;
+            assert_eq!(folded, Written { repeated_frames: 1, ..Written::default() });
+            write(&store, vec![frame(5, 5, &origin, &texts(&["e"]))]).await;
+            write(&store, vec![frame(3, 3, &origin, &texts(&["d"]))]).await;
+            store.fold_ledger(Source::Facebook).await.unwrap();
+            let cut = store.ledger(Source::Facebook, log()).await.unwrap();
+            assert_eq!((cut.watermark, cut.above.clone()), (3, vec![5]), "a gap stays a gap");
+            let counts = &cut.logs[&log()];
+            assert_eq!((counts.stored, counts.duplicates, counts.quarantined), (5, 2, 0));
+            assert_eq!(counts.writers[&Uuid::from_u128(9)].number, 5);
+            // Another log begins at 1 again, and its first frame is no redelivery.
+            let other = Batch {
+                source: Source::Facebook,
+                log_id: Uuid::from_u128(2),
+                frames: vec![frame(1, 1, &origin, &a)],
+            };
+            let written = store.write(&other).await.unwrap();
+            assert_eq!(written, Written { duplicates: 2, ..Written::default() });
+            assert_eq!(number(&store, "SELECT sum(events) FROM event_rollup").await, 5);
+        });
+    }
+}
+
+#[test]
+fn a_row_that_the_database_refuses_is_set_aside_and_all_others_are_stored() {
+    let stores = stores();
+    for url in &stores.urls {
+        block_on(async {
+            let store = open(url).await;
+            let guard = if store.is_postgres() {
+                "ALTER TABLE event_rows ADD CONSTRAINT no_thirteen CHECK (event_id NOT LIKE '%-13')"
+                    .to_owned()
+            } else {
+                "CREATE TRIGGER no_thirteen BEFORE INSERT ON event_rows WHEN NEW.event_id LIKE '%-13'
+                 BEGIN SELECT RAISE(ABORT, 'no_thirteen'); END"
+                    .to_owned()
+            };
+            store.db().execute_unprepared(&guard).await.unwrap();
+            let origin = origin();
+            let ids: Vec<String> = (0..100).map(|n| format!("r-{n}")).collect();
+            let events = texts(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+            let written = write(&store, vec![frame(1, 1, &origin, &events)]).await;
+            assert_eq!(written, Written { stored: 99, quarantined: 1, ..Written::default() });
+            let letters =
+                store.letters(&DeadLetterFilter { limit: 10, ..DeadLetterFilter::default() }).await.unwrap();
+            assert_eq!(letters.len(), 1);
+            assert_eq!(
+                (letters[0].event_id.as_deref(), letters[0].reason.as_str()),
+                (Some("r-13"), Reason::Database.as_str())
+            );
+            assert!(letters[0].errors.get().contains("no_thirteen"), "{}", letters[0].errors.get());
+            assert_eq!(number(&store, "SELECT sum(events) FROM event_rollup").await, 99);
+            let cut = store.ledger(Source::Facebook, log()).await.unwrap();
+            assert_eq!(cut.logs[&log()].processed(), 100);
+        });
+    }
+}
+
+/// Any batch: new events, twins within it, events that are stored already, and those the database refuses.
+#[test]
+fn rows_in_are_stored_or_duplicates_or_set_aside_and_the_rollup_and_the_ledger_agree() {
+    let stores = stores();
+    for url in &stores.urls {
+        block_on(async {
+            let store = open(url).await;
+            let guard = if store.is_postgres() {
+                "ALTER TABLE event_rows ADD CONSTRAINT no_bad CHECK (event_id NOT LIKE 'bad%')"
+            } else {
+                "CREATE TRIGGER no_bad BEFORE INSERT ON event_rows WHEN NEW.event_id LIKE 'bad%'
+                 BEGIN SELECT RAISE(ABORT, 'no_bad'); END"
+            };
+            store.db().execute_unprepared(guard).await.unwrap();
+        });
+        let mut sequence = 0;
+        let mut total = 0;
+        let ids = proptest::collection::vec((0..60_u32, proptest::bool::weighted(0.05)), 0..80);
+        let mut runner =
+            TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
+        let sequence = std::cell::RefCell::new(&mut sequence);
+        let total = std::cell::RefCell::new(&mut total);
+        runner
+            .run(&(ids, any::<u64>()), |(ids, seed)| {
+                block_on(async {
+                    let store = open(url).await;
+                    let origin = origin();
+                    let mut chance = Chance(seed);
+                    let events: Vec<String> = ids
+                        .iter()
+                        .map(|(id, bad)| {
+                            let id = if *bad { format!("bad-{id}") } else { format!("p-{id}") };
+                            loop {
+                                let made = event(&id, &mut chance);
+                                if made["source"] == "facebook" {
+                                    return made.to_string();
+                                }
+                            }
+                        })
+                        .collect();
+                    let count = |sql: &'static str| number(&store, sql);
+                    let before = (count("SELECT count(*) FROM event_rows").await, count("SELECT coalesce(sum(events), 0) FROM event_rollup").await);
+                    **sequence.borrow_mut() += 1;
+                    let place = **sequence.borrow();
+                    let written = write(&store, vec![frame(place, place, &origin, &events)]).await;
+                    **total.borrow_mut() += events.len() as u64;
+                    prop_assert_eq!(written.stored + written.duplicates + written.quarantined, events.len() as u64);
+                    let bad: std::collections::HashSet<_> = ids.iter().filter(|(_, bad)| *bad).map(|(id, _)| id).collect();
+                    prop_assert_eq!(written.quarantined, bad.len() as u64);
+                    let after = (count("SELECT count(*) FROM event_rows").await, count("SELECT coalesce(sum(events), 0) FROM event_rollup").await);
+                    prop_assert_eq!(after.0 - before.0, written.stored as i64);
+                    prop_assert_eq!(after.1 - before.1, written.stored as i64);
+                    let revenue = count("SELECT coalesce(sum(revenue), 0) FROM event_rows").await;
+                    let rolled = count("SELECT coalesce(sum(revenue_units) * 1000000 + sum(revenue_micros), 0) FROM event_rollup").await;
+                    prop_assert_eq!(revenue, rolled);
+                    let cut = store.ledger(Source::Facebook, log()).await.unwrap();
+                    prop_assert_eq!(cut.logs[&log()].processed(), **total.borrow());
+                    Ok(())
+                })
+            })
+            .unwrap();
+    }
+}
+
+#[test]
+fn amounts_survive_the_round_trip_through_both_databases() {
+    let stores = stores();
+    let mut chance = Chance(77);
+    let mut amounts: Vec<String> = [
+        "0",
+        "0.1",
+        "0.10",
+        "0.000001",
+        "999999999999.999999",
+        "261.96",
+        "007.50",
+        "1000000",
+        "123456789012.5",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for _ in 0..300 {
+        let whole = chance.below(10_u64.pow(1 + chance.clone().below(12) as u32));
+        let decimals = chance.below(7) as usize;
+        let fraction = format!("{:06}", chance.below(1_000_000));
+        amounts.push(if decimals == 0 {
+            whole.to_string()
+        } else {
+            format!("{whole}.{}", &fraction[..decimals])
+        });
+    }
+    // The expected sum, in millionths, computed apart from the code under test.
+    let micros = |text: &str| -> i128 {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        format!("{whole}{fraction:0<6}").parse().unwrap()
+    };
+    let expected: i128 = amounts.iter().map(|text| micros(text)).sum();
+    let events: Vec<String> = amounts
+        .iter()
+        .enumerate()
+        .map(|(n, amount)| {
+            let mut made: Value = simple(&format!("m-{n}"), "facebook");
+            made["funnelStage"] = json!("bottom");
+            made["eventType"] = json!("checkout.complete");
+            made["data"]["engagement"] = json!({"adId": "a", "campaignId": "c", "clickPosition": "center",
+                "device": "mobile", "browser": "Safari", "purchaseAmount": amount});
+            made.to_string()
+        })
+        .collect();
+    for url in &stores.urls {
+        block_on(async {
+            let store = open(url).await;
+            let origin = origin();
+            assert_eq!(write(&store, vec![frame(1, 1, &origin, &events)]).await.stored, events.len() as u64);
+            let sums = store.sum_revenue(&ess::store::report::Filter::default(), None).await.unwrap();
+            assert_eq!(sums.iter().map(|sum| sum.total()).sum::<i128>(), expected);
+            for (n, amount) in amounts.iter().enumerate() {
+                let sql =
+                    format!("SELECT CAST(revenue AS text) AS revenue FROM events WHERE event_id = 'm-{n}'");
+                let row = store
+                    .db()
+                    .query_one_raw(sea_orm::Statement::from_string(store.db().get_database_backend(), sql))
+                    .await
+                    .unwrap()
+                    .unwrap();
+                let read: String = row.try_get("", "revenue").unwrap();
+                assert_eq!(micros(&read), micros(amount), "{amount} came back as {read}");
+            }
+        });
+    }
+}

@@ -1,0 +1,35 @@
+//! What the tests stand on: servers, the `ess` binary, HTTP, events.
+
+pub mod events;
+pub mod http;
+pub mod nats;
+pub mod postgres;
+pub mod process;
+pub mod world;
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+/// A port that nobody listens on at this moment.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until `check` gives something; says what it waited for when it does not come.
+pub fn eventually<T>(what: &str, within: Duration, mut check: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(started.elapsed() < within, "{what}: not within {within:?}");
+        std::thread::sleep(Duration::from_millis(25));
+    }
+}
+
+/// Runs a future of the library on a runtime as the services have it.
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+    actix::System::new().block_on(work)
+}
+
+pub const MINUTE: Duration = Duration::from_secs(60);

@@ -1,0 +1,50 @@
+//! A NATS server with JetStream in a temporary folder.
+
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::{MINUTE, eventually, free_port};
+
+pub struct Nats {
+    pub port: u16,
+    folder: TempDir,
+    pub process: Process,
+}
+
+fn server() -> PathBuf {
+    let path = std::env::var_os("ESS_TEST_NATS_SERVER").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/tools/nats-server"),
+        PathBuf::from,
+    );
+    assert!(path.exists(), "{} is missing: ./test installs it", path.display());
+    path
+}
+
+fn spawn(port: u16, folder: &TempDir) -> Process {
+    let mut command = Command::new(server());
+    command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]).arg(folder.path().join("store"));
+    let process = Process::spawn(command, &folder.path().join("nats.log"));
+    eventually("NATS listens", MINUTE, || TcpStream::connect(("127.0.0.1", port)).ok());
+    process
+}
+
+impl Nats {
+    pub fn start() -> Self {
+        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+        let process = spawn(port, &folder);
+        Self { port, folder, process }
+    }
+
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    pub fn start_again(&mut self) {
+        self.process.kill();
+        self.process = spawn(self.port, &self.folder);
+    }
+}

@@ -1,0 +1,145 @@
+//! A PostgreSQL server in a temporary folder. It refuses to run as root, so it runs as `postgres` then.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::{MINUTE, eventually, free_port};
+
+pub struct Postgres {
+    pub port: u16,
+    folder: TempDir,
+    pub process: Process,
+}
+
+fn bin(name: &str) -> PathBuf {
+    let versions =
+        std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is missing: ./test installs it");
+    let mut found: Vec<_> = versions.map(|version| version.unwrap().path().join("bin").join(name)).collect();
+    found.retain(|path| path.exists());
+    found.sort();
+    found.pop().expect("PostgreSQL is missing: ./test installs it")
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn id_of(flag: &str, user: &[&str]) -> u32 {
+    run(Command::new("id").arg(flag).args(user)).trim().parse().unwrap()
+}
+
+/// A command that runs as somebody who is not root.
+fn unprivileged(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir("/");
+    if id_of("-u", &[]) == 0 {
+        command.uid(id_of("-u", &["postgres"])).gid(id_of("-g", &["postgres"]));
+    }
+    command
+}
+
+/// A data folder that is made once and copied for each test.
+fn template() -> PathBuf {
+    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let lock = File::create(tmp.join("postgres.lock")).unwrap();
+    lock.lock().unwrap();
+    let template = tmp.join("postgres");
+    if !template.join("complete").exists() {
+        let _ = std::fs::remove_dir_all(&template);
+        let made = tempfile::tempdir().unwrap();
+        own(made.path());
+        let data = made.path().join("data");
+        run(unprivileged(&bin("initdb"))
+            .args(["-A", "trust", "-U", "ess", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "-D"])
+            .arg(&data));
+        std::fs::create_dir_all(&template).unwrap();
+        run(Command::new("cp").arg("-a").arg(&data).arg(&template));
+        File::create(template.join("complete")).unwrap();
+    }
+    template.join("data")
+}
+
+fn own(path: &Path) {
+    if id_of("-u", &[]) == 0 {
+        run(Command::new("chown").arg("-R").arg("postgres:postgres").arg(path));
+    }
+}
+
+fn spawn(port: u16, folder: &TempDir) -> Process {
+    let data = folder.path().join("data");
+    let log = folder.path().join("postgres.log");
+    let ready = || {
+        let asked =
+            Command::new(bin("pg_isready")).args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status();
+        asked.unwrap().success()
+    };
+    // After a kill, the old server's children may still hold its memory for a moment.
+    eventually("PostgreSQL listens", MINUTE, || {
+        let mut command = unprivileged(&bin("postgres"));
+        // A killed process loses nothing by fsync=off; only a power cut would.
+        command
+            .arg("-D")
+            .arg(&data)
+            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
+            .args(["-c", &format!("unix_socket_directories={}", folder.path().display())]);
+        let mut process = Process::spawn(command, &log);
+        for _ in 0..400 {
+            if ready() {
+                return Some(process);
+            }
+            if !process.running() {
+                return None;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(25));
+        }
+        None
+    })
+}
+
+impl Postgres {
+    pub fn start() -> Self {
+        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+        run(Command::new("cp").arg("-a").arg(template()).arg(folder.path()));
+        own(folder.path());
+        let process = spawn(port, &folder);
+        let postgres = Self { port, folder, process };
+        postgres.query_in("postgres", "CREATE DATABASE ess");
+        postgres
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgres://ess@127.0.0.1:{}/ess", self.port)
+    }
+
+    pub fn start_again(&mut self) {
+        self.process.kill();
+        self.process = spawn(self.port, &self.folder);
+    }
+
+    /// Runs SQL; gives the rows, their columns by `|`.
+    pub fn query(&self, sql: &str) -> Vec<String> {
+        self.query_in("ess", sql)
+    }
+
+    fn query_in(&self, database: &str, sql: &str) -> Vec<String> {
+        let url = format!("postgres://ess@127.0.0.1:{}/{database}", self.port);
+        let mut command = Command::new("psql");
+        command.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", &url, "-c", sql]);
+        run(&mut command).lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // Its children end with it, without a word.
+        self.process.signal("QUIT");
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.process.wait(MINUTE)));
+    }
+}

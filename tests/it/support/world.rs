@@ -1,0 +1,202 @@
+//! The whole system: in one process on the embedded default, or as services on NATS and PostgreSQL.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sea_orm::sqlx::{self, Row, SqlitePool};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::http::{self, Answer};
+use super::nats::Nats;
+use super::postgres::Postgres;
+use super::process::{Process, Service, ess};
+use super::{MINUTE, block_on, eventually, free_port};
+
+/// Every table of the system as rows of text, by `|`.
+pub enum Database {
+    Postgres(Postgres),
+    Sqlite(std::path::PathBuf),
+}
+
+impl Database {
+    pub fn query(&self, sql: &str) -> Vec<String> {
+        match self {
+            Self::Postgres(postgres) => postgres.query(sql),
+            Self::Sqlite(file) => block_on(async {
+                let pool =
+                    SqlitePool::connect(&format!("sqlite://{}?mode=ro", file.display())).await.unwrap();
+                let rows = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).fetch_all(&pool).await.unwrap();
+                let text = |row: &sqlx::sqlite::SqliteRow, at: usize| {
+                    let text = row.try_get_unchecked::<Option<String>, _>(at);
+                    text.unwrap_or_default().unwrap_or_default()
+                };
+                rows.iter()
+                    .map(|row| (0..row.len()).map(|at| text(row, at)).collect::<Vec<_>>().join("|"))
+                    .collect()
+            }),
+        }
+    }
+}
+
+pub struct World {
+    pub folder: TempDir,
+    pub environment: Vec<(String, String)>,
+    pub nats: Option<Nats>,
+    pub database: Database,
+    /// `up` alone, or gateway, collectors and reporter.
+    pub services: Vec<Service>,
+    gateway: u16,
+    reporter: u16,
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+impl World {
+    /// `ess up` on the embedded default.
+    pub fn embedded(settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ports: Vec<u16> = (0..4).map(|_| free_port()).collect();
+        let mut environment = pairs(settings);
+        let data = folder.path().join("data");
+        environment.push(("ESS_DATA_DIR".to_owned(), data.display().to_string()));
+        let names = [
+            "ESS_GATEWAY_PORT",
+            "ESS_FACEBOOK_COLLECTOR_PORT",
+            "ESS_TIKTOK_COLLECTOR_PORT",
+            "ESS_REPORTER_PORT",
+        ];
+        for (name, port) in names.iter().zip(&ports) {
+            environment.push(((*name).to_owned(), port.to_string()));
+        }
+        let mut up = Service::start(&["up"], &environment, folder.path());
+        // `up` takes the services' own ports, not PORT.
+        up.port = ports[0];
+        let database = Database::Sqlite(data.join("ess.db"));
+        let mut world = Self {
+            folder,
+            environment,
+            nats: None,
+            database,
+            services: vec![up],
+            gateway: ports[0],
+            reporter: ports[3],
+        };
+        world.wait_ready();
+        world
+    }
+
+    /// Separate services on NATS and PostgreSQL.
+    pub fn real(settings: &[(&str, &str)]) -> Self {
+        Self::real_with(
+            settings,
+            &[&["gateway"], &["collector", "facebook"], &["collector", "tiktok"], &["reporter"]],
+        )
+    }
+
+    /// These services on NATS and PostgreSQL; the first is a gateway, the last a reporter.
+    pub fn real_with(settings: &[(&str, &str)], services: &[&[&str]]) -> Self {
+        let (nats, postgres) = (Nats::start(), Postgres::start());
+        let folder = tempfile::tempdir().unwrap();
+        let mut environment = pairs(settings);
+        environment.push(("NATS_URL".to_owned(), nats.url()));
+        environment.push(("DATABASE_URL".to_owned(), postgres.url()));
+        let services: Vec<_> =
+            services.iter().map(|arguments| Service::start(arguments, &environment, folder.path())).collect();
+        let (gateway, reporter) = (services[0].port, services[services.len() - 1].port);
+        let mut world = Self {
+            folder,
+            environment,
+            nats: Some(nats),
+            database: Database::Postgres(postgres),
+            services,
+            gateway,
+            reporter,
+        };
+        world.wait_ready();
+        world
+    }
+
+    pub fn wait_ready(&mut self) {
+        self.services.iter_mut().for_each(|service| {
+            service.wait_ready();
+        });
+        let ready = format!("http://127.0.0.1:{}/ready", self.reporter);
+        eventually("the reporter is ready", MINUTE, || {
+            http::get(&ready).ok().filter(|answer| answer.status == 200)
+        });
+    }
+
+    pub fn postgres(&mut self) -> &mut Postgres {
+        match &mut self.database {
+            Database::Postgres(postgres) => postgres,
+            Database::Sqlite(_) => panic!("the database is embedded"),
+        }
+    }
+
+    pub fn nats(&mut self) -> &mut Nats {
+        self.nats.as_mut().expect("the log is embedded")
+    }
+
+    /// The service whose command begins so.
+    pub fn service(&mut self, name: &str) -> &mut Service {
+        self.services.iter_mut().find(|service| service.name.starts_with(name)).expect(name)
+    }
+
+    pub fn gateway_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.gateway)
+    }
+
+    pub fn post(&self, body: &str) -> Answer {
+        http::post(&self.gateway_url("/webhook"), body).unwrap()
+    }
+
+    pub fn reporter_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.reporter)
+    }
+
+    pub fn report(&self, path: &str) -> Value {
+        let answer = http::get(&self.reporter_url(path)).unwrap();
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+        answer.json()
+    }
+
+    pub fn count_rows(&self) -> u64 {
+        self.database.query("SELECT count(*) FROM event_rows")[0].parse().unwrap()
+    }
+
+    /// Waits until nothing is in flight any more, and the ledger is balanced.
+    pub fn settle(&self) -> Value {
+        eventually("everything is stored", MINUTE * 2, || {
+            let answer =
+                http::get(&self.reporter_url("/ledger")).ok().filter(|answer| answer.status == 200)?;
+            let ledger = answer.json();
+            let sources = ledger["sources"].as_array()?;
+            sources.iter().all(|source| source["inFlight"] == 0).then_some(ledger.clone())
+        })
+    }
+
+    pub fn ess(&self, arguments: &[&str]) -> std::process::Output {
+        ess(arguments, &self.environment, self.folder.path()).output().unwrap()
+    }
+
+    pub fn spawn_ess(&self, arguments: &[&str]) -> Process {
+        let log = self.folder.path().join(format!("{}.log", arguments.join("-").replace(['/', ':'], "_")));
+        Process::spawn(ess(arguments, &self.environment, self.folder.path()), &log)
+    }
+}
+
+/// Runs a test on both worlds.
+pub fn both(settings: &[(&str, &str)], test: impl Fn(&mut World)) {
+    test(&mut World::embedded(settings));
+    test(&mut World::real(settings));
+}
+
+/// The samples' folder.
+pub fn samples() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples")
+}
+
+pub const SECOND: Duration = Duration::from_secs(1);
