@@ -145,16 +145,14 @@ pub fn start(
 /// Migrates, as soon as the database is there, and then asks it again and again whether it still is.
 async fn probe_store(store: Store, readiness: Arc<Readiness>, schema: watch::Sender<bool>) {
     loop {
-        let answer = if *schema.borrow() {
-            store.check().await
+        if *schema.borrow() {
+            readiness.probe(DATABASE, store.check()).await;
         } else {
+            // A migration takes the time that it takes.
             let migrated = store.migrate().await;
-            if migrated.is_ok() {
-                schema.send_replace(true);
-            }
-            migrated
-        };
-        readiness.report(DATABASE, answer.map_err(|error| error.to_string()));
+            schema.send_replace(migrated.is_ok());
+            readiness.report(DATABASE, migrated.map_err(|error| error.to_string()));
+        }
         tokio::time::sleep(PROBE).await;
     }
 }

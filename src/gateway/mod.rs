@@ -27,7 +27,7 @@ use actix::Arbiter;
 
 use crate::config::{Config, Secret};
 use crate::event::Source;
-use crate::log::{LogError, SharedLog, Topic};
+use crate::log::{Log, LogError, SharedLog, Topic};
 use crate::ops::http::{Requests, ServiceView, serve};
 use crate::ops::metrics::{GatewayMetrics, ServiceMetrics};
 use crate::ops::{Readiness, Sampler};
@@ -158,22 +158,18 @@ pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -
 /// Asks the log again and again whether it takes events, and makes its topics when it can.
 async fn probe_log(log: SharedLog, readiness: Arc<Readiness>) {
     loop {
-        let mut answer = Ok(());
-        for topic in Topic::all() {
-            let ready = async {
-                log.prepare(topic).await?;
-                let state = log.state(topic).await?;
-                if state.bytes >= state.max_bytes && !topic.drops_oldest() {
-                    return Err(LogError::Unavailable(format!("{topic} is full")));
-                }
-                Ok(())
-            };
-            if let Err(error) = ready.await {
-                answer = Err(error.to_string());
-                break;
-            }
-        }
-        readiness.report(LOG, answer);
+        readiness.probe(LOG, check_log(&*log)).await;
         tokio::time::sleep(PROBE).await;
     }
+}
+
+async fn check_log(log: &dyn Log) -> Result<(), LogError> {
+    for topic in Topic::all() {
+        log.prepare(topic).await?;
+        let state = log.state(topic).await?;
+        if state.bytes >= state.max_bytes && !topic.drops_oldest() {
+            return Err(LogError::Unavailable(format!("{topic} is full")));
+        }
+    }
+    Ok(())
 }

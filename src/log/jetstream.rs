@@ -12,6 +12,7 @@
 //! unlimited. An event's type never becomes part of a subject, for types hold dots.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -19,12 +20,12 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pu
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
-use async_nats::{Client, ConnectOptions, Request};
+use async_nats::{Client, ConnectOptions, Event, Request};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use serde::Deserialize;
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, watch};
 use uuid::Uuid;
 
 use crate::config::LogSettings;
@@ -63,12 +64,15 @@ pub struct JetStream {
     client: Client,
     context: jetstream::Context,
     settings: LogSettings,
-    topics: RwLock<HashMap<Topic, Declared>>,
+    topics: Arc<RwLock<HashMap<Topic, Declared>>>,
+    /// Counts the connections. What was seen under an earlier one may be another log's by now.
+    connection: watch::Receiver<u64>,
 }
 
 /// A topic whose stream and consumer were seen to be as declared.
 #[derive(Clone)]
 struct Declared {
+    connection: u64,
     log_id: Uuid,
     consumer: PullConsumer,
 }
@@ -80,7 +84,14 @@ fn away(error: impl std::fmt::Display) -> LogError {
 impl JetStream {
     /// Opens a connection, in the background where the server is away.
     pub async fn connect(url: &str, name: &str, settings: LogSettings) -> Result<Self, LogError> {
+        let (connections, connection) = watch::channel(0);
         let client = ConnectOptions::new()
+            .event_callback(move |event| {
+                if matches!(event, Event::Connected | Event::Disconnected) {
+                    connections.send_modify(|count| *count += 1);
+                }
+                std::future::ready(())
+            })
             .name(name)
             .retry_on_initial_connect()
             .max_reconnects(None)
@@ -92,21 +103,23 @@ impl JetStream {
             .map_err(away)?;
         let mut context = jetstream::new(client.clone());
         context.set_timeout(REQUEST_TIMEOUT);
-        Ok(Self { client, context, settings, topics: RwLock::default() })
+        Ok(Self { client, context, settings, topics: Arc::default(), connection })
     }
 
     /// A topic's stream and consumer, made or brought to what is declared at the first time.
     async fn declared(&self, topic: Topic) -> Result<Declared, LogError> {
-        if let Some(declared) = self.topics.read().await.get(&topic) {
+        let connection = *self.connection.borrow();
+        let current = |declared: &&Declared| declared.connection == connection;
+        if let Some(declared) = self.topics.read().await.get(&topic).filter(current) {
             return Ok(declared.clone());
         }
         let mut topics = self.topics.write().await;
-        if let Some(declared) = topics.get(&topic) {
+        if let Some(declared) = topics.get(&topic).filter(current) {
             return Ok(declared.clone());
         }
         let log_id = self.reconcile_stream(topic).await?;
         let consumer = self.reconcile_consumer(topic).await?;
-        let declared = Declared { log_id, consumer };
+        let declared = Declared { connection, log_id, consumer };
         topics.insert(topic, declared.clone());
         Ok(declared)
     }
@@ -248,7 +261,7 @@ impl JetStream {
     }
 
     async fn pull(&self, topic: Topic, most: usize) -> Result<Pull, LogError> {
-        let Declared { log_id, consumer } = self.declared(topic).await?;
+        let Declared { connection, log_id, consumer } = self.declared(topic).await?;
         let batch = consumer.batch().max_messages(most).expires(PULL_EXPIRES).messages().await;
         let batch = match batch {
             Ok(batch) => batch,
@@ -257,13 +270,31 @@ impl JetStream {
                 return Err(away(error));
             }
         };
-        let client = self.client.clone();
-        Ok(batch
-            .map(move |message| {
-                let message = message.map_err(away)?;
-                delivery(topic, log_id, client.clone(), message)
-            })
-            .boxed())
+        let (client, topics, connections) =
+            (self.client.clone(), self.topics.clone(), self.connection.clone());
+        let mut changes = self.connection.clone();
+        let lost = async move {
+            // A request that went out on a connection before this one is not answered.
+            let _ = changes.wait_for(|now| *now != connection).await;
+        };
+        let deliveries = batch.take_until(Box::pin(lost)).then(move |message| {
+            let (client, topics) = (client.clone(), topics.clone());
+            let same = *connections.borrow() == connection;
+            async move {
+                let delivery = message
+                    .map_err(away)
+                    .and_then(|message| delivery(topic, log_id, client, message))
+                    // Another connection may lead to another log, whose places are not this one's.
+                    .and_then(
+                        |delivery| if same { Ok(delivery) } else { Err(away("the connection changed")) },
+                    );
+                if delivery.is_err() {
+                    topics.write().await.remove(&topic);
+                }
+                delivery
+            }
+        });
+        Ok(deliveries.boxed())
     }
 
     async fn state(&self, topic: Topic) -> Result<TopicState, LogError> {

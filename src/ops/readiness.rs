@@ -1,7 +1,12 @@
 //! Whether a service can do its work, as its background probes last saw it.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+/// How long a dependency may take to answer a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The last answer of each dependency. Before the first one, it counts as away.
 #[derive(Debug, Default)]
@@ -12,6 +17,19 @@ impl Readiness {
     pub fn needing(dependencies: &[&'static str]) -> Self {
         let waiting = |name: &&'static str| (*name, Err("has not answered yet".to_owned()));
         Self(RwLock::new(dependencies.iter().map(waiting).collect()))
+    }
+
+    /// Reports what a probe answers, or that it does not.
+    pub async fn probe<E: Display>(
+        &self,
+        dependency: &'static str,
+        probe: impl Future<Output = Result<(), E>>,
+    ) {
+        let answer = match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
+            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no answer within {PROBE_TIMEOUT:?}")),
+        };
+        self.report(dependency, answer);
     }
 
     /// What a dependency answered. Changes are logged.

@@ -96,14 +96,14 @@ pub fn start(
 async fn probe_store(store: Store, readiness: Arc<Readiness>, migrates: bool) {
     let mut migrated = !migrates;
     loop {
-        let answer = if migrated {
-            store.check().await
+        if migrated {
+            readiness.probe(DATABASE, store.check()).await;
         } else {
+            // A migration takes the time that it takes.
             let answer = store.migrate().await;
             migrated = answer.is_ok();
-            answer
-        };
-        readiness.report(DATABASE, answer.map_err(|error| error.to_string()));
+            readiness.report(DATABASE, answer.map_err(|error| error.to_string()));
+        }
         tokio::time::sleep(PROBE).await;
     }
 }

@@ -93,7 +93,7 @@ fn the_reporter_starts_without_nats_and_says_what_is_away() {
     assert!(ledger.header("retry-after").is_some());
 
     // And with the database away, it is not ready and says why, at once.
-    world.postgres().process.signal("STOP");
+    world.postgres().process.kill();
     let started = Instant::now();
     crate::support::eventually("not ready", Duration::from_secs(30), || {
         let answer = http::get(&reporter.url("/ready")).unwrap();
@@ -101,6 +101,6 @@ fn the_reporter_starts_without_nats_and_says_what_is_away() {
     });
     assert!(started.elapsed() < Duration::from_secs(30));
     assert_eq!(http::get(&reporter.url("/health")).unwrap().status, 200, "alive all the same");
-    world.postgres().process.signal("CONT");
+    world.postgres().start_again();
     reporter.wait_ready();
 }

@@ -11,8 +11,8 @@ use super::{MINUTE, eventually, free_port};
 
 pub struct Nats {
     pub port: u16,
-    folder: TempDir,
     pub process: Process,
+    folder: TempDir,
 }
 
 fn server() -> PathBuf {

@@ -12,8 +12,8 @@ use super::{MINUTE, eventually, free_port};
 
 pub struct Postgres {
     pub port: u16,
-    folder: TempDir,
     pub process: Process,
+    folder: TempDir,
 }
 
 fn bin(name: &str) -> PathBuf {

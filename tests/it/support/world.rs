@@ -1,7 +1,6 @@
 //! The whole system: in one process on the embedded default, or as services on NATS and PostgreSQL.
 
 use std::path::Path;
-use std::time::Duration;
 
 use sea_orm::sqlx::{self, Row, SqlitePool};
 use serde_json::Value;
@@ -10,7 +9,7 @@ use tempfile::TempDir;
 use super::http::{self, Answer};
 use super::nats::Nats;
 use super::postgres::Postgres;
-use super::process::{Process, Service, ess};
+use super::process::{Service, ess};
 use super::{MINUTE, block_on, eventually, free_port};
 
 /// Every table of the system as rows of text, by `|`.
@@ -39,13 +38,14 @@ impl Database {
     }
 }
 
+/// Fields end in their order: what writes into the folder ends before it.
 pub struct World {
-    pub folder: TempDir,
-    pub environment: Vec<(String, String)>,
-    pub nats: Option<Nats>,
-    pub database: Database,
     /// `up` alone, or gateway, collectors and reporter.
     pub services: Vec<Service>,
+    pub nats: Option<Nats>,
+    pub database: Database,
+    pub folder: TempDir,
+    pub environment: Vec<(String, String)>,
     gateway: u16,
     reporter: u16,
 }
@@ -181,11 +181,6 @@ impl World {
     pub fn ess(&self, arguments: &[&str]) -> std::process::Output {
         ess(arguments, &self.environment, self.folder.path()).output().unwrap()
     }
-
-    pub fn spawn_ess(&self, arguments: &[&str]) -> Process {
-        let log = self.folder.path().join(format!("{}.log", arguments.join("-").replace(['/', ':'], "_")));
-        Process::spawn(ess(arguments, &self.environment, self.folder.path()), &log)
-    }
 }
 
 /// Runs a test on both worlds.
@@ -198,5 +193,3 @@ pub fn both(settings: &[(&str, &str)], test: impl Fn(&mut World)) {
 pub fn samples() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples")
 }
-
-pub const SECOND: Duration = Duration::from_secs(1);
