@@ -69,21 +69,37 @@ struct Waiting {
 struct Ticket {
     publish: Publish,
     open: AtomicUsize,
-    answer: std::sync::Mutex<Option<(oneshot::Sender<Result<(), PublishError>>, Room)>>,
+    reply: std::sync::Mutex<Option<Reply>>,
+}
+
+/// The way back to a request, and the room that it takes until then.
+struct Reply {
+    answer: oneshot::Sender<Result<(), PublishError>>,
+    _room: Room,
+}
+
+/// So many events of a frame are a request's.
+type Share = (Arc<Ticket>, usize);
+
+/// A frame that is ready to be sent.
+struct Outgoing {
+    id: String,
+    frame: Bytes,
+    shares: Vec<Share>,
 }
 
 impl Ticket {
     fn answer(&self, answer: Result<(), PublishError>) {
-        let mut slot = self.answer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((reply, _room)) = slot.take() {
+        let mut slot = self.reply.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(reply) = slot.take() {
             // A request that gave up has been answered already.
-            let _ = reply.send(answer);
+            let _ = reply.answer.send(answer);
         }
     }
 
     fn given_up(&self) -> bool {
-        let slot = self.answer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        slot.as_ref().is_none_or(|(reply, _)| reply.is_closed())
+        let slot = self.reply.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        slot.as_ref().is_none_or(|reply| reply.answer.is_closed())
     }
 
     /// So many events became durable.
@@ -130,7 +146,7 @@ impl Publisher {
             && !self.waiting.is_empty()
             && (self.in_flight < EAGER_IN_FLIGHT || self.waiting_events >= MAX_FRAME_EVENTS)
         {
-            let Some((id, frame, shares)) = self.next_frame() else { break };
+            let Some(Outgoing { id, frame, shares }) = self.next_frame() else { break };
             self.in_flight += 1;
             let send = send(self.log.clone(), Topic::Events(self.source), id, frame, self.resend);
             let epoch = self.epoch;
@@ -142,7 +158,7 @@ impl Publisher {
     }
 
     /// Fills a frame from what waits; with it, how many events it holds of which request.
-    fn next_frame(&mut self) -> Option<(String, Bytes, Vec<(Arc<Ticket>, usize)>)> {
+    fn next_frame(&mut self) -> Option<Outgoing> {
         let mut parts: Vec<(Publish, Range<usize>)> = Vec::new();
         let mut shares = Vec::new();
         let (mut events, mut bytes) = (0, 0);
@@ -185,11 +201,11 @@ impl Publisher {
             })
             .collect();
         let (id, frame) = self.writer.write(&pieces);
-        Some((id, frame, shares))
+        Some(Outgoing { id, frame, shares })
     }
 
     /// Takes the log's word on a frame.
-    fn settle(&mut self, epoch: u64, shares: &[(Arc<Ticket>, usize)], result: Result<(), AppendError>) {
+    fn settle(&mut self, epoch: u64, shares: &[Share], result: Result<(), AppendError>) {
         self.in_flight -= 1;
         let events: usize = shares.iter().map(|(_, events)| events).sum();
         let error = match result {
@@ -265,7 +281,7 @@ impl Handler<Held<Publish>> for Publisher {
         let ticket = Arc::new(Ticket {
             publish: publish.clone(),
             open: AtomicUsize::new(publish.events.len()),
-            answer: std::sync::Mutex::new(Some((reply, room))),
+            reply: std::sync::Mutex::new(Some(Reply { answer: reply, _room: room })),
         });
         self.waiting_events += publish.events.len();
         self.waiting.push_back(Waiting { publish, framed: 0, ticket });

@@ -242,9 +242,10 @@ mod tests {
     #[test]
     fn a_frame_gives_back_what_was_written() {
         let (a, b) = (origin("a"), origin("b"));
+        let single = std::iter::once(0..2).collect::<Vec<_>>();
         let pieces = [
             Piece { origin: &a, body: b"[{},{\"x\":1}]", events: &[1..3, 4..11] },
-            Piece { origin: &b, body: b"{}", events: &[0..2] },
+            Piece { origin: &b, body: b"{}", events: &single },
         ];
         let mut writer = FrameWriter::default();
         writer.void(9);

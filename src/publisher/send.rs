@@ -91,9 +91,12 @@ pub async fn publish(
         let size = generator.size(plan.sizes);
         let extra = plan.corrupt_posts && generator.chance(CORRUPTED_POSTS);
         let (body, events) = body(&mut generator, size, extra);
-        tokio::select! {
-            () = tokio::time::sleep_until(due.into()) => {}
-            () = &mut stop => break,
+        // Timers are a millisecond coarse: what is due already must not wait for one.
+        if due > Instant::now() {
+            tokio::select! {
+                () = tokio::time::sleep_until(due.into()) => {}
+                () = &mut stop => break,
+            }
         }
         tally.borrow_mut().sent += events;
         tally.borrow_mut().posts += 1;

@@ -28,7 +28,7 @@ fn stream(url: &str, clients: u64, stop: &AtomicBool, acknowledged: &Acknowledge
                     let events: Vec<Value> = (0..size)
                         .map(|_| event(&format!("s-{}", next.fetch_add(1, Ordering::Relaxed)), &mut chance))
                         .collect();
-                    let ids = events.iter().map(|event| format!("{}", event["eventId"].as_str().unwrap()));
+                    let ids = events.iter().map(|event| event["eventId"].as_str().unwrap().to_owned());
                     match http::post(url, &Value::from(events.clone()).to_string()) {
                         Ok(answer) if answer.status == 202 => acknowledged.0.lock().unwrap().extend(ids),
                         _ => std::thread::sleep(Duration::from_millis(20)),
