@@ -1,8 +1,14 @@
 //! The events that were set aside, with their bytes and the reason.
 //!
+//! `replayed_at` is set once a letter was sent again and taken; `history` keeps the reasons that a
+//! letter had before a replay that failed.
+//!
 //! `id` follows from where the letter came from (its frame and place in it), so that a letter that is
 //! delivered twice stands here once. `dead_letter_counts` counts what was refused or set aside for ever, also when
-//! the letters themselves have left by age.
+//! the letters themselves have left by age or size (which `fallen_out` counts).
+//!
+//! `suspects` marks the event that a collector is about to try, of a frame that ended collectors again
+//! and again: if the mark is still there at the next delivery, that event is guilty.
 
 use sea_orm_migration::prelude::*;
 
@@ -20,10 +26,20 @@ CREATE TABLE dead_letters (
     errors json NOT NULL,
     payload bytea NOT NULL,
     payload_length bigint NOT NULL,
-    payload_sha256 bytea NOT NULL
+    payload_sha256 bytea NOT NULL,
+    replayed_at timestamptz,
+    history json
 );
 CREATE INDEX dead_letters_received_at ON dead_letters (received_at);
 CREATE INDEX dead_letters_event_id ON dead_letters (event_id);
+CREATE TABLE suspects (
+    source smallint NOT NULL,
+    log_id uuid NOT NULL,
+    sequence bigint NOT NULL,
+    position integer NOT NULL,
+    guilty boolean NOT NULL,
+    PRIMARY KEY (source, log_id, sequence, position)
+);
 CREATE TABLE dead_letter_counts (
     source smallint NOT NULL,
     reason text NOT NULL,
@@ -43,10 +59,20 @@ CREATE TABLE dead_letters (
     errors text NOT NULL,
     payload blob NOT NULL,
     payload_length integer NOT NULL,
-    payload_sha256 blob NOT NULL
+    payload_sha256 blob NOT NULL,
+    replayed_at integer,
+    history text
 );
 CREATE INDEX dead_letters_received_at ON dead_letters (received_at);
 CREATE INDEX dead_letters_event_id ON dead_letters (event_id);
+CREATE TABLE suspects (
+    source integer NOT NULL,
+    log_id blob NOT NULL,
+    sequence integer NOT NULL,
+    position integer NOT NULL,
+    guilty boolean NOT NULL,
+    PRIMARY KEY (source, log_id, sequence, position)
+);
 CREATE TABLE dead_letter_counts (
     source integer NOT NULL,
     reason text NOT NULL,
@@ -55,7 +81,7 @@ CREATE TABLE dead_letter_counts (
 );
 ";
 
-const DOWN: &str = "DROP TABLE dead_letter_counts; DROP TABLE dead_letters;";
+const DOWN: &str = "DROP TABLE suspects; DROP TABLE dead_letter_counts; DROP TABLE dead_letters;";
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {

@@ -1,6 +1,8 @@
 //! The `ess` command: from subcommands to services.
 
 mod check;
+mod dead_letters;
+mod log;
 mod serve;
 mod spray;
 
@@ -48,6 +50,12 @@ enum Command {
     Publisher(spray::Arguments),
     /// Bring the database's schema up to date (DATABASE_URL, or the embedded database)
     Migrate,
+    /// Look at refused events, and send them again
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+    /// Look after the embedded log
+    #[command(subcommand)]
+    Log(log::Command),
     /// Show the effective configuration and try each connection
     Check,
     /// Exit 0 if the service on this machine is ready (for container health checks)
@@ -95,7 +103,9 @@ fn run(command: Command) -> Result<Ending, Failure> {
         Command::Collector { source } => (crate::collector::name(*source), Output::Stdout),
         Command::Reporter => (crate::reporter::NAME, Output::Stdout),
         Command::Publisher(_) => ("publisher", Output::Stderr),
-        Command::Migrate | Command::Check | Command::Health => ("ess", Output::Stderr),
+        Command::Migrate | Command::Check | Command::Health | Command::DeadLetters(_) | Command::Log(_) => {
+            ("ess", Output::Stderr)
+        }
     };
     logs::start(name, &config.log_level, output).map_err(Failure::Usage)?;
     for warning in &config.warnings {
@@ -111,6 +121,8 @@ fn run(command: Command) -> Result<Ending, Failure> {
             Command::Reporter => serve::reporter(config).await,
             Command::Publisher(arguments) => spray::run(&config, &arguments).await,
             Command::Migrate => migrate(&config).await,
+            Command::DeadLetters(command) => dead_letters::run(&config, command).await,
+            Command::Log(command) => log::run(&config, command).await,
             Command::Check => check::check(&config).await,
             Command::Health => check::health(&config).await,
         }

@@ -17,7 +17,7 @@ use crate::store::{Purpose, Store};
 use crate::{collector, gateway, reporter};
 
 /// The embedded log's file in the data folder.
-const LOG_FILE: &str = "log.redb";
+pub(super) const LOG_FILE: &str = "log.redb";
 /// The file that is locked while a process uses the data folder.
 const LOCK_FILE: &str = "ess.lock";
 /// Events a second of the demonstration.
@@ -35,6 +35,22 @@ async fn connect(url: &Secret, name: &str, config: &Config) -> Result<SharedLog,
 
 async fn open(config: &Config, purpose: Purpose) -> Result<Store, Failure> {
     Store::open(config, purpose).await.map_err(|error| Failure::Usage(format!("DATABASE_URL: {error}")))
+}
+
+/// The store, for a command that looks at it.
+pub(super) async fn open_reading(config: &Config) -> Result<Store, Failure> {
+    open(config, READING).await
+}
+
+/// The log that the configuration names: NATS, or the embedded file.
+pub(super) async fn open_log(config: &Config, name: &str) -> Result<SharedLog, Failure> {
+    match &config.nats_url {
+        Some(url) => connect(url, name, config).await,
+        None => {
+            let log = Embedded::open(&config.data_dir.join(LOG_FILE), config.log.clone());
+            Ok(Arc::new(log.map_err(|error: LogError| Failure::Other(error.to_string()))?))
+        }
+    }
 }
 
 fn writing(config: &Config) -> Purpose {
@@ -102,13 +118,7 @@ pub(super) async fn reporter(config: Config) -> Result<Ending, Failure> {
 pub(super) async fn all(config: Config, demo: bool) -> Result<Ending, Failure> {
     let embedded = config.nats_url.is_none() || config.database_url.is_none();
     let _lock = embedded.then(|| lock_data_dir(&config)).transpose()?;
-    let log: SharedLog = match &config.nats_url {
-        Some(url) => connect(url, "ess", &config).await?,
-        None => {
-            let log = Embedded::open(&config.data_dir.join(LOG_FILE), config.log.clone());
-            Arc::new(log.map_err(|error: LogError| Failure::Other(error.to_string()))?)
-        }
-    };
+    let log = open_log(&config, "ess").await?;
     let drain = Drain::default();
     let handle = drain.handle();
     let mut services =
@@ -157,7 +167,7 @@ async fn serve(
 }
 
 /// One process at a time uses a data folder.
-fn lock_data_dir(config: &Config) -> Result<std::fs::File, Failure> {
+pub(super) fn lock_data_dir(config: &Config) -> Result<std::fs::File, Failure> {
     let folder = config.data_dir.display();
     let lock = std::fs::create_dir_all(&config.data_dir)
         .and_then(|()| std::fs::File::create(config.data_dir.join(LOCK_FILE)))

@@ -16,11 +16,11 @@ use uuid::Uuid;
 
 use super::FRAMES;
 use crate::event::{FieldError, Refusal, Source, decode};
-use crate::log::{DeadLetter, Delivery, Frame, FrameError, Origin, Reason, Receipt};
+use crate::log::{DeadLetter, Delivery, Frame, FrameError, FrameEvent, Origin, Reason, Receipt};
 use crate::ops::metrics::CollectorMetrics;
 use crate::ops::{Readiness, Sampler, trace_id};
 use crate::runtime::{DrainHandle, Held, Phase, Room};
-use crate::store::{Batch, BatchFrame, Row, Store, StoreError, Written};
+use crate::store::{Batch, BatchFrame, FramePlace, Row, Store, StoreError, Written};
 
 /// Events of one transaction at most. Larger ones cost less per row, until they no longer fit the
 /// processor's caches; smaller ones wait less.
@@ -178,9 +178,18 @@ impl Handler<Held<Collect>> for BatchWriter {
 /// Writes frames as one transaction, however long the database takes to be there, and acknowledges.
 async fn write(parts: Parts, taken: Vec<Taken>) {
     let started = Instant::now();
+    let guilty = match taken.first() {
+        Some(suspect) if suspect.deliveries > parts.max_deliveries => {
+            match find_guilty(&parts, suspect).await {
+                Some(guilty) => guilty,
+                None => return,
+            }
+        }
+        _ => Vec::new(),
+    };
     let written = {
-        let batch = decode_all(parts.source, &taken);
-        match store(&parts, &batch, &taken).await {
+        let batch = decode_all(parts.source, &taken, &guilty);
+        match retrying(&parts, &taken, async || parts.store.write(&batch).await).await {
             Some(written) => {
                 tell(&parts, &batch, &written, started);
                 written
@@ -189,6 +198,12 @@ async fn write(parts: Parts, taken: Vec<Taken>) {
             None => return,
         }
     };
+    if let Some(suspect) = taken.first().filter(|suspect| suspect.deliveries > parts.max_deliveries) {
+        let place = FramePlace { source: parts.source, log_id: suspect.log_id, sequence: suspect.sequence };
+        if let Err(error) = parts.store.acquit(place).await {
+            tracing::debug!(%error, "the marks of a frame that was stored stay behind");
+        }
+    }
     let acks = taken.into_iter().map(|taken| async move { (taken.receipt.ack().await, taken._room) });
     for (acked, _room) in future::join_all(acks).await {
         if let Err(error) = acked {
@@ -198,12 +213,38 @@ async fn write(parts: Parts, taken: Vec<Taken>) {
     }
 }
 
-/// Tries until it is stored; `None` when the time to drain is over before that.
-async fn store(parts: &Parts, batch: &Batch<'_>, taken: &[Taken]) -> Option<Written> {
+/// Tries the events of a frame that came too often one by one, each under a mark that stays behind if
+/// the collector ends. Gives the positions of the guilty; `None` when the time to drain is over.
+async fn find_guilty(parts: &Parts, suspect: &Taken) -> Option<Vec<usize>> {
+    let place = FramePlace { source: parts.source, log_id: suspect.log_id, sequence: suspect.sequence };
+    let Content::Frame(frame) = &suspect.frame else { return Some(Vec::new()) };
+    tracing::warn!(source = %parts.source, sequence = suspect.sequence, deliveries = suspect.deliveries,
+        "a frame came too often; trying its events one by one");
+    let search = async || -> Result<Vec<usize>, StoreError> {
+        let guilty = parts.store.guilty(place).await?;
+        for (position, event) in frame.events().enumerate().filter(|(position, _)| !guilty.contains(position))
+        {
+            parts.store.mark(place, position).await?;
+            if let Ok(row) = decode_event(parts.source, &event, suspect) {
+                parts.store.rehearse(&row).await?;
+            }
+            parts.store.unmark(place, position).await?;
+        }
+        Ok(guilty)
+    };
+    retrying(parts, std::slice::from_ref(suspect), search).await
+}
+
+/// Tries until it is done; `None` when the time to drain is over before that.
+async fn retrying<T>(
+    parts: &Parts,
+    taken: &[Taken],
+    work: impl AsyncFn() -> Result<T, StoreError>,
+) -> Option<T> {
     let mut wait = BACKOFF;
     loop {
-        let error = match alive(parts.store.write(batch), taken).await {
-            Ok(written) => return Some(written),
+        let error = match alive(work(), taken).await {
+            Ok(done) => return Some(done),
             Err(error) => error,
         };
         if let Phase::Draining(deadline) = parts.drain.phase()
@@ -213,11 +254,7 @@ async fn store(parts: &Parts, batch: &Batch<'_>, taken: &[Taken]) -> Option<Writ
             return None;
         }
         parts.metrics.write_retries.inc();
-        if matches!(error, StoreError::Data(_)) {
-            tracing::error!(%error, "the database refuses the batch as a whole; trying again");
-        } else {
-            tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "the batch was not stored; trying again");
-        }
+        tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "the batch was not stored; trying again");
         let jitter = rand::rng().random_range(0.5..=1.0);
         alive(tokio::time::sleep(wait.mul_f64(jitter)), taken).await;
         wait = (wait * 2).min(MAX_BACKOFF);
@@ -241,12 +278,13 @@ async fn alive<T>(work: impl Future<Output = T>, taken: &[Taken]) -> T {
     }
 }
 
-fn decode_all(source: Source, taken: &[Taken]) -> Batch<'_> {
-    let frames = taken.iter().map(|taken| decode_frame(source, taken)).collect();
+fn decode_all<'t>(source: Source, taken: &'t [Taken], guilty: &[usize]) -> Batch<'t> {
+    let frames = taken.iter().map(|taken| decode_frame(source, taken, guilty)).collect();
     Batch { source, log_id: taken.first().map_or(Uuid::nil(), |taken| taken.log_id), frames }
 }
 
-fn decode_frame(source: Source, taken: &Taken) -> BatchFrame<'_> {
+/// A frame's rows. `guilty` are the positions of events that end collectors.
+fn decode_frame<'t>(source: Source, taken: &'t Taken, guilty: &[usize]) -> BatchFrame<'t> {
     let mut batch = BatchFrame {
         sequence: taken.sequence,
         writer: Uuid::nil(),
@@ -261,7 +299,7 @@ fn decode_frame(source: Source, taken: &Taken) -> BatchFrame<'_> {
         Content::Frame(frame) => frame,
         Content::Alien(bytes, why) => {
             batch.alien = true;
-            let refusal = unreadable(Some(source), why.clone());
+            let refusal = refusal(source, why.clone());
             batch.set_aside.push(DeadLetter::new(
                 taken.logged_at,
                 "",
@@ -275,36 +313,46 @@ fn decode_frame(source: Source, taken: &Taken) -> BatchFrame<'_> {
     (batch.writer, batch.number) = (frame.writer, frame.number);
     (batch.total, batch.voided) = (frame.total, frame.voided);
     batch.rows.reserve(frame.len());
-    for event in frame.events() {
-        // The gateway judged it; another version of this program may have judged otherwise.
-        match decode(event.bytes, Some(source)) {
-            Ok(decoded) => batch.rows.push(Row {
-                key: decoded.key(),
-                event: decoded,
-                bytes: event.bytes,
-                origin: event.origin,
-                logged_at: taken.logged_at,
-                collected_at: taken.collected_at,
-            }),
-            Err(refusal) => {
-                let Origin { correlation_id, accepted_at, .. } = event.origin;
-                let refusal = Refusal { source: Some(source), ..refusal };
-                let reason = Reason::UnreadableFrame;
-                batch.set_aside.push(DeadLetter::new(
-                    *accepted_at,
-                    correlation_id,
-                    reason,
-                    event.bytes,
-                    refusal,
-                ));
+    for (position, event) in frame.events().enumerate() {
+        let (reason, refusal) = if guilty.contains(&position) {
+            let why = format!("collectors ended while they had it, {} deliveries", taken.deliveries);
+            (Reason::TooManyDeliveries, refusal(source, why))
+        } else {
+            match decode_event(source, &event, taken) {
+                Ok(row) => {
+                    batch.rows.push(row);
+                    continue;
+                }
+                Err(refusal) => (Reason::UnreadableFrame, Refusal { source: Some(source), ..refusal }),
             }
-        }
+        };
+        let Origin { correlation_id, accepted_at, .. } = event.origin;
+        batch.set_aside.push(DeadLetter::new(*accepted_at, correlation_id, reason, event.bytes, refusal));
     }
     batch
 }
 
-fn unreadable(source: Option<Source>, message: String) -> Refusal {
-    Refusal { source, errors: vec![FieldError { path: String::new(), message }], ..Refusal::default() }
+/// An event's row. The gateway judged it; another version of this program may have judged otherwise.
+fn decode_event<'t>(source: Source, event: &FrameEvent<'t>, taken: &Taken) -> Result<Row<'t>, Refusal> {
+    let decoded = decode(event.bytes, Some(source))?;
+    #[cfg(feature = "faults")]
+    assert!(!decoded.id.starts_with("fault-panic"), "an event that ends collectors");
+    Ok(Row {
+        key: decoded.key(),
+        event: decoded,
+        bytes: event.bytes,
+        origin: event.origin,
+        logged_at: taken.logged_at,
+        collected_at: taken.collected_at,
+    })
+}
+
+fn refusal(source: Source, message: String) -> Refusal {
+    Refusal {
+        source: Some(source),
+        errors: vec![FieldError { path: String::new(), message }],
+        ..Refusal::default()
+    }
 }
 
 /// Counts and logs what was written.
@@ -316,10 +364,10 @@ fn tell(parts: &Parts, batch: &Batch<'_>, written: &Written, started: Instant) {
     metrics.batch_events.observe((written.stored + written.duplicates + written.quarantined) as f64);
     metrics.processed.of(*source).inc_by(written.stored);
     metrics.duplicate.of(*source).inc_by(written.duplicates);
-    let unreadable: usize = batch.frames.iter().map(|frame| frame.set_aside.len()).sum();
-    let refused = written.quarantined.saturating_sub(unreadable as u64);
-    metrics.fail(*source, Reason::UnreadableFrame, unreadable as u64);
-    metrics.fail(*source, Reason::Database, refused);
+    let letters = || batch.frames.iter().flat_map(|frame| &frame.set_aside);
+    letters().for_each(|letter| metrics.fail(*source, letter.reason, 1));
+    let by_database = written.quarantined.saturating_sub(letters().count() as u64);
+    metrics.fail(*source, Reason::Database, by_database);
     parts.readiness.report(FRAMES, Ok(()));
     for frame in &batch.frames {
         for request in frame.rows.chunk_by(|left, right| std::ptr::eq(left.origin, right.origin)) {

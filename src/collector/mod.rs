@@ -29,7 +29,7 @@ use crate::ops::metrics::{CollectorMetrics, ServiceMetrics};
 use crate::ops::{Readiness, Sampler};
 use crate::runtime::{DrainHandle, Registry, Spec, supervise};
 use crate::service::Running;
-use crate::store::Store;
+use crate::store::{Retention, Store};
 
 /// The log and the database, as readiness names them.
 const LOG: &str = "log";
@@ -44,6 +44,8 @@ const CONSUME_BOUND: usize = 1;
 const PROBE: Duration = Duration::from_secs(1);
 /// How often processed frames are folded and the lag is measured.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// How often dead letters leave.
+const EXPIRY: Duration = Duration::from_secs(30);
 /// Lines per second about requests whose events were stored.
 const LINES_PER_SECOND: u32 = 50;
 
@@ -119,7 +121,12 @@ pub fn start(
 
     let probes = vec![
         tokio::spawn(probe_store(store.clone(), readiness.clone(), schema)),
-        tokio::spawn(keep_house(source, log.clone(), store.clone(), metrics)),
+        tokio::spawn(keep_house(source, log.clone(), store.clone(), metrics.clone())),
+        tokio::spawn(expire_letters(
+            store.clone(),
+            Retention { age: config.dead_letter_retention, bytes: config.log.dead_letter_max_bytes },
+            metrics,
+        )),
     ];
     let view = ServiceView {
         name: name(source),
@@ -167,6 +174,17 @@ async fn keep_house(source: Source, log: SharedLog, store: Store, metrics: Colle
         match source_ledger(&*log, &store, source).await {
             Ok(ledger) => metrics.set_lag(source, ledger.in_flight),
             Err(error) => tracing::debug!(%source, %error, "the lag is not known now"),
+        }
+    }
+}
+
+/// Lets dead letters go that are too old or too many.
+async fn expire_letters(store: Store, retention: Retention, metrics: CollectorMetrics) {
+    loop {
+        tokio::time::sleep(EXPIRY).await;
+        match store.expire_letters(retention).await {
+            Ok(gone) => metrics.letters_expired.inc_by(gone),
+            Err(error) => tracing::debug!(%error, "dead letters did not leave now"),
         }
     }
 }

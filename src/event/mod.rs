@@ -21,7 +21,9 @@ mod words;
 
 pub use columns::Columns;
 pub use decode::{Event, FieldError, Refusal, decode, event_key};
-pub use scalar::{Instant, MICROS_PER_UNIT, Money, NANOS_PER_ONE, Number, format_micros};
+pub use scalar::{
+    Instant, MICROS_PER_UNIT, Money, NANOS_PER_ONE, Number, format_micros, parse_point_in_time,
+};
 pub use source::{EventType, FunnelStage, Source, all_words};
 pub use words::Word;
 

@@ -124,6 +124,19 @@ fn digits_after_dot(bytes: &[u8]) -> usize {
         .map_or(0, |dot| bytes[dot + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count())
 }
 
+/// A point in time as people write it: an RFC 3339 instant, or a date for its midnight in UTC; in
+/// microseconds since 1970.
+pub fn parse_point_in_time(text: &str) -> Option<i64> {
+    if text.len() == 10 {
+        let date = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+        return Some(date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_micros());
+    }
+    if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
+        return None;
+    }
+    DateTime::parse_from_rfc3339(text).ok().map(|at| at.timestamp_micros())
+}
+
 /// `micros` since 1970 as an RFC 3339 string in UTC.
 pub fn format_micros(micros: i64) -> String {
     DateTime::<Utc>::from_timestamp_micros(micros)

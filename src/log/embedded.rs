@@ -145,8 +145,8 @@ impl Embedded {
     pub fn open(file: &Path, settings: LogSettings) -> Result<Self, LogError> {
         let broken = |error: &dyn std::fmt::Display| {
             LogError::Misconfigured(format!(
-                "the embedded log {} cannot be read: {error}. Nothing in it was changed. Move the file away to start \
-                 with an empty log, and keep it: what it still holds was accepted but not yet stored",
+                "the embedded log {} cannot be read: {error}. What it holds was accepted, and may not be stored yet: \
+                 `ess log recover` brings what is intact into a new log and keeps the damaged file",
                 file.display()
             ))
         };

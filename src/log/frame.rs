@@ -162,6 +162,31 @@ pub struct Frame {
     bytes: Bytes,
 }
 
+/// Every intact frame that lies anywhere in these bytes: what is left of a damaged log.
+pub fn find_frames(bytes: &[u8]) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    let mut from = 0;
+    while let Some(at) = memchr::memmem::find(&bytes[from..], MAGIC).map(|at| from + at) {
+        from = at + MAGIC.len();
+        if let Some(frame) = frame_at(&bytes[at..]) {
+            from = at + frame.bytes.len();
+            frames.push(frame);
+        }
+    }
+    frames
+}
+
+/// The frame that begins here, if it is whole: its header says how long it is.
+fn frame_at(bytes: &[u8]) -> Option<Frame> {
+    let length = bytes.get(5..PREFIX)?.try_into().ok().map(u32::from_le_bytes)? as usize;
+    let header: Header<Origin> =
+        serde_json::from_slice(bytes.get(PREFIX..PREFIX.checked_add(length)?)?).ok()?;
+    let events: usize =
+        header.segments.iter().flat_map(|segment| &segment.lengths).map(|length| *length as usize).sum();
+    let end = PREFIX + length + events + CRC;
+    Frame::read(Bytes::copy_from_slice(bytes.get(..end)?)).ok()
+}
+
 /// An event in a frame.
 #[derive(Debug, Clone)]
 pub struct FrameEvent<'a> {
@@ -208,6 +233,11 @@ impl Frame {
         }
         let Header { writer, number, total, voided, .. } = header;
         Ok(Self { writer, number, total, voided, origins, events, bytes })
+    }
+
+    /// The frame's bytes.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
     }
 
     /// How many events it holds.
@@ -269,6 +299,23 @@ mod tests {
             damaged[at] ^= 1;
             assert!(matches!(Frame::read(damaged.into()), Err(FrameError::Unreadable(_))), "{at}");
         }
+    }
+
+    #[test]
+    fn intact_frames_are_found_in_what_is_left_of_a_file() {
+        let mut writer = FrameWriter::default();
+        let origin = origin("a");
+        let mut frame = |body: &'static [u8]| {
+            let whole = std::iter::once(0..body.len()).collect::<Vec<_>>();
+            writer.write(&[Piece { origin: &origin, body, events: &whole }]).1
+        };
+        let (first, second, third) = (frame(b"{\"n\":1}"), frame(b"{\"n\":2}"), frame(b"{\"n\":3}"));
+        let mut damaged = second.to_vec();
+        let middle = damaged.len() / 2;
+        damaged[middle] ^= 1;
+        let file = [b"ESSF junk ".as_slice(), &first, b"\0\0", &damaged, &third, &first[..20]].concat();
+        let numbers: Vec<u64> = find_frames(&file).iter().map(|frame| frame.number).collect();
+        assert_eq!(numbers, [1, 3]);
     }
 
     proptest! {

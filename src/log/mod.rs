@@ -29,7 +29,7 @@ use crate::event::Source;
 pub use dead_letter::{DeadLetter, MAX_UNREADABLE_PAYLOAD, Reason};
 pub use frame::{
     FRAME_VERSION, Frame, FrameError, FrameEvent, FrameWriter, MAX_FRAME_BYTES, MAX_FRAME_EVENTS, Origin,
-    Piece,
+    Piece, find_frames,
 };
 pub use receipt::{Receipt, Settlement, Token};
 

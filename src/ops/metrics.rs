@@ -299,6 +299,8 @@ pub struct CollectorMetrics {
     pub batch_events: Histogram,
     /// `ess_collector_event_age_seconds`: accepted to committed.
     pub event_age_seconds: Histogram,
+    /// `ess_collector_dead_letters_expired_total`: letters that left by age or size.
+    pub letters_expired: IntCounter,
     /// `ess_collector_write_retries_total`: transactions that were tried again.
     pub write_retries: IntCounter,
 }
@@ -362,6 +364,13 @@ impl CollectorMetrics {
                 Histogram::with_opts(
                     HistogramOpts::new("ess_collector_event_age_seconds", "From accepted to committed")
                         .buckets(age.to_vec()),
+                ),
+            ),
+            letters_expired: register(
+                metrics,
+                IntCounter::new(
+                    "ess_collector_dead_letters_expired_total",
+                    "Dead letters that left by age or size",
                 ),
             ),
             write_retries: register(

@@ -158,6 +158,8 @@ async fn dead_letters(request: HttpRequest, shared: web::Data<Shared>) -> HttpRe
             from: parameters.instant("from").map_err(bad)?,
             to: parameters.instant("to").map_err(bad)?,
             limit: parameters.limit().map_err(bad)?,
+            ids: Vec::new(),
+            replayed: true,
         };
         let letters = shared.store.letters(&filter).await.map_err(|error| store_away(&error))?;
         Ok(HttpResponse::Ok().json(json!({ "deadLetters": letters })))

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDate};
 use serde::Serialize;
 
-use crate::event::{FunnelStage, Source, format_micros};
+use crate::event::{FunnelStage, Source, format_micros, parse_point_in_time};
 use crate::store::report::Filter;
 
 /// The most entries of a list.
@@ -208,18 +207,12 @@ fn words(words: &[crate::event::Word]) -> String {
 }
 
 fn instant(text: &str) -> Option<i64> {
-    if text.len() == 10 {
-        let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
-        return Some(date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_micros());
-    }
     // A plus that was not encoded arrives as a space.
     let at = text.len().checked_sub(6)?;
-    let plus = text.as_bytes()[at] == b' ' && text.is_ascii();
-    let text = if plus { format!("{}+{}", &text[..at], &text[at + 1..]) } else { text.to_owned() };
-    if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
-        return None;
+    if text.is_ascii() && text.as_bytes()[at] == b' ' {
+        return parse_point_in_time(&format!("{}+{}", &text[..at], &text[at + 1..]));
     }
-    DateTime::parse_from_rfc3339(&text).ok().map(|at| at.timestamp_micros())
+    parse_point_in_time(text)
 }
 
 #[cfg(test)]

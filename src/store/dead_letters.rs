@@ -1,16 +1,18 @@
 //! Dead letters at rest.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sea_orm::sqlx::{self, Postgres, Sqlite, Transaction};
 use sea_orm::{ConnectionTrait, Statement, Value};
 use serde::Serialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::connect::{Backend, Store};
 use super::error::StoreError;
-use crate::event::{Source, format_micros};
+use crate::event::{FieldError, Source, format_micros};
 use crate::log::{DeadLetter, Reason};
 
 /// Which letters are asked for.
@@ -24,11 +26,24 @@ pub struct DeadLetterFilter {
     pub from: Option<i64>,
     /// Received before, in microseconds since 1970.
     pub to: Option<i64>,
+    /// Of these ids alone; empty for all.
+    pub ids: Vec<Uuid>,
+    /// Those that were replayed as well.
+    pub replayed: bool,
     /// At most so many, the newest first.
     pub limit: u64,
 }
 
-/// A letter as it is listed, without its bytes.
+/// How much is kept of dead letters.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// How long; `None` for ever.
+    pub age: Option<Duration>,
+    /// Bytes of payload, the newest first.
+    pub bytes: u64,
+}
+
+/// A letter at rest, as it is shown: its bytes apart.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StoredLetter {
@@ -48,7 +63,17 @@ pub struct StoredLetter {
     pub errors: Box<RawValue>,
     /// How many bytes were sent.
     pub payload_length: i64,
+    /// When it was sent again and taken.
+    pub replayed_at: Option<String>,
+    /// The reasons that it had before replays that failed.
+    pub history: Option<Box<RawValue>>,
+    /// What is kept of its bytes.
+    #[serde(skip)]
+    pub payload: Vec<u8>,
 }
+
+/// The reason under which letters are counted that left by age or size.
+const FALLEN_OUT: &str = "fallen_out";
 
 /// The source column of `dead_letter_counts` where there was no valid source.
 const UNKNOWN_SOURCE: i16 = 0;
@@ -173,11 +198,27 @@ impl Store {
         also("source =", filter.source.map(|source| source.code().into()), "{}");
         also("received_at >=", filter.from.map(Value::from), instant);
         also("received_at <", filter.to.map(Value::from), instant);
+        let ids: Vec<String> = filter
+            .ids
+            .iter()
+            .map(|id| {
+                values.push((*id).into());
+                format!("${}", values.len())
+            })
+            .collect();
+        if !ids.is_empty() {
+            wheres.push(format!("id IN ({})", ids.join(", ")));
+        }
+        if !filter.replayed {
+            wheres.push("replayed_at IS NULL".to_owned());
+        }
         values.push(i64::try_from(filter.limit).unwrap_or(i64::MAX).into());
         let errors = if self.is_postgres() { "errors::text" } else { "errors" };
+        let history = if self.is_postgres() { "history::text" } else { "history" };
+        let replayed = time.replace("received_at", "replayed_at");
         let sql = format!(
             "SELECT id, {time} AS received, source, reason, event_id, correlation_id, {errors} AS errors,
-                payload_length
+                payload_length, {replayed} AS replayed, {history} AS history, payload
              FROM dead_letters WHERE {} ORDER BY received_at DESC, id LIMIT ${}",
             wheres.join(" AND "),
             values.len()
@@ -186,7 +227,10 @@ impl Store {
         let mut letters = Vec::new();
         for row in self.db().query_all_raw(statement).await? {
             let source: Option<i16> = row.try_get("", "source")?;
-            let errors: String = row.try_get("", "errors")?;
+            let raw = |json: String| {
+                RawValue::from_string(json).map_err(|error| StoreError::Transient(error.to_string()))
+            };
+            let history: Option<String> = row.try_get("", "history")?;
             letters.push(StoredLetter {
                 id: row.try_get("", "id")?,
                 received_at: format_micros(row.try_get("", "received")?),
@@ -196,11 +240,76 @@ impl Store {
                 reason: row.try_get("", "reason")?,
                 event_id: row.try_get("", "event_id")?,
                 correlation_id: row.try_get("", "correlation_id")?,
-                errors: RawValue::from_string(errors)
-                    .map_err(|error| StoreError::Transient(error.to_string()))?,
+                errors: raw(row.try_get("", "errors")?)?,
                 payload_length: row.try_get("", "payload_length")?,
+                replayed_at: row.try_get::<Option<i64>>("", "replayed")?.map(format_micros),
+                history: history.map(raw).transpose()?,
+                payload: row.try_get("", "payload")?,
             });
         }
         Ok(letters)
+    }
+
+    /// A letter was sent again, and taken.
+    pub async fn letter_replayed(&self, id: Uuid) -> Result<(), StoreError> {
+        let now = chrono::Utc::now();
+        let now: Value = if self.is_postgres() { now.into() } else { now.timestamp_micros().into() };
+        self.execute("UPDATE dead_letters SET replayed_at = $2 WHERE id = $1", vec![id.into(), now]).await
+    }
+
+    /// A letter was tried again, and refused again: the new reason stands beside those before it.
+    pub async fn letter_failed_again(
+        &self,
+        letter: &StoredLetter,
+        errors: &[FieldError],
+    ) -> Result<(), StoreError> {
+        let mut history: Vec<serde_json::Value> = match &letter.history {
+            Some(history) => serde_json::from_str(history.get()).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        history
+            .push(json!({ "reason": letter.reason, "errors": letter.errors, "until": chrono::Utc::now() }));
+        let cast = if self.is_postgres() { "::json" } else { "" };
+        let sql = format!(
+            "UPDATE dead_letters SET reason = $2, errors = $3{cast}, history = $4{cast} WHERE id = $1"
+        );
+        let values = vec![
+            letter.id.into(),
+            Reason::Invalid.as_str().into(),
+            json!(errors).to_string().into(),
+            serde_json::Value::from(history).to_string().into(),
+        ];
+        self.execute(&sql, values).await
+    }
+
+    /// Lets letters go that are too old or too many; gives how many went.
+    pub async fn expire_letters(&self, retention: Retention) -> Result<u64, StoreError> {
+        let backend = self.db().get_database_backend();
+        let (size, time) = if self.is_postgres() {
+            ("octet_length(payload)", "'epoch'::timestamptz + $1 * interval '1 microsecond'")
+        } else {
+            ("length(payload)", "$1")
+        };
+        let mut gone = 0;
+        if let Some(age) = retention.age {
+            let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+            let oldest = chrono::Utc::now().timestamp_micros().saturating_sub(age);
+            let sql = format!("DELETE FROM dead_letters WHERE received_at < {time}");
+            let statement = Statement::from_sql_and_values(backend, sql, [oldest.into()]);
+            gone += self.db().execute_raw(statement).await?.rows_affected();
+        }
+        let bytes = i64::try_from(retention.bytes).unwrap_or(i64::MAX);
+        let sql = format!(
+            "DELETE FROM dead_letters WHERE id IN (SELECT id FROM (
+                SELECT id, sum({size}) OVER (ORDER BY received_at DESC, id) AS newer FROM dead_letters
+             ) sized WHERE newer > $1)"
+        );
+        let statement = Statement::from_sql_and_values(backend, sql, [bytes.into()]);
+        gone += self.db().execute_raw(statement).await?.rows_affected();
+        if gone > 0 {
+            let count = i64::try_from(gone).unwrap_or(i64::MAX);
+            self.execute(COUNT, vec![UNKNOWN_SOURCE.into(), FALLEN_OUT.into(), count.into()]).await?;
+        }
+        Ok(gone)
     }
 }

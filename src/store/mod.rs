@@ -17,12 +17,14 @@ mod postgres;
 pub mod report;
 mod row;
 mod sqlite;
+mod suspects;
 mod trace;
 mod writer;
 
 pub use connect::{Purpose, Store};
-pub use dead_letters::{DeadLetterFilter, StoredLetter};
+pub use dead_letters::{DeadLetterFilter, Retention, StoredLetter};
 pub use error::StoreError;
 pub use row::Row;
+pub use suspects::FramePlace;
 pub use trace::Place;
 pub use writer::{Batch, BatchFrame, Written};

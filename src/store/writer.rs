@@ -94,6 +94,21 @@ impl Store {
         }
     }
 
+    /// Does what storing a row does, and takes it back.
+    pub async fn rehearse(&self, row: &Row<'_>) -> Result<(), StoreError> {
+        let tried = match self.backend() {
+            Backend::Postgres(pool) => {
+                PostgresWrite::begin(pool, row.event.source).await?.insert(&[row]).await
+            }
+            Backend::Sqlite(pool) => SqliteWrite::begin(pool).await?.insert(&[row]).await,
+        };
+        match tried {
+            // That is the row's own fault, and is found when the frame is stored.
+            Ok(_) | Err(StoreError::Data(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn write_once(&self, batch: &Batch<'_>, isolate: bool) -> Result<Written, StoreError> {
         match self.backend() {
             Backend::Postgres(pool) => {

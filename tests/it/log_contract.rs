@@ -323,6 +323,6 @@ fn a_file_that_is_no_log_is_refused_with_what_to_do() {
     let Err(LogError::Misconfigured(why)) = Embedded::open(&file, settings(&[])) else {
         panic!("it was opened")
     };
-    assert!(why.contains("log.redb") && why.contains("Move the file away"), "{why}");
+    assert!(why.contains("log.redb") && why.contains("ess log recover"), "{why}");
     assert_eq!(std::fs::read(&file).unwrap(), vec![7; 100_000], "nothing was changed");
 }

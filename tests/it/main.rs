@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod chaos;
 mod commands;
 mod faults;
 mod gateway;
@@ -10,6 +11,7 @@ mod oracle;
 mod reports;
 mod restarts;
 mod samples;
+mod set_aside;
 mod store;
 mod support;
 mod tracing;

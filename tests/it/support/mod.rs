@@ -5,6 +5,7 @@ pub mod http;
 pub mod nats;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod world;
 
 use std::net::TcpListener;

@@ -25,8 +25,16 @@ fn server() -> PathBuf {
 }
 
 fn spawn(port: u16, folder: &TempDir) -> Process {
+    // The shipped configuration, on this port and in this folder.
+    let shipped = include_str!("../../../docker/nats.conf");
+    let config = shipped
+        .replace("port: 4222", &format!("listen: 127.0.0.1:{port}"))
+        .replace("http_port: 8222", "")
+        .replace("store_dir: /data", &format!("store_dir: \"{}\"", folder.path().join("store").display()));
+    let file = folder.path().join("nats.conf");
+    std::fs::write(&file, config).unwrap();
     let mut command = Command::new(server());
-    command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]).arg(folder.path().join("store"));
+    command.arg("-c").arg(file);
     let process = Process::spawn(command, &folder.path().join("nats.log"));
     eventually("NATS listens", MINUTE, || TcpStream::connect(("127.0.0.1", port)).ok());
     process

@@ -1,0 +1,207 @@
+//! `ess dead-letters`: look at refused events, and send them again.
+
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use uuid::Uuid;
+
+use super::Failure;
+use super::serve::{lock_data_dir, open_log, open_reading};
+use crate::config::Config;
+use crate::event::{FieldError, Source, decode, parse_point_in_time};
+use crate::log::{FrameWriter, Origin, Piece, Reason, SharedLog, Topic};
+use crate::service::Ending;
+use crate::store::{DeadLetterFilter, Store, StoredLetter};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List letters, the newest first
+    List(Listing),
+    /// Show one letter whole, its bytes included
+    Show {
+        /// The letter's id
+        id: Uuid,
+    },
+    /// Judge letters anew and put those that pass now into the log
+    Replay(Replay),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Filters {
+    /// Why they were set aside: invalid, not_json, database, too_many_deliveries, unreadable_frame
+    #[arg(long, value_parser = reason)]
+    reason: Option<Reason>,
+    /// Whose events
+    #[arg(long, value_parser = super::source)]
+    source: Option<Source>,
+    /// Received at or after this instant or date
+    #[arg(long, value_parser = time)]
+    from: Option<i64>,
+    /// Received before this instant or date
+    #[arg(long, value_parser = time)]
+    to: Option<i64>,
+    /// At most so many
+    #[arg(long, default_value_t = 50)]
+    limit: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Listing {
+    #[command(flatten)]
+    filters: Filters,
+    /// Those that were replayed as well
+    #[arg(long)]
+    replayed: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Replay {
+    /// These letters alone; else all that the filters leave
+    ids: Vec<Uuid>,
+    #[command(flatten)]
+    filters: Filters,
+    /// Say what would pass now, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+fn reason(text: &str) -> Result<Reason, String> {
+    Reason::parse(text)
+        .ok_or_else(|| format!("must be one of {}", Reason::ALL.map(Reason::as_str).join(", ")))
+}
+
+fn time(text: &str) -> Result<i64, String> {
+    parse_point_in_time(text).ok_or_else(|| "must be an RFC 3339 instant or a date".to_owned())
+}
+
+impl Filters {
+    fn filter(&self, ids: &[Uuid], replayed: bool) -> DeadLetterFilter {
+        DeadLetterFilter {
+            reason: self.reason,
+            source: self.source,
+            from: self.from,
+            to: self.to,
+            ids: ids.to_vec(),
+            replayed,
+            limit: if ids.is_empty() { self.limit } else { ids.len() as u64 },
+        }
+    }
+}
+
+/// Runs one of the commands.
+pub(super) async fn run(config: &Config, command: Command) -> Result<Ending, Failure> {
+    let store = open_reading(config).await?;
+    match command {
+        Command::List(listing) => list(&store, &listing).await,
+        Command::Show { id } => show(&store, id).await,
+        Command::Replay(replay) => run_replay(config, &store, &replay).await,
+    }
+}
+
+async fn find(store: &Store, filter: &DeadLetterFilter) -> Result<Vec<StoredLetter>, Failure> {
+    store.letters(filter).await.map_err(|error| Failure::Other(error.to_string()))
+}
+
+async fn list(store: &Store, listing: &Listing) -> Result<Ending, Failure> {
+    let letters = find(store, &listing.filters.filter(&[], listing.replayed)).await?;
+    for letter in &letters {
+        if listing.json {
+            println!("{}", serde_json::json!(letter));
+        } else {
+            println!("{}", line(letter));
+        }
+    }
+    if !listing.json {
+        println!("{} letters", letters.len());
+    }
+    Ok(Ending::Clean)
+}
+
+/// A letter in one line.
+fn line(letter: &StoredLetter) -> String {
+    let errors: Vec<FieldError> = serde_json::from_str(letter.errors.get()).unwrap_or_default();
+    let first = errors.first().map(|error| format!("{}: {}", error.path, error.message)).unwrap_or_default();
+    format!(
+        "{}  {}  {}  {}  {}  {first}",
+        letter.id,
+        letter.received_at,
+        letter.source.unwrap_or("unknown"),
+        letter.reason,
+        letter.event_id.as_deref().unwrap_or("-")
+    )
+}
+
+async fn show(store: &Store, id: Uuid) -> Result<Ending, Failure> {
+    let filter = DeadLetterFilter { ids: vec![id], replayed: true, limit: 1, ..DeadLetterFilter::default() };
+    let letter = find(store, &filter).await?.pop();
+    let letter = letter.ok_or_else(|| Failure::Other(format!("there is no letter {id}")))?;
+    let mut shown = serde_json::json!(letter);
+    shown["payload"] = String::from_utf8_lossy(&letter.payload).into();
+    println!("{shown:#}");
+    Ok(Ending::Clean)
+}
+
+async fn run_replay(config: &Config, store: &Store, replay: &Replay) -> Result<Ending, Failure> {
+    let letters = find(store, &replay.filters.filter(&replay.ids, false)).await?;
+    if let Some(id) = replay.ids.iter().find(|id| !letters.iter().any(|letter| letter.id == **id)) {
+        return Err(Failure::Other(format!("there is no letter {id} that waits for a replay")));
+    }
+    // The embedded log belongs to one process at a time.
+    let _lock = (!replay.dry_run && config.nats_url.is_none()).then(|| lock_data_dir(config)).transpose()?;
+    let log = if replay.dry_run { None } else { Some(open_log(config, "ess dead-letters").await?) };
+    let (mut passed, mut failed) = (0, 0);
+    for letter in &letters {
+        match judge(letter) {
+            Ok(source) => {
+                if let Some(log) = &log {
+                    send(log, source, letter).await?;
+                    let kept = store.letter_replayed(letter.id).await;
+                    kept.map_err(|error| {
+                        Failure::Other(format!("{} is in the log, but {error}", letter.id))
+                    })?;
+                }
+                passed += 1;
+                println!("{}  {}", letter.id, if replay.dry_run { "would pass" } else { "replayed" });
+            }
+            Err(errors) => {
+                if log.is_some() {
+                    let kept = store.letter_failed_again(letter, &errors).await;
+                    kept.map_err(|error| Failure::Other(error.to_string()))?;
+                }
+                failed += 1;
+                for FieldError { path, message } in &errors {
+                    println!("{}  fails: {path}: {message}", letter.id);
+                }
+            }
+        }
+    }
+    println!("{passed} pass, {failed} fail");
+    Ok(Ending::Clean)
+}
+
+/// Judges a letter by today's contract.
+fn judge(letter: &StoredLetter) -> Result<Source, Vec<FieldError>> {
+    let whole = i64::try_from(letter.payload.len()).is_ok_and(|length| length == letter.payload_length);
+    if !whole {
+        let message = "only the beginning of its bytes was kept".to_owned();
+        return Err(vec![FieldError { path: String::new(), message }]);
+    }
+    decode(&letter.payload, None).map(|event| event.source).map_err(|refusal| refusal.errors)
+}
+
+/// Puts a letter's event into the log, as a frame of a writer of its own: the log must not take it for
+/// one that it had before, and the store knows a duplicate by its key.
+async fn send(log: &SharedLog, source: Source, letter: &StoredLetter) -> Result<(), Failure> {
+    let origin = Origin {
+        correlation_id: letter.correlation_id.clone(),
+        traceparent: None,
+        accepted_at: chrono::Utc::now().timestamp_micros(),
+    };
+    let whole = std::slice::from_ref(&(0..letter.payload.len()));
+    let piece = Piece { origin: &origin, body: &letter.payload, events: whole };
+    let (id, frame): (String, Bytes) = FrameWriter::default().write(&[piece]);
+    let appended = log.append(Topic::Events(source), id, frame).await;
+    appended.map(drop).map_err(|error| Failure::Other(format!("{}: {error}", letter.id)))
+}

@@ -1,0 +1,298 @@
+//! What becomes of events that cannot be stored: kept, shown, sent again.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::events::simple;
+use crate::support::process::ess;
+use crate::support::world::World;
+use crate::support::{MINUTE, eventually, http};
+
+fn letters(world: &World, query: &str) -> Vec<Value> {
+    let answer = http::get(&world.reporter_url(&format!("/dead-letters?limit=1000{query}"))).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.json()["deadLetters"].as_array().unwrap().clone()
+}
+
+fn wait_for_letters(world: &World, count: usize) -> Vec<Value> {
+    eventually("dead letters", MINUTE, || {
+        let letters = letters(world, "");
+        (letters.len() >= count).then_some(letters)
+    })
+}
+
+fn run(world: &World, arguments: &[&str]) -> String {
+    let output = world.ess(arguments);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{arguments:?}: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text
+}
+
+#[test]
+fn a_refused_event_is_kept_shown_and_replayed_once_it_passes() {
+    let world = World::real(&[]);
+    let mut bad = simple("bad", "tiktok");
+    bad["data"]["user"]["followers"] = json!("not-a-number");
+    let body = json!([simple("good", "facebook"), bad, {"source": "facebook"}]).to_string();
+    let sent = [("Content-Type", "application/json"), ("X-Correlation-Id", "letter-1")];
+    let answer = http::post_with(&world.gateway_url("/webhook"), &sent, body.as_bytes()).unwrap();
+    assert_eq!(answer.status, 202);
+    assert_eq!(world.post("[broken").status, 400);
+    let all = wait_for_letters(&world, 3);
+    let letter = all.iter().find(|letter| letter["eventId"] == "bad").unwrap();
+    assert_eq!((&letter["source"], &letter["reason"]), (&json!("tiktok"), &json!("invalid")));
+    assert_eq!(letter["correlationId"], "letter-1");
+    assert_eq!(letter["errors"][0]["path"], "data.user.followers");
+    assert_eq!(letters(&world, "&reason=not_json").len(), 1);
+    assert_eq!(letters(&world, "&source=tiktok").len(), 1);
+    assert_eq!(letters(&world, "&to=2020-01-01").len(), 0);
+    let ledger = world.settle();
+    assert_eq!(
+        (&ledger["sources"][0]["rejected"], &ledger["sources"][1]["rejected"]),
+        (&json!(1), &json!(1))
+    );
+
+    let id = letter["id"].as_str().unwrap();
+    let shown: Value = serde_json::from_str(&run(&world, &["dead-letters", "show", id])).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Value>(shown["payload"].as_str().unwrap()).unwrap(),
+        bad,
+        "its original bytes"
+    );
+    assert!(run(&world, &["dead-letters", "list", "--source", "tiktok"]).contains(id));
+    assert!(run(&world, &["dead-letters", "replay", "--dry-run"]).contains("0 pass, 3 fail"));
+    assert_eq!(world.count_rows(), 1, "a dry run changes nothing");
+
+    // It fails again, and stays with both reasons.
+    run(&world, &["dead-letters", "replay", id]);
+    let again = letters(&world, "&source=tiktok").remove(0);
+    assert_eq!(again["history"][0]["reason"], "invalid");
+    assert_eq!(again["errors"][0]["path"], "data.user.followers");
+
+    // As if the contract had been widened meanwhile: what is kept passes now.
+    let mended = simple("bad", "tiktok").to_string();
+    let hex: String = mended.bytes().map(|byte| format!("{byte:02x}")).collect();
+    world.database.query(&format!(
+        "UPDATE dead_letters SET payload = '\\x{hex}', payload_length = {} WHERE event_id = 'bad'",
+        mended.len()
+    ));
+    assert!(run(&world, &["dead-letters", "replay", "--dry-run"]).contains("1 pass, 2 fail"));
+    assert!(run(&world, &["dead-letters", "replay", id]).contains("1 pass, 0 fail"));
+    world.settle();
+    assert_eq!(world.count_rows(), 2);
+    assert!(!run(&world, &["dead-letters", "list"]).contains(id), "it waits no longer");
+    assert!(run(&world, &["dead-letters", "list", "--replayed"]).contains(id));
+    let output = world.ess(&["dead-letters", "replay", id]);
+    assert_eq!(output.status.code(), Some(1), "a letter is replayed once");
+    assert_eq!(world.settle()["sources"][1]["missing"], 0);
+}
+
+#[test]
+fn a_replay_on_the_embedded_default_needs_the_data_folder_for_itself() {
+    let mut world = World::embedded(&[]);
+    world.post("{}");
+    wait_for_letters(&world, 1);
+    let output = world.ess(&["dead-letters", "replay"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("in use"), "{output:?}");
+    world.services[0].process.signal("TERM");
+    world.services[0].process.wait(MINUTE);
+    assert!(run(&world, &["dead-letters", "replay"]).contains("0 pass, 1 fail"));
+}
+
+#[test]
+fn dead_letters_leave_by_age_and_size_and_are_counted() {
+    use ess::store::{DeadLetterFilter, Purpose, Retention, Store};
+    let mut world = World::embedded(&[]);
+    for n in 0..20 {
+        world.post(&json!({"n": n, "pad": "x".repeat(1_000)}).to_string());
+    }
+    wait_for_letters(&world, 20);
+    world.services[0].process.kill();
+    let url = format!("sqlite://{}", world.folder.path().join("data/ess.db").display());
+    crate::support::block_on(async {
+        let store = Store::connect(&url, Purpose::Write { transactions: 1 }).await.unwrap();
+        let left = async || {
+            let filter = DeadLetterFilter { limit: 100, ..DeadLetterFilter::default() };
+            store.letters(&filter).await.unwrap().len()
+        };
+        let gone = store.expire_letters(Retention { age: None, bytes: 5_500 }).await.unwrap();
+        assert_eq!((gone, left().await), (15, 5), "the newest stay");
+        let old = Retention { age: Some(Duration::from_secs(3_600)), bytes: 1 << 30 };
+        assert_eq!(store.expire_letters(old).await.unwrap(), 0);
+        let all = Retention { age: Some(Duration::ZERO), bytes: 1 << 30 };
+        assert_eq!((store.expire_letters(all).await.unwrap(), left().await), (5, 0));
+    });
+    let fallen = world.database.query("SELECT letters FROM dead_letter_counts WHERE reason = 'fallen_out'");
+    assert_eq!(fallen, ["20"]);
+}
+
+#[test]
+fn an_event_that_ends_its_collector_is_found_and_set_aside_and_its_neighbours_are_stored() {
+    let world = World::real(&[("ESS_MAX_DELIVERIES", "2")]);
+    let mut batch: Vec<Value> = (0..40).map(|n| simple(&format!("n-{n}"), "facebook")).collect();
+    batch.insert(17, simple("fault-panic-1", "facebook"));
+    batch.insert(30, simple("fault-panic-2", "facebook"));
+    assert_eq!(world.post(&Value::from(batch).to_string()).status, 202);
+    let found = wait_for_letters(&world, 2);
+    let mut ids: Vec<_> = found.iter().map(|letter| letter["eventId"].as_str().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["fault-panic-1", "fault-panic-2"]);
+    assert!(found.iter().all(|letter| letter["reason"] == "too_many_deliveries"), "{found:?}");
+    let ledger = world.settle();
+    assert_eq!(world.count_rows(), 40);
+    assert_eq!(
+        (&ledger["sources"][0]["quarantined"], &ledger["sources"][0]["missing"]),
+        (&json!(2), &json!(0))
+    );
+    // The collector goes on.
+    assert_eq!(world.post(&simple("after", "facebook").to_string()).status, 202);
+    world.settle();
+    assert_eq!(world.count_rows(), 41);
+}
+
+#[test]
+fn something_else_in_the_log_is_set_aside_and_a_newer_frame_is_left_alone() {
+    let mut world = World::real(&[]);
+    let url = world.nats().url();
+    crate::support::block_on(async {
+        let client = async_nats::connect(url).await.unwrap();
+        client.publish("ess.events.facebook", "no frame at all".into()).await.unwrap();
+        let mut newer = ess::log::FrameWriter::default().write(&[]).1.to_vec();
+        newer[4] = ess::log::FRAME_VERSION + 1;
+        client.publish("ess.events.tiktok", newer.into()).await.unwrap();
+        client.flush().await.unwrap();
+    });
+    let found = wait_for_letters(&world, 1);
+    assert_eq!(found[0]["reason"], "unreadable_frame");
+    let url = world.service("collector-tiktok").url("/ready");
+    let why = eventually("not ready", MINUTE, || {
+        http::get(&url).ok().filter(|answer| answer.status == 503).map(|answer| answer.text)
+    });
+    assert!(why.contains("newer"), "{why}");
+    // Events go on all the same.
+    assert_eq!(world.post(&json!([simple("a", "facebook"), simple("b", "tiktok")]).to_string()).status, 202);
+    eventually("both are rows", MINUTE, || (world.count_rows() == 2).then_some(()));
+    let ledger = http::get(&world.reporter_url("/ledger")).unwrap().json();
+    assert!(ledger["sources"].as_array().unwrap().iter().all(|source| source["missing"] == 0), "{ledger}");
+}
+
+#[test]
+fn the_ledger_finds_what_was_purged_from_the_log() {
+    let mut world = World::real(&[]);
+    for name in ["collector-facebook", "collector-tiktok"] {
+        world.service(name).process.kill();
+    }
+    let send = |world: &World, prefix: &str, count: usize| {
+        let batch: Vec<Value> = (0..count).map(|n| simple(&format!("{prefix}-{n}"), "facebook")).collect();
+        assert_eq!(world.post(&Value::from(batch).to_string()).status, 202);
+    };
+    send(&world, "purged", 30);
+    let source =
+        |world: &World| http::get(&world.reporter_url("/ledger")).unwrap().json()["sources"][0].clone();
+    let before = source(&world);
+    assert_eq!(
+        (&before["published"], &before["inFlight"], &before["missing"]),
+        (&json!(30), &json!(30), &json!(0))
+    );
+    let url = world.nats().url();
+    crate::support::block_on(async {
+        let context = async_nats::jetstream::new(async_nats::connect(url).await.unwrap());
+        context.get_stream("ESS_FACEBOOK").await.unwrap().purge().await.unwrap();
+    });
+    send(&world, "kept", 12);
+    for name in ["collector-facebook", "collector-tiktok"] {
+        world.service(name).start_again();
+    }
+    world.wait_ready();
+    world.settle();
+    let after = source(&world);
+    assert_eq!(
+        (&after["published"], &after["stored"], &after["missing"]),
+        (&json!(42), &json!(12), &json!(30)),
+        "{after}"
+    );
+    let series = "ess_ledger_missing_events{source=\"facebook\"}";
+    let url = world.reporter_url("/metrics");
+    eventually("the metric says so", MINUTE, || (http::metric(&url, series) > 29.5).then_some(()));
+}
+
+#[test]
+fn what_is_intact_of_a_damaged_embedded_log_is_recovered() {
+    let mut world = World::embedded(&[("ESS_ADMIN_TOKEN", "admin")]);
+    // Nobody can collect: the rows' table is not there.
+    world.services[0].process.kill();
+    let url = format!("sqlite://{}", world.folder.path().join("data/ess.db").display());
+    let sql = |text: &'static str| {
+        let url = url.clone();
+        crate::support::block_on(async move {
+            let pool = sea_orm::sqlx::SqlitePool::connect(&url).await.unwrap();
+            sea_orm::sqlx::raw_sql(text).execute(&pool).await.unwrap();
+            pool.close().await;
+        });
+    };
+    sql("ALTER TABLE event_rows RENAME TO event_rows_away");
+    world.services[0].start_again();
+    let gateway = world.gateway_url("/health");
+    eventually("the gateway is there", MINUTE, || http::get(&gateway).ok());
+    for n in 0..40 {
+        let batch: Vec<Value> = (0..50).map(|k| simple(&format!("d-{n}-{k}"), "tiktok")).collect();
+        assert_eq!(world.post(&Value::from(batch).to_string()).status, 202);
+    }
+    world.services[0].process.kill();
+    sql("ALTER TABLE event_rows_away RENAME TO event_rows");
+    let log = world.folder.path().join("data/log.redb");
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[..4_096].fill(0xee);
+    std::fs::write(&log, &bytes).unwrap();
+
+    let refused = ess(&["up"], &world.environment, world.folder.path()).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("ess log recover"), "{refused:?}");
+    let said = run(&world, &["log", "recover"]);
+    assert!(said.contains("2000 events"), "{said}");
+    world.services[0].start_again();
+    world.wait_ready();
+    world.settle();
+    assert_eq!(world.count_rows(), 2_000, "every frame was intact");
+}
+
+#[test]
+fn postgres_away_for_a_minute_stops_no_publisher_and_costs_no_memory() {
+    let mut world = World::real(&[]);
+    world.postgres().process.kill();
+    let mut accepted = 0;
+    let mut highest = 0;
+    let started = std::time::Instant::now();
+    while started.elapsed() < Duration::from_secs(60) {
+        let batch: Vec<Value> = (0..500).map(|n| simple(&format!("m-{accepted}-{n}"), "facebook")).collect();
+        let answer = world.post(&Value::from(batch).to_string());
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        accepted += 500;
+        for service in &world.services {
+            highest = highest.max(resident_kib(service.process.id()));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(accepted > 50_000, "{accepted}");
+    assert!(highest < 256 * 1024, "{highest} KiB");
+    world.postgres().start_again();
+    world.wait_ready();
+    let ledger = world.settle();
+    assert_eq!(world.count_rows(), accepted, "{ledger}");
+    assert_eq!(ledger["sources"][0]["missing"], 0);
+    let blocked = "ess_actor_blocked_seconds_total{actor=\"collector.facebook.batch_write\"}";
+    assert!(world.service("collector-facebook").metric(blocked) > 10.0, "time blocked is measured");
+}
+
+fn resident_kib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
