@@ -199,8 +199,8 @@ async fn send(log: &SharedLog, source: Source, letter: &StoredLetter) -> Result<
         traceparent: None,
         accepted_at: chrono::Utc::now().timestamp_micros(),
     };
-    let whole = std::slice::from_ref(&(0..letter.payload.len()));
-    let piece = Piece { origin: &origin, body: &letter.payload, events: whole };
+    let whole = 0..letter.payload.len();
+    let piece = Piece { origin: &origin, body: &letter.payload, events: std::slice::from_ref(&whole) };
     let (id, frame): (String, Bytes) = FrameWriter::default().write(&[piece]);
     let appended = log.append(Topic::Events(source), id, frame).await;
     appended.map(drop).map_err(|error| Failure::Other(format!("{}: {error}", letter.id)))
