@@ -316,7 +316,7 @@ fn decode_frame<'t>(source: Source, taken: &'t Taken, guilty: &[usize]) -> Batch
     for (position, event) in frame.events().enumerate() {
         let (reason, refusal) = if guilty.contains(&position) {
             let why = format!("collectors ended while they had it, {} deliveries", taken.deliveries);
-            (Reason::TooManyDeliveries, refusal(source, why))
+            (Reason::TooManyDeliveries, Refusal { event_id: event_id(event.bytes), ..refusal(source, why) })
         } else {
             match decode_event(source, &event, taken) {
                 Ok(row) => {
@@ -345,6 +345,12 @@ fn decode_event<'t>(source: Source, event: &FrameEvent<'t>, taken: &Taken) -> Re
         logged_at: taken.logged_at,
         collected_at: taken.collected_at,
     })
+}
+
+/// The eventId alone, of an event that must not be decoded.
+fn event_id(event: &[u8]) -> Option<String> {
+    let event: serde_json::Value = serde_json::from_slice(event).ok()?;
+    event["eventId"].as_str().map(str::to_owned)
 }
 
 fn refusal(source: Source, message: String) -> Refusal {
