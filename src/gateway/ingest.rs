@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use actix::{Actor, Context, Handler, Message, ResponseActFuture, WrapFuture};
+use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use bytes::Bytes;
 use futures::future;
 use serde::Serialize;
@@ -99,16 +99,17 @@ impl Actor for Ingestor {
 }
 
 impl Handler<Held<Ingest>> for Ingestor {
-    type Result = ResponseActFuture<Self, Result<Outcome, IngestError>>;
+    // A task of its own for each request: the actor's context would poll all its futures whenever one
+    // of them is woken. It also lives on when the actor is restarted.
+    type Result = ResponseFuture<Result<Outcome, IngestError>>;
 
     fn handle(&mut self, held: Held<Ingest>, _: &mut Self::Context) -> Self::Result {
         let (ingest, room) = held.open();
         let (parts, turn) = (self.parts.clone(), self.turn.clone());
-        let work = async move {
+        Box::pin(async move {
             let _room = room;
             take(&ingest, &parts, &turn).await
-        };
-        Box::pin(work.into_actor(self))
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix::{Actor, Context, Handler, Message, ResponseActFuture, WrapFuture};
+use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use futures::try_join;
 
 use super::answer::{
@@ -66,19 +66,18 @@ impl Actor for Reporter {
 }
 
 impl Handler<Held<Ask>> for Reporter {
-    type Result = ResponseActFuture<Self, Result<String, ReportError>>;
+    type Result = ResponseFuture<Result<String, ReportError>>;
 
     fn handle(&mut self, held: Held<Ask>, _: &mut Self::Context) -> Self::Result {
         let (Ask(question), room) = held.open();
         let store = self.store.clone();
-        let work = async move {
+        Box::pin(async move {
             let _room = room;
             match tokio::time::timeout(DEADLINE, answer(&store, question)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(ReportError::TooLong),
             }
-        };
-        Box::pin(work.into_actor(self))
+        })
     }
 }
 

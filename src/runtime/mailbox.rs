@@ -9,6 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::registry::Stats;
 
+/// How often a message is sent at most: one that itself makes its actor panic must come to an end.
+const ASKS: usize = 3;
+
 /// A message in its mailbox, with the room that it takes there.
 pub struct Held<M> {
     message: M,
@@ -130,8 +133,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         self.send_in(room, message).await
     }
 
-    /// Sends a message and, should the actor be restarted under it, sends it again until `within`
-    /// is over. For messages whose work may be done twice.
+    /// Sends a message and, should the actor be restarted under it, sends it again, up to
+    /// [`ASKS`] times and until `within` is over. For messages whose work may be done twice.
     pub async fn ask<M>(&self, message: M, within: Duration) -> Result<M::Result, Undelivered>
     where
         M: Message + Clone + Send + 'static,
@@ -140,12 +143,13 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         A::Context: ToEnvelope<A, Held<M>>,
     {
         tokio::time::timeout(within, async {
-            loop {
+            for _ in 1..ASKS {
                 match self.send(message.clone()).await {
                     Err(Undelivered::Lost) => {}
                     other => return other,
                 }
             }
+            self.send(message).await
         })
         .await
         .unwrap_or(Err(Undelivered::Full))
