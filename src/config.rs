@@ -206,7 +206,8 @@ impl Variables {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         variables.extend(environment);
         for file in FILES {
-            let entries = match dotenvy::from_filename_iter(file) {
+            // By path: by name, dotenvy would also look into the folders above.
+            let entries = match dotenvy::from_path_iter(std::path::Path::new(file)) {
                 Ok(entries) => entries,
                 Err(error) if error.not_found() => continue,
                 Err(error) => return Err(ConfigError { name: file.to_owned(), message: error.to_string() }),
@@ -365,6 +366,9 @@ impl Config {
             .collect();
         warnings.sort();
         let log = LogSettings::judge(variables)?;
+        if variables.limit("ESS_RETENTION")?.is_some() {
+            warnings.push("ESS_RETENTION has no effect in this version: rows are kept for ever".to_owned());
+        }
         if log.max_age.is_some() {
             warnings.push(
                 "ESS_LOG_MAX_AGE is set: accepted events that are not collected in time are lost".to_owned(),
@@ -425,16 +429,32 @@ impl Config {
     }
 }
 
-/// A URL without its user's password or token.
-pub fn hide_password(url: &str) -> String {
-    let hide = |url: &str| match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme + 3 <= at => {
-            let user = url[scheme + 3..at].split(':').next().unwrap_or_default();
-            format!("{}{user}:***{}", &url[..scheme + 3], &url[at..])
+/// URLs, comma-separated, without passwords and tokens: of what stands before the host only a user's name
+/// is shown, of what stands behind the path nothing.
+pub fn hide_password(urls: &str) -> String {
+    let hide = |url: &str| {
+        let url = url.split('?').next().unwrap_or_default();
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        match rest.rsplit_once('@') {
+            Some((user, host)) => {
+                let user = user.split_once(':').map_or("", |(user, _)| user);
+                format!("{scheme}://{user}:***@{host}")
+            }
+            None => url.to_owned(),
         }
-        _ => url.split('?').next().unwrap_or_default().to_owned(),
     };
-    url.split(',').map(hide).collect::<Vec<_>>().join(",")
+    // A comma begins another server only if a scheme follows it; else it is part of a password.
+    let mut parts: Vec<String> = Vec::new();
+    for part in urls.split(',') {
+        match parts.last_mut() {
+            Some(last) if !part.contains("://") => {
+                last.push(',');
+                last.push_str(part);
+            }
+            _ => parts.push(part.to_owned()),
+        }
+    }
+    parts.iter().map(|url| hide(url)).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -499,13 +519,14 @@ mod tests {
     fn secrets_are_hidden() {
         let config = judge(&[
             ("DATABASE_URL", "postgres://ess:pa@ss@db:5432/ess"),
-            ("NATS_URL", "nats://tok@a,nats://u:p@b"),
+            ("NATS_URL", "nats://tok4711@a,nats://u:p@b"),
+            ("ESS_REPORTER_DATABASE_URL", "postgres://u@h/db?password=query"),
             ("ESS_ADMIN_TOKEN", "hunter2"),
         ])
         .unwrap();
         let shown = config.shown().join("\n") + &format!("{config:?}");
         assert!(shown.contains("postgres://ess:***@db:5432/ess"), "{shown}");
-        for secret in ["pa@ss", "u:p@b", "hunter2"] {
+        for secret in ["pa@ss", "u:p@b", "hunter2", "tok4711", "=query"] {
             assert!(!shown.contains(secret), "{shown}");
         }
     }

@@ -76,10 +76,11 @@ SELECT e.event_id, e.occurred_at, e.ingested_at, source.word AS source, stage.wo
     e.action_time, referrer.word AS referrer, e.video_id, e.ad_id, e.campaign_id, click.word AS click_position,
     device.word AS device, browser.word AS browser, ess_money(e.amount) AS purchase_amount,
     ess_money(e.revenue) AS revenue,
-    coalesce((e.rest #>> '{data,engagement,watchTime}')::numeric, trim_scale(e.watch_time * 0.000000001))
-        AS watch_time,
-    coalesce((e.rest #>> '{data,engagement,percentageWatched}')::numeric,
-        trim_scale(e.percentage_watched * 0.000000001)) AS percentage_watched,
+    CASE WHEN e.watch_time IS NOT NULL THEN coalesce((e.rest #>> '{data,engagement,watchTime}')::numeric,
+        trim_scale(e.watch_time * 0.000000001)) END AS watch_time,
+    CASE WHEN e.percentage_watched IS NOT NULL THEN
+        coalesce((e.rest #>> '{data,engagement,percentageWatched}')::numeric,
+        trim_scale(e.percentage_watched * 0.000000001)) END AS percentage_watched,
     e.profile_id, e.purchased_item, e.rest AS unknown, e.accepted_at, e.logged_at, e.collected_at, e.key
 FROM event_rows e
 LEFT JOIN words source ON source.code = e.source
@@ -164,8 +165,11 @@ SELECT e.event_id,
     CASE WHEN e.revenue IS NULL THEN NULL WHEN e.revenue % 10000 = 0
         THEN printf('%d.%02d', e.revenue / 1000000, e.revenue % 1000000 / 10000)
         ELSE rtrim(printf('%d.%06d', e.revenue / 1000000, e.revenue % 1000000), '0') END AS revenue,
-    coalesce(e.rest ->> '$.data.engagement.watchTime', e.watch_time / 1e9) AS watch_time,
-    coalesce(e.rest ->> '$.data.engagement.percentageWatched', e.percentage_watched / 1e9) AS percentage_watched,
+    CASE WHEN e.watch_time IS NOT NULL
+        THEN coalesce(e.rest ->> '$.data.engagement.watchTime', e.watch_time / 1e9) END AS watch_time,
+    CASE WHEN e.percentage_watched IS NOT NULL
+        THEN coalesce(e.rest ->> '$.data.engagement.percentageWatched', e.percentage_watched / 1e9) END
+        AS percentage_watched,
     e.profile_id, e.purchased_item, e.rest AS unknown,
     strftime('%Y-%m-%dT%H:%M:%S', e.accepted_at / 1000000, 'unixepoch') || printf('.%06dZ', e.accepted_at % 1000000)
         AS accepted_at,
@@ -189,6 +193,11 @@ const DOWN: &str = "DROP VIEW events; DROP TABLE event_rollup; DROP TABLE event_
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
+    // SQLite too: a kill must not leave half of it.
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         crate::run(manager, POSTGRES, SQLITE).await
     }

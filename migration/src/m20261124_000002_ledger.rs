@@ -3,7 +3,8 @@
 //! `ledger_counts` says how many events were stored, were duplicates or were set aside, by source and
 //! log. `ledger_frames` remembers which frames were processed, by their place in the log, so that a
 //! frame that comes again is counted once; places without a gap below are folded into
-//! `ledger_watermarks`. `ledger_writers` keeps the highest frame seen of each gateway run and how many
+//! `ledger_watermarks`, whose `holes` are places below that were never processed and that the log no longer has.
+//! `ledger_writers` keeps the highest frame seen of each gateway run and how many
 //! events it had sent by then, so that a frame that was lost shows as a hole. `shard` keeps
 //! transactions that run at the same time out of each other's way; readers sum (or take the highest).
 
@@ -33,6 +34,7 @@ CREATE TABLE ledger_watermarks (
     source smallint NOT NULL,
     log_id uuid NOT NULL,
     sequence bigint NOT NULL,
+    holes bigint NOT NULL,
     PRIMARY KEY (source, log_id)
 );
 CREATE TABLE ledger_writers (
@@ -42,7 +44,6 @@ CREATE TABLE ledger_writers (
     shard smallint NOT NULL,
     number bigint NOT NULL,
     total bigint NOT NULL,
-    voided bigint NOT NULL,
     PRIMARY KEY (source, log_id, writer, shard)
 );
 ";
@@ -52,6 +53,11 @@ DROP TABLE ledger_counts;";
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
+    // SQLite too: a kill must not leave half of it.
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         crate::run(manager, TABLES, &TABLES.replace("uuid", "blob")).await
     }

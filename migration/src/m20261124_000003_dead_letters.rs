@@ -8,7 +8,7 @@
 //! the letters themselves have left by age or size (which `fallen_out` counts).
 //!
 //! `suspects` marks the event that a collector is about to try, of a frame that ended collectors again
-//! and again: if the mark is still there at the next delivery, that event is guilty.
+//! and again. A mark that a later delivery finds is a strike; with two strikes the event is guilty.
 
 use sea_orm_migration::prelude::*;
 
@@ -37,7 +37,8 @@ CREATE TABLE suspects (
     log_id uuid NOT NULL,
     sequence bigint NOT NULL,
     position integer NOT NULL,
-    guilty boolean NOT NULL,
+    delivery bigint NOT NULL,
+    strikes integer NOT NULL,
     PRIMARY KEY (source, log_id, sequence, position)
 );
 CREATE TABLE dead_letter_counts (
@@ -70,7 +71,8 @@ CREATE TABLE suspects (
     log_id blob NOT NULL,
     sequence integer NOT NULL,
     position integer NOT NULL,
-    guilty boolean NOT NULL,
+    delivery bigint NOT NULL,
+    strikes integer NOT NULL,
     PRIMARY KEY (source, log_id, sequence, position)
 );
 CREATE TABLE dead_letter_counts (
@@ -85,6 +87,11 @@ const DOWN: &str = "DROP TABLE suspects; DROP TABLE dead_letter_counts; DROP TAB
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
+    // SQLite too: a kill must not leave half of it.
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         crate::run(manager, POSTGRES, SQLITE).await
     }

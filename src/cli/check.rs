@@ -6,9 +6,8 @@ use std::time::Duration;
 use super::Failure;
 use crate::config::Config;
 use crate::log::jetstream::JetStream;
-use crate::log::{Log, Topic};
 use crate::service::Ending;
-use crate::store::{Purpose, Store, StoreError};
+use crate::store::{Purpose, SQLITE_FILE, Store, StoreError};
 
 /// How long one connection is tried.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,7 +28,12 @@ pub(super) async fn check(config: &Config) -> Result<Ending, Failure> {
         None => say("log", writable(config).map(|()| " (embedded)".to_owned())),
         Some(url) => say("log", within(try_nats(url.expose(), config)).await),
     }
-    say("database", within(try_store(config, Purpose::Write { transactions: 1 })).await);
+    let file = config.data_dir.join(SQLITE_FILE);
+    if config.database_url.is_none() && !file.exists() {
+        say("database", Ok(format!(" (embedded; {} will be made)", file.display())));
+    } else {
+        say("database", within(try_store(config, Purpose::Write { transactions: 1 })).await);
+    }
     if config.reporter_database_url.is_some() {
         say("reporter's database", within(try_store(config, Purpose::Read { connections: 1 })).await);
     }
@@ -46,15 +50,17 @@ fn writable(config: &Config) -> Result<(), String> {
 }
 
 async fn try_nats(url: &str, config: &Config) -> Result<String, String> {
+    let started = std::time::Instant::now();
     let log =
         JetStream::connect(url, "ess check", config.log.clone()).await.map_err(|error| error.to_string())?;
-    let held = async {
-        for topic in Topic::all() {
-            log.prepare(topic).await.map_err(|error| error.to_string())?;
+    // The connection is made in the background.
+    loop {
+        match log.ask().await {
+            Ok(()) => return Ok(" (JetStream)".to_owned()),
+            Err(error) if started.elapsed() >= TIMEOUT / 2 => return Err(error.to_string()),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
-        Ok(" (JetStream)".to_owned())
-    };
-    held.await
+    }
 }
 
 async fn try_store(config: &Config, purpose: Purpose) -> Result<String, String> {
@@ -69,15 +75,24 @@ async fn try_store(config: &Config, purpose: Purpose) -> Result<String, String> 
 /// Asks the services of this machine whether they are ready: all that answer must be, and one must answer.
 pub(super) async fn health(config: &Config) -> Result<Ending, Failure> {
     let ports = &config.ports;
-    let ports = match ports.alone {
-        Some(port) => vec![port],
-        None => vec![ports.gateway, ports.facebook_collector, ports.tiktok_collector, ports.reporter],
-    };
+    let own = [ports.gateway, ports.facebook_collector, ports.tiktok_collector, ports.reporter];
+    if let Some(alone) = ports.alone
+        && let Some(ending) = ask(config, &[alone]).await?
+    {
+        return Ok(ending);
+    }
+    // `up` and `demo` do not go by PORT.
+    let ending = ask(config, &own).await?;
+    ending.ok_or_else(|| Failure::Other(format!("no service answers on {}", config.listen)))
+}
+
+/// Asks these ports; `None` if nobody answers.
+async fn ask(config: &Config, ports: &[u16]) -> Result<Option<Ending>, Failure> {
     let ip = if config.listen.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { config.listen };
     let client = awc::Client::builder().timeout(TIMEOUT).finish();
     let mut answered = false;
     for port in ports {
-        let url = format!("http://{}/ready", SocketAddr::new(ip, port));
+        let url = format!("http://{}/ready", SocketAddr::new(ip, *port));
         let Ok(mut response) = client.get(&url).send().await else { continue };
         answered = true;
         if !response.status().is_success() {
@@ -85,5 +100,5 @@ pub(super) async fn health(config: &Config) -> Result<Ending, Failure> {
             return Err(Failure::Other(format!("{url}: {}", String::from_utf8_lossy(&body))));
         }
     }
-    if answered { Ok(Ending::Clean) } else { Err(Failure::Other(format!("no service answers on {ip}"))) }
+    Ok(answered.then_some(Ending::Clean))
 }

@@ -131,7 +131,7 @@ fn run(command: Command) -> Result<Ending, Failure> {
 
 async fn migrate(config: &Config) -> Result<Ending, Failure> {
     let store = Store::open(config, Purpose::Write { transactions: 1 }).await;
-    let store = store.map_err(|error| Failure::Other(error.to_string()))?;
+    let store = store.map_err(|error| Failure::Usage(format!("DATABASE_URL: {error}")))?;
     store.migrate().await.map_err(|error| Failure::Other(error.to_string()))?;
     println!("the schema is up to date");
     Ok(Ending::Clean)

@@ -32,6 +32,8 @@ const PROGRESS: Duration = Duration::from_secs(3);
 /// The wait before a transaction is tried again; it doubles up to [`MAX_BACKOFF`], less up to half.
 const BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// How long one try may take: a database that vanished without a word must not hold frames for ever.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
 /// When a frame of a newer version is looked at again.
 const NEWER_RETRY: Duration = Duration::from_secs(10);
 
@@ -88,11 +90,13 @@ pub(super) struct BatchWriter {
     waiting: VecDeque<Taken>,
     waiting_events: usize,
     busy: usize,
+    /// When a frame of a newer version was last seen.
+    newer: Option<Instant>,
 }
 
 impl BatchWriter {
     pub fn new(parts: Parts) -> Self {
-        Self { parts, waiting: VecDeque::new(), waiting_events: 0, busy: 0 }
+        Self { parts, waiting: VecDeque::new(), waiting_events: 0, busy: 0, newer: None }
     }
 
     fn pump(&mut self, context: &mut Context<Self>) {
@@ -143,6 +147,11 @@ impl Actor for BatchWriter {
                 let progress = taken.receipt.progress();
                 context.spawn(progress.into_actor(actor).map(|_, _, _| ()));
             }
+            // Each of them comes again in less time than this.
+            if actor.newer.is_some_and(|seen| seen.elapsed() > NEWER_RETRY * 2) {
+                actor.newer = None;
+                actor.parts.readiness.report(FRAMES, Ok(()));
+            }
             actor.pump(context);
         });
     }
@@ -160,6 +169,7 @@ impl Handler<Held<Collect>> for BatchWriter {
             Err(error @ FrameError::Newer(_)) => {
                 // Neither acknowledged nor set aside: a newer collector will read it.
                 self.parts.readiness.report(FRAMES, Err(error.to_string()));
+                self.newer = Some(Instant::now());
                 let later = receipt.retry(NEWER_RETRY);
                 context.spawn(later.into_actor(self).map(|_, _, _| ()));
                 return;
@@ -221,10 +231,10 @@ async fn find_guilty(parts: &Parts, suspect: &Taken) -> Option<Vec<usize>> {
     tracing::warn!(source = %parts.source, sequence = suspect.sequence, deliveries = suspect.deliveries,
         "a frame came too often; trying its events one by one");
     let search = async || -> Result<Vec<usize>, StoreError> {
-        let guilty = parts.store.guilty(place).await?;
+        let guilty = parts.store.guilty(place, suspect.deliveries).await?;
         for (position, event) in frame.events().enumerate().filter(|(position, _)| !guilty.contains(position))
         {
-            parts.store.mark(place, position).await?;
+            parts.store.mark(place, position, suspect.deliveries).await?;
             if let Ok(row) = decode_event(parts.source, &event, suspect) {
                 parts.store.rehearse(&row).await?;
             }
@@ -243,9 +253,10 @@ async fn retrying<T>(
 ) -> Option<T> {
     let mut wait = BACKOFF;
     loop {
-        let error = match alive(work(), taken).await {
-            Ok(done) => return Some(done),
-            Err(error) => error,
+        let error = match tokio::time::timeout(WRITE_TIMEOUT, alive(work(), taken)).await {
+            Ok(Ok(done)) => return Some(done),
+            Ok(Err(error)) => error,
+            Err(_) => StoreError::Transient(format!("no end within {WRITE_TIMEOUT:?}")),
         };
         if let Phase::Draining(deadline) = parts.drain.phase()
             && Instant::now() + wait >= deadline
@@ -290,7 +301,6 @@ fn decode_frame<'t>(source: Source, taken: &'t Taken, guilty: &[usize]) -> Batch
         writer: Uuid::nil(),
         number: 0,
         total: 0,
-        voided: 0,
         rows: Vec::new(),
         set_aside: Vec::new(),
         alien: false,
@@ -310,8 +320,7 @@ fn decode_frame<'t>(source: Source, taken: &'t Taken, guilty: &[usize]) -> Batch
             return batch;
         }
     };
-    (batch.writer, batch.number) = (frame.writer, frame.number);
-    (batch.total, batch.voided) = (frame.total, frame.voided);
+    (batch.writer, batch.number, batch.total) = (frame.writer, frame.number, frame.total);
     batch.rows.reserve(frame.len());
     for (position, event) in frame.events().enumerate() {
         let (reason, refusal) = if guilty.contains(&position) {
@@ -374,7 +383,6 @@ fn tell(parts: &Parts, batch: &Batch<'_>, written: &Written, started: Instant) {
     letters().for_each(|letter| metrics.fail(*source, letter.reason, 1));
     let by_database = written.quarantined.saturating_sub(letters().count() as u64);
     metrics.fail(*source, Reason::Database, by_database);
-    parts.readiness.report(FRAMES, Ok(()));
     for frame in &batch.frames {
         for request in frame.rows.chunk_by(|left, right| std::ptr::eq(left.origin, right.origin)) {
             let origin = request[0].origin;
@@ -383,6 +391,9 @@ fn tell(parts: &Parts, batch: &Batch<'_>, written: &Written, started: Instant) {
             if parts.lines.pass() {
                 let (correlation_id, trace_id) = (&origin.correlation_id, trace_id(origin));
                 tracing::info!(%source, correlation_id, trace_id, events = request.len(), age, "events committed");
+            } else {
+                let correlation_id = &origin.correlation_id;
+                tracing::debug!(%source, correlation_id, events = request.len(), age, "events committed");
             }
         }
     }

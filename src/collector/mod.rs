@@ -69,7 +69,7 @@ pub fn start(
     let actors = Arc::new(Registry::default());
     let service_metrics = ServiceMetrics::new(actors.clone());
     let metrics = CollectorMetrics::new(&service_metrics);
-    let readiness = Arc::new(Readiness::needing(&[LOG, DATABASE]));
+    let readiness = Arc::new(Readiness::new(name(source), &[LOG, DATABASE]));
     let spec = |name: &str, bound| Spec { name: format!("collector.{source}.{name}"), bound };
     let (schema, migrated) = watch::channel(false);
 
@@ -166,9 +166,12 @@ async fn probe_store(store: Store, readiness: Arc<Readiness>, schema: watch::Sen
 
 /// Folds processed frames into the watermark, and measures the lag.
 async fn keep_house(source: Source, log: SharedLog, store: Store, metrics: CollectorMetrics) {
+    metrics.set_lag(source, 0);
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
-        if let Err(error) = store.fold_ledger(source).await {
+        if let Ok(state) = log.state(topic(source)).await
+            && let Err(error) = store.fold_ledger(source, state.log_id, state.first).await
+        {
             tracing::debug!(%source, %error, "processed frames were not folded now");
         }
         match source_ledger(&*log, &store, source).await {

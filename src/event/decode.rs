@@ -74,6 +74,9 @@ pub struct Refusal {
     pub errors: Vec<FieldError>,
 }
 
+/// An eventId has at most 128 characters; what is longer in bytes is none.
+const MAX_ID_BYTES: usize = 128 * 4;
+
 /// Judges one event: `bytes` is one JSON value.
 ///
 /// `only` is the source whose own address the event came to: another one is an error at `source`.
@@ -291,14 +294,20 @@ fn read_whole(bytes: &[u8], only: Option<Source>) -> Result<Event<'_>, Refusal> 
     let raw: &RawValue =
         serde_json::from_slice(bytes).map_err(|error| refuse("", format!("is no JSON: {error}")))?;
     if bytes.len() > MAX_EVENT_BYTES {
-        return Err(refuse("", format!("is larger than {MAX_EVENT_BYTES} bytes")));
+        let (event_id, source) = identify(raw);
+        return Err(Refusal {
+            event_id,
+            source,
+            ..refuse("", format!("is larger than {MAX_EVENT_BYTES} bytes"))
+        });
     }
     let mut reading = Reading::new(Some(RefCell::default()));
     let envelope: Option<Envelope<'_>> = reading.read(raw, &[]);
     let (mut event_id, mut source) = (None, None);
     let mut event = None;
     if let Some(envelope) = envelope {
-        event_id = envelope.event_id.as_ref().map(|id| id.0.to_string());
+        event_id =
+            envelope.event_id.as_ref().filter(|id| id.len() <= MAX_ID_BYTES).map(|id| id.0.to_string());
         source = envelope.source;
         if let (Some(only), Some(notes)) = (only, &reading.notes)
             && source.is_some_and(|source| source != only)
@@ -315,9 +324,24 @@ fn read_whole(bytes: &[u8], only: Option<Source>) -> Result<Event<'_>, Refusal> 
             event.rest = rest(raw, unknown, &reading.inexact);
             Ok(event)
         }
-        _ if errors.is_empty() => Err(refuse("", "could not be read".to_owned())),
+        _ if errors.is_empty() => {
+            Err(Refusal { event_id, source, ..refuse("", "could not be read".to_owned()) })
+        }
         _ => Err(Refusal { event_id, source, errors }),
     }
+}
+
+/// Who sent an event that is not read whole, and its id, where they can be seen.
+fn identify(raw: &RawValue) -> (Option<String>, Option<Source>) {
+    let entries = entries(raw).unwrap_or_default();
+    let text = |name: &str| {
+        let found = entries.iter().find(|(key, _)| key.as_deref() == Ok(name));
+        found.and_then(|(_, value)| serde_json::from_str::<String>(value.get()).ok())
+    };
+    (
+        text("eventId").filter(|id| id.len() <= MAX_ID_BYTES),
+        text("source").and_then(|name| Source::parse(&name)),
+    )
 }
 
 /// What no column holds, in the event's own shape.
@@ -457,6 +481,47 @@ mod tests {
                 "timestamp",
             ]
         );
+    }
+
+    #[test]
+    fn a_value_of_a_wrong_type_is_an_error_at_its_path_whatever_the_field() {
+        fn leaves(value: &serde_json::Value, path: String, found: &mut Vec<String>) {
+            match value {
+                serde_json::Value::Object(object) => object.iter().for_each(|(key, value)| {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    leaves(value, path, found);
+                }),
+                _ => found.push(path),
+            }
+        }
+        for line in VALID.lines() {
+            let event: serde_json::Value = serde_json::from_str(line).expect("a sample");
+            let (mut fields, rest) = (Vec::new(), decode(line.as_bytes(), None).expect("valid").rest);
+            leaves(&event, String::new(), &mut fields);
+            for path in fields.iter().filter(|_| rest.is_none()) {
+                for wrong in ["{}", "[]", "true", "1e999", "-1.5"] {
+                    let mut event = event.clone();
+                    let field = format!("/{}", path.replace('.', "/"));
+                    *event.pointer_mut(&field).expect("a field") = "WRONG".into();
+                    let found = paths(&event.to_string().replace("\"WRONG\"", wrong));
+                    assert_eq!(found, [path.as_str()], "{wrong} in {line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn errors_are_bounded_in_number_and_size() {
+        let event = format!("{{\"{}\":[{}]}}", "k".repeat(10_000), vec!["\"\\u0000\""; 20_000].join(","));
+        let refusal = decode(event.as_bytes(), None).expect_err("no event");
+        assert_eq!(refusal.errors.len(), 101);
+        let size: usize = refusal.errors.iter().map(|error| error.path.len() + error.message.len()).sum();
+        assert!(size < 200_000, "{size}");
+        let keys: Vec<String> = (0..29_000).map(|n| format!("\"{n:x}\":0")).collect();
+        let event = format!("{{{}}}", keys.join(","));
+        let started = std::time::Instant::now();
+        assert!(decode(event.as_bytes(), None).is_err());
+        assert!(started.elapsed().as_secs() < 2, "{:?}", started.elapsed());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! goes on, and keys that a shape does not know are kept as they were sent.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::value::MapDeserializer;
@@ -14,6 +15,15 @@ use serde_json::value::RawValue;
 
 use super::decode::FieldError;
 use super::scalar::NUL;
+
+/// The name under which serde_json hands out raw values.
+const RAW_VALUE: &str = "$serde_json::private::RawValue";
+
+/// Errors of one event that are noted; a last one says that there are more.
+const MAX_ERRORS: usize = 100;
+
+/// The longest path that is reported, in bytes.
+const MAX_PATH: usize = 1_024;
 
 /// How deep unknown values may nest; PostgreSQL's own JSON reader has a limit of its own.
 const MAX_DEPTH: usize = 64;
@@ -36,16 +46,30 @@ pub(super) struct Notes<'a> {
 }
 
 impl Notes<'_> {
-    fn error(&mut self, path: String, message: impl fmt::Display) {
+    fn error(&mut self, mut path: String, message: impl fmt::Display) {
+        match self.errors.len() {
+            ..MAX_ERRORS => {}
+            MAX_ERRORS => {
+                let message = format!("has more than {MAX_ERRORS} errors");
+                return self.errors.push(FieldError { path: String::new(), message });
+            }
+            _ => return,
+        }
+        cut(&mut path, MAX_PATH);
         let mut message = message.to_string();
         if let Some(at) = message.rfind(" at line ") {
             message.truncate(at);
         }
-        if message.len() > MAX_MESSAGE {
-            let end = (0..=MAX_MESSAGE).rev().find(|&at| message.is_char_boundary(at)).unwrap_or(0);
-            message.truncate(end);
-        }
+        cut(&mut message, MAX_MESSAGE);
         self.errors.push(FieldError { path, message });
+    }
+}
+
+/// Shortens a text to so many bytes at most.
+fn cut(text: &mut String, most: usize) {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        text.truncate(end);
     }
 }
 
@@ -114,8 +138,10 @@ impl<'de> Deserializer<'de> for Lenient<'de, '_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
-        // The token by which serde_json hands out raw values.
-        self.note(self.raw.deserialize_newtype_struct(name, visitor))
+        if name == RAW_VALUE {
+            return self.note(self.raw.deserialize_newtype_struct(name, visitor));
+        }
+        self.note(visitor.visit_newtype_struct(self.raw))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -128,7 +154,7 @@ impl<'de> Deserializer<'de> for Lenient<'de, '_> {
             return self.note(Err(de::Error::custom("must be an object")));
         };
         let mut known: Vec<(&'static str, &'de RawValue)> = Vec::with_capacity(fields.len());
-        let mut unknown: Vec<&str> = Vec::new();
+        let mut unknown: HashSet<&str> = HashSet::new();
         for (key, value) in &entries {
             let Ok(key) = key else {
                 self.notes.borrow_mut().error(self.path.to_string(), "has a key that is no Unicode text");
@@ -140,11 +166,10 @@ impl<'de> Deserializer<'de> for Lenient<'de, '_> {
                     self.notes.borrow_mut().error(path.to_string(), "comes twice");
                 }
                 Some(field) => known.push((field, value)),
-                None if unknown.contains(&key.as_str()) => {
+                None if !unknown.insert(key) => {
                     self.notes.borrow_mut().error(path.to_string(), "comes twice");
                 }
                 None => {
-                    unknown.push(key);
                     inspect(value, path, &mut self.notes.borrow_mut());
                     self.notes.borrow_mut().unknown.push((path.segments(), value));
                 }
@@ -232,7 +257,7 @@ fn inspect(raw: &RawValue, path: Path<'_>, notes: &mut Notes<'_>) {
         },
         Some(b'{') => {
             let entries = entries(raw).unwrap_or_default();
-            let mut seen = std::collections::HashSet::with_capacity(entries.len());
+            let mut seen = HashSet::with_capacity(entries.len());
             for (key, value) in &entries {
                 match key {
                     Err(()) => notes.error(path.to_string(), "has a key that is no Unicode text"),

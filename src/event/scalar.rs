@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use chrono::{DateTime, Datelike, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde_json::value::RawValue;
 
@@ -104,18 +104,31 @@ impl Instant {
     /// Reads an RFC 3339 instant; the error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         const FORM: &str = "must be an RFC 3339 instant, such as 2026-01-31T12:00:00Z";
-        let bytes = text.as_bytes();
-        // chrono also takes a space there, which RFC 3339 leaves to other agreements.
-        if !matches!(bytes.get(10), Some(b'T' | b't')) {
-            return Err(FORM);
-        }
-        let instant = DateTime::parse_from_rfc3339(text).map_err(|_| FORM)?.with_timezone(&Utc);
-        if !(1970..=2199).contains(&instant.year()) {
+        let instant = rfc_3339(text).ok_or(FORM)?;
+        if !(0..END_OF_2199).contains(&instant.timestamp_micros()) {
             return Err("must lie in the years 1970 to 2199");
         }
+        let bytes = text.as_bytes();
         let exact = instant.timestamp_subsec_nanos() % 1_000 == 0 && digits_after_dot(bytes) <= 9;
         Ok(Self { micros: instant.timestamp_micros(), exact })
     }
+}
+
+/// 2200-01-01T00:00:00Z, in microseconds since 1970.
+const END_OF_2199: i64 = 7_258_118_400_000_000;
+
+/// Reads what RFC 3339 allows and no more: chrono also takes a space between date and time, other signs
+/// of minus, and years of more or less than four digits.
+fn rfc_3339(text: &str) -> Option<DateTime<Utc>> {
+    let bytes = text.as_bytes();
+    let strict = text.is_ascii()
+        && bytes.len() >= 20
+        && bytes[..4].iter().all(u8::is_ascii_digit)
+        && matches!(bytes[10], b'T' | b't');
+    if !strict {
+        return None;
+    }
+    DateTime::parse_from_rfc3339(text).ok().map(|at| at.with_timezone(&Utc))
 }
 
 /// Digits of a second's fraction; chrono drops those after the ninth.
@@ -127,14 +140,11 @@ fn digits_after_dot(bytes: &[u8]) -> usize {
 /// A point in time as people write it: an RFC 3339 instant, or a date for its midnight in UTC; in
 /// microseconds since 1970.
 pub fn parse_point_in_time(text: &str) -> Option<i64> {
-    if text.len() == 10 {
+    if text.len() == 10 && text.as_bytes()[0].is_ascii_digit() {
         let date = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
         return Some(date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_micros());
     }
-    if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
-        return None;
-    }
-    DateTime::parse_from_rfc3339(text).ok().map(|at| at.timestamp_micros())
+    rfc_3339(text).map(|at| at.timestamp_micros())
 }
 
 /// `micros` since 1970 as an RFC 3339 string in UTC.
@@ -213,6 +223,9 @@ pub struct Number {
     pub exact: bool,
 }
 
+/// The longest number that is read, in characters; PostgreSQL's numerics have limits of their own.
+const MAX_LITERAL: usize = 1_000;
+
 /// Billionths in one.
 pub const NANOS_PER_ONE: i64 = 1_000_000_000;
 
@@ -226,10 +239,16 @@ mod ordered {
 impl Number {
     /// Reads a JSON number literal; `None` if it is none or beyond a double's range.
     pub fn parse(literal: &str) -> Option<Self> {
-        if !literal.starts_with(|first: char| first.is_ascii_digit() || first == '-') {
+        if !literal.starts_with(|first: char| first.is_ascii_digit() || first == '-')
+            || literal.len() > MAX_LITERAL
+        {
             return None;
         }
         let float: f64 = literal.parse().ok().filter(|float: &f64| float.is_finite())?;
+        let mantissa = literal.split(['e', 'E']).next().unwrap_or_default();
+        if float == 0.0 && mantissa.bytes().any(|byte| matches!(byte, b'1'..=b'9')) {
+            return None;
+        }
         let (nanos, exact) = decimal_nanos(literal).map_or_else(
             // `as` holds a float at the integer's ends, which is what is wanted here.
             || ((float * NANOS_PER_ONE as f64) as i64, false),
@@ -271,8 +290,19 @@ fn decimal_nanos(literal: &str) -> Option<i64> {
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(de: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(de)?;
-        Number::parse(raw.get()).ok_or_else(|| D::Error::custom("must be a number within a double's range"))
+        struct Visit;
+        impl<'de> Visitor<'de> for Visit {
+            type Value = Number;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number")
+            }
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, de: D) -> Result<Number, D::Error> {
+                let raw = <&RawValue>::deserialize(de)?;
+                Number::parse(raw.get())
+                    .ok_or_else(|| D::Error::custom("must be a number within a double's range"))
+            }
+        }
+        de.deserialize_newtype_struct("Number", Visit)
     }
 }
 
@@ -336,6 +366,9 @@ mod tests {
             "1969-12-31T23:59:59Z",
             "2200-01-01T00:00:00Z",
             "invalid-timestamp",
+            "2026-11-24T02:37:52\u{2212}02:00",
+            "+026-11-24T02:37:52Z",
+            "2199-12-31T23:59:60Z",
             "2026-11-24T12:00:00+0000",
             " 2026-11-24T12:00:00Z",
         ] {
@@ -359,6 +392,8 @@ mod tests {
         assert_eq!(nanos("0.0000000001").map(|(_, exact)| exact), Some(false));
         assert_eq!(nanos("1e300"), Some((i64::MAX, false)));
         assert_eq!(nanos("1e999"), None);
+        assert_eq!(nanos("1e-999"), None, "beyond a double's range on the other side");
+        assert_eq!(Number::parse(&format!("1.{}", "0".repeat(2_000))), None);
         assert_eq!(nanos("\"1\""), None);
     }
 }

@@ -18,8 +18,8 @@ use crate::ops::http::Problem;
 const UNIT: usize = 1_024;
 /// How long a request waits for room before it is told to come again.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long nothing may come of a body.
-const READ_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a body may take to come.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes of all requests that are held at one time.
 #[derive(Clone)]
@@ -128,7 +128,7 @@ fn too_large(limit: usize) -> Problem {
 /// Reads the bytes on the wire.
 pub(crate) async fn read(
     headers: &HeaderMap,
-    mut payload: Payload,
+    payload: Payload,
     limit: usize,
     budget: &Budget,
 ) -> Result<(Bytes, Share), Problem> {
@@ -137,26 +137,26 @@ pub(crate) async fn read(
     if declared.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
+    let read = read_all(payload, declared.unwrap_or(UNIT), limit, budget);
+    match tokio::time::timeout(READ_TIMEOUT, read).await {
+        Ok(read) => read,
+        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time").close()),
+    }
+}
+
+/// Takes room as the bytes come: what a client only announces holds nobody else up.
+async fn read_all(
+    mut payload: Payload,
+    expected: usize,
+    limit: usize,
+    budget: &Budget,
+) -> Result<(Bytes, Share), Problem> {
     let mut share = budget.share();
-    share.grow_to(declared.unwrap_or(UNIT)).await?;
-    let mut body = BytesMut::with_capacity(declared.unwrap_or(UNIT));
-    loop {
-        let chunk = match tokio::time::timeout(READ_TIMEOUT, payload.next()).await {
-            Ok(None) => break,
-            Ok(Some(Ok(chunk))) => chunk,
-            Ok(Some(Err(error))) => {
-                return Err(Problem::new(
-                    StatusCode::BAD_REQUEST,
-                    format!("the body could not be read: {error}"),
-                )
-                .close());
-            }
-            Err(_) => {
-                return Err(
-                    Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time").close()
-                );
-            }
-        };
+    let mut body = BytesMut::with_capacity(expected);
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| {
+            Problem::new(StatusCode::BAD_REQUEST, format!("the body could not be read: {error}")).close()
+        })?;
         if body.len() + chunk.len() > limit {
             return Err(too_large(limit));
         }
@@ -164,6 +164,20 @@ pub(crate) async fn read(
         body.extend_from_slice(&chunk);
     }
     Ok((body.freeze(), share))
+}
+
+/// Why a body could not be unpacked.
+pub(crate) enum UnpackError {
+    /// It is not what its encoding says.
+    Broken(String),
+    /// Anything else.
+    Refused(Problem),
+}
+
+impl From<Problem> for UnpackError {
+    fn from(problem: Problem) -> Self {
+        Self::Refused(problem)
+    }
 }
 
 /// What was unpacked so far, and how it goes on.
@@ -179,7 +193,7 @@ pub(crate) async fn unpack(
     packed: Bytes,
     limit: usize,
     share: &mut Share,
-) -> Result<Bytes, Problem> {
+) -> Result<Bytes, UnpackError> {
     if encoding == Encoding::Plain {
         return Ok(packed);
     }
@@ -207,12 +221,11 @@ pub(crate) async fn unpack(
             share.grow_to(plain.len()).await?;
             Ok(plain.into())
         }
-        Ok(Unpacked::TooLarge) => Err(too_large(limit)),
-        Ok(Unpacked::Broken(why)) => {
-            Err(Problem::new(StatusCode::BAD_REQUEST, format!("the body could not be unpacked: {why}")))
-        }
+        Ok(Unpacked::TooLarge) => Err(too_large(limit).into()),
+        Ok(Unpacked::Broken(why)) => Err(UnpackError::Broken(why)),
         Err(_) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the body could not be unpacked now")
             .with("accepted", 0)
-            .retry_after(Duration::from_secs(1))),
+            .retry_after(Duration::from_secs(1))
+            .into()),
     }
 }

@@ -2,27 +2,30 @@
 //!
 //! Good events never wait for it: when it has no room, letters are dropped and counted.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, Context, Handler, Message, ResponseActFuture, WrapFuture};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::log::{AppendError, DeadLetter, SharedLog, Topic};
 use crate::ops::metrics::GatewayMetrics;
-use crate::runtime::{Held, Room};
+use crate::runtime::Held;
 
-/// Letters that wait at one time, in kibibytes of payload.
-pub(super) const BOUND: usize = 16 * 1_024;
-/// Payload of one message of the log; base64 makes it a third larger.
-const MESSAGE_BYTES: usize = 256 * 1_024;
+/// Letters that wait at one time, in kibibytes.
+pub(super) const BOUND: usize = 32 * 1_024;
+/// Bytes of one message of the log, a single letter apart: the largest is an event of 256 KiB in base64
+/// and its errors.
+const MESSAGE_BYTES: usize = 384 * 1_024;
 /// Letters of one message of the log.
 const MESSAGE_LETTERS: usize = 500;
 /// How long letters are sent again.
 const RESEND: Duration = Duration::from_secs(30);
 
-/// Set these events aside.
-pub(super) struct SetAside(pub Vec<DeadLetter>);
+/// Set these events aside; the answer comes when they are in the log, or were given up and counted.
+#[derive(Clone)]
+pub(super) struct SetAside(pub Arc<Vec<DeadLetter>>);
 
 impl Message for SetAside {
     type Result = ();
@@ -31,7 +34,7 @@ impl Message for SetAside {
 impl SetAside {
     /// The room that it takes, in the mailbox's unit.
     pub fn weight(&self) -> u32 {
-        let bytes: usize = self.0.iter().map(|letter| letter.payload.len()).sum();
+        let bytes: usize = self.0.iter().map(DeadLetter::size).sum();
         u32::try_from(bytes.div_ceil(1_024).clamp(1, BOUND)).unwrap_or(u32::MAX)
     }
 }
@@ -40,56 +43,28 @@ impl SetAside {
 pub(super) struct DeadLetterPublisher {
     log: SharedLog,
     metrics: GatewayMetrics,
-    waiting: VecDeque<(Vec<DeadLetter>, Room)>,
-    busy: bool,
+    /// One after the other: refused events may wait.
+    turn: Arc<Semaphore>,
 }
 
 impl DeadLetterPublisher {
     pub fn new(log: SharedLog, metrics: GatewayMetrics) -> Self {
-        Self { log, metrics, waiting: VecDeque::new(), busy: false }
-    }
-
-    fn pump(&mut self, context: &mut Context<Self>) {
-        if self.busy {
-            return;
-        }
-        let Some((letters, room)) = self.waiting.pop_front() else { return };
-        self.busy = true;
-        let (log, metrics) = (self.log.clone(), self.metrics.clone());
-        let work = async move {
-            let _room = room;
-            for message in messages(letters) {
-                let letters = message.len() as u64;
-                if let Err(error) = send(&log, &message).await {
-                    tracing::warn!(letters, %error, "refused events could not be set aside");
-                    metrics.dead_letters_dropped.inc_by(letters);
-                }
-            }
-        };
-        context.spawn(work.into_actor(self).map(|(), actor, context| {
-            actor.busy = false;
-            actor.pump(context);
-        }));
+        Self { log, metrics, turn: Arc::new(Semaphore::new(1)) }
     }
 }
 
 /// Letters in portions that fit into one message of the log.
-fn messages(letters: Vec<DeadLetter>) -> Vec<Vec<DeadLetter>> {
-    let mut messages: Vec<Vec<DeadLetter>> = Vec::new();
-    let mut bytes = 0;
-    for letter in letters {
-        let size = letter.payload.len();
-        match messages.last_mut() {
-            Some(last) if last.len() < MESSAGE_LETTERS && bytes + size <= MESSAGE_BYTES => {
-                bytes += size;
-                last.push(letter);
-            }
-            _ => {
-                bytes = size;
-                messages.push(vec![letter]);
-            }
+fn messages(letters: &[DeadLetter]) -> Vec<&[DeadLetter]> {
+    let mut messages = Vec::new();
+    let (mut from, mut bytes) = (0, 0);
+    for (at, letter) in letters.iter().enumerate() {
+        if at > from && (at - from == MESSAGE_LETTERS || bytes + letter.size() > MESSAGE_BYTES) {
+            messages.push(&letters[from..at]);
+            (from, bytes) = (at, 0);
         }
+        bytes += letter.size();
     }
+    messages.push(&letters[from..]);
     messages
 }
 
@@ -114,11 +89,22 @@ impl Actor for DeadLetterPublisher {
 }
 
 impl Handler<Held<SetAside>> for DeadLetterPublisher {
-    type Result = ();
+    type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, held: Held<SetAside>, context: &mut Self::Context) {
+    fn handle(&mut self, held: Held<SetAside>, _: &mut Self::Context) -> Self::Result {
         let (SetAside(letters), room) = held.open();
-        self.waiting.push_back((letters, room));
-        self.pump(context);
+        let (log, metrics, turn) = (self.log.clone(), self.metrics.clone(), self.turn.clone());
+        let work = async move {
+            let _room = room;
+            let _turn = turn.acquire().await;
+            for message in messages(&letters) {
+                if let Err(error) = send(&log, message).await {
+                    let letters = message.len() as u64;
+                    tracing::warn!(letters, %error, "refused events could not be set aside");
+                    metrics.dead_letters_dropped.inc_by(letters);
+                }
+            }
+        };
+        Box::pin(work.into_actor(self))
     }
 }

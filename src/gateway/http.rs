@@ -5,15 +5,16 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Shared;
-use super::body::{encoding, read, unpack};
-use super::ingest::{EventErrors, Ingest, IngestError, Outcome, deadline};
+use super::body::{UnpackError, encoding, read, unpack};
+use super::ingest::{EventErrors, Ingest, IngestError, Outcome, deadline, set_aside, unreadable_body};
 use super::signature;
 use crate::event::Source;
 use crate::log::Origin;
-use crate::ops::http::{Problem, bears, origin, same, wrong_method};
+use crate::ops::http::{Problem, bears, origin, resource, same};
+use crate::ops::metrics::GatewayFailure;
 use crate::ops::trace_id;
 
 /// When a publisher that was told to wait may come again.
@@ -22,16 +23,18 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Adds the gateway's routes.
 pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>) {
     config.app_data(shared);
-    let post = |path: &str| web::resource(path.to_owned()).default_service(web::to(wrong_method));
-    config.service(post("/webhook").route(web::post().to(any_source)));
+    config.service(resource("/webhook", "POST").route(web::post().to(any_source)));
     for source in Source::ALL {
         let route =
             move |request: HttpRequest, shared, payload| webhook(request, shared, payload, Some(*source));
-        let mut resource = post(&format!("/webhook/{source}")).route(web::post().to(route));
-        if *source == Source::Facebook {
-            resource = resource.route(web::get().to(handshake));
-        }
-        config.service(resource);
+        let path = format!("/webhook/{source}");
+        config.service(
+            match source {
+                Source::Facebook => resource(&path, "GET, POST").route(web::get().to(handshake)),
+                Source::Tiktok => resource(&path, "POST"),
+            }
+            .route(web::post().to(route)),
+        );
     }
 }
 
@@ -111,11 +114,28 @@ async fn take(
     if !signed && let Err(problem) = encoding {
         return Err(problem.close());
     }
-    let (wire, mut share) = read(request.headers(), payload, shared.max_body, &shared.budget).await?;
+    let wire = read(request.headers(), payload, shared.max_body, &shared.budget).await;
+    let (wire, mut share) = match (wire, &encoding) {
+        // The type comes before the size.
+        (Err(_), Err(_)) => return Err(encoding.err().unwrap_or_else(|| unauthorized("")).close()),
+        (wire, _) => wire?,
+    };
     if signed {
         check_signature(request, shared, only, &wire).map_err(unauthorized)?;
     }
-    let body = unpack(encoding?, wire, shared.max_body, &mut share).await?;
+    let body = match unpack(encoding?, wire.clone(), shared.max_body, &mut share).await {
+        Ok(body) => body,
+        Err(UnpackError::Refused(problem)) => return Err(problem),
+        Err(UnpackError::Broken(why)) => {
+            let letter = unreadable_body(origin, only, &wire, &why);
+            shared.metrics.fail(only, GatewayFailure::NotJson, 1);
+            set_aside(vec![letter], &shared.dead_letters, &shared.metrics);
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                format!("the body could not be unpacked: {why}"),
+            ));
+        }
+    };
     let bytes = body.len();
     let ingest = Ingest { body, share: Arc::new(share), origin: origin.clone(), only, deadline: deadline() };
     let left = ingest.deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
@@ -176,28 +196,19 @@ fn check_signature(
     }
 }
 
-#[derive(Deserialize)]
-struct Handshake {
-    #[serde(rename = "hub.mode")]
-    mode: Option<String>,
-    #[serde(rename = "hub.verify_token")]
-    token: Option<String>,
-    #[serde(rename = "hub.challenge")]
-    challenge: Option<String>,
-}
-
-/// Meta's handshake: the challenge comes back if the token is ours.
-async fn handshake(
-    request: HttpRequest,
-    shared: web::Data<Shared>,
-    query: web::Query<Handshake>,
-) -> HttpResponse {
-    let Handshake { mode, token, challenge } = query.into_inner();
-    let ours = shared.facebook_verify_token.as_ref();
-    let fits = ours.zip(token).is_some_and(|(ours, token)| same(ours.expose().as_bytes(), token.as_bytes()));
-    match (mode.as_deref(), challenge) {
+/// Meta's handshake: the challenge comes back if the token is ours, or none is set.
+async fn handshake(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
+    let pairs = pairs.map(web::Query::into_inner).unwrap_or_default();
+    let value = |name: &str| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let token = value("hub.verify_token").unwrap_or_default();
+    let fits = shared
+        .facebook_verify_token
+        .as_ref()
+        .is_none_or(|ours| same(ours.expose().as_bytes(), token.as_bytes()));
+    match (value("hub.mode"), value("hub.challenge")) {
         (Some("subscribe"), Some(challenge)) if fits => {
-            HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(challenge)
+            HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(challenge.to_owned())
         }
         (Some("subscribe"), Some(_)) => {
             Problem::new(StatusCode::FORBIDDEN, "hub.verify_token is not ESS_FACEBOOK_VERIFY_TOKEN")

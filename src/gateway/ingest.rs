@@ -1,8 +1,9 @@
 //! The actor that carries a request through: judge, publish, set aside, answer.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use bytes::Bytes;
@@ -21,6 +22,14 @@ use crate::runtime::{Held, Mailbox, Undelivered};
 
 /// Refused events that an answer names; the others are counted.
 const MAX_REPORTED: usize = 100;
+/// Refused events of one request that are set aside; the others are counted as dropped.
+const MAX_LETTERS: usize = 10_000;
+/// Bytes of them, payloads and errors.
+const MAX_LETTER_BYTES: usize = 8 * 1_024 * 1_024;
+/// How long letters are handed on again to an actor that was restarted.
+const SET_ASIDE_AGAIN: Duration = Duration::from_secs(60);
+/// How often a publisher may be restarted under a request.
+const RESTARTS: usize = 5;
 
 /// Take a request's events in.
 #[derive(Clone)]
@@ -114,57 +123,96 @@ impl Handler<Held<Ingest>> for Ingestor {
 }
 
 /// The events of a body, judged.
+#[derive(Default)]
 struct Sorted {
-    accepted: Vec<Vec<std::ops::Range<usize>>>,
-    rejected: Vec<Rejected>,
+    /// Good events, by source, as places in the body.
+    accepted: Vec<Vec<Range<usize>>>,
+    rejected: usize,
+    /// How many of each source were refused; the last for those without one.
+    rejected_by_source: Vec<(Option<Source>, u64)>,
+    /// The first that were refused, for the answer.
+    errors: Vec<EventErrors>,
+    letters: Vec<DeadLetter>,
+    letter_bytes: usize,
+    /// Refused events beyond what is kept of one request.
+    unkept: u64,
+}
+
+impl Sorted {
+    fn refuse(&mut self, ingest: &Ingest, rejected: Rejected) {
+        let Rejected { index, bytes, refusal } = rejected;
+        self.rejected += 1;
+        match self.rejected_by_source.iter_mut().find(|(source, _)| *source == refusal.source) {
+            Some((_, count)) => *count += 1,
+            None => self.rejected_by_source.push((refusal.source, 1)),
+        }
+        if self.errors.len() < MAX_REPORTED {
+            let (event_id, errors) = (refusal.event_id.clone(), refusal.errors.clone());
+            self.errors.push(EventErrors { index, event_id, errors });
+        }
+        if self.letters.len() >= MAX_LETTERS || self.letter_bytes >= MAX_LETTER_BYTES {
+            self.unkept += 1;
+            return;
+        }
+        let Origin { correlation_id, accepted_at, .. } = &*ingest.origin;
+        let letter =
+            DeadLetter::new(*accepted_at, correlation_id, Reason::Invalid, &ingest.body[bytes], refusal);
+        self.letter_bytes += letter.size();
+        self.letters.push(letter);
+    }
 }
 
 async fn take(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Outcome, IngestError> {
     let sorted = match judge(ingest, parts, turn).await {
         Ok(sorted) => sorted,
-        Err(IngestError::NotJson(why)) => {
-            let Origin { correlation_id, accepted_at, .. } = &*ingest.origin;
-            let refusal = Refusal {
-                source: ingest.only,
-                errors: vec![FieldError { path: String::new(), message: why.clone() }],
-                ..Refusal::default()
-            };
-            let letter =
-                DeadLetter::new(*accepted_at, correlation_id, Reason::NotJson, &ingest.body, refusal);
-            set_aside(vec![letter], parts).await;
-            parts.metrics.fail(ingest.only, GatewayFailure::NotJson, 1);
-            return Err(IngestError::NotJson(why));
+        Err(error) => {
+            if let IngestError::NotJson(why) = &error {
+                refuse_whole(ingest, why, parts);
+            }
+            return Err(error);
         }
-        Err(error) => return Err(error),
     };
-    let mut outcome = Outcome { rejected: sorted.rejected.len(), ..Outcome::default() };
+    let accepted = sorted.accepted.iter().map(Vec::len).sum();
     for (&source, events) in Source::ALL.iter().zip(&sorted.accepted) {
-        outcome.accepted += events.len();
         parts.metrics.accepted.of(source).inc_by(events.len() as u64);
     }
-    outcome.errors = sorted.rejected.iter().take(MAX_REPORTED).map(report).collect();
-    refuse(ingest, sorted.rejected, parts).await;
+    for (source, count) in &sorted.rejected_by_source {
+        parts.metrics.fail(*source, GatewayFailure::Invalid, *count);
+    }
+    if sorted.unkept > 0 {
+        tracing::warn!(letters = sorted.unkept, "more events were refused in one request than are set aside");
+        parts.metrics.dead_letters_dropped.inc_by(sorted.unkept);
+    }
+    set_aside(sorted.letters, &parts.dead_letters, &parts.metrics);
     publish(ingest, sorted.accepted, parts).await?;
-    Ok(outcome)
+    Ok(Outcome { accepted, rejected: sorted.rejected, errors: sorted.errors })
 }
 
-fn report(rejected: &Rejected) -> EventErrors {
-    let event_id = rejected.refusal.event_id.clone();
-    EventErrors { index: rejected.index, event_id, errors: rejected.refusal.errors.clone() }
+/// Sets a body aside that is no JSON.
+fn refuse_whole(ingest: &Ingest, why: &str, parts: &Parts) {
+    let letter = unreadable_body(&ingest.origin, ingest.only, &ingest.body, why);
+    parts.metrics.fail(ingest.only, GatewayFailure::NotJson, 1);
+    set_aside(vec![letter], &parts.dead_letters, &parts.metrics);
+}
+
+/// The letter of a body that could not be read.
+pub(super) fn unreadable_body(origin: &Origin, only: Option<Source>, body: &[u8], why: &str) -> DeadLetter {
+    let error = FieldError { path: String::new(), message: why.to_owned() };
+    let refusal = Refusal { source: only, errors: vec![error], ..Refusal::default() };
+    DeadLetter::new(origin.accepted_at, &origin.correlation_id, Reason::NotJson, body, refusal)
 }
 
 /// Has the whole body judged, slice by slice.
 async fn judge(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Sorted, IngestError> {
-    let mut sorted = Sorted { accepted: vec![Vec::new(); Source::ALL.len()], rejected: Vec::new() };
+    let mut sorted = Sorted { accepted: vec![Vec::new(); Source::ALL.len()], ..Sorted::default() };
     let validator = &parts.validators[turn.fetch_add(1, Ordering::Relaxed) % parts.validators.len()];
     let mut from = Cursor::default();
     loop {
         let slice = Judge { body: ingest.body.clone(), from, only: ingest.only };
         let left = ingest.deadline.saturating_duration_since(Instant::now());
-        let judged = validator
-            .ask(slice, left)
-            .await
-            .map_err(|error: Undelivered| IngestError::NotDurable { accepted: 0, why: error.to_string() })?;
+        let judged = validator.ask(slice, left).await;
+        let judged =
+            judged.map_err(|error| IngestError::NotDurable { accepted: 0, why: error.to_string() })?;
         for (all, more) in sorted.accepted.iter_mut().zip(judged.accepted) {
             if all.is_empty() {
                 *all = more;
@@ -172,7 +220,9 @@ async fn judge(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Sor
                 all.extend(more);
             }
         }
-        sorted.rejected.extend(judged.rejected);
+        for rejected in judged.rejected {
+            sorted.refuse(ingest, rejected);
+        }
         match judged.next {
             Next::More(next) => from = next,
             Next::End => return Ok(sorted),
@@ -181,62 +231,75 @@ async fn judge(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Sor
     }
 }
 
-/// Counts refused events and sets them aside.
-async fn refuse(ingest: &Ingest, rejected: Vec<Rejected>, parts: &Parts) {
-    if rejected.is_empty() {
+/// Hands letters on, behind the answer's back: no event waits for one that was refused. Where there is
+/// no room they are dropped, and counted.
+pub(super) fn set_aside(
+    letters: Vec<DeadLetter>,
+    to: &Mailbox<DeadLetterPublisher>,
+    metrics: &GatewayMetrics,
+) {
+    if letters.is_empty() {
         return;
     }
-    let Origin { correlation_id, accepted_at, .. } = &*ingest.origin;
-    let mut letters = Vec::with_capacity(rejected.len());
-    for Rejected { bytes, refusal, .. } in rejected {
-        parts.metrics.fail(refusal.source, GatewayFailure::Invalid, 1);
-        letters.push(DeadLetter::new(
-            *accepted_at,
-            correlation_id,
-            Reason::Invalid,
-            &ingest.body[bytes],
-            refusal,
-        ));
-    }
-    set_aside(letters, parts).await;
-}
-
-/// Hands letters on if there is room; else they are dropped, and counted.
-async fn set_aside(letters: Vec<DeadLetter>, parts: &Parts) {
     let count = letters.len() as u64;
-    let message = SetAside(letters);
-    let handed = match parts.dead_letters.try_reserve(message.weight()) {
-        Some(room) => parts.dead_letters.send_in(room, message).await,
-        None => Err(Undelivered::Full),
-    };
-    if let Err(error) = handed {
-        tracing::warn!(letters = count, %error, "refused events could not be set aside");
-        parts.metrics.dead_letters_dropped.inc_by(count);
-    }
+    let message = SetAside(Arc::new(letters));
+    let (to, metrics) = (to.clone(), metrics.clone());
+    let room = to.try_reserve(message.weight());
+    actix::spawn(async move {
+        let handed = match room {
+            None => Err(Undelivered::Full),
+            Some(room) => match to.send_in(room, message.clone()).await {
+                // The actor was restarted with them in hand.
+                Err(Undelivered::Lost) => to.ask(message, SET_ASIDE_AGAIN).await,
+                other => other,
+            },
+        };
+        if let Err(error) = handed {
+            tracing::warn!(letters = count, %error, "refused events could not be set aside");
+            metrics.dead_letters_dropped.inc_by(count);
+        }
+    });
 }
 
 /// Makes the good events durable, each source's by its own publisher.
 async fn publish(
     ingest: &Ingest,
-    accepted: Vec<Vec<std::ops::Range<usize>>>,
+    accepted: Vec<Vec<Range<usize>>>,
     parts: &Parts,
 ) -> Result<(), IngestError> {
     let durable = Arc::new(AtomicUsize::new(0));
     let sends = parts.publishers.iter().zip(accepted).filter(|(_, events)| !events.is_empty());
     let sends = sends.map(|(publisher, events)| {
-        let (origin, body) = (ingest.origin.clone(), ingest.body.clone());
-        publisher.send(Publish { origin, body, events: Arc::new(events), durable: durable.clone() })
+        let publish = Publish {
+            origin: ingest.origin.clone(),
+            body: ingest.body.clone(),
+            events: Arc::new(events),
+            durable: durable.clone(),
+            deadline: ingest.deadline,
+            share: ingest.share.clone(),
+        };
+        publish_one(publisher, publish)
     });
     let failed = |why: String| IngestError::NotDurable { accepted: durable.load(Ordering::Relaxed), why };
     let answers = tokio::time::timeout_at(ingest.deadline.into(), future::join_all(sends)).await;
     for answer in answers.map_err(|_| failed("the log did not confirm in time".to_owned()))? {
-        match answer {
-            Ok(Ok(())) => {}
-            Ok(Err(PublishError::Full(why) | PublishError::Unavailable(why))) => return Err(failed(why)),
-            Err(error) => return Err(failed(error.to_string())),
-        }
+        answer.map_err(failed)?;
     }
     Ok(())
+}
+
+/// Publishes a request's events of one source; again, if the publisher was restarted under them: the
+/// publisher's client would not come again, and the store knows a duplicate by its key.
+async fn publish_one(publisher: &Mailbox<Publisher>, publish: Publish) -> Result<(), String> {
+    for _ in 0..RESTARTS {
+        match publisher.send(publish.clone()).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(PublishError::Full(why) | PublishError::Unavailable(why))) => return Err(why),
+            Ok(Err(PublishError::Restarted)) | Err(Undelivered::Lost) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Err("the publisher was restarted again and again".to_owned())
 }
 
 /// How long a request may take from now.

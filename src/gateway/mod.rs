@@ -56,6 +56,7 @@ const LINES_PER_SECOND: u32 = 50;
 /// What the handlers of the gateway's routes share.
 struct Shared {
     ingest: Mailbox<ingest::Ingestor>,
+    dead_letters: Mailbox<dead_letters::DeadLetterPublisher>,
     budget: body::Budget,
     max_body: usize,
     metrics: GatewayMetrics,
@@ -72,7 +73,7 @@ pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -
     let actors = Arc::new(Registry::default());
     let service_metrics = ServiceMetrics::new(actors.clone());
     let metrics = GatewayMetrics::new(&service_metrics);
-    let readiness = Arc::new(Readiness::needing(&[LOG]));
+    let readiness = Arc::new(Readiness::new(NAME, &[LOG]));
     let spec = |name: &str, bound| Spec { name: format!("{NAME}.{name}"), bound };
 
     // Sinks first: what hands on is started after what it hands to.
@@ -117,6 +118,7 @@ pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -
     let probe = tokio::spawn(probe_log(log.clone(), readiness.clone()));
     let shared = actix_web::web::Data::new(Shared {
         ingest: ingest.clone(),
+        dead_letters: dead_letters.clone(),
         budget: body::Budget::new(config.max_inflight, metrics.inflight_bytes.clone()),
         max_body: config.max_body,
         metrics,

@@ -6,7 +6,7 @@
 //!
 //! A frame whose fate is not known (no answer from the log) is sent again, under the same id, for as
 //! long as the log is sure to recognise it; its requests have their own deadline and do not wait so
-//! long. After that the writer's numbers begin anew, for nobody can say whether that frame counts.
+//! long. After that, or when the log is full or another one, the writer's numbers begin anew.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
+use super::body::Share;
 use crate::event::Source;
 use crate::log::{
     AppendError, FrameWriter, MAX_FRAME_BYTES, MAX_FRAME_EVENTS, Origin, Piece, SharedLog, Topic,
@@ -29,6 +31,8 @@ use crate::runtime::{Held, Room};
 const MAX_IN_FLIGHT: usize = 16;
 /// Frames that are under way before one that is not full waits for more events.
 const EAGER_IN_FLIGHT: usize = 2;
+/// How often requests are let go whose time is over.
+const SWEEP: Duration = Duration::from_secs(1);
 /// The longest time in which a frame is sent again; never longer than half the log's window.
 const MAX_RESEND: Duration = Duration::from_secs(60);
 /// The first wait before a frame is sent again; it doubles up to [`MAX_BACKOFF`].
@@ -44,6 +48,11 @@ pub(super) struct Publish {
     pub events: Arc<Vec<Range<usize>>>,
     /// How many of them are known to be durable, for an answer that cannot wait any longer.
     pub durable: Arc<AtomicUsize>,
+    /// When the request is answered in any case: what is in no frame by then is let go.
+    pub deadline: Instant,
+    /// The bytes that the request may hold, as long as any of them wait here.
+    #[allow(dead_code, reason = "held, not read")]
+    pub share: Arc<Share>,
 }
 
 /// Why a request's events are not all durable.
@@ -51,6 +60,8 @@ pub(super) struct Publish {
 pub(super) enum PublishError {
     Full(String),
     Unavailable(String),
+    /// The actor was restarted under it: what is in the log already will be recognised.
+    Restarted,
 }
 
 impl Message for Publish {
@@ -63,6 +74,13 @@ struct Waiting {
     /// Events that are in frames already.
     framed: usize,
     ticket: Arc<Ticket>,
+}
+
+impl Waiting {
+    /// Events that are in no frame yet.
+    fn left(&self) -> usize {
+        self.publish.events.len() - self.framed
+    }
 }
 
 /// What a request waits for. The last frame that holds some of its events answers it.
@@ -79,13 +97,13 @@ struct Reply {
 }
 
 /// So many events of a frame are a request's.
-type Share = (Arc<Ticket>, usize);
+type Part = (Arc<Ticket>, usize);
 
 /// A frame that is ready to be sent.
 struct Outgoing {
     id: String,
     frame: Bytes,
-    shares: Vec<Share>,
+    shares: Vec<Part>,
 }
 
 impl Ticket {
@@ -99,7 +117,7 @@ impl Ticket {
 
     fn given_up(&self) -> bool {
         let slot = self.reply.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        slot.as_ref().is_none_or(|reply| reply.answer.is_closed())
+        Instant::now() >= self.publish.deadline || slot.as_ref().is_none_or(|reply| reply.answer.is_closed())
     }
 
     /// So many events became durable.
@@ -123,6 +141,8 @@ pub(super) struct Publisher {
     waiting: VecDeque<Waiting>,
     waiting_events: usize,
     in_flight: usize,
+    /// The log that took the last frame.
+    log_id: Option<Uuid>,
 }
 
 impl Publisher {
@@ -137,6 +157,7 @@ impl Publisher {
             waiting: VecDeque::new(),
             waiting_events: 0,
             in_flight: 0,
+            log_id: None,
         }
     }
 
@@ -163,8 +184,11 @@ impl Publisher {
         let mut shares = Vec::new();
         let (mut events, mut bytes) = (0, 0);
         while let Some(first) = self.waiting.front_mut() {
-            if first.framed == 0 && first.ticket.given_up() {
-                self.waiting_events -= first.publish.events.len();
+            if first.ticket.given_up() {
+                self.waiting_events -= first.left();
+                first
+                    .ticket
+                    .answer(Err(PublishError::Unavailable("the log did not confirm in time".to_owned())));
                 self.waiting.pop_front();
                 continue;
             }
@@ -178,6 +202,7 @@ impl Publisher {
                 bytes += size;
                 events += 1;
                 first.framed += 1;
+                self.waiting_events -= 1;
             }
             if first.framed > from {
                 parts.push((first.publish.clone(), from..first.framed));
@@ -188,7 +213,6 @@ impl Publisher {
             }
             self.waiting.pop_front();
         }
-        self.waiting_events -= events;
         if events == 0 {
             return None;
         }
@@ -204,12 +228,22 @@ impl Publisher {
         Some(Outgoing { id, frame, shares })
     }
 
+    /// Another writer, whose numbers begin at 1.
+    fn begin_anew(&mut self) {
+        self.writer = FrameWriter::default();
+        self.epoch += 1;
+    }
+
     /// Takes the log's word on a frame.
-    fn settle(&mut self, epoch: u64, shares: &[Share], result: Result<(), AppendError>) {
+    fn settle(&mut self, epoch: u64, shares: &[Part], result: Result<Uuid, AppendError>) {
         self.in_flight -= 1;
         let events: usize = shares.iter().map(|(_, events)| events).sum();
         let error = match result {
-            Ok(()) => {
+            Ok(log_id) => {
+                // Another log begins at nothing: so do the numbers of who writes into it.
+                if self.log_id.replace(log_id).is_some_and(|before| before != log_id) {
+                    self.begin_anew();
+                }
                 self.metrics.processed.of(self.source).inc_by(events as u64);
                 self.metrics.frames.of(self.source).inc();
                 for (ticket, events) in shares {
@@ -226,14 +260,9 @@ impl Publisher {
                 (GatewayFailure::LogUnavailable, PublishError::Unavailable(why))
             }
         };
+        // Its events are in the totals of the frames after it, and are not in the log, or may not be.
         if epoch == self.epoch {
-            match &answer {
-                PublishError::Full(_) => self.writer.void(events as u64),
-                PublishError::Unavailable(_) => {
-                    self.writer = FrameWriter::default();
-                    self.epoch += 1;
-                }
-            }
+            self.begin_anew();
         }
         self.metrics.fail(Some(self.source), reason, events as u64);
         for (ticket, _) in shares {
@@ -249,12 +278,12 @@ async fn send(
     id: String,
     frame: Bytes,
     resend: Duration,
-) -> Result<(), AppendError> {
+) -> Result<Uuid, AppendError> {
     let since = Instant::now();
     let mut wait = BACKOFF;
     loop {
         match log.append(topic, id.clone(), frame.clone()).await {
-            Ok(_) => return Ok(()),
+            Ok(appended) => return Ok(appended.log_id),
             Err(AppendError::Unavailable(why)) if since.elapsed() + wait >= resend => {
                 return Err(AppendError::Unavailable(why));
             }
@@ -270,6 +299,21 @@ async fn send(
 
 impl Actor for Publisher {
     type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        // While no frame can be sent, requests whose time is over let go of their bytes all the same.
+        context.run_interval(SWEEP, |actor, _| {
+            let (late, waiting) = std::mem::take(&mut actor.waiting)
+                .into_iter()
+                .partition::<VecDeque<_>, _>(|waiting| waiting.ticket.given_up());
+            actor.waiting = waiting;
+            for waiting in late {
+                actor.waiting_events -= waiting.left();
+                let why = "the log did not confirm in time".to_owned();
+                waiting.ticket.answer(Err(PublishError::Unavailable(why)));
+            }
+        });
+    }
 }
 
 impl Handler<Held<Publish>> for Publisher {
@@ -286,9 +330,6 @@ impl Handler<Held<Publish>> for Publisher {
         self.waiting_events += publish.events.len();
         self.waiting.push_back(Waiting { publish, framed: 0, ticket });
         self.pump(context);
-        Box::pin(async {
-            let restarted = || PublishError::Unavailable("the publisher was restarted".to_owned());
-            answer.await.unwrap_or_else(|_| Err(restarted()))
-        })
+        Box::pin(async { answer.await.unwrap_or(Err(PublishError::Restarted)) })
     }
 }

@@ -13,6 +13,8 @@ use crate::runtime::Held;
 
 /// Events of one slice: a few milliseconds of work.
 pub(super) const SLICE: usize = 1_000;
+/// Bytes after which a slice ends as well.
+const SLICE_BYTES: usize = 512 * 1_024;
 
 /// Where in a body a slice begins.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub(super) struct Cursor {
     offset: usize,
     /// Events before it.
     index: usize,
+    /// Whether it stands in an array.
+    in_array: bool,
 }
 
 /// Judge the next events of a body.
@@ -84,19 +88,18 @@ impl Judge {
     fn run(&self) -> Judged {
         let mut judged =
             Judged { accepted: vec![Vec::new(); Source::ALL.len()], rejected: Vec::new(), next: Next::End };
-        let Cursor { mut offset, mut index } = self.from;
+        let mut at = self.from;
         judged.next = loop {
-            match self.element(offset, index) {
+            match self.element(&mut at) {
                 Ok(None) => break Next::End,
                 Err(why) => break Next::NotJson(why),
-                Ok(Some((bytes, after))) => {
-                    self.judge_one(index, bytes, &mut judged);
-                    offset = after;
-                    index += 1;
+                Ok(Some(bytes)) => {
+                    self.judge_one(at.index, bytes, &mut judged);
+                    at.index += 1;
                 }
             }
-            if index - self.from.index == SLICE {
-                break Next::More(Cursor { offset, index });
+            if at.index - self.from.index == SLICE || at.offset - self.from.offset >= SLICE_BYTES {
+                break Next::More(at);
             }
         };
         judged
@@ -109,55 +112,50 @@ impl Judge {
         }
     }
 
-    /// The element that begins at or after `offset`, and where the one after it is looked for; `None`
-    /// at the body's end.
-    fn element(&self, offset: usize, index: usize) -> Result<Option<(Range<usize>, usize)>, String> {
+    /// The next element; `None` at the body's end. The cursor goes behind it.
+    fn element(&self, cursor: &mut Cursor) -> Result<Option<Range<usize>>, String> {
         let body = &self.body[..];
-        let mut at = skip_space(body, offset);
-        let array = if index == 0 && offset == 0 {
+        let mut at = skip_space(body, cursor.offset);
+        if cursor.index == 0 {
             match body.get(at) {
-                Some(b'{') => false,
+                Some(b'{') => {}
                 Some(b'[') => {
+                    cursor.in_array = true;
                     at = skip_space(body, at + 1);
                     if body.get(at) == Some(&b']') {
-                        return end(body, at + 1);
+                        return end(body, at + 1).map(|()| None);
                     }
-                    true
                 }
                 Some(_) => return Err(format!("neither an object nor an array: at byte {at}")),
                 None => return Err("the body is empty".to_owned()),
             }
-        } else {
-            // Between the elements of an array, or after a single object.
+        } else if cursor.in_array {
             match body.get(at) {
                 Some(b',') => at = skip_space(body, at + 1),
-                Some(b']') if body[skip_space(body, 0)] == b'[' => return end(body, at + 1),
-                None if body[skip_space(body, 0)] == b'{' => return Ok(None),
+                Some(b']') => return end(body, at + 1).map(|()| None),
                 Some(_) => return Err(format!("unexpected character at byte {at}")),
                 None => return Err("the array does not end".to_owned()),
             }
-            if body[skip_space(body, 0)] == b'{' {
-                return Err(format!("something follows the object at byte {at}"));
-            }
-            true
-        };
+        } else {
+            // After a single object nothing may follow.
+            return end(body, at).map(|()| None);
+        }
         let mut reader = serde_json::Deserializer::from_slice(&body[at..]);
         let raw = <&RawValue>::deserialize(&mut reader).map_err(|error| describe(&error, at))?;
         let element = at..at + raw.get().len();
-        let after = element.end;
-        if !array {
-            // Whatever follows a single object makes the body something else.
-            end(body, after)?;
-            return Ok(Some((element, body.len())));
+        cursor.offset = element.end;
+        if !cursor.in_array {
+            // Whatever follows a single object makes the body something else, and it counts for nothing.
+            end(body, element.end)?;
         }
-        Ok(Some((element, after)))
+        Ok(Some(element))
     }
 }
 
 /// Nothing but space may follow.
-fn end(body: &[u8], at: usize) -> Result<Option<(Range<usize>, usize)>, String> {
+fn end(body: &[u8], at: usize) -> Result<(), String> {
     let at = skip_space(body, at);
-    if at < body.len() { Err(format!("something follows the value at byte {at}")) } else { Ok(None) }
+    if at < body.len() { Err(format!("something follows the value at byte {at}")) } else { Ok(()) }
 }
 
 fn skip_space(body: &[u8], from: usize) -> usize {

@@ -7,9 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use crate::event::{FieldError, Refusal, Source};
+use crate::event::{FieldError, MAX_EVENT_BYTES, Refusal, Source};
 
-/// Of a body that is no JSON, so many bytes are kept.
+/// Of a body that is no JSON, or of something that is larger than an event, so many bytes are kept.
 pub const MAX_UNREADABLE_PAYLOAD: usize = 64 * 1024;
 
 /// Why an event was set aside.
@@ -99,6 +99,8 @@ impl DeadLetter {
     ) -> Self {
         let kept = match reason {
             Reason::NotJson => payload.len().min(MAX_UNREADABLE_PAYLOAD),
+            // Larger than any event: the same is kept of it.
+            _ if payload.len() > MAX_EVENT_BYTES => MAX_UNREADABLE_PAYLOAD,
             _ => payload.len(),
         };
         Self {
@@ -119,6 +121,14 @@ impl DeadLetter {
             payload_length: payload.len() as u64,
             payload_sha256: Sha256::digest(payload).to_vec(),
         }
+    }
+}
+
+impl DeadLetter {
+    /// About how many bytes it takes in memory, and a little more than in a message of the log.
+    pub fn size(&self) -> usize {
+        let errors: usize = self.errors.iter().map(|error| error.path.len() + error.message.len() + 64).sum();
+        512 + self.payload.len() * 4 / 3 + errors
     }
 }
 

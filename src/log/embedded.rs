@@ -41,6 +41,8 @@ const QUEUE: usize = 1_024;
 const GROUP: usize = 256;
 /// redb's page cache, in bytes.
 const CACHE: usize = 32 * 1024 * 1024;
+/// Frames that collectors can have had in hand when the process ended.
+const HANDED_OUT: usize = 128;
 /// How long a pull waits for frames.
 const PULL_EXPIRES: Duration = Duration::from_millis(500);
 
@@ -56,6 +58,8 @@ struct Shared {
     opens: u64,
     settings: LogSettings,
     queues: HashMap<Topic, (Mutex<Queue>, Notify)>,
+    /// Why nothing can be written any more: redb refuses all after a write that failed.
+    failed: Mutex<Option<String>>,
 }
 
 /// What a topic holds, in memory.
@@ -160,7 +164,7 @@ impl Embedded {
             })?;
         let (log_id, opens) = identify(&database).map_err(|error| broken(&error))?;
         let queues = load(&database, opens).map_err(|error| broken(&error))?;
-        let shared = Arc::new(Shared { database, log_id, opens, settings, queues });
+        let shared = Arc::new(Shared { database, log_id, opens, settings, queues, failed: Mutex::default() });
         let (writes, orders) = mpsc::channel(QUEUE);
         let writer = shared.clone();
         std::thread::Builder::new()
@@ -215,8 +219,9 @@ fn load(database: &Database, opens: u64) -> Result<Queues, redb::Error> {
             let (sequence, value) = (key.value().1, value.value());
             let number = |at: usize| value[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
             let bytes = (value.len() - PREFIX) as u64;
-            // Each open after the one it was written in may have handed it out.
-            let deliveries = opens.saturating_sub(number(8));
+            // Each open after the one it was written in may have handed it out, if it stood in front.
+            let in_front = queue.held.len() < HANDED_OUT;
+            let deliveries = if in_front { opens.saturating_sub(number(8)) } else { 0 };
             queue.held.insert(sequence, Held { bytes, logged_at: number(0).cast_signed(), deliveries });
             queue.ready.insert(sequence);
             queue.bytes += bytes;
@@ -265,7 +270,7 @@ fn commit(shared: &Shared, group: Vec<Write>) {
                 Write::Append { topic, id, frame, reply } => {
                     let twin = placed.iter().find(|placed| placed.id == id).map(|placed| placed.sequence);
                     if let Some(sequence) = twin.or_else(|| shared.queue(topic).0.recent.get(&id).copied()) {
-                        repeated.push((Appended { sequence, duplicate: true }, reply));
+                        repeated.push((Appended { sequence, duplicate: true, log_id: shared.log_id }, reply));
                         continue;
                     }
                     let size = frame.len() as u64;
@@ -329,7 +334,7 @@ fn commit(shared: &Shared, group: Vec<Write>) {
                 queue.remember(id, sequence, shared.settings.duplicate_window);
                 drop(queue);
                 notify.notify_one();
-                let _ = reply.send(Ok(Appended { sequence, duplicate: false }));
+                let _ = reply.send(Ok(Appended { sequence, duplicate: false, log_id: shared.log_id }));
             }
             for (appended, reply) in repeated {
                 let _ = reply.send(Ok(appended));
@@ -337,7 +342,8 @@ fn commit(shared: &Shared, group: Vec<Write>) {
         }
         Err(error) => {
             let error = error.to_string();
-            tracing::error!(error, "the embedded log could not write");
+            tracing::error!(error, "the embedded log could not write; it takes events again after a restart");
+            *shared.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
             for reply in placed
                 .into_iter()
                 .map(|placed| placed.reply)
@@ -498,7 +504,14 @@ impl Log for Embedded {
     }
 
     fn prepare(&self, _topic: Topic) -> BoxFuture<'_, Result<(), LogError>> {
-        Box::pin(async { Ok(()) })
+        let failed = self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let prepared = match failed {
+            None => Ok(()),
+            Some(why) => {
+                Err(away(format!("a write failed ({why}): restart the process when there is space")))
+            }
+        };
+        Box::pin(async { prepared })
     }
 
     fn pull(&self, topic: Topic, most: usize) -> BoxFuture<'_, Result<Pull, LogError>> {

@@ -8,14 +8,13 @@
 //! the frame, and in segments by request where the events came from and how long each one is:
 //!
 //! ```json
-//! {"writer":"<uuid>","number":7,"total":6120,"voided":0,"segments":[
+//! {"writer":"<uuid>","number":7,"total":6120,"segments":[
 //!   {"correlationId":"…","traceparent":"00-…","acceptedAt":1764000000000000,"lengths":[431,398]}]}
 //! ```
 //!
 //! `writer` is a random id of one run of one gateway, `number` counts its frames of this topic from 1
 //! and `total` its events, this frame's included: a frame that was lost shows as a hole, and the
-//! totals around it say how many events it held. `voided` counts events that are in `total` but that
-//! the log refused. `acceptedAt` is in microseconds since 1970. The events are the publisher's bytes.
+//! totals around it say how many events it held. `acceptedAt` is in microseconds since 1970. The events are the publisher's bytes.
 
 use std::ops::Range;
 
@@ -59,8 +58,6 @@ struct Header<O> {
     writer: Uuid,
     number: u64,
     total: u64,
-    #[serde(default)]
-    voided: u64,
     segments: Vec<Segment<O>>,
 }
 
@@ -92,12 +89,11 @@ pub struct FrameWriter {
     writer: Uuid,
     number: u64,
     total: u64,
-    voided: u64,
 }
 
 impl Default for FrameWriter {
     fn default() -> Self {
-        Self { writer: Uuid::new_v4(), number: 0, total: 0, voided: 0 }
+        Self { writer: Uuid::new_v4(), number: 0, total: 0 }
     }
 }
 
@@ -118,7 +114,6 @@ impl FrameWriter {
             writer: self.writer,
             number: self.number,
             total: self.total,
-            voided: self.voided,
             segments: pieces.iter().map(segment).collect(),
         };
         // A header of strings and numbers always has a JSON form.
@@ -137,11 +132,6 @@ impl FrameWriter {
         frame.put_u32_le(crc32fast::hash(&frame));
         (format!("{}-{}", self.writer.simple(), self.number), frame.freeze())
     }
-
-    /// The log refused a frame of so many events for good.
-    pub fn void(&mut self, events: u64) {
-        self.voided += events;
-    }
 }
 
 /// A frame that was read.
@@ -153,8 +143,6 @@ pub struct Frame {
     pub number: u64,
     /// Events of its writer up to and with this frame.
     pub total: u64,
-    /// Events in `total` that the log refused.
-    pub voided: u64,
     /// The requests that the events came with.
     pub origins: Vec<Origin>,
     /// Each event's origin and its place in `bytes`.
@@ -231,8 +219,8 @@ impl Frame {
         if at != end {
             return Err(unreadable("its lengths do not add up"));
         }
-        let Header { writer, number, total, voided, .. } = header;
-        Ok(Self { writer, number, total, voided, origins, events, bytes })
+        let Header { writer, number, total, .. } = header;
+        Ok(Self { writer, number, total, origins, events, bytes })
     }
 
     /// The frame's bytes.
@@ -278,12 +266,11 @@ mod tests {
             Piece { origin: &b, body: b"{}", events: &single },
         ];
         let mut writer = FrameWriter::default();
-        writer.void(9);
         let (first, _) = writer.write(&pieces[..1]);
         let (id, bytes) = writer.write(&pieces);
         assert_ne!(first, id);
         let frame = Frame::read(bytes).unwrap();
-        assert_eq!((frame.number, frame.total, frame.voided, frame.len()), (2, 5, 9, 3));
+        assert_eq!((frame.number, frame.total, frame.len()), (2, 5, 3));
         let events: Vec<_> = frame.events().map(|event| (event.origin.clone(), event.bytes)).collect();
         assert_eq!(events, [(a.clone(), &b"{}"[..]), (a.clone(), b"{\"x\":1}"), (b.clone(), b"{}")]);
     }

@@ -16,11 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
+use async_nats::connection::State;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
-use async_nats::{Client, ConnectOptions, Event, Request};
+use async_nats::{Client, ConnectOptions, Event, Request, RequestErrorKind};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -41,6 +42,10 @@ pub const ACK_WAIT: Duration = Duration::from_secs(10);
 const MAX_ACK_PENDING: i64 = 1_000;
 /// How long one request to the server may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the first connection is waited for before things go on without it.
+const FIRST_CONNECT: Duration = Duration::from_secs(1);
+/// How long the last words may take to reach the server.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a pull waits for frames.
 const PULL_EXPIRES: Duration = Duration::from_millis(500);
 /// Where a stream says which log it is.
@@ -82,7 +87,7 @@ fn away(error: impl std::fmt::Display) -> LogError {
 }
 
 impl JetStream {
-    /// Opens a connection, in the background where the server is away.
+    /// Opens a connection; where the server is away, it is made in the background.
     pub async fn connect(url: &str, name: &str, settings: LogSettings) -> Result<Self, LogError> {
         let (connections, connection) = watch::channel(0);
         let client = ConnectOptions::new()
@@ -101,6 +106,11 @@ impl JetStream {
             .connect(url)
             .await
             .map_err(away)?;
+        let mut first = connection.clone();
+        let waited = tokio::time::timeout(FIRST_CONNECT, first.wait_for(|count| *count > 0)).await;
+        if waited.is_err() {
+            tracing::warn!(url = crate::config::hide_password(url), "NATS is away; trying on");
+        }
         let mut context = jetstream::new(client.clone());
         context.set_timeout(REQUEST_TIMEOUT);
         Ok(Self { client, context, settings, topics: Arc::default(), connection })
@@ -108,6 +118,7 @@ impl JetStream {
 
     /// A topic's stream and consumer, made or brought to what is declared at the first time.
     async fn declared(&self, topic: Topic) -> Result<Declared, LogError> {
+        self.connected()?;
         let connection = *self.connection.borrow();
         let current = |declared: &&Declared| declared.connection == connection;
         if let Some(declared) = self.topics.read().await.get(&topic).filter(current) {
@@ -122,6 +133,21 @@ impl JetStream {
         let declared = Declared { connection, log_id, consumer };
         topics.insert(topic, declared.clone());
         Ok(declared)
+    }
+
+    /// Nothing is sent into a connection that is not there: it would wait, and arrive when nobody asks
+    /// for it any more.
+    fn connected(&self) -> Result<(), LogError> {
+        match self.client.connection_state() {
+            State::Connected => Ok(()),
+            _ => Err(away("not connected to NATS")),
+        }
+    }
+
+    /// What NATS says of the account; nothing is made or changed.
+    pub async fn ask(&self) -> Result<(), LogError> {
+        self.connected()?;
+        self.context.query_account().await.map(drop).map_err(away)
     }
 
     /// Forgets that the topic was seen, so that it is looked at again.
@@ -233,26 +259,30 @@ impl JetStream {
 
     async fn append(&self, topic: Topic, id: String, frame: Bytes) -> Result<Appended, AppendError> {
         let unavailable = |error: &dyn std::fmt::Display| AppendError::Unavailable(error.to_string());
-        match self.declared(topic).await {
-            Ok(_) => {}
+        let Declared { log_id, .. } = match self.declared(topic).await {
+            Ok(declared) => declared,
             Err(error @ LogError::Misconfigured(_)) => return Err(AppendError::Refused(error.to_string())),
             Err(error) => return Err(unavailable(&error)),
-        }
+        };
         let mut headers = HeaderMap::new();
         headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
         let request = Request::new().headers(headers).payload(frame).timeout(Some(REQUEST_TIMEOUT));
         let answer = match self.client.send_request(subject(topic), request).await {
             Ok(answer) => answer,
             Err(error) => {
-                if error.kind() == async_nats::RequestErrorKind::NoResponders {
-                    self.forget(topic).await;
+                match error.kind() {
+                    RequestErrorKind::NoResponders => self.forget(topic).await,
+                    RequestErrorKind::MaxPayloadExceeded => {
+                        return Err(AppendError::Refused(error.to_string()));
+                    }
+                    _ => {}
                 }
                 return Err(unavailable(&error));
             }
         };
         let answer: Answer = serde_json::from_slice(&answer.payload).map_err(|error| unavailable(&error))?;
         match answer.error {
-            None => Ok(Appended { sequence: answer.seq, duplicate: answer.duplicate }),
+            None => Ok(Appended { sequence: answer.seq, duplicate: answer.duplicate, log_id }),
             Some(error) if is_full(&error) => Err(AppendError::Full(error.description)),
             // 4xx: the server will not take this message; anything else may pass.
             Some(error) if (400..500).contains(&error.code) => Err(AppendError::Refused(error.description)),
@@ -298,6 +328,7 @@ impl JetStream {
     }
 
     async fn state(&self, topic: Topic) -> Result<TopicState, LogError> {
+        self.connected()?;
         // Asks for the stream by name only: whoever looks on creates nothing.
         let stream = self.context.get_stream(stream_name(topic)).await.map_err(away)?;
         let info = stream.info_builder().with_deleted(true).fetch().await.map_err(away)?.info;
@@ -316,6 +347,7 @@ impl JetStream {
 
     async fn peek(&self, topic: Topic, sequence: u64) -> Result<Option<Bytes>, LogError> {
         use async_nats::jetstream::stream::RawMessageErrorKind;
+        self.connected()?;
         let stream = self.context.get_stream_no_info(stream_name(topic)).await.map_err(away)?;
         match stream.get_raw_message(sequence).await {
             Ok(message) => Ok(Some(message.payload)),
@@ -453,6 +485,12 @@ impl Log for JetStream {
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), LogError>> {
-        Box::pin(async { self.client.flush().await.map_err(away) })
+        Box::pin(async {
+            self.connected()?;
+            match tokio::time::timeout(FLUSH_TIMEOUT, self.client.flush()).await {
+                Ok(flushed) => flushed.map_err(away),
+                Err(_) => Err(away("it was not flushed in time")),
+            }
+        })
     }
 }

@@ -80,6 +80,8 @@ pub struct Appended {
     pub sequence: u64,
     /// Whether a frame of this id was there already.
     pub duplicate: bool,
+    /// Which log took it.
+    pub log_id: Uuid,
 }
 
 /// Why a frame was not appended.

@@ -9,7 +9,9 @@ use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, HttpMessage, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::{
+    App, FromRequest, Handler, HttpMessage, HttpRequest, HttpResponse, HttpServer, Responder, web,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing_actix_web::{DefaultRootSpanBuilder, RootSpanBuilder, TracingLogger};
@@ -267,25 +269,38 @@ async fn unmatched(request: HttpRequest) -> HttpResponse {
     Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", request.path())).respond(&request)
 }
 
-/// Another method than a resource knows.
-pub async fn wrong_method(request: HttpRequest) -> HttpResponse {
-    let detail = format!("{} is not allowed at {}", request.method(), request.path());
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).respond(&request)
+/// A resource that says which methods it allows when it is asked for another.
+pub fn resource(path: &str, allowed: &'static str) -> actix_web::Resource {
+    web::resource(path.to_owned()).default_service(web::to(move |request: HttpRequest| async move {
+        let detail = format!("{} is not allowed at {}", request.method(), request.path());
+        let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).respond(&request);
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+        response
+    }))
+}
+
+/// A resource that is read, with GET or HEAD.
+pub fn readable<F, Args>(path: &str, handler: F) -> actix_web::Resource
+where
+    F: Handler<Args> + Clone,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    resource(path, "GET, HEAD").route(web::get().to(handler.clone())).route(web::head().to(handler))
 }
 
 fn common(config: &mut web::ServiceConfig) {
-    let get = |path: &str| web::resource(path.to_owned()).default_service(web::to(wrong_method));
     for path in ["/health", "/health/live", "/health/liveness"] {
-        config.service(get(path).route(web::get().to(live)));
+        config.service(readable(path, live));
     }
     for path in ["/ready", "/health/ready", "/health/readiness"] {
-        config.service(get(path).route(web::get().to(ready)));
+        config.service(readable(path, ready));
     }
-    config.service(get("/metrics").route(web::get().to(metrics)));
-    config.service(get("/actors").route(web::get().to(actors)));
-    config.service(get("/actors/{name}/restart").route(web::post().to(restart)));
+    config.service(readable("/metrics", metrics));
+    config.service(readable("/actors", actors));
+    config.service(resource("/actors/{name}/restart", "POST").route(web::post().to(restart)));
     #[cfg(feature = "faults")]
-    config.service(get("/actors/{name}/panic").route(web::post().to(panic)));
+    config.service(resource("/actors/{name}/panic", "POST").route(web::post().to(panic)));
 }
 
 #[derive(Serialize)]

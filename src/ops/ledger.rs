@@ -115,7 +115,7 @@ fn balance(
         ledger.stored += counts.stored;
         ledger.duplicates += counts.duplicates;
         ledger.quarantined += counts.quarantined;
-        let written: u64 = counts.writers.values().map(|mark| mark.total.saturating_sub(mark.voided)).sum();
+        let written: u64 = counts.writers.values().map(|mark| mark.total).sum();
         let found = counts.processed() + if *log_id == state.log_id { in_flight.events } else { 0 };
         let hole = written.saturating_sub(found);
         // A frame can be known to be lost without anything after it that sizes it: then it is one event.
@@ -141,7 +141,7 @@ fn lost_frames(state: &TopicState, cut: &LedgerCut) -> u64 {
     let held_from = state.first.max(cut.watermark + 1);
     let held = (state.last + 1).saturating_sub(held_from).saturating_sub(gone_below);
     let both = above.filter(|sequence| holds(state, **sequence)).count() as u64;
-    open.saturating_sub(processed + held - both)
+    cut.holes + open.saturating_sub(processed + held - both)
 }
 
 /// Sizes what is in flight: frame by frame where processing has left gaps, by running totals behind.
@@ -179,17 +179,11 @@ async fn in_flight(
         *known = known.max(seen.mark);
         let gained = |(writer, mark): (&Uuid, &WriterMark)| {
             let base = before.get(writer).copied().unwrap_or_default();
-            (
-                mark.number.saturating_sub(base.number),
-                mark.total.saturating_sub(base.total),
-                mark.voided.saturating_sub(base.voided),
-            )
+            (mark.number.saturating_sub(base.number), mark.total.saturating_sub(base.total))
         };
-        let (frames, events, voided) = last
-            .iter()
-            .map(gained)
-            .fold((0, 0, 0), |sum, gain| (sum.0 + gain.0, sum.1 + gain.1, sum.2 + gain.2));
-        if frames == tail.len() as u64 && voided == 0 {
+        let (frames, events) =
+            last.iter().map(gained).fold((0, 0), |sum, gain| (sum.0 + gain.0, sum.1 + gain.1));
+        if frames == tail.len() as u64 {
             counted = events;
             break;
         }
@@ -206,7 +200,7 @@ async fn look(log: &dyn Log, topic: Topic, sequence: u64) -> Result<Option<Seen>
     let frame = log.peek(topic, sequence).await?.and_then(|bytes| Frame::read(bytes).ok());
     Ok(frame.map(|frame| Seen {
         writer: frame.writer,
-        mark: WriterMark { number: frame.number, total: frame.total, voided: frame.voided },
+        mark: WriterMark { number: frame.number, total: frame.total },
         events: frame.len() as u64,
     }))
 }
@@ -221,10 +215,10 @@ mod tests {
     }
 
     fn cut(watermark: u64, above: &[u64], stored: u64, total: u64) -> LedgerCut {
-        let mark = WriterMark { number: 1, total, voided: 0 };
+        let mark = WriterMark { number: 1, total };
         let counts =
             LogCounts { stored, writers: HashMap::from([(Uuid::nil(), mark)]), ..LogCounts::default() };
-        LedgerCut { logs: HashMap::from([(Uuid::nil(), counts)]), watermark, above: above.to_vec() }
+        LedgerCut { logs: HashMap::from([(Uuid::nil(), counts)]), watermark, above: above.to_vec(), holes: 0 }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -25,6 +26,9 @@ pub enum Output {
 ///
 /// The error says what is wrong with the level.
 pub fn start(service: &'static str, level: &str, output: Output) -> Result<(), String> {
+    if !level.contains(['=', ',']) && level.parse::<LevelFilter>().is_err() {
+        return Err(format!("LOG_LEVEL: `{level}` is none of off, error, warn, info, debug, trace"));
+    }
     let filter = EnvFilter::try_new(level).map_err(|error| format!("LOG_LEVEL: `{level}`: {error}"))?;
     // Our own level is what users ask for; libraries speak up when something is wrong.
     let quiet =

@@ -9,14 +9,17 @@ use std::time::Duration;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The last answer of each dependency. Before the first one, it counts as away.
-#[derive(Debug, Default)]
-pub struct Readiness(RwLock<BTreeMap<&'static str, Result<(), String>>>);
+#[derive(Debug)]
+pub struct Readiness {
+    service: &'static str,
+    answers: RwLock<BTreeMap<&'static str, Result<(), String>>>,
+}
 
 impl Readiness {
     /// A service that needs these.
-    pub fn needing(dependencies: &[&'static str]) -> Self {
+    pub fn new(service: &'static str, dependencies: &[&'static str]) -> Self {
         let waiting = |name: &&'static str| (*name, Err("has not answered yet".to_owned()));
-        Self(RwLock::new(dependencies.iter().map(waiting).collect()))
+        Self { service, answers: RwLock::new(dependencies.iter().map(waiting).collect()) }
     }
 
     /// Reports what a probe answers, or that it does not.
@@ -34,12 +37,13 @@ impl Readiness {
 
     /// What a dependency answered. Changes are logged.
     pub fn report(&self, dependency: &'static str, answer: Result<(), String>) {
-        let mut answers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = self.answers.write().unwrap_or_else(PoisonError::into_inner);
+        let service = self.service;
         let before = answers.insert(dependency, answer.clone());
         match (before, answer) {
-            (Some(Err(_)) | None, Ok(())) => tracing::info!(dependency, "dependency is ready"),
+            (Some(Err(_)) | None, Ok(())) => tracing::info!(service, dependency, "dependency is ready"),
             (before, Err(why)) if before.as_ref() != Some(&Err(why.clone())) => {
-                tracing::warn!(dependency, why, "dependency is not ready");
+                tracing::warn!(service, dependency, why, "dependency is not ready");
             }
             _ => {}
         }
@@ -47,7 +51,7 @@ impl Readiness {
 
     /// What is not ready, and why.
     pub fn missing(&self) -> Vec<(&'static str, String)> {
-        let answers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let answers = self.answers.read().unwrap_or_else(PoisonError::into_inner);
         answers.iter().filter_map(|(name, answer)| Some((*name, answer.clone().err()?))).collect()
     }
 }

@@ -12,7 +12,7 @@ use super::report::{Ask, Question, ReportError, Reporter};
 use crate::config::Secret;
 use crate::event::{Source, format_micros};
 use crate::log::{Reason, SharedLog};
-use crate::ops::http::{Problem, guard, wrong_method};
+use crate::ops::http::{Problem, guard, readable};
 use crate::ops::ledger::{LedgerError, source_ledger};
 use crate::ops::metrics::{Report, ReporterMetrics};
 use crate::runtime::{Mailbox, Undelivered};
@@ -33,13 +33,12 @@ pub(super) struct Shared {
 /// Adds the reporter's routes.
 pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>) {
     config.app_data(shared);
-    let get = |path: &str| web::resource(path.to_owned()).default_service(web::to(wrong_method));
-    config.service(get("/reports/events").route(web::get().to(events)));
-    config.service(get("/reports/revenue").route(web::get().to(revenue)));
-    config.service(get("/reports/demographics").route(web::get().to(demographics)));
-    config.service(get("/ledger").route(web::get().to(ledger)));
-    config.service(get("/dead-letters").route(web::get().to(dead_letters)));
-    config.service(get("/events/{eventId}").route(web::get().to(event)));
+    config.service(readable("/reports/events", events));
+    config.service(readable("/reports/revenue", revenue));
+    config.service(readable("/reports/demographics", demographics));
+    config.service(readable("/ledger", ledger));
+    config.service(readable("/dead-letters", dead_letters));
+    config.service(readable("/events/{eventId}", event));
 }
 
 type Answer = Result<HttpResponse, Problem>;

@@ -53,7 +53,7 @@ pub fn start(
     let actors = Arc::new(Registry::default());
     let service_metrics = ServiceMetrics::new(actors.clone());
     let metrics = ReporterMetrics::new(&service_metrics);
-    let readiness = Arc::new(Readiness::needing(&[DATABASE]));
+    let readiness = Arc::new(Readiness::new(NAME, &[DATABASE]));
     let home = Arbiter::new();
     let report = {
         let store = store.clone();

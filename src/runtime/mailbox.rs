@@ -143,9 +143,12 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         A::Context: ToEnvelope<A, Held<M>>,
     {
         tokio::time::timeout(within, async {
+            let mut address = self.address.clone();
             for _ in 1..ASKS {
+                address.mark_unchanged();
                 match self.send(message.clone()).await {
-                    Err(Undelivered::Lost) => {}
+                    // The next instance is behind another address.
+                    Err(Undelivered::Lost) => drop(address.changed().await),
                     other => return other,
                 }
             }

@@ -125,6 +125,9 @@ impl Stats {
 
     pub(super) fn count_restart(&self, reason: RestartReason, why: &str) {
         self.restarts[reason as usize].fetch_add(1, Ordering::Relaxed);
+        if reason == RestartReason::Requested {
+            return;
+        }
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
     }
 
@@ -158,7 +161,7 @@ pub struct ActorView {
     pub blocked_seconds: f64,
     /// How often it was restarted.
     pub restarts: u64,
-    /// Why it was restarted the last time.
+    /// Why it failed the last time.
     pub last_failure: Option<String>,
     /// The actors below it.
     pub children: Vec<ActorView>,

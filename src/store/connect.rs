@@ -19,7 +19,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 /// The advisory lock under which PostgreSQL is migrated: "ess" and a number.
 const MIGRATION_LOCK: i64 = 0x0065_7373_0000_0001;
 /// The embedded database's file in the data folder.
-const SQLITE_FILE: &str = "ess.db";
+pub const SQLITE_FILE: &str = "ess.db";
 
 /// What a pool of connections is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +91,14 @@ impl Store {
             .connect_lazy(true)
             .test_before_acquire(false)
             .sqlx_logging(false)
+            // A client that vanished must not hold its locks, and a server that vanished is noticed.
+            .map_sqlx_postgres_opts(|options| {
+                options.options([
+                    ("idle_in_transaction_session_timeout", "120000"),
+                    ("tcp_keepalives_idle", "30"),
+                    ("tcp_keepalives_interval", "10"),
+                ])
+            })
             .map_sqlx_sqlite_opts(|options| {
                 options
                     .journal_mode(SqliteJournalMode::Wal)

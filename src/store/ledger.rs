@@ -19,19 +19,13 @@ pub struct WriterMark {
     pub number: u64,
     /// Its events up to then.
     pub total: u64,
-    /// Those that the log refused.
-    pub voided: u64,
 }
 
 impl WriterMark {
     /// The further of two marks of one writer.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
-        Self {
-            number: self.number.max(other.number),
-            total: self.total.max(other.total),
-            voided: self.voided.max(other.voided),
-        }
+        Self { number: self.number.max(other.number), total: self.total.max(other.total) }
     }
 }
 
@@ -64,6 +58,8 @@ pub struct LedgerCut {
     pub watermark: u64,
     /// … and these.
     pub above: Vec<u64>,
+    /// Places up to the watermark that were never processed: the log no longer has them.
+    pub holes: u64,
 }
 
 impl LedgerCut {
@@ -94,16 +90,16 @@ impl Store {
         }
         let writers = ledger_writers::Entity::find().filter(ledger_writers::Column::Source.eq(source.code()));
         for row in writers.all(&tx).await? {
-            let mark =
-                WriterMark { number: count(row.number), total: count(row.total), voided: count(row.voided) };
+            let mark = WriterMark { number: count(row.number), total: count(row.total) };
             let known = cut.logs.entry(row.log_id).or_default().writers.entry(row.writer).or_default();
             *known = known.max(mark);
         }
         let backend = self.db().get_database_backend();
         let values = || [source.code().into(), log_id.into()];
-        let sql = "SELECT sequence FROM ledger_watermarks WHERE source = $1 AND log_id = $2";
+        let sql = "SELECT sequence, holes FROM ledger_watermarks WHERE source = $1 AND log_id = $2";
         if let Some(row) = tx.query_one_raw(Statement::from_sql_and_values(backend, sql, values())).await? {
             cut.watermark = count(row.try_get("", "sequence")?);
+            cut.holes = count(row.try_get("", "holes")?);
         }
         let sql = "SELECT sequence FROM ledger_frames WHERE source = $1 AND log_id = $2 ORDER BY sequence";
         for row in tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values())).await? {
@@ -113,20 +109,11 @@ impl Store {
         Ok(cut)
     }
 
-    /// Folds processed frames without a gap below into the watermark.
-    pub async fn fold_ledger(&self, source: Source) -> Result<(), StoreError> {
-        // The rows of a run without gaps have one and the same sequence minus row number.
-        const FOLD: &str = "INSERT INTO ledger_watermarks (source, log_id, sequence)
-            SELECT f.source, f.log_id, max(f.sequence) FROM (
-                SELECT source, log_id, sequence,
-                    sequence - row_number() OVER (PARTITION BY log_id ORDER BY sequence) AS run
-                FROM ledger_frames WHERE source = $1
-            ) f LEFT JOIN ledger_watermarks w ON w.source = f.source AND w.log_id = f.log_id
-            WHERE f.run = coalesce(w.sequence, 0) GROUP BY f.source, f.log_id
-            ON CONFLICT (source, log_id) DO UPDATE SET sequence = excluded.sequence";
-        const CLEAR: &str = "DELETE FROM ledger_frames WHERE source = $1 AND sequence <=
-            (SELECT w.sequence FROM ledger_watermarks w WHERE w.source = ledger_frames.source
-                AND w.log_id = ledger_frames.log_id)";
+    /// Folds processed frames without a gap below into the watermark. Where very many stand above a gap
+    /// that the log no longer has (a purge, an age), the gap is folded too, and kept as so many holes.
+    /// `log_id` and `first` are the log's own, and the first place that it still holds.
+    pub async fn fold_ledger(&self, source: Source, log_id: Uuid, first: u64) -> Result<(), StoreError> {
+        let first = i64::try_from(first).unwrap_or(i64::MAX);
         match self.backend() {
             Backend::Postgres(pool) => {
                 let mut tx = pool.begin().await?;
@@ -137,6 +124,13 @@ impl Store {
                     .bind(i32::from(source.code()))
                     .execute(&mut *tx)
                     .await?;
+                sqlx::query(FOLD_GAP)
+                    .bind(source.code())
+                    .bind(log_id)
+                    .bind(first)
+                    .bind(MANY_ABOVE)
+                    .execute(&mut *tx)
+                    .await?;
                 for sql in [FOLD, CLEAR] {
                     sqlx::query(sql).bind(source.code()).execute(&mut *tx).await?;
                 }
@@ -144,6 +138,13 @@ impl Store {
             }
             Backend::Sqlite(pool) => {
                 let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+                sqlx::query(FOLD_GAP)
+                    .bind(source.code())
+                    .bind(log_id)
+                    .bind(first)
+                    .bind(MANY_ABOVE)
+                    .execute(&mut *tx)
+                    .await?;
                 for sql in [FOLD, CLEAR] {
                     sqlx::query(sql).bind(source.code()).execute(&mut *tx).await?;
                 }
@@ -153,3 +154,30 @@ impl Store {
         Ok(())
     }
 }
+
+/// Frames above a gap before the gap is given up: minutes of full load, so that whoever still had one
+/// of its frames in hand has long finished.
+const MANY_ABOVE: i64 = 10_000;
+
+/// Moves the watermark up to the first processed frame, if there are many and the log has nothing below.
+const FOLD_GAP: &str = "INSERT INTO ledger_watermarks (source, log_id, sequence, holes)
+    SELECT $1, $2, f.lowest - 1, f.lowest - 1 - coalesce(w.sequence, 0) FROM (
+        SELECT min(sequence) AS lowest, count(*) AS many FROM ledger_frames WHERE source = $1 AND log_id = $2
+    ) f LEFT JOIN ledger_watermarks w ON w.source = $1 AND w.log_id = $2
+    WHERE f.many > $4 AND f.lowest <= $3 AND f.lowest - 1 > coalesce(w.sequence, 0)
+    ON CONFLICT (source, log_id) DO UPDATE SET sequence = excluded.sequence,
+        holes = ledger_watermarks.holes + excluded.holes";
+
+/// The rows of a run without gaps have one and the same sequence minus row number.
+const FOLD: &str = "INSERT INTO ledger_watermarks (source, log_id, sequence, holes)
+    SELECT f.source, f.log_id, max(f.sequence), 0 FROM (
+        SELECT source, log_id, sequence,
+            sequence - row_number() OVER (PARTITION BY log_id ORDER BY sequence) AS run
+        FROM ledger_frames WHERE source = $1
+    ) f LEFT JOIN ledger_watermarks w ON w.source = f.source AND w.log_id = f.log_id
+    WHERE f.run = coalesce(w.sequence, 0) GROUP BY f.source, f.log_id
+    ON CONFLICT (source, log_id) DO UPDATE SET sequence = excluded.sequence";
+
+const CLEAR: &str = "DELETE FROM ledger_frames WHERE source = $1 AND sequence <=
+    (SELECT w.sequence FROM ledger_watermarks w WHERE w.source = ledger_frames.source
+        AND w.log_id = ledger_frames.log_id)";

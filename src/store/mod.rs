@@ -21,7 +21,7 @@ mod suspects;
 mod trace;
 mod writer;
 
-pub use connect::{Purpose, Store};
+pub use connect::{Purpose, SQLITE_FILE, Store};
 pub use dead_letters::{DeadLetterFilter, Retention, StoredLetter};
 pub use error::StoreError;
 pub use row::Row;

@@ -2,7 +2,7 @@
 //!
 //! Rows go in as arrays, one parameter a column: no limit of parameters, one plan for every size.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use sea_orm::sqlx::encode::IsNull;
@@ -133,6 +133,19 @@ impl Write for PostgresWrite {
         Ok(fresh.into_iter().map(i64::cast_unsigned).collect())
     }
 
+    async fn highest(&mut self, batch: &Batch<'_>) -> Result<HashMap<Uuid, u64>, StoreError> {
+        let marks: Vec<(Uuid, i64)> = sqlx::query_as(
+            "SELECT writer, max(number) FROM ledger_writers
+             WHERE source = $1 AND log_id = $2 AND writer = ANY($3) GROUP BY writer",
+        )
+        .bind(batch.source.code())
+        .bind(batch.log_id)
+        .bind(batch.frames.iter().map(|frame| frame.writer).collect::<Vec<Uuid>>())
+        .fetch_all(&mut *self.tx)
+        .await?;
+        Ok(marks.into_iter().map(|(writer, number)| (writer, number.cast_unsigned())).collect())
+    }
+
     async fn insert(&mut self, rows: &[&Row<'_>]) -> Result<u64, StoreError> {
         let word = |of: fn(&Row<'_>) -> Option<i16>| -> Vec<Option<i16>> {
             rows.iter().map(|row| of(row)).collect()
@@ -206,12 +219,12 @@ impl Write for PostgresWrite {
                     duplicates = c.duplicates + excluded.duplicates,
                     quarantined = c.quarantined + excluded.quarantined
              )
-             INSERT INTO ledger_writers AS w (source, log_id, writer, shard, number, total, voided)
-             SELECT $1, $2, writer, $3, max(number), max(total), max(voided)
-             FROM unnest($7::uuid[], $8::int8[], $9::int8[], $10::int8[]) AS t (writer, number, total, voided)
+             INSERT INTO ledger_writers AS w (source, log_id, writer, shard, number, total)
+             SELECT $1, $2, writer, $3, max(number), max(total)
+             FROM unnest($7::uuid[], $8::int8[], $9::int8[]) AS t (writer, number, total)
              GROUP BY writer ORDER BY writer
              ON CONFLICT (source, log_id, writer, shard) DO UPDATE SET number = greatest(w.number, excluded.number),
-                total = greatest(w.total, excluded.total), voided = greatest(w.voided, excluded.voided)",
+                total = greatest(w.total, excluded.total)",
         )
         .bind(batch.source.code())
         .bind(batch.log_id)
@@ -222,7 +235,6 @@ impl Write for PostgresWrite {
         .bind(batch.frames.iter().filter(|frame| !frame.alien).map(|frame| frame.writer).collect::<Vec<Uuid>>())
         .bind(of(|frame| frame.number))
         .bind(of(|frame| frame.total))
-        .bind(of(|frame| frame.voided))
         .execute(&mut *self.tx)
         .await?;
         Ok(())

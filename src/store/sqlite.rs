@@ -3,7 +3,7 @@
 //! There is one writing connection, so one transaction at a time and one shard. Rows go in as one JSON
 //! document, which SQLite takes apart itself.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::LazyLock;
 
 use sea_orm::sqlx::{self, AssertSqlSafe, Sqlite, SqlitePool, Transaction};
@@ -106,6 +106,17 @@ impl Write for SqliteWrite {
         Ok(fresh)
     }
 
+    async fn highest(&mut self, batch: &Batch<'_>) -> Result<HashMap<Uuid, u64>, StoreError> {
+        let marks: Vec<(Uuid, i64)> = sqlx::query_as(
+            "SELECT writer, max(number) FROM ledger_writers WHERE source = ?1 AND log_id = ?2 GROUP BY writer",
+        )
+        .bind(batch.source.code())
+        .bind(batch.log_id)
+        .fetch_all(&mut *self.tx)
+        .await?;
+        Ok(marks.into_iter().map(|(writer, number)| (writer, number.cast_unsigned())).collect())
+    }
+
     async fn insert(&mut self, rows: &[&Row<'_>]) -> Result<u64, StoreError> {
         #[derive(Default)]
         struct Count {
@@ -178,17 +189,16 @@ impl Write for SqliteWrite {
         .await?;
         for frame in batch.frames.iter().filter(|frame| !frame.alien) {
             sqlx::query(
-                "INSERT INTO ledger_writers (source, log_id, writer, shard, number, total, voided)
-                 VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6)
+                "INSERT INTO ledger_writers (source, log_id, writer, shard, number, total)
+                 VALUES (?1, ?2, ?3, 0, ?4, ?5)
                  ON CONFLICT (source, log_id, writer, shard) DO UPDATE SET number = max(number, excluded.number),
-                    total = max(total, excluded.total), voided = max(voided, excluded.voided)",
+                    total = max(total, excluded.total)",
             )
             .bind(batch.source.code())
             .bind(batch.log_id)
             .bind(frame.writer)
             .bind(big(frame.number))
             .bind(big(frame.total))
-            .bind(big(frame.voided))
             .execute(&mut *self.tx)
             .await?;
         }

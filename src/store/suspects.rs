@@ -1,8 +1,8 @@
 //! Finding the event that ends collectors.
 //!
 //! A frame that was delivered too often is tried event by event. Before each try a mark is committed,
-//! and taken away when the try is survived. A mark that is found at the next delivery names the event
-//! that was being tried when the collector ended.
+//! and taken away when the try is survived. A mark that a later delivery finds names the event that was
+//! being tried when the collector ended, by its own fault or not: a strike. Two make it guilty.
 
 use sea_orm::{ConnectionTrait, Statement, Value};
 use uuid::Uuid;
@@ -30,12 +30,16 @@ impl FramePlace {
 }
 
 impl Store {
-    /// The events of a frame that are known to be guilty, by their position; a mark that an earlier
-    /// delivery left becomes such.
-    pub async fn guilty(&self, place: FramePlace) -> Result<Vec<usize>, StoreError> {
-        let sql = "UPDATE suspects SET guilty = true WHERE source = $1 AND log_id = $2 AND sequence = $3";
-        self.execute(sql, place.values()).await?;
-        let sql = "SELECT position FROM suspects WHERE source = $1 AND log_id = $2 AND sequence = $3";
+    /// The events of a frame that are guilty by the time of this delivery, by their position.
+    pub async fn guilty(&self, place: FramePlace, delivery: u64) -> Result<Vec<usize>, StoreError> {
+        let delivery = i64::try_from(delivery).unwrap_or(i64::MAX);
+        let mut values = place.values();
+        values.push(delivery.into());
+        let sql = "UPDATE suspects SET strikes = strikes + 1, delivery = $4
+                   WHERE source = $1 AND log_id = $2 AND sequence = $3 AND delivery < $4";
+        self.execute(sql, values).await?;
+        let sql = "SELECT position FROM suspects
+                   WHERE source = $1 AND log_id = $2 AND sequence = $3 AND strikes >= 2";
         let backend = self.db().get_database_backend();
         let rows =
             self.db().query_all_raw(Statement::from_sql_and_values(backend, sql, place.values())).await?;
@@ -44,11 +48,13 @@ impl Store {
         Ok(positions.into_iter().filter_map(|position| usize::try_from(position).ok()).collect())
     }
 
-    /// Marks the event that is tried next.
-    pub async fn mark(&self, place: FramePlace, position: usize) -> Result<(), StoreError> {
-        let sql = "INSERT INTO suspects (source, log_id, sequence, position, guilty)
-                   VALUES ($1, $2, $3, $4, false) ON CONFLICT DO NOTHING";
-        self.execute(sql, Self::with_position(place, position)).await
+    /// Marks the event that is tried next. Strikes that it has already stay.
+    pub async fn mark(&self, place: FramePlace, position: usize, delivery: u64) -> Result<(), StoreError> {
+        let sql = "INSERT INTO suspects (source, log_id, sequence, position, delivery, strikes)
+                   VALUES ($1, $2, $3, $4, $5, 0) ON CONFLICT DO NOTHING";
+        let mut values = Self::with_position(place, position);
+        values.push(i64::try_from(delivery).unwrap_or(i64::MAX).into());
+        self.execute(sql, values).await
     }
 
     /// Takes the mark away from an event that was survived.

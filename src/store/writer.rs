@@ -9,7 +9,7 @@
 //! If the database refuses a row, the transaction is done again, split by savepoints down to the rows
 //! that are guilty: they are set aside, all others are stored.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -32,8 +32,6 @@ pub struct BatchFrame<'a> {
     pub number: u64,
     /// Events of its writer up to and with it.
     pub total: u64,
-    /// Events in `total` that the log refused.
-    pub voided: u64,
     /// What is to be stored.
     pub rows: Vec<Row<'a>>,
     /// What cannot be.
@@ -70,6 +68,8 @@ pub struct Written {
 pub(super) trait Write {
     /// Remembers the frames as processed; gives the places that were not processed before.
     async fn claim(&mut self, batch: &Batch<'_>) -> Result<HashSet<u64>, StoreError>;
+    /// The highest number of a frame that was processed, of each of the batch's writers in this log.
+    async fn highest(&mut self, batch: &Batch<'_>) -> Result<HashMap<Uuid, u64>, StoreError>;
     /// Inserts rows and counts them in the rollup; gives how many were new.
     async fn insert(&mut self, rows: &[&Row<'_>]) -> Result<u64, StoreError>;
     /// Runs a statement without parameters.
@@ -120,10 +120,9 @@ impl Store {
 }
 
 async fn write(mut tx: impl Write, batch: &Batch<'_>, isolate: bool) -> Result<Written, StoreError> {
-    let fresh = tx.claim(batch).await?;
+    let frames = unprocessed(&mut tx, batch).await?;
     let mut written =
-        Written { repeated_frames: (batch.frames.len() - fresh.len()) as u64, ..Written::default() };
-    let frames: Vec<_> = batch.frames.iter().filter(|frame| fresh.contains(&frame.sequence)).collect();
+        Written { repeated_frames: (batch.frames.len() - frames.len()) as u64, ..Written::default() };
     let mut rows: Vec<&Row<'_>> = frames.iter().flat_map(|frame| &frame.rows).collect();
     let events = rows.len() as u64;
     // By key, so that two transactions never wait for each other crosswise; the earlier of two twins stays.
@@ -155,6 +154,34 @@ async fn write(mut tx: impl Write, batch: &Batch<'_>, isolate: bool) -> Result<W
     }
     tx.commit().await?;
     Ok(written)
+}
+
+/// The batch's frames that were not processed before, each once.
+///
+/// A place that is taken by a frame that its writer had not written by then is another log's: a stream
+/// that was made anew behind our back, or restored to an earlier state. Its events are not thrown away;
+/// their keys tell which of them are stored already.
+async fn unprocessed<'b, 'a>(
+    tx: &mut impl Write,
+    batch: &'b Batch<'a>,
+) -> Result<Vec<&'b BatchFrame<'a>>, StoreError> {
+    let mut fresh = tx.claim(batch).await?;
+    let claimed = fresh.clone();
+    let (mut frames, mut taken): (Vec<_>, Vec<_>) =
+        batch.frames.iter().partition(|frame| fresh.remove(&frame.sequence));
+    // The same frame twice in one batch is the same frame.
+    taken.retain(|frame| !frame.alien && !claimed.contains(&frame.sequence));
+    if !taken.is_empty() {
+        let highest = tx.highest(batch).await?;
+        taken.retain(|frame| highest.get(&frame.writer).is_none_or(|number| *number < frame.number));
+        for frame in &taken {
+            let BatchFrame { sequence, writer, number, .. } = frame;
+            tracing::error!(source = %batch.source, sequence, %writer, number,
+                "a frame stands at a place that another one had: the log was replaced under its id");
+        }
+        frames.extend(taken);
+    }
+    Ok(frames)
 }
 
 /// A dead letter's id: the same whenever the same frame is processed.

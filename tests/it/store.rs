@@ -49,7 +49,6 @@ fn frame<'a>(sequence: u64, number: u64, origin: &'a Origin, events: &'a [String
         writer: Uuid::from_u128(9),
         number,
         total: number * 1_000,
-        voided: 0,
         rows: rows.collect(),
         set_aside: Vec::new(),
         alien: false,
@@ -88,7 +87,7 @@ fn a_frame_that_comes_again_is_counted_once() {
             assert_eq!(first, Written { stored: 2, ..Written::default() });
             let again = write(&store, vec![frame(1, 1, &origin, &a), frame(2, 2, &origin, &b)]).await;
             assert_eq!(again, Written { stored: 1, duplicates: 2, repeated_frames: 1, ..Written::default() });
-            store.fold_ledger(Source::Facebook).await.unwrap();
+            store.fold_ledger(Source::Facebook, log(), 1).await.unwrap();
             let cut = store.ledger(Source::Facebook, log()).await.unwrap();
             assert_eq!((cut.watermark, cut.above.len()), (2, 0));
             // Folded into the watermark, and still remembered.
@@ -96,12 +95,20 @@ fn a_frame_that_comes_again_is_counted_once() {
             assert_eq!(folded, Written { repeated_frames: 1, ..Written::default() });
             write(&store, vec![frame(5, 5, &origin, &texts(&["e"]))]).await;
             write(&store, vec![frame(3, 3, &origin, &texts(&["d"]))]).await;
-            store.fold_ledger(Source::Facebook).await.unwrap();
+            store.fold_ledger(Source::Facebook, log(), 1).await.unwrap();
             let cut = store.ledger(Source::Facebook, log()).await.unwrap();
             assert_eq!((cut.watermark, cut.above.clone()), (3, vec![5]), "a gap stays a gap");
             let counts = &cut.logs[&log()];
             assert_eq!((counts.stored, counts.duplicates, counts.quarantined), (5, 2, 0));
             assert_eq!(counts.writers[&Uuid::from_u128(9)].number, 5);
+            // The same frame twice in one batch is counted once.
+            let (f, g) = (texts(&["f"]), texts(&["g"]));
+            let twice = write(&store, vec![frame(9, 9, &origin, &f), frame(9, 9, &origin, &f)]).await;
+            assert_eq!(twice, Written { stored: 1, repeated_frames: 1, ..Written::default() });
+            // A place that an earlier frame had, under a number that its writer had not reached: the log
+            // was replaced under its id, and the event is not thrown away.
+            let replaced = write(&store, vec![frame(9, 10, &origin, &g)]).await;
+            assert_eq!(replaced, Written { stored: 1, ..Written::default() });
             // Another log begins at 1 again, and its first frame is no redelivery.
             let other = Batch {
                 source: Source::Facebook,
@@ -110,7 +117,7 @@ fn a_frame_that_comes_again_is_counted_once() {
             };
             let written = store.write(&other).await.unwrap();
             assert_eq!(written, Written { duplicates: 2, ..Written::default() });
-            assert_eq!(number(&store, "SELECT sum(events) FROM event_rollup").await, 5);
+            assert_eq!(number(&store, "SELECT sum(events) FROM event_rollup").await, 7);
         });
     }
 }

@@ -22,8 +22,6 @@ pub struct Model {
     pub number: i64,
     /// The most events.
     pub total: i64,
-    /// The most events that the log refused.
-    pub voided: i64,
 }
 
 /// None.
