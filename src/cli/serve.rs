@@ -119,25 +119,26 @@ pub(super) async fn all(config: Config, demo: bool) -> Result<Ending, Failure> {
     let embedded = config.nats_url.is_none() || config.database_url.is_none();
     let _lock = embedded.then(|| lock_data_dir(&config)).transpose()?;
     let log = open_log(&config, "ess").await?;
+    // Everything that has to be waited for comes first: nothing is logged before the demo's first lines.
+    let mut stores: Vec<Store> = Vec::new();
+    for _ in Source::ALL {
+        stores.push(match stores.first() {
+            // SQLite has one writer, so the collectors share a connection.
+            Some(first) if !first.is_postgres() => first.clone(),
+            _ => open(&config, writing(&config)).await?,
+        });
+    }
+    let reading = open(&config, READING).await?;
     let drain = Drain::default();
     let handle = drain.handle();
-    let mut services =
-        vec![gateway::start(&config, config.ports.gateway, &log, &handle).map_err(Failure::Other)?];
-    let mut shared: Option<Store> = None;
-    for &source in Source::ALL {
-        let store = match &shared {
-            // SQLite has one writer, so the collectors share a connection.
-            Some(store) if !store.is_postgres() => store.clone(),
-            _ => open(&config, writing(&config)).await?,
-        };
+    let gateway = gateway::start(&config, config.ports.gateway, &log, &handle);
+    let mut services = vec![gateway.map_err(Failure::Other)?];
+    for (&source, store) in Source::ALL.iter().zip(&stores) {
         let port = collector_port(&config, source);
-        services
-            .push(collector::start(&config, source, port, &log, &store, &handle).map_err(Failure::Other)?);
-        shared = Some(store);
+        services.push(collector::start(&config, source, port, &log, store, &handle).map_err(Failure::Other)?);
     }
-    let store = open(&config, READING).await?;
     let port = config.ports.reporter;
-    services.push(reporter::start(&config, port, Some(&log), &store, &handle).map_err(Failure::Other)?);
+    services.push(reporter::start(&config, port, Some(&log), &reading, &handle).map_err(Failure::Other)?);
     if demo {
         start_demo(&config, &services, &handle);
     }

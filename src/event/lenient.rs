@@ -13,7 +13,7 @@ use serde::de::{self, Deserialize, Deserializer, IntoDeserializer, MapAccess, Vi
 use serde::forward_to_deserialize_any;
 use serde_json::value::RawValue;
 
-use super::decode::FieldError;
+use super::field_error::FieldError;
 use super::scalar::NUL;
 
 /// The name under which serde_json hands out raw values.

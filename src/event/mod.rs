@@ -13,18 +13,25 @@
 mod columns;
 mod decode;
 mod facebook;
+mod field_error;
 mod lenient;
+mod reading;
+mod refusal;
 mod scalar;
 mod source;
+mod spec;
 mod tiktok;
 mod words;
 
 pub use columns::Columns;
-pub use decode::{Event, FieldError, Refusal, decode, event_key};
+pub use decode::{Event, decode, event_key};
+pub use field_error::FieldError;
+pub use refusal::Refusal;
 pub use scalar::{
     Instant, MICROS_PER_UNIT, Money, NANOS_PER_ONE, Number, format_micros, parse_point_in_time,
 };
-pub use source::{EventType, FunnelStage, Source, all_words};
+pub use source::{Source, all_words};
+pub use spec::{EventType, FunnelStage};
 pub use words::Word;
 
 /// The largest event, in bytes as sent: 256 KiB.

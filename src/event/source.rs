@@ -1,8 +1,6 @@
 //! The sources, and what each is asked for. A new source is one new module and one line here.
 
-use serde_json::value::RawValue;
-
-use super::decode::Reading;
+use super::spec::{EventType, FunnelStage, SourceSpec};
 use super::words::{Word, words};
 use super::{facebook, tiktok};
 
@@ -26,34 +24,6 @@ macro_rules! sources {
 sources! {
     Facebook = 1 => "facebook", facebook;
     Tiktok = 2 => "tiktok", tiktok;
-}
-
-words! {
-    /// Where in the funnel an event lies.
-    FunnelStage { Top = 10 => "top", Bottom = 11 => "bottom" }
-}
-
-/// A type of event of one source.
-#[derive(Debug, PartialEq, Eq)]
-pub struct EventType {
-    /// The word and its number.
-    pub word: Word,
-    /// The stage it belongs to.
-    pub stage: FunnelStage,
-    /// Whether its amount is revenue.
-    pub makes_revenue: bool,
-}
-
-/// Reads one part of an event (the user, or an engagement) from its JSON.
-pub(super) type ReadShape = for<'a> fn(&mut Reading<'a>, &'a RawValue);
-
-/// What a source's module declares.
-pub(super) struct SourceSpec {
-    pub event_types: &'static [EventType],
-    pub words: &'static [&'static [Word]],
-    pub user: ReadShape,
-    pub top: ReadShape,
-    pub bottom: ReadShape,
 }
 
 impl Source {

@@ -4,10 +4,10 @@ use garde::Validate;
 use serde::Deserialize;
 
 use super::columns::nullable;
-use super::decode::{Reading, Shape};
 use super::lenient::leaf;
+use super::reading::{Reading, Shape};
 use super::scalar::{Instant, Integer, Money, Number, Text};
-use super::source::{EventType, FunnelStage, SourceSpec};
+use super::spec::{EventType, FunnelStage, SourceSpec};
 use super::words::{Word, words};
 
 /// What TikTok's events are.

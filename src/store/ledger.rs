@@ -69,6 +69,17 @@ impl LedgerCut {
     }
 }
 
+/// Runs the statements that fold, in either database's transaction.
+macro_rules! fold {
+    ($tx:ident, $source:ident, $log_id:ident, $first:ident) => {{
+        let gap = sqlx::query(FOLD_GAP).bind($source.code()).bind($log_id).bind($first).bind(MANY_ABOVE);
+        gap.execute(&mut *$tx).await?;
+        for sql in [FOLD, CLEAR] {
+            sqlx::query(sql).bind($source.code()).execute(&mut *$tx).await?;
+        }
+    }};
+}
+
 fn count(number: i64) -> u64 {
     number.max(0).cast_unsigned()
 }
@@ -124,30 +135,12 @@ impl Store {
                     .bind(i32::from(source.code()))
                     .execute(&mut *tx)
                     .await?;
-                sqlx::query(FOLD_GAP)
-                    .bind(source.code())
-                    .bind(log_id)
-                    .bind(first)
-                    .bind(MANY_ABOVE)
-                    .execute(&mut *tx)
-                    .await?;
-                for sql in [FOLD, CLEAR] {
-                    sqlx::query(sql).bind(source.code()).execute(&mut *tx).await?;
-                }
+                fold!(tx, source, log_id, first);
                 tx.commit().await?;
             }
             Backend::Sqlite(pool) => {
                 let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-                sqlx::query(FOLD_GAP)
-                    .bind(source.code())
-                    .bind(log_id)
-                    .bind(first)
-                    .bind(MANY_ABOVE)
-                    .execute(&mut *tx)
-                    .await?;
-                for sql in [FOLD, CLEAR] {
-                    sqlx::query(sql).bind(source.code()).execute(&mut *tx).await?;
-                }
+                fold!(tx, source, log_id, first);
                 tx.commit().await?;
             }
         }

@@ -8,6 +8,7 @@
 //! The schema is the `migration` crate's. [`Store::write`] is the one way in: exactly once, by the key
 //! of each event and the place of each frame in the log. What reads is in [`report`] and [`ledger`].
 
+mod batch;
 mod connect;
 mod dead_letters;
 pub mod entity;
@@ -21,10 +22,10 @@ mod suspects;
 mod trace;
 mod writer;
 
+pub use batch::{Batch, BatchFrame, Written};
 pub use connect::{Purpose, SQLITE_FILE, Store};
 pub use dead_letters::{DeadLetterFilter, Retention, StoredLetter};
 pub use error::StoreError;
 pub use row::Row;
 pub use suspects::FramePlace;
 pub use trace::Place;
-pub use writer::{Batch, BatchFrame, Written};

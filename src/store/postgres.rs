@@ -11,9 +11,9 @@ use sea_orm::sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
 use sea_orm::sqlx::{self, AssertSqlSafe, Encode, PgPool, Postgres, Transaction, Type};
 use uuid::Uuid;
 
+use super::batch::{Batch, Write, Written};
 use super::error::StoreError;
 use super::row::{COLUMNS, Row, column_names};
-use super::writer::{Batch, Write, Written};
 use crate::event::Source;
 use crate::log::DeadLetter;
 

@@ -10,9 +10,9 @@ use sea_orm::sqlx::{self, AssertSqlSafe, Sqlite, SqlitePool, Transaction};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::batch::{Batch, Write, Written};
 use super::error::StoreError;
 use super::row::{COLUMNS, Row, column_names};
-use super::writer::{Batch, Write, Written};
 use crate::event::MICROS_PER_UNIT;
 use crate::log::DeadLetter;
 

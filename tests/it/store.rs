@@ -123,6 +123,35 @@ fn a_frame_that_comes_again_is_counted_once() {
 }
 
 #[test]
+fn a_gap_that_never_closes_is_given_up_and_kept_as_holes() {
+    let stores = stores();
+    for url in &stores.urls {
+        block_on(async {
+            let store = open(url).await;
+            let log_id = if store.is_postgres() {
+                "'00000000-0000-0000-0000-000000000001'::uuid"
+            } else {
+                "x'00000000000000000000000000000001'"
+            };
+            let many = format!(
+                "INSERT INTO ledger_frames (source, log_id, sequence)
+                 WITH RECURSIVE n (at) AS (SELECT 100 UNION ALL SELECT at + 1 FROM n WHERE at < 10150)
+                 SELECT 1, {log_id}, at FROM n"
+            );
+            store.db().execute_unprepared(&many).await.unwrap();
+            let fold = async |first| {
+                store.fold_ledger(Source::Facebook, log(), first).await.unwrap();
+                let cut = store.ledger(Source::Facebook, log()).await.unwrap();
+                (cut.watermark, cut.above.len(), cut.holes)
+            };
+            assert_eq!(fold(60).await, (0, 10_051, 0), "the log still has what is missing");
+            assert_eq!(fold(10_151).await, (10_150, 0, 99));
+            assert_eq!(fold(10_151).await, (10_150, 0, 99));
+        });
+    }
+}
+
+#[test]
 fn a_row_that_the_database_refuses_is_set_aside_and_all_others_are_stored() {
     let stores = stores();
     for url in &stores.urls {

@@ -1,0 +1,100 @@
+//! One reading of an event: its parts, typed and held against their rules.
+
+use std::cell::RefCell;
+
+use garde::Validate;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::columns::Columns;
+use super::field_error::FieldError;
+use super::lenient::{Lenient, Notes, Path};
+use super::scalar::{Instant, Number};
+
+/// Part of an event that a source declares: the user, or the engagement of a stage.
+pub(super) trait Shape<'a>: Deserialize<'a> + Validate<Context = ()> {
+    /// Where in the event it stands.
+    const AT: &'static [&'static str];
+
+    /// Moves the fields into the columns; `None` if one is missing.
+    fn fill(self, reading: &mut Reading<'a>) -> Option<()>;
+}
+
+/// One reading of an event: what was found up to now.
+pub(super) struct Reading<'a> {
+    pub columns: Columns<'a>,
+    /// Fields whose column does not hold all that was sent.
+    pub(super) inexact: Vec<&'static str>,
+    /// Present in the second look alone, which goes on after an error.
+    pub(super) notes: Option<RefCell<Notes<'a>>>,
+    pub(super) failed: bool,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(notes: Option<RefCell<Notes<'a>>>) -> Self {
+        Self { columns: Columns::default(), inexact: Vec::new(), notes, failed: false }
+    }
+
+    /// Reads a part and fills its columns.
+    pub fn shape<S: Shape<'a>>(&mut self, raw: &'a RawValue) {
+        let shape: Option<S> = self.read(raw, S::AT);
+        self.failed |= shape.and_then(|shape| shape.fill(self)).is_none();
+    }
+
+    /// An instant's column.
+    pub fn instant(&mut self, path: &'static str, at: Instant) -> i64 {
+        if !at.exact {
+            self.inexact.push(path);
+        }
+        at.micros
+    }
+
+    /// A number's column.
+    pub fn number(&mut self, path: &'static str, number: Number) -> i64 {
+        if !number.exact {
+            self.inexact.push(path);
+        }
+        number.nanos
+    }
+
+    /// Reads a typed value and holds it against its rules.
+    pub(super) fn read<S: Deserialize<'a> + Validate<Context = ()>>(
+        &mut self,
+        raw: &'a RawValue,
+        at: &'static [&'static str],
+    ) -> Option<S> {
+        let Some(notes) = &self.notes else {
+            return serde_json::from_str::<S>(raw.get()).ok().filter(|value| value.validate().is_ok());
+        };
+        let value = with_path(&Path::ROOT, at, |path| S::deserialize(Lenient { raw, path, notes }).ok())?;
+        if let Err(report) = value.validate() {
+            let errors = &mut notes.borrow_mut().errors;
+            for (below, error) in report.iter() {
+                let path = at.iter().map(|segment| (*segment).to_owned());
+                let below = below.to_string();
+                let path = path.chain(below.split('.').map(camel_case)).collect::<Vec<_>>().join(".");
+                errors.push(FieldError { path, message: error.to_string() });
+            }
+        }
+        Some(value)
+    }
+}
+
+fn with_path<T>(above: &Path<'_>, at: &[&str], run: impl FnOnce(Path<'_>) -> T) -> T {
+    match at {
+        [] => run(*above),
+        [first, rest @ ..] => with_path(&above.join(first), rest, run),
+    }
+}
+
+/// `user_id` as it is on the wire: `userId`.
+fn camel_case(name: &str) -> String {
+    let mut words = name.split('_');
+    let mut camel = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let (first, rest) = word.split_at(word.len().min(1));
+        camel.push_str(&first.to_ascii_uppercase());
+        camel.push_str(rest);
+    }
+    camel
+}
