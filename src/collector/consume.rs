@@ -1,7 +1,7 @@
 //! The actor that takes frames from the log, as many as there is room for.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use futures::StreamExt;
@@ -129,7 +129,6 @@ async fn rooms(parts: &Parts) -> Option<Vec<Room>> {
 /// Hands frames on as they come. What was asked for is taken also when draining starts meanwhile: it
 /// would come again otherwise.
 async fn hand_on(parts: &Parts, mut frames: crate::log::Pull, mut rooms: Vec<Room>) -> Result<(), String> {
-    let started = Instant::now();
     while let Some(frame) = frames.next().await {
         let delivery = frame.map_err(|error| error.to_string())?;
         if delivery.deliveries > 1 {
@@ -142,6 +141,5 @@ async fn hand_on(parts: &Parts, mut frames: crate::log::Pull, mut rooms: Vec<Roo
             tracing::warn!(%error, "a frame was given back to the log");
         }
     }
-    tracing::trace!(elapsed = ?started.elapsed(), "pull ended");
     Ok(())
 }

@@ -37,6 +37,11 @@ impl Source {
         self.event_types().iter().find(|kind| kind.word.text == text)
     }
 
+    /// The source of this number.
+    pub fn from_code(code: i16) -> Option<Self> {
+        Self::ALL.iter().copied().find(|source| source.code() == code)
+    }
+
     /// Its place in [`Source::ALL`], for tables by source.
     pub const fn index(self) -> usize {
         self as usize

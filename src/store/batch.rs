@@ -52,6 +52,11 @@ pub struct Written {
     pub repeated_frames: u64,
 }
 
+/// A count or a place as the databases' integers hold it.
+pub(super) fn big(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 /// A transaction of one database, as the writer needs it.
 pub(super) trait Write {
     /// Remembers the frames as processed; gives the places that were not processed before.

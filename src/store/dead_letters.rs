@@ -234,9 +234,7 @@ impl Store {
             letters.push(StoredLetter {
                 id: row.try_get("", "id")?,
                 received_at: format_micros(row.try_get("", "received")?),
-                source: source.and_then(|code| {
-                    Source::ALL.iter().find(|source| source.code() == code).map(|source| source.as_str())
-                }),
+                source: source.and_then(Source::from_code).map(Source::as_str),
                 reason: row.try_get("", "reason")?,
                 event_id: row.try_get("", "event_id")?,
                 correlation_id: row.try_get("", "correlation_id")?,

@@ -11,7 +11,7 @@ use sea_orm::sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
 use sea_orm::sqlx::{self, AssertSqlSafe, Encode, PgPool, Postgres, Transaction, Type};
 use uuid::Uuid;
 
-use super::batch::{Batch, Write, Written};
+use super::batch::{Batch, Write, Written, big};
 use super::error::StoreError;
 use super::row::{COLUMNS, Row, column_names};
 use crate::event::Source;
@@ -88,10 +88,6 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
 pub(super) struct PostgresWrite {
     tx: Transaction<'static, Postgres>,
     shard: i16,
-}
-
-fn big(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 impl PostgresWrite {

@@ -10,7 +10,7 @@ use sea_orm::sqlx::{self, AssertSqlSafe, Sqlite, SqlitePool, Transaction};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::batch::{Batch, Write, Written};
+use super::batch::{Batch, Write, Written, big};
 use super::error::StoreError;
 use super::row::{COLUMNS, Row, column_names};
 use crate::event::MICROS_PER_UNIT;
@@ -41,10 +41,6 @@ impl SqliteWrite {
     pub async fn begin(pool: &SqlitePool) -> Result<Self, StoreError> {
         Ok(Self { tx: pool.begin_with("BEGIN IMMEDIATE").await? })
     }
-}
-
-fn big(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn values(row: &Row<'_>) -> Value {

@@ -57,7 +57,7 @@ impl Store {
             Statement::from_sql_and_values(backend, sql, [event_id.replace('\0', "\u{fffd}").into()]);
         for row in self.db().query_all_raw(statement).await? {
             let code: Option<i16> = row.try_get("", "source")?;
-            let source = Source::ALL.iter().copied().find(|source| Some(source.code()) == code);
+            let source = code.and_then(Source::from_code);
             if only.is_some() && only != source {
                 continue;
             }
