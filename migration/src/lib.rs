@@ -9,6 +9,7 @@ use sea_orm_migration::prelude::*;
 mod m20261124_000001_events;
 mod m20261124_000002_ledger;
 mod m20261124_000003_dead_letters;
+mod m20261124_000004_summaries;
 
 /// Runs the migrations in their order.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000001_events::Migration),
             Box::new(m20261124_000002_ledger::Migration),
             Box::new(m20261124_000003_dead_letters::Migration),
+            Box::new(m20261124_000004_summaries::Migration),
         ]
     }
 }

@@ -15,7 +15,7 @@ mod consume;
 mod dead_letters;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::Arbiter;
 use tokio::sync::watch;
@@ -29,7 +29,7 @@ use crate::ops::metrics::{CollectorMetrics, ServiceMetrics};
 use crate::ops::{Readiness, Sampler};
 use crate::runtime::{DrainHandle, Registry, Spec, supervise};
 use crate::service::Running;
-use crate::store::{Retention, Store};
+use crate::store::{Retention, Store, StoreError};
 
 /// The log and the database, as readiness names them.
 const LOG: &str = "log";
@@ -44,6 +44,9 @@ const CONSUME_BOUND: usize = 1;
 const PROBE: Duration = Duration::from_secs(1);
 /// How often processed frames are folded and the lag is measured.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// How often summaries are kept, if that is little work, and if it is much.
+const SUMMARIES: Duration = Duration::from_secs(2);
+const SUMMARIES_AT_LATEST: Duration = Duration::from_secs(30);
 /// How often dead letters leave.
 const EXPIRY: Duration = Duration::from_secs(30);
 /// Lines per second about requests whose events were stored.
@@ -111,7 +114,7 @@ pub fn start(
             log: log.clone(),
             store: store.clone(),
             drain: drain.clone(),
-            migrated,
+            migrated: migrated.clone(),
             ended: letters_consumed,
         };
         supervise(&actors, spec("dead_letters", CONSUME_BOUND), &home.handle(), move || {
@@ -122,6 +125,7 @@ pub fn start(
     let probes = vec![
         tokio::spawn(probe_store(store.clone(), readiness.clone(), schema)),
         tokio::spawn(keep_house(source, log.clone(), store.clone(), metrics.clone())),
+        tokio::spawn(keep_summaries(source, store.clone(), migrated.clone())),
         tokio::spawn(expire_letters(
             store.clone(),
             Retention { age: config.dead_letter_retention, bytes: config.log.dead_letter_max_bytes },
@@ -178,6 +182,38 @@ async fn keep_house(source: Source, log: SharedLog, store: Store, metrics: Colle
             Ok(ledger) => metrics.set_lag(source, ledger.in_flight),
             Err(error) => tracing::debug!(%source, %error, "the lag is not known now"),
         }
+    }
+}
+
+/// Folds what transactions added into the summaries of their hours, and those into wider ones. Reports are
+/// exact without it, and slower.
+async fn keep_summaries(source: Source, store: Store, mut migrated: watch::Receiver<bool>) {
+    if migrated.wait_for(|migrated| *migrated).await.is_err() {
+        return;
+    }
+    let mut rest = SUMMARIES;
+    loop {
+        tokio::time::sleep(rest).await;
+        let started = Instant::now();
+        let kept = async {
+            let folded = store.fold_summaries(source).await?;
+            let mut refreshed = 0;
+            while started.elapsed() < SUMMARIES {
+                match store.refresh_summaries(source).await? {
+                    0 => break,
+                    some => refreshed += some,
+                }
+            }
+            Ok::<_, StoreError>((folded, refreshed))
+        };
+        match kept.await {
+            Ok((0, 0)) => {}
+            Ok((events, spans)) => tracing::debug!(%source, events, spans, "summaries kept"),
+            // Another collector of this source does it at the same time, or the store is away.
+            Err(error) => tracing::debug!(%source, %error, "summaries were not kept now"),
+        }
+        // A tenth of the time at most, whatever there is to do.
+        rest = SUMMARIES.max(started.elapsed() * 9).min(SUMMARIES_AT_LATEST);
     }
 }
 

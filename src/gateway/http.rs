@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
+use utoipa::{OpenApi, ToSchema};
 
 use super::Shared;
 use super::body::{UnpackError, encoding, read, unpack};
@@ -15,6 +16,7 @@ use crate::event::Source;
 use crate::log::Origin;
 use crate::ops::http::{Problem, bears, origin, resource, same};
 use crate::ops::metrics::GatewayFailure;
+use crate::ops::openapi::describe;
 use crate::ops::trace_id;
 
 /// When a publisher that was told to wait may come again.
@@ -23,6 +25,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Adds the gateway's routes.
 pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>) {
     config.app_data(shared);
+    describe(config, Routes::openapi());
     config.service(resource("/webhook", "POST").route(web::post().to(any_source)));
     for source in Source::ALL {
         let route =
@@ -38,20 +41,61 @@ pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>)
     }
 }
 
+/// Takes events of any source.
+#[utoipa::path(post, path = "/webhook", tag = "webhooks", security((), ("bearer" = [])),
+    request_body(content = Vec<Object>, description = "One event or an array of events; plain, gzip or zstd",
+        content_type = "application/json"),
+    responses(
+        (status = 202, description = "At least one event was accepted, or there was none; what was accepted is stored",
+            body = Accepted<'static>),
+        (status = 400, description = "Not JSON, or neither object nor array", content_type = "application/problem+json"),
+        (status = 401, description = "Signature or token", content_type = "application/problem+json"),
+        (status = 413, description = "Too large", content_type = "application/problem+json"),
+        (status = 415, description = "Unsupported type or encoding", content_type = "application/problem+json"),
+        (status = 422, description = "Every event was rejected", content_type = "application/problem+json"),
+        (status = 429, description = "Over the limit: come again", content_type = "application/problem+json"),
+        (status = 503, description = "Saturated, draining, or the log is away: send the whole again",
+            content_type = "application/problem+json"),
+    ))]
 async fn any_source(request: HttpRequest, shared: web::Data<Shared>, payload: web::Payload) -> HttpResponse {
     webhook(request, shared, payload, None).await
 }
 
-#[derive(Serialize)]
+/// What became of a body's events. All that were accepted are durable.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Accepted<'a> {
     accepted: usize,
     rejected: usize,
     correlation_id: &'a str,
+    /// Of the first 100 events that were rejected.
+    #[schema(value_type = Vec<EventErrors>)]
     errors: &'a [EventErrors],
     errors_truncated: bool,
 }
 
+/// The gateway's routes, described.
+#[derive(OpenApi)]
+#[openapi(paths(any_source, webhook, handshake))]
+struct Routes;
+
+/// Takes events of one source, with the provider's signature where its secret is set.
+#[utoipa::path(post, path = "/webhook/{source}", tag = "webhooks", security((), ("bearer" = [])),
+    params(("source" = String, Path, description = "`facebook` or `tiktok`")),
+    request_body(content = Vec<Object>, description = "One event or an array of events; plain, gzip or zstd",
+        content_type = "application/json"),
+    responses(
+        (status = 202, description = "At least one event was accepted, or there was none; what was accepted is stored",
+            body = Accepted<'static>),
+        (status = 400, description = "Not JSON, or neither object nor array", content_type = "application/problem+json"),
+        (status = 401, description = "Signature or token", content_type = "application/problem+json"),
+        (status = 413, description = "Too large", content_type = "application/problem+json"),
+        (status = 415, description = "Unsupported type or encoding", content_type = "application/problem+json"),
+        (status = 422, description = "Every event was rejected", content_type = "application/problem+json"),
+        (status = 429, description = "Over the limit: come again", content_type = "application/problem+json"),
+        (status = 503, description = "Saturated, draining, or the log is away: send the whole again",
+            content_type = "application/problem+json"),
+    ))]
 async fn webhook(
     request: HttpRequest,
     shared: web::Data<Shared>,
@@ -197,6 +241,17 @@ fn check_signature(
 }
 
 /// Meta's handshake: the challenge comes back if the token is ours, or none is set.
+#[utoipa::path(get, path = "/webhook/facebook", tag = "webhooks",
+    params(
+        ("hub.mode" = String, Query, description = "`subscribe`"),
+        ("hub.challenge" = String, Query, description = "What comes back"),
+        ("hub.verify_token" = Option<String>, Query, description = "ESS_FACEBOOK_VERIFY_TOKEN, where that is set"),
+    ),
+    responses(
+        (status = 200, description = "The challenge", body = String, content_type = "text/plain"),
+        (status = 400, description = "No handshake", content_type = "application/problem+json"),
+        (status = 403, description = "Not our token", content_type = "application/problem+json"),
+    ))]
 async fn handshake(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
     let pairs = pairs.map(web::Query::into_inner).unwrap_or_default();

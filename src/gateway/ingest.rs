@@ -46,10 +46,13 @@ pub(super) struct Ingest {
 }
 
 /// A refused event, as an answer names it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EventErrors {
+    /// Its place in the body; 0 for a single object.
     index: usize,
+    /// Its id, where that could be read.
+    #[schema(required = true)]
     event_id: Option<String>,
     errors: Vec<FieldError>,
 }

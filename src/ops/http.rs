@@ -14,9 +14,11 @@ use actix_web::{
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 use tracing_actix_web::{DefaultRootSpanBuilder, RootSpanBuilder, TracingLogger};
 
 use super::metrics::ServiceMetrics;
+use super::openapi::ProblemShape;
 use super::origin::{CORRELATION_HEADER, TRACE_HEADER, origin_of, trace_id};
 use super::readiness::Readiness;
 use crate::config::Secret;
@@ -303,20 +305,41 @@ fn common(config: &mut web::ServiceConfig) {
     config.service(resource("/actors/{name}/panic", "POST").route(web::post().to(panic)));
 }
 
-#[derive(Serialize)]
-struct Health<'a> {
-    status: &'a str,
-    service: &'a str,
+/// The actors of a service.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is the shape alone")]
+pub(super) struct Actors {
+    actors: Vec<crate::runtime::ActorView>,
 }
 
-async fn live(request: HttpRequest, view: web::Data<ServiceView>) -> HttpResponse {
+/// That a service is well.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Health {
+    #[schema(value_type = String, example = "ok")]
+    status: &'static str,
+    #[schema(value_type = String, example = "reporter")]
+    service: &'static str,
+}
+
+/// Whether the process can make progress.
+#[utoipa::path(get, path = "/health", tag = "service", responses(
+    (status = 200, description = "It can", body = Health),
+    (status = 503, description = "It cannot", body = ProblemShape, content_type = "application/problem+json"),
+))]
+pub(super) async fn live(request: HttpRequest, view: web::Data<ServiceView>) -> HttpResponse {
     if view.actors.alive() {
         return HttpResponse::Ok().json(Health { status: "ok", service: view.name });
     }
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "an actor has used up its restarts").respond(&request)
 }
 
-async fn ready(request: HttpRequest, view: web::Data<ServiceView>) -> HttpResponse {
+/// Whether the service's dependencies answer.
+#[utoipa::path(get, path = "/ready", tag = "service", responses(
+    (status = 200, description = "All do", body = Health),
+    (status = 503, description = "Which does not, and why", body = ProblemShape,
+        content_type = "application/problem+json"),
+))]
+pub(super) async fn ready(request: HttpRequest, view: web::Data<ServiceView>) -> HttpResponse {
     let mut missing = view.readiness.missing();
     if view.drain.phase() != Phase::Running {
         missing.insert(0, ("service", "is stopping".to_owned()));
@@ -336,21 +359,43 @@ async fn ready(request: HttpRequest, view: web::Data<ServiceView>) -> HttpRespon
         .respond(&request)
 }
 
-async fn metrics(request: HttpRequest, view: web::Data<ServiceView>) -> HttpResponse {
+/// The metrics, as Prometheus reads them.
+#[utoipa::path(get, path = "/metrics", tag = "service", responses(
+    (status = 200, description = "Prometheus text", body = String, content_type = "text/plain"),
+))]
+pub(super) async fn metrics(request: HttpRequest, view: web::Data<ServiceView>) -> HttpResponse {
     match view.metrics.text() {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),
         Err(error) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).respond(&request),
     }
 }
 
-async fn actors(request: HttpRequest, view: web::Data<ServiceView>) -> HttpResponse {
+/// The actors as they are now.
+#[utoipa::path(get, path = "/actors", tag = "service", security((), ("bearer" = [])), responses(
+    (status = 200, description = "All actors of the service", body = Actors),
+    (status = 401, description = "No token, or a wrong one", body = ProblemShape,
+        content_type = "application/problem+json"),
+))]
+pub(super) async fn actors(request: HttpRequest, view: web::Data<ServiceView>) -> HttpResponse {
     if let Err(problem) = guard(&request, &view.tokens) {
         return problem.respond(&request);
     }
     HttpResponse::Ok().json(serde_json::json!({ "actors": view.actors.view() }))
 }
 
-async fn restart(
+/// Restarts an actor in operation; nothing is lost.
+#[utoipa::path(post, path = "/actors/{name}/restart", tag = "service", security(("bearer" = [])),
+    params(("name" = String, Path, description = "An actor's name, such as `reporter.report.1`")),
+    responses(
+        (status = 202, description = "It will restart"),
+        (status = 401, description = "No admin token, or a wrong one", body = ProblemShape,
+            content_type = "application/problem+json"),
+        (status = 403, description = "ESS_ADMIN_TOKEN is not set", body = ProblemShape,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such actor", body = ProblemShape,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn restart(
     request: HttpRequest,
     view: web::Data<ServiceView>,
     name: web::Path<String>,

@@ -22,10 +22,11 @@ use crate::store::{Store, StoreError};
 const TRIES: usize = 8;
 
 /// One source's ledger, in events.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceLedger {
     /// The source.
+    #[schema(value_type = String)]
     pub source: &'static str,
     /// What the log ever took.
     pub published: u64,

@@ -4,6 +4,7 @@ pub mod http;
 pub mod ledger;
 pub mod logs;
 pub mod metrics;
+pub mod openapi;
 mod origin;
 mod readiness;
 mod sampler;

@@ -1,10 +1,12 @@
 //! The shapes of the reports.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::query::{Interval, Range};
 use crate::event::{MICROS_PER_UNIT, NANOS_PER_ONE, all_words};
-use crate::store::report::{AudienceSums, CampaignSum, EventCount, RevenueSum, UserCount};
+use crate::store::report::{CampaignSum, EventCount, RevenueSum};
+use crate::store::summary::{AGES, FOLLOWERS, Group, Sum, Summary};
 
 /// The word of a number; rows hold no number that has none.
 pub(super) fn word(code: i16) -> &'static str {
@@ -32,34 +34,42 @@ pub(super) fn mean_money(micros: i128, count: i64) -> String {
     money(cents * cent)
 }
 
-/// A mean of integers that were summed in two parts; 0 over nothing.
-fn mean(high: i64, low: i64, unit: i64, scale: i64, count: i64) -> f64 {
-    if count <= 0 {
+/// A mean; 0 over nothing.
+fn mean(sum: Sum, scale: i64) -> f64 {
+    if sum.count == 0 {
         return 0.0;
     }
-    let total = i128::from(high) * i128::from(unit) + i128::from(low);
-    total as f64 / (i128::from(count) * i128::from(scale)) as f64
+    sum.sum as f64 / (i128::from(sum.count) * i128::from(scale)) as f64
 }
 
-#[derive(Serialize)]
+/// How many events there were.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EventsReport {
     pub range: Range,
     pub total_events: i64,
     pub events: Vec<EventsEntry>,
+    /// With an interval alone.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub series: Option<Vec<EventsEntry>>,
 }
 
-#[derive(Serialize)]
+/// Events of one type.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EventsEntry {
+    /// When the bucket begins; in a series alone.
     #[serde(skip_serializing_if = "Option::is_none")]
-    at: Option<String>,
-    source: &'static str,
-    funnel_stage: &'static str,
-    event_type: &'static str,
-    count: i64,
+    #[schema(nullable = false)]
+    pub at: Option<String>,
+    #[schema(value_type = String)]
+    pub source: &'static str,
+    #[schema(value_type = String)]
+    pub funnel_stage: &'static str,
+    #[schema(value_type = String)]
+    pub event_type: &'static str,
+    pub count: i64,
 }
 
 impl EventsEntry {
@@ -74,31 +84,46 @@ impl EventsEntry {
     }
 }
 
-#[derive(Serialize)]
+/// What the events earned. Sums are decimals with at least two places.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RevenueReport {
     pub range: Range,
+    #[schema(example = "2415.60")]
     pub total_revenue: String,
     pub transactions: i64,
+    #[schema(example = "12.34")]
     pub average_order_value: String,
     pub revenue: Vec<RevenueEntry>,
+    /// With an interval alone.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub series: Option<Vec<RevenueEntry>>,
+    /// With `groupBy=campaign` alone; the highest first.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub campaigns: Option<Vec<CampaignEntry>>,
 }
 
-#[derive(Serialize)]
+/// Revenue of one type of event.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RevenueEntry {
+    /// When the bucket begins; in a series alone.
     #[serde(skip_serializing_if = "Option::is_none")]
-    at: Option<String>,
-    source: &'static str,
-    event_type: &'static str,
-    total_revenue: String,
-    transactions: i64,
+    #[schema(nullable = false)]
+    pub at: Option<String>,
+    #[schema(value_type = String)]
+    pub source: &'static str,
+    #[schema(value_type = String)]
+    pub event_type: &'static str,
+    #[schema(example = "2415.60")]
+    pub total_revenue: String,
+    pub transactions: i64,
+    /// Not in a series.
     #[serde(skip_serializing_if = "Option::is_none")]
-    average_order_value: Option<String>,
+    #[schema(nullable = false)]
+    pub average_order_value: Option<String>,
 }
 
 impl RevenueEntry {
@@ -114,160 +139,216 @@ impl RevenueEntry {
     }
 }
 
-#[derive(Serialize)]
+/// What one campaign earned.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct CampaignEntry {
-    source: &'static str,
-    campaign_id: String,
-    total_revenue: String,
-    transactions: i64,
+    #[schema(value_type = String)]
+    pub source: &'static str,
+    pub campaign_id: String,
+    #[schema(example = "2415.60")]
+    pub total_revenue: String,
+    pub transactions: u64,
 }
 
 impl CampaignEntry {
     pub fn new(sum: CampaignSum) -> Self {
-        let total = i128::from(sum.units) * i128::from(MICROS_PER_UNIT) + i128::from(sum.micros);
         Self {
-            source: word(sum.source),
+            source: sum.source.as_str(),
             campaign_id: sum.campaign_id,
-            total_revenue: money(total),
+            total_revenue: money(sum.total),
             transactions: sum.transactions,
         }
     }
 }
 
-#[derive(Serialize)]
+/// Whom the events reached.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DemographicsReport {
     pub range: Range,
+    /// Whether some count of users is an estimate: those of 1,000 and more are.
     pub users_estimated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub facebook: Option<FacebookAudience>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub tiktok: Option<TiktokAudience>,
 }
 
-#[derive(Serialize)]
+/// Whom Facebook's events reached.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct FacebookAudience {
-    pub events: i64,
-    pub users: i64,
+    pub events: u64,
+    pub users: u64,
     pub age_groups: Vec<RangeUsers>,
     pub genders: Vec<GenderUsers>,
     pub countries: Vec<CountryUsers>,
     pub cities: Vec<CityUsers>,
+    /// Whether there are cities that are not shown.
     pub cities_truncated: bool,
 }
 
-#[derive(Serialize)]
+/// Whom TikTok's events reached.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TiktokAudience {
-    pub events: i64,
-    pub users: i64,
+    pub events: u64,
+    pub users: u64,
     pub followers: Followers,
     pub countries: Vec<CountryUsers>,
     pub devices: Vec<DeviceUsers>,
+    /// Seconds.
     pub average_watch_time: f64,
     pub average_percentage_watched: f64,
 }
 
-#[derive(Serialize)]
+/// How many follow the users.
+#[derive(Serialize, ToSchema)]
 pub(super) struct Followers {
-    average: f64,
-    ranges: Vec<RangeUsers>,
+    pub average: f64,
+    pub ranges: Vec<RangeUsers>,
 }
 
-#[derive(Serialize)]
+/// Users in a range.
+#[derive(Serialize, ToSchema)]
 pub(super) struct RangeUsers {
-    range: &'static str,
-    users: i64,
+    #[schema(value_type = String)]
+    pub range: &'static str,
+    pub users: u64,
 }
 
-#[derive(Serialize)]
+/// Users of a gender.
+#[derive(Serialize, ToSchema)]
 pub(super) struct GenderUsers {
-    gender: &'static str,
-    users: i64,
+    #[schema(value_type = String)]
+    pub gender: &'static str,
+    pub users: u64,
 }
 
-#[derive(Serialize)]
+/// Users in a country.
+#[derive(Serialize, ToSchema)]
 pub(super) struct CountryUsers {
-    country: String,
-    users: i64,
+    pub country: String,
+    pub users: u64,
 }
 
-#[derive(Serialize)]
+/// Users in a city.
+#[derive(Serialize, ToSchema)]
 pub(super) struct CityUsers {
-    country: String,
-    city: String,
-    users: i64,
+    pub country: String,
+    pub city: String,
+    pub users: u64,
 }
 
-#[derive(Serialize)]
+/// Users of a device.
+#[derive(Serialize, ToSchema)]
 pub(super) struct DeviceUsers {
-    device: &'static str,
-    users: i64,
+    #[schema(value_type = String)]
+    pub device: &'static str,
+    pub users: u64,
 }
 
-const AGE_RANGES: [(&str, &str); 7] = [
-    ("0", "0-17"),
-    ("18", "18-24"),
-    ("25", "25-34"),
-    ("35", "35-44"),
-    ("45", "45-54"),
-    ("55", "55-64"),
-    ("65", "65+"),
-];
+const AGE_RANGES: [&str; AGES.len()] = ["0-17", "18-24", "25-34", "35-44", "45-54", "55-64", "65+"];
+const FOLLOWER_RANGES: [&str; FOLLOWERS.len()] = ["0-999", "1K-10K", "10K-100K", "100K-1M", "1M+"];
 
-const FOLLOWER_RANGES: [(&str, &str); 5] =
-    [("0", "0-999"), ("1000", "1K-10K"), ("10000", "10K-100K"), ("100000", "100K-1M"), ("1000000", "1M+")];
-
-/// Counts in the order of their ranges.
-fn ranges(counts: &[UserCount], ranges: &[(&str, &'static str)]) -> Vec<RangeUsers> {
-    let of = |low: &str| counts.iter().find(|count| count.name.as_deref() == Some(low));
-    ranges.iter().filter_map(|(low, range)| Some(RangeUsers { range, users: of(low)?.users })).collect()
+/// The counts of one kind of group, with what they are of.
+fn counts<'s, T>(summary: &'s Summary, of: impl Fn(&'s Group) -> Option<T>) -> Vec<(T, u64)> {
+    summary.groups.iter().filter_map(|(group, users)| Some((of(group)?, users.count().0))).collect()
 }
 
-pub(super) fn age_groups(counts: &[UserCount]) -> Vec<RangeUsers> {
-    ranges(counts, &AGE_RANGES)
+/// The same, the most users first; what has equally many stays in the groups' order.
+fn ranked<'s, T>(summary: &'s Summary, of: impl Fn(&'s Group) -> Option<T>) -> Vec<(T, u64)> {
+    let mut counts = counts(summary, of);
+    counts.sort_by_key(|(_, users)| std::cmp::Reverse(*users));
+    counts
 }
 
-fn named(count: &UserCount) -> &'static str {
-    count.name.as_deref().and_then(|code| code.parse().ok()).map_or("unknown", word)
-}
-
-pub(super) fn genders(counts: &[UserCount]) -> Vec<GenderUsers> {
-    counts.iter().map(|count| GenderUsers { gender: named(count), users: count.users }).collect()
-}
-
-pub(super) fn devices(counts: &[UserCount]) -> Vec<DeviceUsers> {
-    counts.iter().map(|count| DeviceUsers { device: named(count), users: count.users }).collect()
-}
-
-pub(super) fn countries(counts: Vec<UserCount>) -> Vec<CountryUsers> {
-    let entry =
-        |count: UserCount| CountryUsers { country: count.name.unwrap_or_default(), users: count.users };
-    counts.into_iter().map(entry).collect()
-}
-
-pub(super) fn cities(counts: Vec<UserCount>) -> Vec<CityUsers> {
-    let entry = |count: UserCount| CityUsers {
-        country: count.detail.unwrap_or_default(),
-        city: count.name.unwrap_or_default(),
-        users: count.users,
+fn ranges<T: PartialEq + Copy>(
+    summary: &Summary,
+    bounds: &[T],
+    names: &[&'static str],
+    of: impl Fn(&Group) -> Option<T>,
+) -> Vec<RangeUsers> {
+    let entry = |(low, users): (T, u64)| {
+        let place = bounds.iter().position(|bound| *bound == low)?;
+        Some(RangeUsers { range: names.get(place)?, users })
     };
-    counts.into_iter().map(entry).collect()
+    counts(summary, of).into_iter().filter_map(entry).collect()
 }
 
-pub(super) fn followers(sums: &AudienceSums, counts: &[UserCount]) -> Followers {
-    let average = mean(sums.followers_high, sums.followers_low, 1_000_000, 1, sums.with_followers);
-    Followers { average, ranges: ranges(counts, &FOLLOWER_RANGES) }
+fn countries(summary: &Summary, limit: usize) -> Vec<CountryUsers> {
+    let countries = ranked(summary, |group| match group {
+        Group::Country(country) => Some(country),
+        _ => None,
+    });
+    let entry = |(country, users): (&String, u64)| CountryUsers { country: country.clone(), users };
+    countries.into_iter().take(limit).map(entry).collect()
 }
 
-pub(super) fn average_watch_time(sums: &AudienceSums) -> f64 {
-    mean(sums.watch_high, sums.watch_low, NANOS_PER_ONE, NANOS_PER_ONE, sums.with_watch_time)
+/// Whether some count of a summary is an estimate.
+pub(super) fn estimated(summary: &Summary) -> bool {
+    // No group has more users than there are.
+    summary.users.count().1
 }
 
-pub(super) fn average_percentage(sums: &AudienceSums) -> f64 {
-    mean(sums.percentage_high, sums.percentage_low, NANOS_PER_ONE, NANOS_PER_ONE, sums.with_watch_time)
+impl FacebookAudience {
+    pub fn new(summary: &Summary, limit: usize) -> Self {
+        let cities = ranked(summary, |group| match group {
+            Group::City(country, city) => Some((country, city)),
+            _ => None,
+        });
+        Self {
+            events: summary.events,
+            users: summary.users.count().0,
+            age_groups: ranges(summary, &AGES, &AGE_RANGES, |group| match group {
+                Group::Age(low) => Some(*low),
+                _ => None,
+            }),
+            genders: ranked(summary, |group| match group {
+                Group::Gender(gender) => Some(word(*gender)),
+                _ => None,
+            })
+            .into_iter()
+            .map(|(gender, users)| GenderUsers { gender, users })
+            .collect(),
+            countries: countries(summary, limit),
+            cities_truncated: summary.truncated || cities.len() > limit,
+            cities: cities
+                .into_iter()
+                .take(limit)
+                .map(|((country, city), users)| CityUsers { country: country.clone(), city: city.clone(), users })
+                .collect(),
+        }
+    }
+}
+
+impl TiktokAudience {
+    pub fn new(summary: &Summary, limit: usize) -> Self {
+        Self {
+            events: summary.events,
+            users: summary.users.count().0,
+            followers: Followers {
+                average: mean(summary.followers, 1),
+                ranges: ranges(summary, &FOLLOWERS, &FOLLOWER_RANGES, |group| match group {
+                    Group::Followers(low) => Some(*low),
+                    _ => None,
+                }),
+            },
+            countries: countries(summary, limit),
+            devices: ranked(summary, |group| match group {
+                Group::Device(device) => Some(word(*device)),
+                _ => None,
+            })
+            .into_iter()
+            .map(|(device, users)| DeviceUsers { device, users })
+            .collect(),
+            average_watch_time: mean(summary.watch_time, NANOS_PER_ONE),
+            average_percentage_watched: mean(summary.percentage_watched, NANOS_PER_ONE),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -291,13 +372,8 @@ mod tests {
 
     #[test]
     fn a_mean_is_exact() {
-        let sums = AudienceSums {
-            watch_high: 3,
-            watch_low: 500_000_000,
-            with_watch_time: 2,
-            ..AudienceSums::default()
-        };
-        assert!((average_watch_time(&sums) - 1.75).abs() < f64::EPSILON);
-        assert!(average_percentage(&AudienceSums::default()).abs() < f64::EPSILON);
+        let sum = Sum { count: 2, sum: 3_500_000_000 };
+        assert!((mean(sum, NANOS_PER_ONE) - 1.75).abs() < f64::EPSILON);
+        assert!(mean(Sum::default(), 1).abs() < f64::EPSILON);
     }
 }

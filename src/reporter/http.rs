@@ -1,29 +1,37 @@
 //! The reporter's routes.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::{self, CacheControl, CacheDirective, ETag, EntityTag, Header, IfNoneMatch};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
-use serde_json::json;
+use tokio::sync::oneshot;
+use utoipa::{IntoParams, OpenApi, ToSchema};
 
+use super::answer::{DemographicsReport, EventsReport, RevenueReport};
+use super::form::Form;
 use super::query::{BadParameter, Parameters};
 use super::report::{Ask, Question, ReportError, Reporter};
 use crate::config::Secret;
 use crate::event::{Source, format_micros};
 use crate::log::{Reason, SharedLog};
 use crate::ops::http::{Problem, guard, readable};
-use crate::ops::ledger::{LedgerError, source_ledger};
+use crate::ops::ledger::{LedgerError, SourceLedger, source_ledger};
+use crate::ops::openapi::describe;
 use crate::ops::metrics::{Report, ReporterMetrics};
 use crate::runtime::{Mailbox, Undelivered};
-use crate::store::{DeadLetterFilter, Store, StoreError};
+use crate::store::{DeadLetterFilter, Store, StoreError, StoredLetter};
 
 /// When somebody who was told to wait may ask again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What the handlers share.
 pub(super) struct Shared {
-    pub report: Mailbox<Reporter>,
+    pub reports: Vec<Mailbox<Reporter>>,
+    /// Whose turn it is among them.
+    pub turn: AtomicUsize,
     pub store: Store,
     pub log: Option<SharedLog>,
     pub metrics: ReporterMetrics,
@@ -39,6 +47,92 @@ pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>)
     config.service(readable("/ledger", ledger));
     config.service(readable("/dead-letters", dead_letters));
     config.service(readable("/events/{eventId}", event));
+    describe(config, Routes::openapi());
+}
+
+/// The reporter's routes, described.
+#[derive(OpenApi)]
+#[openapi(paths(events, revenue, demographics, ledger, dead_letters, event))]
+struct Routes;
+
+#[derive(Serialize, ToSchema)]
+struct Ledger {
+    sources: Vec<SourceLedger>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct DeadLetters {
+    dead_letters: Vec<StoredLetter>,
+}
+
+/// Declares parameters for the description; [`Parameters`] reads them.
+macro_rules! parameters {
+    ($($name:ident { $($(#[$meta:meta])* $parameter:ident),* $(,)? })*) => {$(
+        #[derive(IntoParams)]
+        #[into_params(parameter_in = Query, rename_all = "camelCase")]
+        #[expect(dead_code, reason = "it is the shape alone")]
+        struct $name { $($(#[$meta])* $parameter: Option<String>,)* }
+    )*};
+}
+
+parameters! {
+    EventsParameters {
+        /// RFC 3339 or a date; inclusive, rounded down to the minute.
+        from,
+        /// RFC 3339 or a date; exclusive, rounded up to the minute.
+        to,
+        /// `facebook` or `tiktok`.
+        source,
+        /// `top` or `bottom`.
+        funnel_stage,
+        /// Such as `ad.view`.
+        event_type,
+        /// `minute`, `hour` or `day`: adds a series, of 10,000 buckets at most.
+        interval,
+    }
+    RevenueParameters {
+        /// RFC 3339 or a date; inclusive, rounded down to the minute.
+        from,
+        /// RFC 3339 or a date; exclusive, rounded up to the minute.
+        to,
+        /// `facebook` or `tiktok`.
+        source,
+        /// One campaign alone.
+        campaign_id,
+        /// `minute`, `hour` or `day`: adds a series, of 10,000 buckets at most.
+        interval,
+        /// `campaign`: adds the campaigns that earned the most.
+        group_by,
+        /// Entries of the list: 1 to 1,000, 50 by default.
+        limit,
+    }
+    DemographicsParameters {
+        /// RFC 3339 or a date; inclusive, rounded down to the hour.
+        from,
+        /// RFC 3339 or a date; exclusive, rounded up to the hour.
+        to,
+        /// `facebook` or `tiktok`.
+        source,
+        /// Countries and cities: 1 to 1,000, 50 by default.
+        limit,
+    }
+    DeadLetterParameters {
+        /// Why they were set aside.
+        reason,
+        /// `facebook` or `tiktok`.
+        source,
+        /// RFC 3339 or a date; inclusive.
+        from,
+        /// RFC 3339 or a date; exclusive.
+        to,
+        /// Letters: 1 to 1,000, 50 by default.
+        limit,
+    }
+    EventParameters {
+        /// `facebook` or `tiktok`.
+        source,
+    }
 }
 
 type Answer = Result<HttpResponse, Problem>;
@@ -60,27 +154,66 @@ fn store_away(error: &StoreError) -> Problem {
     away("the database is away, or has no schema yet")
 }
 
-async fn ask(shared: &Shared, report: Report, question: Question) -> Answer {
+/// Asks the first of the report actors that has room, from the next one on.
+async fn ask(request: &HttpRequest, shared: &Shared, report: Report, question: Question) -> Answer {
     let started = Instant::now();
-    let room = shared.report.try_reserve(1).ok_or_else(|| away("too many reports are being made"))?;
-    let answer = match shared.report.send_in(room, Ask(question.clone())).await {
+    let form = Form::asked(request);
+    let turn = shared.turn.fetch_add(1, Ordering::Relaxed);
+    let mut actors = shared.reports.iter().cycle().skip(turn % shared.reports.len()).take(shared.reports.len());
+    let (actor, room) = actors
+        .find_map(|actor| Some((actor, actor.try_reserve(1)?)))
+        .ok_or_else(|| away("too many reports are being made"))?;
+    // When the client leaves, this future ends, and with it the report.
+    let (_waits, asker) = oneshot::channel();
+    let answer = match actor.send_in(room, Ask { question: question.clone(), form, asker }).await {
         // The actor was restarted under the question: the new one answers it.
-        Err(Undelivered::Lost) => shared.report.ask(Ask(question), Duration::from_secs(20)).await,
+        Err(Undelivered::Lost) => {
+            let (_waits, asker) = oneshot::channel();
+            actor.send(Ask { question, form, asker }).await
+        }
         other => other,
     };
     shared.metrics.duration(report).observe(started.elapsed().as_secs_f64());
     match answer {
-        Ok(Ok(json)) => Ok(HttpResponse::Ok().content_type("application/json").body(json)),
+        Ok(Ok(body)) => Ok(cacheable(request, form, body)),
+        Ok(Err(ReportError::Gone)) => Err(away("nobody waits for the report")),
         Ok(Err(ReportError::Bad(parameter))) => Err(bad(parameter)),
         Ok(Err(ReportError::Store(error))) => Err(store_away(&error)),
         Ok(Err(ReportError::TooLong)) => Err(away("the report took too long")),
         Ok(Err(ReportError::Shape(error))) => {
-            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error))
         }
         Err(error) => Err(away(error.to_string())),
     }
 }
 
+/// An answer that a client may keep, and has to ask again whether it still holds: events of any time can
+/// come at any time, so that no answer is final.
+fn cacheable(request: &HttpRequest, form: Form, body: Vec<u8>) -> HttpResponse {
+    let tag = EntityTag::new_strong(format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&body)));
+    let known = match IfNoneMatch::parse(request) {
+        Ok(IfNoneMatch::Any) => true,
+        Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(&tag)),
+        Err(_) => false,
+    };
+    let mut answer = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    answer
+        .insert_header(ETag(tag))
+        .insert_header(CacheControl(vec![CacheDirective::Private, CacheDirective::NoCache]))
+        .insert_header((header::VARY, "Accept, Authorization"));
+    if known { answer.finish() } else { answer.content_type(form.content_type()).body(body) }
+}
+
+/// How many events there were.
+#[utoipa::path(get, path = "/reports/events", tag = "reports", security((), ("bearer" = [])),
+    params(EventsParameters),
+    responses(
+        (status = 200, description = "The report; as CSV to whom accepts `text/csv` first", content((EventsReport = "application/json"), (String = "text/csv"))),
+        (status = 304, description = "It is what If-None-Match names"),
+        (status = 400, description = "A parameter that is not allowed; the problem names it", content_type = "application/problem+json"),
+        (status = 401, description = "No token, or a wrong one", content_type = "application/problem+json"),
+        (status = 503, description = "Saturated, or the database is away: come again", content_type = "application/problem+json"),
+    ))]
 async fn events(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     const ALLOWED: &[&str] = &["from", "to", "source", "funnelStage", "eventType", "interval"];
     let answer = async {
@@ -88,11 +221,21 @@ async fn events(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
         let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(bad)?;
         let filter = parameters.filter(1).map_err(bad)?;
         let interval = parameters.interval_within(&filter).map_err(bad)?;
-        ask(&shared, Report::Events, Question::Events { filter, interval }).await
+        ask(&request, &shared, Report::Events, Question::Events { filter, interval }).await
     };
     answered(&request, answer.await)
 }
 
+/// What the events earned.
+#[utoipa::path(get, path = "/reports/revenue", tag = "reports", security((), ("bearer" = [])),
+    params(RevenueParameters),
+    responses(
+        (status = 200, description = "The report; as CSV to whom accepts `text/csv` first", content((RevenueReport = "application/json"), (String = "text/csv"))),
+        (status = 304, description = "It is what If-None-Match names"),
+        (status = 400, description = "A parameter that is not allowed; the problem names it", content_type = "application/problem+json"),
+        (status = 401, description = "No token, or a wrong one", content_type = "application/problem+json"),
+        (status = 503, description = "Saturated, or the database is away: come again", content_type = "application/problem+json"),
+    ))]
 async fn revenue(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     const ALLOWED: &[&str] = &["from", "to", "source", "campaignId", "interval", "groupBy", "limit"];
     let answer = async {
@@ -101,12 +244,22 @@ async fn revenue(request: HttpRequest, shared: web::Data<Shared>) -> HttpRespons
         let filter = parameters.filter(1).map_err(bad)?;
         let interval = parameters.interval_within(&filter).map_err(bad)?;
         let limit = parameters.limit().map_err(bad)?;
-        let campaigns = parameters.by_campaign().map_err(bad)?.then_some(limit);
-        ask(&shared, Report::Revenue, Question::Revenue { filter, interval, campaigns }).await
+        let campaigns = parameters.by_campaign().map_err(bad)?.then_some(limit.into());
+        ask(&request, &shared, Report::Revenue, Question::Revenue { filter, interval, campaigns }).await
     };
     answered(&request, answer.await)
 }
 
+/// Whom the events reached.
+#[utoipa::path(get, path = "/reports/demographics", tag = "reports", security((), ("bearer" = [])),
+    params(DemographicsParameters),
+    responses(
+        (status = 200, description = "The report; as CSV to whom accepts `text/csv` first", content((DemographicsReport = "application/json"), (String = "text/csv"))),
+        (status = 304, description = "It is what If-None-Match names"),
+        (status = 400, description = "A parameter that is not allowed; the problem names it", content_type = "application/problem+json"),
+        (status = 401, description = "No token, or a wrong one", content_type = "application/problem+json"),
+        (status = 503, description = "Saturated, or the database is away: come again", content_type = "application/problem+json"),
+    ))]
 async fn demographics(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     const ALLOWED: &[&str] = &["from", "to", "source", "limit"];
     let answer = async {
@@ -114,11 +267,20 @@ async fn demographics(request: HttpRequest, shared: web::Data<Shared>) -> HttpRe
         let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(bad)?;
         let filter = parameters.filter(60).map_err(bad)?;
         let limit = parameters.limit().map_err(bad)?;
-        ask(&shared, Report::Demographics, Question::Demographics { filter, limit }).await
+        ask(&request, &shared, Report::Demographics, Question::Demographics { filter, limit: limit.into() }).await
     };
     answered(&request, answer.await)
 }
 
+/// What became of every event that the log took.
+#[utoipa::path(get, path = "/ledger", tag = "reports", security((), ("bearer" = [])),
+    
+    responses(
+        (status = 200, description = "One consistent cut", body = Ledger),
+        (status = 400, description = "A parameter that is not allowed; the problem names it", content_type = "application/problem+json"),
+        (status = 401, description = "No token, or a wrong one", content_type = "application/problem+json"),
+        (status = 503, description = "Saturated, or the database is away: come again", content_type = "application/problem+json"),
+    ))]
 async fn ledger(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     let answer = async {
         guard(&request, &shared.tokens)?;
@@ -133,11 +295,20 @@ async fn ledger(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
                 },
             )?);
         }
-        Ok(HttpResponse::Ok().json(json!({ "sources": sources })))
+        Ok(HttpResponse::Ok().json(Ledger { sources }))
     };
     answered(&request, answer.await)
 }
 
+/// The events that were set aside, the latest first.
+#[utoipa::path(get, path = "/dead-letters", tag = "reports", security((), ("bearer" = [])),
+    params(DeadLetterParameters),
+    responses(
+        (status = 200, description = "The letters", body = DeadLetters),
+        (status = 400, description = "A parameter that is not allowed; the problem names it", content_type = "application/problem+json"),
+        (status = 401, description = "No token, or a wrong one", content_type = "application/problem+json"),
+        (status = 503, description = "Saturated, or the database is away: come again", content_type = "application/problem+json"),
+    ))]
 async fn dead_letters(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     const ALLOWED: &[&str] = &["reason", "source", "from", "to", "limit"];
     let answer = async {
@@ -156,20 +327,29 @@ async fn dead_letters(request: HttpRequest, shared: web::Data<Shared>) -> HttpRe
             source: parameters.source().map_err(bad)?,
             from: parameters.instant("from").map_err(bad)?,
             to: parameters.instant("to").map_err(bad)?,
-            limit: parameters.limit().map_err(bad)?,
+            limit: parameters.limit().map_err(bad)?.into(),
             ids: Vec::new(),
             replayed: true,
         };
         let letters = shared.store.letters(&filter).await.map_err(|error| store_away(&error))?;
-        Ok(HttpResponse::Ok().json(json!({ "deadLetters": letters })))
+        Ok(HttpResponse::Ok().json(DeadLetters { dead_letters: letters }))
     };
     answered(&request, answer.await)
 }
 
-#[derive(Serialize)]
+/// The places where an event is.
+#[derive(Serialize, ToSchema)]
+struct Matches {
+    matches: Vec<Match>,
+}
+
+/// One place where an event is, with the times of its way.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Match {
+    #[schema(value_type = Option<String>)]
     source: Option<&'static str>,
+    #[schema(value_type = String, example = "stored")]
     state: &'static str,
     accepted_at: Option<String>,
     logged_at: Option<String>,
@@ -177,6 +357,16 @@ struct Match {
     stored_at: Option<String>,
 }
 
+/// Where one event is.
+#[utoipa::path(get, path = "/events/{eventId}", tag = "reports", security((), ("bearer" = [])),
+    params(("eventId" = String, Path, description = "The publisher's id"), EventParameters),
+    responses(
+        (status = 200, description = "Its rows and dead letters", body = Matches),
+        (status = 400, description = "A parameter that is not allowed; the problem names it", content_type = "application/problem+json"),
+        (status = 401, description = "No token, or a wrong one", content_type = "application/problem+json"),
+        (status = 503, description = "Saturated, or the database is away: come again", content_type = "application/problem+json"),
+        (status = 404, description = "No event of this id is known", content_type = "application/problem+json"),
+    ))]
 async fn event(request: HttpRequest, shared: web::Data<Shared>, event_id: web::Path<String>) -> HttpResponse {
     const ALLOWED: &[&str] = &["source"];
     let answer = async {
@@ -198,7 +388,7 @@ async fn event(request: HttpRequest, shared: web::Data<Shared>, event_id: web::P
                 stored_at: place.stored_at.map(format_micros),
             })
             .collect();
-        Ok(HttpResponse::Ok().json(json!({ "matches": matches })))
+        Ok(HttpResponse::Ok().json(Matches { matches }))
     };
     answered(&request, answer.await)
 }

@@ -1,18 +1,22 @@
 //! The reporter: what happened, what it earned, whom it reached.
 //!
 //! ```text
-//! http ──Ask(question)──▶ report ──▶ store
+//! http ──Ask { question, form }──▶ report.N ──▶ store
 //! ```
 //!
-//! [`query`] reads a request's filters and refuses what it does not know; the actor `report` holds as
-//! many questions as its mailbox takes and no more; [`answer`] shapes what the store says.
+//! [`query`] reads a request's filters and refuses what it does not know; each actor `report` holds as
+//! many questions as its mailbox takes and no more; [`answer`] shapes what the store says, [`form`] writes
+//! it as JSON or CSV. A report that takes too long, or that nobody waits for any more, is stopped in the
+//! database as well.
 
 mod answer;
+mod form;
 mod http;
 mod query;
 mod report;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use actix::Arbiter;
@@ -24,14 +28,19 @@ use crate::ops::Readiness;
 use crate::ops::http::{Requests, ServiceView, serve};
 use crate::ops::ledger::source_ledger;
 use crate::ops::metrics::{ReporterMetrics, ServiceMetrics};
-use crate::runtime::{DrainHandle, Registry, Spec, supervise};
+use crate::runtime::{DrainHandle, Mailbox, Registry, Spec, supervise};
 use crate::service::Running;
 use crate::store::Store;
+use crate::store::summary::SummaryCache;
 
 /// The service's name.
 pub const NAME: &str = "reporter";
-/// Questions that wait or are being answered at one time; one more is answered 503.
-const REPORT_BOUND: usize = 256;
+/// Report actors.
+const REPORTS: usize = 4;
+/// Questions that each of them holds at one time; one more than all can hold is answered 503.
+const REPORT_BOUND: usize = 64;
+/// Bytes of decoded summaries that are kept.
+const SUMMARY_CACHE: u64 = 96 << 20;
 /// Connections to the database for reports.
 pub const CONNECTIONS: u32 = 8;
 /// The database, as readiness names it.
@@ -55,11 +64,14 @@ pub fn start(
     let metrics = ReporterMetrics::new(&service_metrics);
     let readiness = Arc::new(Readiness::new(NAME, &[DATABASE]));
     let home = Arbiter::new();
-    let report = {
-        let store = store.clone();
-        let spec = Spec { name: format!("{NAME}.report"), bound: REPORT_BOUND };
-        supervise(&actors, spec, &home.handle(), move || report::Reporter::new(store.clone()))
-    };
+    let cache = Arc::new(SummaryCache::new(SUMMARY_CACHE));
+    let reports: Vec<Mailbox<report::Reporter>> = (1..=REPORTS)
+        .map(|n| {
+            let (store, cache) = (store.clone(), cache.clone());
+            let spec = Spec { name: format!("{NAME}.report.{n}"), bound: REPORT_BOUND };
+            supervise(&actors, spec, &home.handle(), move || report::Reporter::new(store.clone(), cache.clone()))
+        })
+        .collect();
     let migrates = config.reporter_database_url.is_none();
     let mut probes = vec![tokio::spawn(probe_store(store.clone(), readiness.clone(), migrates))];
     if let Some(log) = log {
@@ -77,7 +89,8 @@ pub fn start(
     };
     let requests = view.requests.clone();
     let shared = actix_web::web::Data::new(http::Shared {
-        report: report.clone(),
+        reports: reports.clone(),
+        turn: AtomicUsize::new(0),
         store: store.clone(),
         log: log.cloned(),
         metrics,
@@ -86,8 +99,10 @@ pub fn start(
     let (server, address) =
         serve(view, (config.listen, port), 2, move |routes| http::routes(routes, shared.clone()))?;
     let idle = Box::pin(async move {
-        report.idle().await;
-        format!("{} reports", report.stats().handled())
+        for report in &reports {
+            report.idle().await;
+        }
+        format!("{} reports", reports.iter().map(|report| report.stats().handled()).sum::<u64>())
     });
     Ok(Running { name: NAME, address, server, requests, actors, idle, probes, arbiters: vec![home] })
 }

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::event::{FunnelStage, Source, format_micros, parse_point_in_time};
 use crate::store::report::Filter;
 
 /// The most entries of a list.
-pub(super) const MAX_LIMIT: u64 = 1_000;
+pub(super) const MAX_LIMIT: u16 = 1_000;
 /// Entries of a list without a limit.
-const DEFAULT_LIMIT: u64 = 50;
+const DEFAULT_LIMIT: u16 = 50;
 /// The most buckets of a series.
 pub(super) const MAX_BUCKETS: i64 = 10_000;
 
@@ -24,10 +25,12 @@ pub(super) struct BadParameter {
 }
 
 /// The interval that was really used; open sides are null.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Range {
-    from: Option<String>,
-    to: Option<String>,
+    #[schema(required = true)]
+    pub from: Option<String>,
+    #[schema(required = true)]
+    pub to: Option<String>,
 }
 
 /// The width of a series' buckets.
@@ -131,7 +134,7 @@ impl Parameters {
         Ok(by.is_some())
     }
 
-    pub fn limit(&self) -> Result<u64, BadParameter> {
+    pub fn limit(&self) -> Result<u16, BadParameter> {
         let allowed = format!("a whole number from 1 to {MAX_LIMIT}");
         let limit = self.take("limit", &allowed, |text| {
             text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit))

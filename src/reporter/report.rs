@@ -1,19 +1,21 @@
-//! The actor that answers questions.
+//! The actors that answer questions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
-use futures::try_join;
+use tokio::sync::oneshot;
 
 use super::answer::{
     CampaignEntry, DemographicsReport, EventsEntry, EventsReport, FacebookAudience, RevenueEntry,
-    RevenueReport, TiktokAudience, age_groups, average_percentage, average_watch_time, cities, countries,
-    devices, followers, genders, mean_money, money,
+    RevenueReport, TiktokAudience, estimated, mean_money, money,
 };
+use super::form::Form;
 use super::query::{BadParameter, Interval, MAX_BUCKETS, range_of, too_many_buckets};
 use crate::event::Source;
 use crate::runtime::Held;
-use crate::store::report::{Filter, Group, RevenueSum};
+use crate::store::report::{EventCount, Filter, Report, RevenueSum};
+use crate::store::summary::SummaryCache;
 use crate::store::{Store, StoreError};
 
 /// How long a report may take.
@@ -23,8 +25,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub(super) enum Question {
     Events { filter: Filter, interval: Option<Interval> },
-    Revenue { filter: Filter, interval: Option<Interval>, campaigns: Option<u64> },
-    Demographics { filter: Filter, limit: u64 },
+    Revenue { filter: Filter, interval: Option<Interval>, campaigns: Option<usize> },
+    Demographics { filter: Filter, limit: usize },
 }
 
 /// Why there is no answer.
@@ -33,7 +35,9 @@ pub(super) enum ReportError {
     Bad(BadParameter),
     Store(StoreError),
     TooLong,
-    Shape(serde_json::Error),
+    /// Whoever asked is gone.
+    Gone,
+    Shape(String),
 }
 
 impl From<StoreError> for ReportError {
@@ -42,22 +46,27 @@ impl From<StoreError> for ReportError {
     }
 }
 
-/// Answer this.
-#[derive(Debug, Clone)]
-pub(super) struct Ask(pub Question);
+/// Answer this, in this form, as long as somebody waits for it.
+pub(super) struct Ask {
+    pub question: Question,
+    pub form: Form,
+    /// Ends when the asker does.
+    pub asker: oneshot::Receiver<()>,
+}
 
 impl Message for Ask {
-    type Result = Result<String, ReportError>;
+    type Result = Result<Vec<u8>, ReportError>;
 }
 
 /// The actor.
 pub(super) struct Reporter {
     store: Store,
+    cache: Arc<SummaryCache>,
 }
 
 impl Reporter {
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    pub fn new(store: Store, cache: Arc<SummaryCache>) -> Self {
+        Self { store, cache }
     }
 }
 
@@ -66,52 +75,67 @@ impl Actor for Reporter {
 }
 
 impl Handler<Held<Ask>> for Reporter {
-    type Result = ResponseFuture<Result<String, ReportError>>;
+    type Result = ResponseFuture<Result<Vec<u8>, ReportError>>;
 
     fn handle(&mut self, held: Held<Ask>, _: &mut Self::Context) -> Self::Result {
-        let (Ask(question), room) = held.open();
-        let store = self.store.clone();
+        let (Ask { question, form, asker }, room) = held.open();
+        let (store, cache) = (self.store.clone(), self.cache.clone());
         Box::pin(async move {
             let _room = room;
-            match tokio::time::timeout(DEADLINE, answer(&store, question)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(ReportError::TooLong),
+            // A report that is dropped tells the database to stop.
+            tokio::select! {
+                answer = tokio::time::timeout(DEADLINE, answer(&store, &cache, question, form)) => {
+                    answer.unwrap_or(Err(ReportError::TooLong))
+                }
+                _ = asker => Err(ReportError::Gone),
             }
         })
     }
 }
 
-async fn answer(store: &Store, question: Question) -> Result<String, ReportError> {
-    let json = match question {
-        Question::Events { filter, interval } => {
-            serde_json::to_string(&events(store, &filter, interval).await?)
-        }
+async fn answer(
+    store: &Store,
+    cache: &SummaryCache,
+    question: Question,
+    form: Form,
+) -> Result<Vec<u8>, ReportError> {
+    let report = store.report(cache).await?;
+    let answer = match question {
+        Question::Events { filter, interval } => form.write(&events(&report, &filter, interval).await?),
         Question::Revenue { filter, interval, campaigns } => {
-            serde_json::to_string(&revenue(store, &filter, interval, campaigns).await?)
+            form.write(&revenue(&report, &filter, interval, campaigns).await?)
         }
-        Question::Demographics { filter, limit } => {
-            serde_json::to_string(&demographics(store, &filter, limit).await?)
-        }
+        Question::Demographics { filter, limit } => form.write(&demographics(&report, &filter, limit).await?),
     };
-    json.map_err(ReportError::Shape)
+    report.end().await?;
+    answer.map_err(ReportError::Shape)
 }
 
 /// A series in an open range can still be too long.
-fn check_buckets<T>(series: &[T], bucket: impl Fn(&T) -> i64) -> Result<(), ReportError> {
-    let mut buckets: Vec<i64> = series.iter().map(bucket).collect();
-    buckets.dedup();
-    let too_many = i64::try_from(buckets.len()).unwrap_or(i64::MAX) > MAX_BUCKETS;
-    if too_many { Err(ReportError::Bad(too_many_buckets())) } else { Ok(()) }
+async fn check_buckets(
+    report: &Report<'_>,
+    filter: &Filter,
+    interval: Option<Interval>,
+) -> Result<(), ReportError> {
+    let Some(interval) = interval else { return Ok(()) };
+    let most = MAX_BUCKETS.unsigned_abs();
+    if (filter.from.is_none() || filter.to.is_none())
+        && report.count_buckets(filter, interval.minutes(), most + 1).await? > most
+    {
+        return Err(ReportError::Bad(too_many_buckets()));
+    }
+    Ok(())
 }
 
 async fn events(
-    store: &Store,
+    report: &Report<'_>,
     filter: &Filter,
     interval: Option<Interval>,
 ) -> Result<EventsReport, ReportError> {
+    check_buckets(report, filter, interval).await?;
     // One look at the store for both: the series' sums are the totals.
-    let counts = store.count_events(filter, interval.map(Interval::minutes)).await?;
-    let mut totals: Vec<crate::store::report::EventCount> = Vec::new();
+    let counts = report.count_events(filter, interval.map(Interval::minutes)).await?;
+    let mut totals: Vec<EventCount> = Vec::new();
     for count in &counts {
         let same = totals.iter_mut().find(|total| total.event_type == count.event_type);
         match same {
@@ -120,7 +144,6 @@ async fn events(
         }
     }
     totals.sort_by_key(|total| (total.source, total.funnel_stage, total.event_type));
-    check_buckets(&counts, |count| count.bucket)?;
     Ok(EventsReport {
         range: range_of(filter),
         total_events: totals.iter().map(|total| total.events).sum(),
@@ -131,12 +154,13 @@ async fn events(
 }
 
 async fn revenue(
-    store: &Store,
+    report: &Report<'_>,
     filter: &Filter,
     interval: Option<Interval>,
-    campaigns: Option<u64>,
+    campaigns: Option<usize>,
 ) -> Result<RevenueReport, ReportError> {
-    let sums = store.sum_revenue(filter, interval.map(Interval::minutes)).await?;
+    check_buckets(report, filter, interval).await?;
+    let sums = report.sum_revenue(filter, interval.map(Interval::minutes)).await?;
     let mut totals: Vec<RevenueSum> = Vec::new();
     for sum in &sums {
         let same = totals.iter_mut().find(|total| total.event_type == sum.event_type);
@@ -150,10 +174,9 @@ async fn revenue(
         }
     }
     totals.sort_by_key(|total| (total.source, total.event_type));
-    check_buckets(&sums, |sum| sum.bucket)?;
     let campaigns = match campaigns {
         Some(limit) => {
-            Some(store.sum_campaigns(filter, limit).await?.into_iter().map(CampaignEntry::new).collect())
+            Some(report.top_campaigns(filter, limit).await?.into_iter().map(CampaignEntry::new).collect())
         }
         None => None,
     };
@@ -171,56 +194,20 @@ async fn revenue(
     })
 }
 
-async fn demographics(store: &Store, filter: &Filter, limit: u64) -> Result<DemographicsReport, ReportError> {
-    let asked = |source| filter.source.is_none_or(|only| only == source);
-    let of = |source| Filter { source: Some(source), ..filter.clone() };
-    let mut report =
+async fn demographics(
+    report: &Report<'_>,
+    filter: &Filter,
+    limit: usize,
+) -> Result<DemographicsReport, ReportError> {
+    let mut answer =
         DemographicsReport { range: range_of(filter), users_estimated: false, facebook: None, tiktok: None };
-    if asked(Source::Facebook) {
-        report.facebook = Some(facebook(store, &of(Source::Facebook), limit).await?);
+    for &source in Source::ALL.iter().filter(|source| filter.asks(**source)) {
+        let summary = report.audience(filter, source).await?;
+        answer.users_estimated |= estimated(&summary);
+        match source {
+            Source::Facebook => answer.facebook = Some(FacebookAudience::new(&summary, limit)),
+            Source::Tiktok => answer.tiktok = Some(TiktokAudience::new(&summary, limit)),
+        }
     }
-    if asked(Source::Tiktok) {
-        report.tiktok = Some(tiktok(store, &of(Source::Tiktok), limit).await?);
-    }
-    Ok(report)
-}
-
-async fn facebook(store: &Store, filter: &Filter, limit: u64) -> Result<FacebookAudience, StoreError> {
-    let (sums, ages, genders_, countries_, mut cities_) = try_join!(
-        store.audience(filter),
-        store.count_users(filter, Group::AgeRange, limit.max(16)),
-        store.count_users(filter, Group::Gender, limit.max(16)),
-        store.count_users(filter, Group::Country, limit),
-        store.count_users(filter, Group::City, limit + 1),
-    )?;
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let cities_truncated = cities_.len() > limit;
-    cities_.truncate(limit);
-    Ok(FacebookAudience {
-        events: sums.events,
-        users: sums.users,
-        age_groups: age_groups(&ages),
-        genders: genders(&genders_),
-        countries: countries(countries_),
-        cities: cities(cities_),
-        cities_truncated,
-    })
-}
-
-async fn tiktok(store: &Store, filter: &Filter, limit: u64) -> Result<TiktokAudience, StoreError> {
-    let (sums, ranges, countries_, devices_) = try_join!(
-        store.audience(filter),
-        store.count_users(filter, Group::FollowerRange, limit.max(16)),
-        store.count_users(filter, Group::Country, limit),
-        store.count_users(filter, Group::Device, limit.max(16)),
-    )?;
-    Ok(TiktokAudience {
-        events: sums.events,
-        users: sums.users,
-        followers: followers(&sums, &ranges),
-        countries: countries(countries_),
-        devices: devices(&devices_),
-        average_watch_time: average_watch_time(&sums),
-        average_percentage_watched: average_percentage(&sums),
-    })
+    Ok(answer)
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 /// What an actor is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum State {
@@ -146,7 +146,7 @@ impl Stats {
 }
 
 /// An actor as `/actors` shows it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ActorView {
     /// Its name.
@@ -164,11 +164,12 @@ pub struct ActorView {
     /// Why it failed the last time.
     pub last_failure: Option<String>,
     /// The actors below it.
+    #[schema(no_recursion)]
     pub children: Vec<ActorView>,
 }
 
 /// A mailbox as `/actors` shows it, in the mailbox's own unit.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, utoipa::ToSchema)]
 pub struct MailboxView {
     /// What waits or is being worked on.
     pub depth: usize,
@@ -229,13 +230,21 @@ impl Registry {
         self.stats().iter().map(|stats| stats.view()).collect()
     }
 
-    /// Tells an actor's supervisor something; false if there is no such actor.
+    /// Tells an actor's supervisor something; false if there is no such actor. The name of several of one
+    /// kind, without their numbers, means all of them.
     pub fn command(&self, name: &str, command: Command) -> bool {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(entry) = entries.iter().find(|entry| entry.stats.name() == name) else { return false };
-        // A full queue already holds a restart that has not been carried out.
-        let _ = entry.commands.try_send(command);
-        true
+        let numbered = |full: &str| {
+            let number = full.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
+            number.is_some_and(|number| number.parse::<usize>().is_ok())
+        };
+        let mut known = false;
+        for entry in entries.iter().filter(|entry| entry.stats.name() == name || numbered(entry.stats.name())) {
+            // A full queue already holds a restart that has not been carried out.
+            let _ = entry.commands.try_send(command);
+            known = true;
+        }
+        known
     }
 
     /// Shows that the service drains.

@@ -63,8 +63,10 @@ pub(super) trait Write {
     async fn claim(&mut self, batch: &Batch<'_>) -> Result<HashSet<u64>, StoreError>;
     /// The highest number of a frame that was processed, of each of the batch's writers in this log.
     async fn highest(&mut self, batch: &Batch<'_>) -> Result<HashMap<Uuid, u64>, StoreError>;
-    /// Inserts rows and counts them in the rollup; gives how many were new.
-    async fn insert(&mut self, rows: &[&Row<'_>]) -> Result<u64, StoreError>;
+    /// Inserts rows and counts them in the rollups; gives those that were new.
+    async fn insert<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError>;
+    /// Leaves what new rows add to the summaries, encoded.
+    async fn summarize(&mut self, source: Source, events: u64, delta: Vec<u8>) -> Result<(), StoreError>;
     /// Runs a statement without parameters.
     async fn run(&mut self, sql: &'static str) -> Result<(), StoreError>;
     /// Keeps dead letters.

@@ -6,7 +6,10 @@ use std::time::Duration;
 use migration::{Migrator, MigratorTrait};
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::sqlx::{PgPool, SqlitePool};
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseBackend, DatabaseConnection, Statement};
+use sea_orm::{
+    AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseBackend, DatabaseConnection, DatabaseTransaction,
+    IsolationLevel, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+};
 
 use super::error::StoreError;
 use crate::config::{Config, Secret};
@@ -40,6 +43,16 @@ pub enum Purpose {
 #[derive(Debug, Clone)]
 pub struct Store {
     db: DatabaseConnection,
+    /// A connection beside the others, to stop what they do.
+    control: DatabaseConnection,
+}
+
+/// What a transaction with one view of all tables is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Snapshot {
+    ToRead,
+    /// Ends with an error if another one changed what this one changes.
+    ToChange,
 }
 
 pub(super) enum Backend<'a> {
@@ -83,6 +96,13 @@ impl Store {
             Purpose::Write { transactions } => u32::try_from(transactions).unwrap_or(16) + 2,
             Purpose::Read { connections } => connections,
         };
+        let options = |connections| Self::options(url, connections);
+        let (db, control) =
+            tokio::try_join!(Database::connect(options(connections)), Database::connect(options(1)))?;
+        Ok(Self { db, control })
+    }
+
+    fn options(url: &str, connections: u32) -> ConnectOptions {
         let mut options = ConnectOptions::new(url);
         options
             .max_connections(connections)
@@ -106,7 +126,11 @@ impl Store {
                     .busy_timeout(BUSY_TIMEOUT)
                     .foreign_keys(false)
             });
-        Ok(Self { db: Database::connect(options).await? })
+        options
+    }
+
+    pub(super) fn control(&self) -> &DatabaseConnection {
+        &self.control
     }
 
     pub(super) fn backend(&self) -> Backend<'_> {
@@ -124,6 +148,18 @@ impl Store {
     /// Whether it is PostgreSQL.
     pub fn is_postgres(&self) -> bool {
         matches!(self.backend(), Backend::Postgres(_))
+    }
+
+    /// A transaction that sees all tables as they were at one moment.
+    pub(super) async fn snapshot(&self, purpose: Snapshot) -> Result<DatabaseTransaction, StoreError> {
+        let reads = purpose == Snapshot::ToRead;
+        let options = TransactionOptions {
+            // SQLite's transactions are snapshots in any case.
+            isolation_level: self.is_postgres().then_some(IsolationLevel::RepeatableRead),
+            access_mode: (self.is_postgres() && reads).then_some(AccessMode::ReadOnly),
+            sqlite_transaction_mode: (!reads).then_some(SqliteTransactionMode::Immediate),
+        };
+        Ok(self.db.begin_with_options(options).await?)
     }
 
     /// Brings the schema up to date. Several at once wait for each other.
@@ -196,6 +232,7 @@ impl Store {
 
     /// Ends all connections.
     pub async fn close(&self) -> Result<(), StoreError> {
+        self.control.close_by_ref().await?;
         self.db.close_by_ref().await.map_err(StoreError::from)
     }
 }

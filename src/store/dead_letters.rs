@@ -44,14 +44,16 @@ pub struct Retention {
 }
 
 /// A letter at rest, as it is shown: its bytes apart.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StoredLetter {
     /// Its id.
+    #[schema(value_type = String)]
     pub id: Uuid,
     /// When it was received.
     pub received_at: String,
     /// Its source, where that was valid.
+    #[schema(value_type = Option<String>)]
     pub source: Option<&'static str>,
     /// Why it was set aside.
     pub reason: String,
@@ -60,12 +62,14 @@ pub struct StoredLetter {
     /// The request it came with.
     pub correlation_id: String,
     /// What is wrong with it.
+    #[schema(value_type = Vec<Object>)]
     pub errors: Box<RawValue>,
     /// How many bytes were sent.
     pub payload_length: i64,
     /// When it was sent again and taken.
     pub replayed_at: Option<String>,
     /// The reasons that it had before replays that failed.
+    #[schema(value_type = Option<Vec<Object>>)]
     pub history: Option<Box<RawValue>>,
     /// What is kept of its bytes.
     #[serde(skip)]

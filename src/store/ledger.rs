@@ -6,7 +6,7 @@ use sea_orm::sqlx;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use uuid::Uuid;
 
-use super::connect::{Backend, Store};
+use super::connect::{Backend, Snapshot, Store};
 use super::entity::{ledger_counts, ledger_writers};
 use super::error::StoreError;
 use super::postgres::FOLD_LOCKS;
@@ -87,10 +87,7 @@ fn count(number: i64) -> u64 {
 impl Store {
     /// What the store says of a source, in one snapshot; the frames are those of `log_id`.
     pub async fn ledger(&self, source: Source, log_id: Uuid) -> Result<LedgerCut, StoreError> {
-        use sea_orm::{IsolationLevel, TransactionTrait};
-        // SQLite's transactions are snapshots in any case.
-        let isolation = self.is_postgres().then_some(IsolationLevel::RepeatableRead);
-        let tx = self.db().begin_with_config(isolation, None).await?;
+        let tx = self.snapshot(Snapshot::ToRead).await?;
         let mut cut = LedgerCut::default();
         let counts = ledger_counts::Entity::find().filter(ledger_counts::Column::Source.eq(source.code()));
         for row in counts.all(&tx).await? {

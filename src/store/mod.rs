@@ -7,8 +7,11 @@
 //!
 //! The schema is the `migration` crate's. [`Store::write`] is the one way in: exactly once, by the key
 //! of each event and the place of each frame in the log. What reads is in [`report`] and [`ledger`].
+//! Reports read what is kept for them: [`rollup`] for events and revenue, [`summary`] for users.
 
+mod audience;
 mod batch;
+mod campaigns;
 mod connect;
 mod dead_letters;
 pub mod entity;
@@ -16,8 +19,10 @@ mod error;
 pub mod ledger;
 mod postgres;
 pub mod report;
+mod rollup;
 mod row;
 mod sqlite;
+pub mod summary;
 mod suspects;
 mod trace;
 mod writer;

@@ -13,15 +13,17 @@ use uuid::Uuid;
 
 use super::batch::{Batch, Write, Written, big};
 use super::error::StoreError;
+use super::rollup::LEVELS;
 use super::row::{COLUMNS, Row, column_names};
 use crate::event::Source;
 use crate::log::DeadLetter;
 
 /// Transactions that may count at one time without waiting for each other.
 const SHARDS: i32 = 32;
-/// Names spaces of advisory locks: shards, and folding of processed frames.
+/// Names spaces of advisory locks: shards, folding of processed frames, and of summaries.
 pub(super) const SHARD_LOCKS: i32 = 0x0e55_0001;
 pub(super) const FOLD_LOCKS: i32 = 0x0e55_0002;
+pub(super) const SUMMARY_LOCKS: i32 = 0x0e55_0003;
 
 /// Microseconds from 1970 to 2000, where PostgreSQL counts from.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
@@ -48,8 +50,8 @@ impl Encode<'_, Postgres> for Micros {
     }
 }
 
-/// Inserts the rows, counts what was really inserted by minute and type, and says how much that was.
-/// The last parameter is the transaction's shard.
+/// Inserts the rows, counts what was really inserted by type and minute, hour and day, and says how much
+/// that was, and, unless it was all, which. The last parameter is the transaction's shard.
 static INSERT: LazyLock<String> = LazyLock::new(|| {
     let arrays: Vec<_> = (1..).zip(COLUMNS).map(|(n, (_, kind))| format!("${n}::{kind}[]")).collect();
     let values =
@@ -59,7 +61,7 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
             INSERT INTO event_rows ({columns})
             SELECT {values} FROM unnest({arrays}) AS t ({columns})
             ON CONFLICT (key) DO NOTHING
-            RETURNING occurred_at, event_type, source, funnel_stage, revenue
+            RETURNING key, occurred_at, event_type, source, funnel_stage, revenue
         ), counted AS (
             SELECT date_bin('1 minute', occurred_at, 'epoch') AS minute, event_type, source, funnel_stage,
                 count(*) AS events, count(revenue) AS transactions,
@@ -67,21 +69,23 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
                 coalesce(sum(revenue % 1000000), 0)::bigint AS micros
             FROM new GROUP BY 1, 2, 3, 4
         ), rolled AS (
-            INSERT INTO event_rollup AS r (minute, event_type, shard, source, funnel_stage, events, transactions,
+            INSERT INTO rollups AS r (level, at, event_type, shard, source, funnel_stage, events, transactions,
                 revenue_units, revenue_micros)
-            SELECT extract(epoch FROM minute)::bigint / 60, event_type, ${shard}, source, funnel_stage, events,
-                transactions, units, micros
-            FROM counted ORDER BY minute, event_type
-            ON CONFLICT (minute, event_type, shard) DO UPDATE SET events = r.events + excluded.events,
+            SELECT level, (extract(epoch FROM minute)::bigint / width)::integer AS at, event_type, ${shard}, source,
+                funnel_stage, sum(events), sum(transactions), sum(units), sum(micros)
+            FROM counted, (VALUES {levels}) AS levels (level, width)
+            GROUP BY 1, 2, 3, 5, 6 ORDER BY 1, 2, 3
+            ON CONFLICT (level, at, event_type, shard) DO UPDATE SET events = r.events + excluded.events,
                 transactions = r.transactions + excluded.transactions,
                 revenue_units = r.revenue_units + excluded.revenue_units,
                 revenue_micros = r.revenue_micros + excluded.revenue_micros
-        )
-        SELECT coalesce(sum(events), 0)::bigint FROM counted",
+        ), total AS (SELECT coalesce(sum(events), 0)::bigint AS events FROM counted)
+        SELECT events, CASE WHEN events < cardinality($1) THEN (SELECT array_agg(key) FROM new) END FROM total",
         columns = column_names(),
         values = values.join(", "),
         arrays = arrays.join(", "),
         shard = COLUMNS.len() + 1,
+        levels = LEVELS.map(|(level, minutes)| format!("({level}::smallint, {})", minutes * 60)).join(", "),
     )
 });
 
@@ -142,7 +146,7 @@ impl Write for PostgresWrite {
         Ok(marks.into_iter().map(|(writer, number)| (writer, number.cast_unsigned())).collect())
     }
 
-    async fn insert(&mut self, rows: &[&Row<'_>]) -> Result<u64, StoreError> {
+    async fn insert<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
         let word = |of: fn(&Row<'_>) -> Option<i16>| -> Vec<Option<i16>> {
             rows.iter().map(|row| of(row)).collect()
         };
@@ -156,7 +160,7 @@ impl Write for PostgresWrite {
                 rows.iter().map(|row| row.event.columns.$column.as_deref()).collect::<Vec<Option<&str>>>()
             };
         }
-        let stored: i64 = sqlx::query_scalar(AssertSqlSafe(INSERT.as_str()))
+        let (_, new): (i64, Option<Vec<Uuid>>) = sqlx::query_as(AssertSqlSafe(INSERT.as_str()))
             .bind(rows.iter().map(|row| row.key).collect::<Vec<Uuid>>())
             .bind(time(|row| row.event.occurred_at))
             .bind(time(|row| row.origin.accepted_at))
@@ -191,7 +195,23 @@ impl Write for PostgresWrite {
             .bind(self.shard)
             .fetch_one(&mut *self.tx)
             .await?;
-        Ok(stored.cast_unsigned())
+        Ok(match new {
+            None => rows.to_vec(),
+            Some(new) => {
+                let new: HashSet<Uuid> = new.into_iter().collect();
+                rows.iter().filter(|row| new.contains(&row.key)).copied().collect()
+            }
+        })
+    }
+
+    async fn summarize(&mut self, source: Source, events: u64, delta: Vec<u8>) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO summary_deltas (source, events, body) VALUES ($1, $2, $3)")
+            .bind(source.code())
+            .bind(big(events))
+            .bind(delta)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
     }
 
     async fn run(&mut self, sql: &'static str) -> Result<(), StoreError> {

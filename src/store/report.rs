@@ -1,17 +1,13 @@
-//! What the reports ask the store.
+//! What reports ask the store: one transaction that only reads, in which all answers agree.
 //!
-//! Events and revenue come from the rollup; revenue by campaign from an index over the rows that make
-//! revenue; demographics from the rows in range. All sums are integers until they are shown.
+//! Events and revenue come from the rollups ([`super::rollup`]), campaigns and audiences from the summaries
+//! ([`super::campaigns`], [`super::audience`]). All sums are integers until they are shown.
 
-use sea_orm::sea_query::{Expr, SimpleExpr};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
-    QueryTrait, Select, Statement, Value,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement, Value};
 
-use super::connect::Store;
-use super::entity::event_rollup::{Column, Entity};
+use super::connect::{Snapshot, Store};
 use super::error::StoreError;
+use super::summary::SummaryCache;
 use crate::event::{FunnelStage, MICROS_PER_UNIT, Source};
 
 /// The rows that a report is over. Bounds are minutes since 1970, `from` inclusive, `to` exclusive.
@@ -29,6 +25,13 @@ pub struct Filter {
     pub event_types: Option<Vec<i16>>,
     /// One campaign alone; for revenue.
     pub campaign_id: Option<String>,
+}
+
+impl Filter {
+    /// Whether it leaves a source in.
+    pub fn asks(&self, source: Source) -> bool {
+        self.source.is_none_or(|only| only == source)
+    }
 }
 
 /// A count of events.
@@ -66,286 +69,132 @@ pub struct RevenueSum {
 impl RevenueSum {
     /// The sum, in millionths.
     pub fn total(&self) -> i128 {
-        i128::from(self.units) * i128::from(MICROS_PER_UNIT) + i128::from(self.micros)
+        total(self.units, self.micros)
     }
+}
+
+/// A sum of two parts, in millionths.
+pub(super) fn total(units: i64, micros: i64) -> i128 {
+    i128::from(units) * i128::from(MICROS_PER_UNIT) + i128::from(micros)
 }
 
 /// Revenue of one campaign.
-#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CampaignSum {
-    /// A word's number.
-    pub source: i16,
+    /// Whose it is.
+    pub source: Source,
     /// The campaign.
     pub campaign_id: String,
     /// Events that made revenue.
-    pub transactions: i64,
-    /// The sum of whole units.
-    pub units: i64,
-    /// The sum of the millionths beside them.
-    pub micros: i64,
+    pub transactions: u64,
+    /// The sum, in millionths.
+    pub total: i128,
 }
 
-/// How many users are in a group.
-#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
-pub struct UserCount {
-    /// The group: a name, or a number as text.
-    pub name: Option<String>,
-    /// A second name, for cities.
-    pub detail: Option<String>,
-    /// Users, each once.
-    pub users: i64,
-}
-
-/// Sums over a source's events in range.
-#[derive(Debug, Clone, Default, PartialEq, Eq, FromQueryResult)]
-pub struct AudienceSums {
-    /// Events.
-    pub events: i64,
-    /// Users, each once.
-    pub users: i64,
-    /// Events that carry followers, and their sum in two parts.
-    pub with_followers: i64,
-    /// Millions.
-    pub followers_high: i64,
-    /// What is left of them.
-    pub followers_low: i64,
-    /// Events that carry a watch time, and its sum in two parts.
-    pub with_watch_time: i64,
-    /// Seconds.
-    pub watch_high: i64,
-    /// Billionths beside them.
-    pub watch_low: i64,
-    /// Percent.
-    pub percentage_high: i64,
-    /// Billionths beside them.
-    pub percentage_low: i64,
-}
-
-/// What users are grouped by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Group {
-    /// The lower bound of an age range.
-    AgeRange,
-    /// The gender's number.
-    Gender,
-    /// The country.
-    Country,
-    /// City and country.
-    City,
-    /// The lower bound of a range of followers.
-    FollowerRange,
-    /// The device's number.
-    Device,
-}
-
-impl Group {
-    const fn sql(self) -> (&'static str, &'static str) {
-        match self {
-            Self::AgeRange => (
-                "CASE WHEN age < 18 THEN '0' WHEN age < 25 THEN '18' WHEN age < 35 THEN '25' WHEN age < 45 THEN '35'
-                 WHEN age < 55 THEN '45' WHEN age < 65 THEN '55' ELSE '65' END",
-                "NULL",
-            ),
-            Self::Gender => ("CAST(gender AS text)", "NULL"),
-            Self::Country => ("country", "NULL"),
-            Self::City => ("city", "country"),
-            Self::FollowerRange => (
-                "CASE WHEN followers < 1000 THEN '0' WHEN followers < 10000 THEN '1000'
-                 WHEN followers < 100000 THEN '10000' WHEN followers < 1000000 THEN '100000' ELSE '1000000' END",
-                "NULL",
-            ),
-            Self::Device => ("CAST(device AS text)", "NULL"),
-        }
-    }
-
-    const fn present(self) -> &'static str {
-        match self {
-            Self::AgeRange => "age",
-            Self::Gender => "gender",
-            Self::Country => "country",
-            Self::City => "city",
-            Self::FollowerRange => "followers",
-            Self::Device => "device",
-        }
+impl CampaignSum {
+    /// The highest first, and in one order whatever is equal.
+    pub(super) fn rank(left: &Self, right: &Self) -> std::cmp::Ordering {
+        let by_name = || {
+            (&left.campaign_id, left.source.code()).cmp(&(&right.campaign_id, right.source.code()))
+        };
+        right.total.cmp(&left.total).then_with(by_name)
     }
 }
 
-fn rollup(filter: &Filter) -> Select<Entity> {
-    let minute = |minute: i64| i32::try_from(minute).unwrap_or(if minute < 0 { i32::MIN } else { i32::MAX });
-    Entity::find()
-        .select_only()
-        .apply_if(filter.from, |query, from| query.filter(Column::Minute.gte(minute(from))))
-        .apply_if(filter.to, |query, to| query.filter(Column::Minute.lt(minute(to))))
-        .apply_if(filter.source, |query, source| query.filter(Column::Source.eq(source.code())))
-        .apply_if(filter.stage, |query, stage| query.filter(Column::FunnelStage.eq(stage.code())))
-        .apply_if(filter.event_types.clone(), |query, types| query.filter(Column::EventType.is_in(types)))
+/// One report's view of the store. One that is dropped before its end is stopped in the database, too.
+pub struct Report<'s> {
+    pub(super) store: &'s Store,
+    pub(super) cache: &'s SummaryCache,
+    /// `None` once it has ended.
+    running: Option<Running>,
 }
 
-fn bucket(interval: Option<i64>) -> SimpleExpr {
-    match interval {
-        // Minutes are never negative, so that this rounds down.
-        Some(minutes) => Expr::cust(format!("CAST(minute / {minutes} AS bigint)")),
-        None => Expr::cust("CAST(0 AS bigint)"),
+/// A transaction, and how to stop what it does.
+struct Running {
+    tx: DatabaseTransaction,
+    /// The number of PostgreSQL's process that works on it.
+    process: Option<i32>,
+}
+
+impl std::fmt::Debug for Report<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Report").finish_non_exhaustive()
     }
-}
-
-fn sum(column: &str) -> SimpleExpr {
-    Expr::cust(format!("CAST(coalesce(sum({column}), 0) AS bigint)"))
 }
 
 impl Store {
-    /// Counts events by source, stage and type, and by interval (in minutes) where one is given.
-    pub async fn count_events(
-        &self,
-        filter: &Filter,
-        interval: Option<i64>,
-    ) -> Result<Vec<EventCount>, StoreError> {
-        let query = rollup(filter)
-            .column_as(bucket(interval), "bucket")
-            .columns([Column::Source, Column::FunnelStage, Column::EventType])
-            .column_as(sum("events"), "events")
-            .group_by(Expr::col("bucket"))
-            .group_by(Column::Source)
-            .group_by(Column::FunnelStage)
-            .group_by(Column::EventType)
-            .order_by_asc(Expr::col("bucket"))
-            .order_by_asc(Column::Source)
-            .order_by_asc(Column::FunnelStage)
-            .order_by_asc(Column::EventType);
-        Ok(query.into_model::<EventCount>().all(self.db()).await?)
-    }
-
-    /// Sums revenue by source and type, and by interval (in minutes) where one is given.
-    pub async fn sum_revenue(
-        &self,
-        filter: &Filter,
-        interval: Option<i64>,
-    ) -> Result<Vec<RevenueSum>, StoreError> {
-        if filter.campaign_id.is_some() {
-            return self.sum_campaign_revenue(filter, interval).await;
-        }
-        let query = rollup(filter)
-            .filter(Column::Transactions.gt(0))
-            .column_as(bucket(interval), "bucket")
-            .columns([Column::Source, Column::EventType])
-            .column_as(sum("transactions"), "transactions")
-            .column_as(sum("revenue_units"), "units")
-            .column_as(sum("revenue_micros"), "micros")
-            .group_by(Expr::col("bucket"))
-            .group_by(Column::Source)
-            .group_by(Column::EventType)
-            .order_by_asc(Expr::col("bucket"))
-            .order_by_asc(Column::Source)
-            .order_by_asc(Column::EventType);
-        Ok(query.into_model::<RevenueSum>().all(self.db()).await?)
-    }
-
-    async fn sum_campaign_revenue(
-        &self,
-        filter: &Filter,
-        interval: Option<i64>,
-    ) -> Result<Vec<RevenueSum>, StoreError> {
-        let (condition, values) = self.row_condition(filter);
-        let minute = if self.is_postgres() {
-            "extract(epoch FROM date_bin('1 minute', occurred_at, 'epoch'))::bigint / 60"
+    /// Begins a report: all that is asked of it is as of one moment.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away.
+    pub async fn report<'s>(&'s self, cache: &'s SummaryCache) -> Result<Report<'s>, StoreError> {
+        let tx = self.snapshot(Snapshot::ToRead).await?;
+        let process = if self.is_postgres() {
+            // Reports have a deadline of their own; this is for those whose reporter is gone.
+            let sql = "SELECT pg_backend_pid() AS process, set_config('statement_timeout', '30s', true)";
+            let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), sql)).await?;
+            row.map(|row| row.try_get("", "process")).transpose()?
         } else {
-            "occurred_at / 60000000"
+            None
         };
-        let bucket = interval.map_or("0".to_owned(), |minutes| format!("{minute} / {minutes}"));
-        let sql = format!(
-            "SELECT CAST({bucket} AS bigint) AS bucket, source, event_type, count(*) AS transactions,
-                CAST(sum(revenue / 1000000) AS bigint) AS units, CAST(sum(revenue % 1000000) AS bigint) AS micros
-             FROM event_rows WHERE revenue IS NOT NULL AND {condition}
-             GROUP BY 1, source, event_type ORDER BY 1, source, event_type"
-        );
-        self.select(sql, values).await
+        Ok(Report { store: self, cache, running: Some(Running { tx, process }) })
     }
 
-    /// Sums revenue by campaign, the highest first.
-    pub async fn sum_campaigns(&self, filter: &Filter, limit: u64) -> Result<Vec<CampaignSum>, StoreError> {
-        let (condition, mut values) = self.row_condition(filter);
-        values.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
-        let sql = format!(
-            "SELECT source, campaign_id, count(*) AS transactions, CAST(sum(revenue / 1000000) AS bigint) AS units,
-                CAST(sum(revenue % 1000000) AS bigint) AS micros
-             FROM event_rows WHERE revenue IS NOT NULL AND campaign_id IS NOT NULL AND {condition}
-             GROUP BY source, campaign_id
-             ORDER BY sum(revenue / 1000000) + sum(revenue % 1000000) / 1000000 DESC,
-                sum(revenue % 1000000) % 1000000 DESC, campaign_id, source LIMIT ${}",
-            values.len()
-        );
-        self.select(sql, values).await
+    /// Tells PostgreSQL to stop what one of our connections does, and gives the connection back.
+    async fn stop(&self, Running { tx, process }: Running) -> Result<(), StoreError> {
+        if let Some(process) = process {
+            let sql = "SELECT pg_cancel_backend($1)";
+            let db = self.control();
+            let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, [process.into()]);
+            db.execute_raw(statement).await?;
+        }
+        Ok(tx.rollback().await?)
+    }
+}
+
+impl Drop for Report<'_> {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let store = self.store.clone();
+            runtime.spawn(async move {
+                if let Err(error) = store.stop(running).await {
+                    tracing::debug!(%error, "a report that nobody waits for was not stopped");
+                }
+            });
+        }
+    }
+}
+
+impl Report<'_> {
+    /// Ends it.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away; what was answered stays true.
+    pub async fn end(mut self) -> Result<(), StoreError> {
+        match self.running.take() {
+            Some(Running { tx, .. }) => Ok(tx.commit().await?),
+            None => Ok(()),
+        }
     }
 
-    /// Sums over a source's events in range.
-    pub async fn audience(&self, filter: &Filter) -> Result<AudienceSums, StoreError> {
-        let (condition, values) = self.row_condition(filter);
-        let halves = |column: &str, by: &str, name: &str| {
-            format!(
-                "CAST(coalesce(sum({column} / {by}), 0) AS bigint) AS {name}_high,
-                 CAST(coalesce(sum({column} % {by}), 0) AS bigint) AS {name}_low"
-            )
-        };
-        let sql = format!(
-            "SELECT count(*) AS events, count(DISTINCT user_id) AS users, count(followers) AS with_followers, {},
-                count(watch_time) AS with_watch_time, {}, {}
-             FROM event_rows WHERE {condition}",
-            halves("followers", "1000000", "followers"),
-            halves("watch_time", "1000000000", "watch"),
-            halves("percentage_watched", "1000000000", "percentage"),
-        );
-        Ok(self.select(sql, values).await?.pop().unwrap_or_default())
+    /// Its transaction.
+    pub(super) fn tx(&self) -> Result<&DatabaseTransaction, StoreError> {
+        let ended = || StoreError::Transient("the report has ended".to_owned());
+        self.running.as_ref().map(|running| &running.tx).ok_or_else(ended)
     }
 
-    /// Counts users by group, the most first; at most `limit` groups.
-    pub async fn count_users(
-        &self,
-        filter: &Filter,
-        group: Group,
-        limit: u64,
-    ) -> Result<Vec<UserCount>, StoreError> {
-        let (condition, mut values) = self.row_condition(filter);
-        values.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
-        let (name, detail) = group.sql();
-        let sql = format!(
-            "SELECT {name} AS name, CAST({detail} AS text) AS detail, count(DISTINCT user_id) AS users
-             FROM event_rows WHERE {} IS NOT NULL AND {condition} GROUP BY 1, 2
-             ORDER BY users DESC, name, detail LIMIT ${}",
-            group.present(),
-            values.len()
-        );
-        self.select(sql, values).await
-    }
-
-    /// A condition over `event_rows`, with its parameters from $1.
-    fn row_condition(&self, filter: &Filter) -> (String, Vec<Value>) {
-        let mut values: Vec<Value> = Vec::new();
-        let mut wheres = vec!["1 = 1".to_owned()];
-        let instant =
-            if self.is_postgres() { "('epoch'::timestamptz + {} * interval '1 microsecond')" } else { "{}" };
-        let mut also = |left: &str, value: Option<Value>, form: &str| {
-            if let Some(value) = value {
-                values.push(value);
-                wheres.push(format!("{left} {}", form.replace("{}", &format!("${}", values.len()))));
-            }
-        };
-        let micros =
-            |minute: Option<i64>| minute.map(|minute| Value::from(minute.saturating_mul(60_000_000)));
-        also("occurred_at >=", micros(filter.from), instant);
-        also("occurred_at <", micros(filter.to), instant);
-        also("source =", filter.source.map(|source| source.code().into()), "{}");
-        also("funnel_stage =", filter.stage.map(|stage| stage.code().into()), "{}");
-        also("campaign_id =", filter.campaign_id.clone().map(Value::from), "{}");
-        (wheres.join(" AND "), values)
-    }
-
-    async fn select<T: FromQueryResult>(
+    pub(super) async fn select<T: FromQueryResult>(
         &self,
         sql: String,
         values: Vec<Value>,
     ) -> Result<Vec<T>, StoreError> {
-        let statement = Statement::from_sql_and_values(self.db().get_database_backend(), sql, values);
-        let rows = self.db().query_all_raw(statement).await?;
+        let tx = self.tx()?;
+        let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
+        let rows = tx.query_all_raw(statement).await?;
         Ok(rows.iter().map(|row| T::from_query_result(row, "")).collect::<Result<_, _>>()?)
     }
 }

@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use super::batch::{Batch, Write, Written, big};
 use super::error::StoreError;
+use super::rollup::LEVELS;
 use super::row::{COLUMNS, Row, column_names};
-use crate::event::MICROS_PER_UNIT;
+use crate::event::{MICROS_PER_UNIT, Source};
 use crate::log::DeadLetter;
 
 static INSERT: LazyLock<String> = LazyLock::new(|| {
@@ -27,7 +28,7 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
         .collect();
     format!(
         "INSERT INTO event_rows (ingested_at, {}) SELECT ?2, {} FROM json_each(?1) WHERE true
-         ON CONFLICT (key) DO NOTHING RETURNING occurred_at, event_type, source, funnel_stage, revenue",
+         ON CONFLICT (key) DO NOTHING RETURNING key, occurred_at, event_type, source, funnel_stage, revenue",
         column_names(),
         values.join(", ")
     )
@@ -113,7 +114,7 @@ impl Write for SqliteWrite {
         Ok(marks.into_iter().map(|(writer, number)| (writer, number.cast_unsigned())).collect())
     }
 
-    async fn insert(&mut self, rows: &[&Row<'_>]) -> Result<u64, StoreError> {
+    async fn insert<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
         #[derive(Default)]
         struct Count {
             events: i64,
@@ -122,31 +123,35 @@ impl Write for SqliteWrite {
             micros: i64,
         }
         let document = Value::Array(rows.iter().map(|row| values(row)).collect()).to_string();
-        let new: Vec<(i64, i16, i16, i16, Option<i64>)> = sqlx::query_as(AssertSqlSafe(INSERT.as_str()))
+        let new: Vec<(Uuid, i64, i16, i16, i16, Option<i64>)> = sqlx::query_as(AssertSqlSafe(INSERT.as_str()))
             .bind(document)
             .bind(chrono::Utc::now().timestamp_micros())
             .fetch_all(&mut *self.tx)
             .await?;
-        let mut counts: BTreeMap<(i64, i16, i16, i16), Count> = BTreeMap::new();
-        for (occurred_at, kind, source, stage, revenue) in &new {
-            let count = counts.entry((occurred_at / 60_000_000, *kind, *source, *stage)).or_default();
-            count.events += 1;
-            if let Some(revenue) = revenue {
-                count.transactions += 1;
-                count.units += revenue / MICROS_PER_UNIT;
-                count.micros += revenue % MICROS_PER_UNIT;
+        let mut counts: BTreeMap<(i16, i64, i16, i16, i16), Count> = BTreeMap::new();
+        for (_, occurred_at, kind, source, stage, revenue) in &new {
+            for (level, minutes) in LEVELS {
+                let at = occurred_at / (60_000_000 * minutes);
+                let count = counts.entry((level, at, *kind, *source, *stage)).or_default();
+                count.events += 1;
+                if let Some(revenue) = revenue {
+                    count.transactions += 1;
+                    count.units += revenue / MICROS_PER_UNIT;
+                    count.micros += revenue % MICROS_PER_UNIT;
+                }
             }
         }
-        for ((minute, kind, source, stage), count) in counts {
+        for ((level, at, kind, source, stage), count) in counts {
             sqlx::query(
-                "INSERT INTO event_rollup (minute, event_type, shard, source, funnel_stage, events, transactions,
-                    revenue_units, revenue_micros) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8)
-                 ON CONFLICT (minute, event_type, shard) DO UPDATE SET events = events + excluded.events,
+                "INSERT INTO rollups (level, at, event_type, shard, source, funnel_stage, events, transactions,
+                    revenue_units, revenue_micros) VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, ?9)
+                 ON CONFLICT (level, at, event_type, shard) DO UPDATE SET events = events + excluded.events,
                     transactions = transactions + excluded.transactions,
                     revenue_units = revenue_units + excluded.revenue_units,
                     revenue_micros = revenue_micros + excluded.revenue_micros",
             )
-            .bind(minute)
+            .bind(level)
+            .bind(at)
             .bind(kind)
             .bind(source)
             .bind(stage)
@@ -157,7 +162,21 @@ impl Write for SqliteWrite {
             .execute(&mut *self.tx)
             .await?;
         }
-        Ok(new.len() as u64)
+        if new.len() == rows.len() {
+            return Ok(rows.to_vec());
+        }
+        let new: HashSet<Uuid> = new.into_iter().map(|row| row.0).collect();
+        Ok(rows.iter().filter(|row| new.contains(&row.key)).copied().collect())
+    }
+
+    async fn summarize(&mut self, source: Source, events: u64, delta: Vec<u8>) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO summary_deltas (source, events, body) VALUES (?1, ?2, ?3)")
+            .bind(source.code())
+            .bind(big(events))
+            .bind(delta)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
     }
 
     async fn run(&mut self, sql: &'static str) -> Result<(), StoreError> {

@@ -2,9 +2,10 @@
 //!
 //! 1. *Claim* the frames by their place in the log: one that was processed before is left out whole.
 //! 2. *Insert* the rows, sorted by key and without twins; a key that is there already is a duplicate.
-//!    The rollup counts the rows that were really inserted, in the same statement.
-//! 3. *Set aside* what cannot be stored, as dead letters.
-//! 4. *Count* all three in the ledger, and commit.
+//!    The rollups count the rows that were really inserted, in the same statement.
+//! 3. *Summarize*: leave what those rows add to their hours, to be folded later.
+//! 4. *Set aside* what cannot be stored, as dead letters.
+//! 5. *Count* all three in the ledger, and commit.
 //!
 //! If the database refuses a row, the transaction is done again, split by savepoints down to the rows
 //! that are guilty: they are set aside, all others are stored.
@@ -17,6 +18,7 @@ use super::error::StoreError;
 use super::postgres::PostgresWrite;
 use super::row::Row;
 use super::sqlite::SqliteWrite;
+use super::summary::Delta;
 use crate::event::{FieldError, Refusal};
 use crate::log::{DeadLetter, Reason};
 
@@ -36,9 +38,9 @@ impl Store {
     pub async fn rehearse(&self, row: &Row<'_>) -> Result<(), StoreError> {
         let tried = match self.backend() {
             Backend::Postgres(pool) => {
-                PostgresWrite::begin(pool, row.event.source).await?.insert(&[row]).await
+                PostgresWrite::begin(pool, row.event.source).await?.insert(&[row]).await.map(drop)
             }
-            Backend::Sqlite(pool) => SqliteWrite::begin(pool).await?.insert(&[row]).await,
+            Backend::Sqlite(pool) => SqliteWrite::begin(pool).await?.insert(&[row]).await.map(drop),
         };
         match tried {
             // That is the row's own fault, and is found when the frame is stored.
@@ -73,13 +75,18 @@ async fn write(mut tx: impl Write, batch: &Batch<'_>, isolate: bool) -> Result<W
         }
     }
     let mut refused = 0;
+    let mut new = Vec::new();
     if isolate {
-        let (stored, guilty) = insert_apart(&mut tx, &rows).await?;
-        written.stored = stored;
+        let guilty;
+        (new, guilty) = insert_apart(&mut tx, &rows).await?;
         refused = guilty.len() as u64;
         letters.extend(guilty.into_iter().map(|(row, reason)| (row.key, refused_row(row, reason))));
     } else if !rows.is_empty() {
-        written.stored = tx.insert(&rows).await?;
+        new = tx.insert(&rows).await?;
+    }
+    written.stored = new.len() as u64;
+    if !new.is_empty() {
+        tx.summarize(batch.source, written.stored, Delta::of(&new).encode()?).await?;
     }
     written.duplicates = events - written.stored - refused;
     let alien: usize = frames.iter().filter(|frame| frame.alien).map(|frame| frame.set_aside.len()).sum();
@@ -145,8 +152,8 @@ fn refused_row(row: &Row<'_>, reason: String) -> DeadLetter {
 async fn insert_apart<'r, 'a>(
     tx: &mut impl Write,
     rows: &[&'r Row<'a>],
-) -> Result<(u64, Vec<(&'r Row<'a>, String)>), StoreError> {
-    let mut stored = 0;
+) -> Result<(Vec<&'r Row<'a>>, Vec<(&'r Row<'a>, String)>), StoreError> {
+    let mut stored = Vec::new();
     let mut guilty = Vec::new();
     let mut waiting = vec![rows];
     while let Some(part) = waiting.pop() {
@@ -157,7 +164,7 @@ async fn insert_apart<'r, 'a>(
         match tx.insert(part).await {
             Ok(new) => {
                 tx.run("RELEASE SAVEPOINT part").await?;
-                stored += new;
+                stored.extend(new);
             }
             Err(StoreError::Data(reason)) => {
                 tx.run("ROLLBACK TO SAVEPOINT part").await?;

@@ -1,14 +1,17 @@
-//! Events and revenue by minute, source and type.
+//! Events and revenue by minute, hour and day, source and type.
 
 use sea_orm::entity::prelude::*;
 
-/// One minute of one type of event, as one shard counted it.
+/// One type of event over one minute, hour or day, as one shard counted it.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-#[sea_orm(table_name = "event_rollup")]
+#[sea_orm(table_name = "rollups")]
 pub struct Model {
-    /// Minutes since 1970.
+    /// 0 counts by minutes, 1 by hours, 2 by days.
     #[sea_orm(primary_key, auto_increment = false)]
-    pub minute: i32,
+    pub level: i16,
+    /// So many of them since 1970.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub at: i32,
     /// A word's number.
     #[sea_orm(primary_key, auto_increment = false)]
     pub event_type: i16,

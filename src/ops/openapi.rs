@@ -1,0 +1,94 @@
+//! What a service's HTTP looks like, for programs (`/openapi.json`) and people (`/docs`).
+//!
+//! The documents are made from the handlers and the shapes of their answers. The pages are in the binary.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{OpenApi, ToSchema};
+use utoipa_swagger_ui::{Config, Url};
+
+use super::http::{Problem, ServiceView, guard, readable};
+
+/// An RFC 9457 problem: every answer over 399.
+#[derive(ToSchema)]
+#[schema(as = Problem)]
+#[expect(dead_code, reason = "it is the shape alone")]
+pub(super) struct ProblemShape {
+    #[schema(rename = "type", example = "about:blank")]
+    kind: String,
+    #[schema(example = "Bad Request")]
+    title: String,
+    #[schema(example = 400)]
+    status: u16,
+    detail: String,
+    #[schema(rename = "correlationId")]
+    correlation_id: String,
+}
+
+/// What all services have.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "ESS, the Event Spawning System", description = "Events of ad platforms, from webhook to report."),
+    paths(
+        super::http::live,
+        super::http::ready,
+        super::http::metrics,
+        super::http::actors,
+        super::http::restart,
+    ),
+    components(schemas(ProblemShape))
+)]
+struct Common;
+
+/// Adds `/openapi.json` and `/docs` for a service's own routes and those that all have. They ask for the
+/// tokens that the service asks for.
+pub fn describe(config: &mut web::ServiceConfig, service: Document) {
+    let mut document = Common::openapi();
+    document.merge(service);
+    let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+    document.components.get_or_insert_default().add_security_scheme("bearer", bearer);
+    let document = web::Bytes::from(document.to_json().unwrap_or_else(|error| {
+        tracing::error!(%error, "the description of the HTTP was not made");
+        "{}".to_owned()
+    }));
+    let pages = Arc::new(Config::new([Url::new("ESS", "../openapi.json")]));
+    config.service(readable("/openapi.json", move |request: HttpRequest, view: web::Data<ServiceView>| {
+        let document = document.clone();
+        async move {
+            match guard(&request, &view.tokens) {
+                Ok(()) => HttpResponse::Ok().content_type("application/json").body(document),
+                Err(problem) => problem.respond(&request),
+            }
+        }
+    }));
+    config.service(readable("/docs", || async {
+        HttpResponse::PermanentRedirect().insert_header(("location", "/docs/")).finish()
+    }));
+    config.service(readable(
+        "/docs/{file:.*}",
+        move |request: HttpRequest, view: web::Data<ServiceView>, file: web::Path<String>| {
+            let pages = pages.clone();
+            async move {
+                page(&request, &view, &file, pages).unwrap_or_else(|problem| problem.respond(&request))
+            }
+        },
+    ));
+}
+
+fn page(
+    request: &HttpRequest,
+    view: &ServiceView,
+    file: &str,
+    pages: Arc<Config<'static>>,
+) -> Result<HttpResponse, Problem> {
+    guard(request, &view.tokens)?;
+    match utoipa_swagger_ui::serve(file, pages) {
+        Ok(Some(file)) => Ok(HttpResponse::Ok().content_type(file.content_type).body(file.bytes.into_owned())),
+        Ok(None) => Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no page {file}"))),
+        Err(error) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
+}

@@ -1,0 +1,213 @@
+//! The forms in which a report is given: JSON, or the same as CSV.
+//!
+//! A report's CSV is one table. Its first column, `section`, says which member of the JSON a line is of; the
+//! others are named as the members are, and stay empty where a section has none. Text that a spreadsheet
+//! would take for a formula is given with an apostrophe before it.
+
+use actix_web::HttpRequest;
+use actix_web::http::header::{Accept, Header};
+use serde::Serialize;
+
+use super::answer::{DemographicsReport, EventsReport, RevenueReport};
+use super::query::Range;
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Json,
+    Csv,
+}
+
+impl Form {
+    /// The form that a request would rather have: JSON unless it says that it wants CSV.
+    pub fn asked(request: &HttpRequest) -> Self {
+        let Ok(accept) = Accept::parse(request) else { return Self::Json };
+        let wanted = accept.ranked().into_iter().find_map(|mime| match mime.essence_str() {
+            "text/csv" => Some(Self::Csv),
+            "application/json" | "application/*" | "*/*" => Some(Self::Json),
+            _ => None,
+        });
+        wanted.unwrap_or(Self::Json)
+    }
+
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Csv => "text/csv; charset=utf-8",
+        }
+    }
+
+    /// Writes a report.
+    pub fn write<T: Serialize + Table>(self, report: &T) -> Result<Vec<u8>, String> {
+        match self {
+            Self::Json => serde_json::to_vec(report).map_err(|error| error.to_string()),
+            Self::Csv => {
+                let mut lines = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+                lines.write_record(T::COLUMNS).map_err(|error| error.to_string())?;
+                for line in report.lines() {
+                    let cells: Vec<_> = line.iter().map(|cell| harmless(cell)).collect();
+                    lines.write_record(cells.iter().map(|cell| cell.as_bytes())).map_err(|error| error.to_string())?;
+                }
+                lines.into_inner().map_err(|error| error.to_string())
+            }
+        }
+    }
+}
+
+/// Text that no spreadsheet takes for a formula.
+fn harmless(cell: &str) -> std::borrow::Cow<'_, str> {
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
+        format!("'{cell}").into()
+    } else {
+        cell.into()
+    }
+}
+
+/// A report as lines of as many cells as it has columns.
+pub(super) trait Table {
+    const COLUMNS: &'static [&'static str];
+    fn lines(&self) -> Vec<Vec<String>>;
+}
+
+/// The lines that tell the range.
+fn range(range: &Range, columns: usize) -> Vec<String> {
+    let mut line = vec!["range".to_owned()];
+    line.extend([range.from.clone().unwrap_or_default(), range.to.clone().unwrap_or_default()]);
+    line.resize(columns, String::new());
+    line
+}
+
+impl Table for EventsReport {
+    const COLUMNS: &'static [&'static str] =
+        &["section", "from", "to", "at", "source", "funnelStage", "eventType", "count"];
+
+    fn lines(&self) -> Vec<Vec<String>> {
+        let mut lines = vec![range(&self.range, Self::COLUMNS.len())];
+        let mut line = |section: &str, at: &str, words: [&str; 3], count: i64| {
+            let [source, stage, kind] = words;
+            let cells = [section, "", "", at, source, stage, kind];
+            let cells = cells.into_iter().map(str::to_owned).chain([count.to_string()]);
+            lines.push(cells.collect());
+        };
+        line("totalEvents", "", ["", "", ""], self.total_events);
+        for entry in &self.events {
+            line("events", "", [entry.source, entry.funnel_stage, entry.event_type], entry.count);
+        }
+        for entry in self.series.iter().flatten() {
+            let at = entry.at.as_deref().unwrap_or_default();
+            line("series", at, [entry.source, entry.funnel_stage, entry.event_type], entry.count);
+        }
+        lines
+    }
+}
+
+impl Table for RevenueReport {
+    const COLUMNS: &'static [&'static str] = &[
+        "section",
+        "from",
+        "to",
+        "at",
+        "source",
+        "eventType",
+        "campaignId",
+        "totalRevenue",
+        "transactions",
+        "averageOrderValue",
+    ];
+
+    fn lines(&self) -> Vec<Vec<String>> {
+        let mut lines = vec![range(&self.range, Self::COLUMNS.len())];
+        let mut line = |cells: [&str; 6], transactions: String| {
+            let [section, at, source, kind, total, average] = cells;
+            let (kind, campaign) = if section == "campaigns" { ("", kind) } else { (kind, "") };
+            let cells = [section, "", "", at, source, kind, campaign, total, &transactions, average];
+            lines.push(cells.map(str::to_owned).to_vec());
+        };
+        let total = ["total", "", "", "", &self.total_revenue, &self.average_order_value];
+        line(total, self.transactions.to_string());
+        for entry in &self.revenue {
+            let average = entry.average_order_value.as_deref().unwrap_or_default();
+            let cells = ["revenue", "", entry.source, entry.event_type, &entry.total_revenue, average];
+            line(cells, entry.transactions.to_string());
+        }
+        for entry in self.series.iter().flatten() {
+            let at = entry.at.as_deref().unwrap_or_default();
+            let cells = ["series", at, entry.source, entry.event_type, &entry.total_revenue, ""];
+            line(cells, entry.transactions.to_string());
+        }
+        for entry in self.campaigns.iter().flatten() {
+            let cells = ["campaigns", "", entry.source, &entry.campaign_id, &entry.total_revenue, ""];
+            line(cells, entry.transactions.to_string());
+        }
+        lines
+    }
+}
+
+impl Table for DemographicsReport {
+    const COLUMNS: &'static [&'static str] =
+        &["section", "from", "to", "source", "group", "country", "events", "users", "average"];
+
+    fn lines(&self) -> Vec<Vec<String>> {
+        let mut lines = vec![range(&self.range, Self::COLUMNS.len())];
+        let mut line = |section: &str, cells: [&str; 3], numbers: [String; 3]| {
+            let [source, group, country] = cells;
+            let mut all: Vec<String> = [section, "", "", source, group, country].map(str::to_owned).to_vec();
+            all.extend(numbers);
+            lines.push(all);
+        };
+        let none = String::new;
+        let users = |users: u64| [none(), users.to_string(), none()];
+        line("usersEstimated", ["", &self.users_estimated.to_string(), ""], [none(), none(), none()]);
+        if let Some(audience) = &self.facebook {
+            let of = "facebook";
+            line("total", [of, "", ""], [audience.events.to_string(), audience.users.to_string(), none()]);
+            audience.age_groups.iter().for_each(|it| line("ageGroups", [of, it.range, ""], users(it.users)));
+            audience.genders.iter().for_each(|it| line("genders", [of, it.gender, ""], users(it.users)));
+            audience.countries.iter().for_each(|it| line("countries", [of, "", &it.country], users(it.users)));
+            audience.cities.iter().for_each(|it| line("cities", [of, &it.city, &it.country], users(it.users)));
+            let truncated = audience.cities_truncated.to_string();
+            line("citiesTruncated", [of, &truncated, ""], [none(), none(), none()]);
+        }
+        if let Some(audience) = &self.tiktok {
+            let of = "tiktok";
+            let average = |average: f64| [none(), none(), average.to_string()];
+            line("total", [of, "", ""], [audience.events.to_string(), audience.users.to_string(), none()]);
+            line("followers", [of, "", ""], average(audience.followers.average));
+            let ranges = &audience.followers.ranges;
+            ranges.iter().for_each(|it| line("followers.ranges", [of, it.range, ""], users(it.users)));
+            audience.countries.iter().for_each(|it| line("countries", [of, "", &it.country], users(it.users)));
+            audience.devices.iter().for_each(|it| line("devices", [of, it.device, ""], users(it.users)));
+            line("averageWatchTime", [of, "", ""], average(audience.average_watch_time));
+            line("averagePercentageWatched", [of, "", ""], average(audience.average_percentage_watched));
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cell_is_a_formula() {
+        for cell in ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"] {
+            assert_eq!(harmless(cell), format!("'{cell}"));
+        }
+        assert_eq!(harmless("camp-1"), "camp-1");
+    }
+
+    #[test]
+    fn csv_is_given_to_whom_would_rather_have_it() {
+        for (accept, form) in [
+            ("text/csv", Form::Csv),
+            ("text/csv, application/json;q=0.9", Form::Csv),
+            ("application/json, text/csv;q=0.5", Form::Json),
+            ("*/*", Form::Json),
+            ("image/png", Form::Json),
+            ("", Form::Json),
+        ] {
+            let request = actix_web::test::TestRequest::default().insert_header(("accept", accept)).to_http_request();
+            assert_eq!(Form::asked(&request), form, "{accept}");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Revenue by campaign.
+//!
+//! One campaign is found by the index over its rows. All campaigns are told by the summaries where those are
+//! few; by the rows where the range has few; else from the highest down: what a campaign earned over all
+//! time is the most that it can have earned in a range, so that the first few by that bound hold the first
+//! few of any range, and the search ends when no other can be among them.
+
+use std::collections::HashMap;
+
+use sea_orm::{FromQueryResult, Value};
+
+use super::error::StoreError;
+use super::report::{CampaignSum, Filter, Report, RevenueSum, total};
+use super::summary::Reading;
+use crate::event::Source;
+
+/// Transactions in a range that are summed up one by one.
+const FEW: i64 = 20_000;
+/// Campaigns of one look at their rows.
+const STEP: usize = 400;
+/// Campaigns that are looked at from the highest down before all rows in range are.
+const MANY: usize = 20_000;
+
+/// A campaign's revenue in a range, as the rows tell it.
+#[derive(Debug, FromQueryResult)]
+struct RowSum {
+    campaign_id: String,
+    transactions: i64,
+    units: i64,
+    micros: i64,
+}
+
+/// A campaign's revenue over all time.
+#[derive(Debug, Clone, FromQueryResult)]
+struct Ranked {
+    campaign_id: String,
+    transactions: i64,
+    units: i64,
+    micros: i64,
+    first_minute: i32,
+    last_minute: i32,
+}
+
+impl Ranked {
+    fn total(&self) -> i128 {
+        total(self.units, self.micros)
+    }
+}
+
+const SUMS: &str = "count(*) AS transactions, CAST(sum(revenue / 1000000) AS bigint) AS units,
+    CAST(sum(revenue % 1000000) AS bigint) AS micros";
+
+impl Report<'_> {
+    /// Sums the revenue of the filter's campaign by source and type, and by interval (in minutes).
+    pub(super) async fn sum_campaign(
+        &self,
+        filter: &Filter,
+        interval: Option<i64>,
+    ) -> Result<Vec<RevenueSum>, StoreError> {
+        let (condition, values) = self.rows_with_revenue(filter);
+        let minute = if self.store.is_postgres() {
+            "extract(epoch FROM date_bin('1 minute', occurred_at, 'epoch'))::bigint / 60"
+        } else {
+            "occurred_at / 60000000"
+        };
+        let bucket = interval.map_or("0".to_owned(), |minutes| format!("{minute} / {minutes}"));
+        let sql = format!(
+            "SELECT CAST({bucket} AS bigint) AS bucket, source, event_type, {SUMS}
+             FROM event_rows WHERE {condition} GROUP BY 1, source, event_type ORDER BY 1, source, event_type"
+        );
+        self.select(sql, values).await
+    }
+
+    /// The campaigns that earned the most, the highest first.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away.
+    pub async fn top_campaigns(&self, filter: &Filter, limit: usize) -> Result<Vec<CampaignSum>, StoreError> {
+        let mut top = Vec::new();
+        for &source in Source::ALL.iter().filter(|source| filter.asks(**source)) {
+            let filter = Filter { source: Some(source), ..filter.clone() };
+            top.extend(self.top_of(source, &filter, limit).await?);
+        }
+        top.sort_unstable_by(CampaignSum::rank);
+        top.truncate(limit);
+        Ok(top)
+    }
+
+    async fn top_of(
+        &self,
+        source: Source,
+        filter: &Filter,
+        limit: usize,
+    ) -> Result<Vec<CampaignSum>, StoreError> {
+        if filter.campaign_id.is_some() {
+            return self.by_rows(source, filter).await;
+        }
+        let in_range: i64 = self.sum_revenue(filter, None).await?.iter().map(|sum| sum.transactions).sum();
+        if in_range <= FEW {
+            return self.by_rows(source, filter).await;
+        }
+        // The whole hours in range, and the minutes beside them.
+        let hours = (filter.from.map(|from| -(-from).div_euclid(60)), filter.to.map(|to| to.div_euclid(60)));
+        let reading = self.store.read_summaries(self.tx()?, source, hours, self.cache).await?;
+        if let Some(sums) = reading.sum_campaigns() {
+            return self.beside_hours(source, filter, hours, sums).await;
+        }
+        match self.from_the_highest(source, filter, limit, &reading).await? {
+            Some(top) => Ok(top),
+            None => self.by_rows(source, filter).await,
+        }
+    }
+
+    /// Adds the rows in the minutes before and after whole hours.
+    async fn beside_hours(
+        &self,
+        source: Source,
+        filter: &Filter,
+        hours: (Option<i64>, Option<i64>),
+        mut sums: HashMap<String, (u64, i128)>,
+    ) -> Result<Vec<CampaignSum>, StoreError> {
+        let before = hours.0.map(|hour| (filter.from, Some(hour * 60)));
+        let after = hours.1.map(|hour| (Some(hour * 60), filter.to));
+        for (from, to) in [before, after].into_iter().flatten().filter(|(from, to)| from < to) {
+            for sum in self.by_rows(source, &Filter { from, to, ..filter.clone() }).await? {
+                let known = sums.entry(sum.campaign_id).or_default();
+                known.0 += sum.transactions;
+                known.1 += sum.total;
+            }
+        }
+        let sum = |(campaign_id, (transactions, total))| CampaignSum { source, campaign_id, transactions, total };
+        Ok(sums.into_iter().map(sum).collect())
+    }
+
+    /// All campaigns of the rows in range.
+    async fn by_rows(&self, source: Source, filter: &Filter) -> Result<Vec<CampaignSum>, StoreError> {
+        let (condition, values) = self.rows_with_revenue(filter);
+        let sql = format!("SELECT campaign_id, {SUMS} FROM event_rows WHERE {condition} GROUP BY campaign_id");
+        let rows: Vec<RowSum> = self.select(sql, values).await?;
+        Ok(rows.into_iter().map(|row| row.sum(source)).collect())
+    }
+
+    /// The first `limit` campaigns of a range; `None` if the search would not end soon.
+    async fn from_the_highest(
+        &self,
+        source: Source,
+        filter: &Filter,
+        limit: usize,
+        reading: &Reading,
+    ) -> Result<Option<Vec<CampaignSum>>, StoreError> {
+        let fresh = self.not_folded(source, reading).await?;
+        let mut waiting = fresh.clone();
+        waiting.sort_unstable_by_key(|campaign| std::cmp::Reverse(campaign.total()));
+        let fresh: HashMap<&str, ()> = fresh.iter().map(|ranked| (ranked.campaign_id.as_str(), ())).collect();
+        let mut top: Vec<CampaignSum> = Vec::new();
+        let mut looked_at = 0;
+        let mut step = STEP.max(2 * limit);
+        while looked_at < MANY {
+            let ranked = self.ranked(source, looked_at, step).await?;
+            let end = ranked.len() < step;
+            looked_at += ranked.len();
+            // Nobody who was not looked at earned more than this, but for those that are fresh.
+            let bound = ranked.last().map_or(0, Ranked::total);
+            let mut candidates: Vec<Ranked> =
+                ranked.into_iter().filter(|ranked| !fresh.contains_key(ranked.campaign_id.as_str())).collect();
+            let near = waiting.partition_point(|campaign| end || campaign.total() >= bound);
+            candidates.extend(waiting.drain(..near));
+            top.extend(self.in_range(source, filter, &candidates).await?);
+            top.sort_unstable_by(CampaignSum::rank);
+            top.truncate(limit);
+            let full = top.len() == limit && top.last().is_some_and(|last| last.total > bound);
+            if full || end {
+                return Ok(Some(top));
+            }
+            step = (step * 2).min(MANY);
+        }
+        Ok(None)
+    }
+
+    /// What campaigns earned in a range, of those that earned anything.
+    async fn in_range(
+        &self,
+        source: Source,
+        filter: &Filter,
+        campaigns: &[Ranked],
+    ) -> Result<Vec<CampaignSum>, StoreError> {
+        let (from, to) = (filter.from.unwrap_or(i64::MIN), filter.to.unwrap_or(i64::MAX));
+        let meets = |ranked: &&Ranked| i64::from(ranked.last_minute) >= from && i64::from(ranked.first_minute) < to;
+        let (whole, parts): (Vec<&Ranked>, Vec<&Ranked>) = campaigns.iter().filter(meets).partition(|ranked| {
+            i64::from(ranked.first_minute) >= from && i64::from(ranked.last_minute) < to
+        });
+        let mut sums: Vec<CampaignSum> = whole.into_iter().map(|ranked| CampaignSum {
+            source,
+            campaign_id: ranked.campaign_id.clone(),
+            transactions: ranked.transactions.unsigned_abs(),
+            total: ranked.total(),
+        }).collect();
+        for part in parts.chunks(STEP) {
+            let (condition, mut values) = self.rows_with_revenue(filter);
+            let places = places(&mut values, part.iter().map(|ranked| ranked.campaign_id.clone()));
+            let sql = format!(
+                "SELECT campaign_id, {SUMS} FROM event_rows
+                 WHERE {condition} AND campaign_id IN ({places}) GROUP BY campaign_id"
+            );
+            let rows: Vec<RowSum> = self.select(sql, values).await?;
+            sums.extend(rows.into_iter().map(|row| row.sum(source)));
+        }
+        Ok(sums)
+    }
+
+    async fn ranked(&self, source: Source, from: usize, count: usize) -> Result<Vec<Ranked>, StoreError> {
+        let sql = "SELECT campaign_id, transactions, units, micros, first_minute, last_minute FROM campaigns
+            WHERE source = $1 ORDER BY units DESC, micros DESC, campaign_id LIMIT $2 OFFSET $3";
+        let big = |number: usize| Value::from(i64::try_from(number).unwrap_or(i64::MAX));
+        self.select(sql.to_owned(), vec![source.code().into(), big(count), big(from)]).await
+    }
+
+    /// The campaigns to which something was added that is not folded yet, with it.
+    async fn not_folded(&self, source: Source, reading: &Reading) -> Result<Vec<Ranked>, StoreError> {
+        let mut deltas = reading.campaign_deltas();
+        let ids: Vec<String> = deltas.keys().cloned().collect();
+        let mut fresh = Vec::new();
+        for part in ids.chunks(STEP) {
+            let mut values = vec![source.code().into()];
+            let places = places(&mut values, part.iter().cloned());
+            let sql = format!(
+                "SELECT campaign_id, transactions, units, micros, first_minute, last_minute FROM campaigns
+                 WHERE source = $1 AND campaign_id IN ({places})"
+            );
+            for mut ranked in self.select::<Ranked>(sql, values).await? {
+                if let Some(delta) = deltas.remove(&ranked.campaign_id) {
+                    ranked.transactions += delta.transactions;
+                    ranked.units += delta.units;
+                    ranked.micros += delta.micros;
+                    ranked.first_minute = ranked.first_minute.min(delta.first_minute);
+                    ranked.last_minute = ranked.last_minute.max(delta.last_minute);
+                }
+                fresh.push(ranked);
+            }
+        }
+        fresh.extend(deltas.into_values().map(|delta| Ranked {
+            campaign_id: delta.campaign_id,
+            transactions: delta.transactions,
+            units: delta.units,
+            micros: delta.micros,
+            first_minute: delta.first_minute,
+            last_minute: delta.last_minute,
+        }));
+        Ok(fresh)
+    }
+
+    /// The rows of a filter that made revenue for a campaign: a condition, with its parameters from $1.
+    fn rows_with_revenue(&self, filter: &Filter) -> (String, Vec<Value>) {
+        let mut values: Vec<Value> = Vec::new();
+        let mut wheres = vec!["revenue IS NOT NULL AND campaign_id IS NOT NULL".to_owned()];
+        let instant = if self.store.is_postgres() {
+            "('epoch'::timestamptz + {} * interval '1 microsecond')"
+        } else {
+            "{}"
+        };
+        let mut also = |left: &str, value: Option<Value>, form: &str| {
+            if let Some(value) = value {
+                values.push(value);
+                wheres.push(format!("{left} {}", form.replace("{}", &format!("${}", values.len()))));
+            }
+        };
+        let micros =
+            |minute: Option<i64>| minute.map(|minute| Value::from(minute.saturating_mul(60_000_000)));
+        also("occurred_at >=", micros(filter.from), instant);
+        also("occurred_at <", micros(filter.to), instant);
+        also("source =", filter.source.map(|source| source.code().into()), "{}");
+        also("campaign_id =", filter.campaign_id.clone().map(Value::from), "{}");
+        (wheres.join(" AND "), values)
+    }
+}
+
+impl RowSum {
+    fn sum(self, source: Source) -> CampaignSum {
+        CampaignSum {
+            source,
+            campaign_id: self.campaign_id,
+            transactions: self.transactions.unsigned_abs(),
+            total: total(self.units, self.micros),
+        }
+    }
+}
+
+/// Adds parameters; gives their places, comma-separated.
+fn places(values: &mut Vec<Value>, more: impl Iterator<Item = String>) -> String {
+    let mut places = Vec::new();
+    for value in more {
+        values.push(value.into());
+        places.push(format!("${}", values.len()));
+    }
+    places.join(", ")
+}

@@ -1,0 +1,31 @@
+//! Campaigns, by what they earned over all time.
+
+use sea_orm::entity::prelude::*;
+
+/// One campaign, as far as it was folded.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "campaigns")]
+pub struct Model {
+    /// The campaign's id, as sent.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub campaign_id: String,
+    /// A word's number.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub source: i16,
+    /// Events that made revenue.
+    pub transactions: i64,
+    /// Whole units of revenue.
+    pub units: i64,
+    /// Millionths beside them, less than one unit.
+    pub micros: i64,
+    /// The minute since 1970 of the first of them.
+    pub first_minute: i32,
+    /// The minute of the last.
+    pub last_minute: i32,
+}
+
+/// None.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

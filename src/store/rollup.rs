@@ -1,0 +1,194 @@
+//! Events and revenue by type, in minutes, hours and days.
+//!
+//! A range is told by the days within it, the hours beside those and the minutes beside those: so many
+//! rows at most, whatever is stored.
+
+use sea_orm::sea_query::{Condition, Expr, SimpleExpr};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};
+
+use super::entity::rollups::{Column, Entity};
+use super::error::StoreError;
+use super::report::{EventCount, Filter, Report, RevenueSum};
+
+/// The levels, with their width in minutes.
+pub(super) const LEVELS: [(i16, i64); 3] = [(0, 1), (1, 60), (2, 1_440)];
+
+/// A range at one level, counted in its width; open where it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    level: i16,
+    from: Option<i64>,
+    to: Option<i64>,
+}
+
+/// The parts that make up a range of minutes, none of them wider than `widest` minutes.
+fn parts(from: Option<i64>, to: Option<i64>, widest: i64) -> Vec<Part> {
+    fn add(parts: &mut Vec<Part>, from: Option<i64>, to: Option<i64>, levels: &[(i16, i64)]) {
+        let Some((&(level, width), finer)) = levels.split_last() else { return };
+        if from.zip(to).is_some_and(|(from, to)| from >= to) {
+            return;
+        }
+        let first = from.map(|from| -(-from).div_euclid(width));
+        let end = to.map(|to| to.div_euclid(width));
+        if first.zip(end).is_some_and(|(first, end)| first >= end) {
+            return add(parts, from, to, finer);
+        }
+        parts.push(Part { level, from: first, to: end });
+        if let Some(first) = first {
+            add(parts, from, Some(first * width), finer);
+        }
+        if let Some(end) = end {
+            add(parts, Some(end * width), to, finer);
+        }
+    }
+    let levels = LEVELS.iter().filter(|(_, width)| *width <= widest).count();
+    let mut all = Vec::new();
+    add(&mut all, from, to, &LEVELS[..levels]);
+    all
+}
+
+/// The rollups that tell a filter's range, in buckets of so many minutes.
+fn rollups(filter: &Filter, interval: Option<i64>) -> Select<Entity> {
+    let whole = |at: i64| i32::try_from(at).unwrap_or(if at < 0 { i32::MIN } else { i32::MAX });
+    let mut any = Condition::any();
+    for part in parts(filter.from, filter.to, interval.unwrap_or(i64::MAX)) {
+        let range = Condition::all()
+            .add(Column::Level.eq(part.level))
+            .add_option(part.from.map(|from| Column::At.gte(whole(from))))
+            .add_option(part.to.map(|to| Column::At.lt(whole(to))));
+        any = any.add(range);
+    }
+    if any.is_empty() {
+        // No minute at all.
+        any = any.add(Column::Level.lt(0));
+    }
+    Entity::find()
+        .select_only()
+        .filter(any)
+        .apply_if(filter.source, |query, source| query.filter(Column::Source.eq(source.code())))
+        .apply_if(filter.stage, |query, stage| query.filter(Column::FunnelStage.eq(stage.code())))
+        .apply_if(filter.event_types.clone(), |query, types| query.filter(Column::EventType.is_in(types)))
+}
+
+/// The bucket that a row is in.
+fn bucket(interval: Option<i64>) -> SimpleExpr {
+    let Some(interval) = interval else { return Expr::cust("CAST(0 AS bigint)") };
+    // Instants are never before 1970, so that this rounds down.
+    let cases = LEVELS
+        .iter()
+        .filter(|(_, width)| *width <= interval)
+        .map(|(level, width)| format!("WHEN {level} THEN at / {}", interval / width));
+    Expr::cust(format!("CAST(CASE level {} END AS bigint)", cases.collect::<Vec<_>>().join(" ")))
+}
+
+fn sum(column: &str) -> SimpleExpr {
+    Expr::cust(format!("CAST(coalesce(sum({column}), 0) AS bigint)"))
+}
+
+impl Report<'_> {
+    /// Counts events by source, stage and type, and by interval (in minutes) where one is given.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away.
+    pub async fn count_events(
+        &self,
+        filter: &Filter,
+        interval: Option<i64>,
+    ) -> Result<Vec<EventCount>, StoreError> {
+        let query = rollups(filter, interval)
+            .column_as(bucket(interval), "bucket")
+            .columns([Column::Source, Column::FunnelStage, Column::EventType])
+            .column_as(sum("events"), "events")
+            .group_by(Expr::col("bucket"))
+            .group_by(Column::Source)
+            .group_by(Column::FunnelStage)
+            .group_by(Column::EventType)
+            .order_by_asc(Expr::col("bucket"))
+            .order_by_asc(Column::Source)
+            .order_by_asc(Column::FunnelStage)
+            .order_by_asc(Column::EventType);
+        Ok(query.into_model::<EventCount>().all(self.tx()?).await?)
+    }
+
+    /// Sums revenue by source and type, and by interval (in minutes) where one is given.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away.
+    pub async fn sum_revenue(
+        &self,
+        filter: &Filter,
+        interval: Option<i64>,
+    ) -> Result<Vec<RevenueSum>, StoreError> {
+        if filter.campaign_id.is_some() {
+            return self.sum_campaign(filter, interval).await;
+        }
+        let query = rollups(filter, interval)
+            .filter(Column::Transactions.gt(0))
+            .column_as(bucket(interval), "bucket")
+            .columns([Column::Source, Column::EventType])
+            .column_as(sum("transactions"), "transactions")
+            .column_as(sum("revenue_units"), "units")
+            .column_as(sum("revenue_micros"), "micros")
+            .group_by(Expr::col("bucket"))
+            .group_by(Column::Source)
+            .group_by(Column::EventType)
+            .order_by_asc(Expr::col("bucket"))
+            .order_by_asc(Column::Source)
+            .order_by_asc(Column::EventType);
+        Ok(query.into_model::<RevenueSum>().all(self.tx()?).await?)
+    }
+
+    /// How many buckets of so many minutes hold something of a filter, counted up to `most`.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away.
+    pub async fn count_buckets(&self, filter: &Filter, interval: i64, most: u64) -> Result<u64, StoreError> {
+        let query = rollups(filter, Some(interval)).column_as(bucket(Some(interval)), "bucket").distinct().limit(most);
+        let buckets: Vec<i64> = query.into_tuple().all(self.tx()?).await?;
+        Ok(buckets.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_open_range_is_days_alone() {
+        assert_eq!(parts(None, None, i64::MAX), [Part { level: 2, from: None, to: None }]);
+        let all = parts(None, Some(1_500), i64::MAX);
+        assert_eq!(all[0], Part { level: 2, from: None, to: Some(1) });
+        assert_eq!(all[1..], [Part { level: 1, from: Some(24), to: Some(25) }]);
+    }
+
+    proptest! {
+        #[test]
+        fn parts_make_up_the_range_and_are_few(from in 0_i64..100_000, minutes in 0_i64..1_000_000,
+            widest in prop::sample::select(vec![1, 60, 1_440, i64::MAX])) {
+            let mut ranges: Vec<(i64, i64)> = Vec::new();
+            let mut rows = 0;
+            for part in parts(Some(from), Some(from + minutes), widest) {
+                let (_, width) = LEVELS[usize::try_from(part.level).unwrap()];
+                prop_assert!(width <= widest);
+                let (first, end) = (part.from.unwrap(), part.to.unwrap());
+                rows += end - first;
+                ranges.push((first * width, end * width));
+            }
+            ranges.sort_unstable();
+            let mut next = from;
+            for (first, end) in ranges {
+                prop_assert_eq!(first, next);
+                next = end;
+            }
+            prop_assert_eq!(next, from + minutes);
+            if widest > 60 {
+                prop_assert!(rows <= minutes / 1_440 + 2 * (59 + 23), "{} rows", rows);
+            }
+        }
+    }
+}

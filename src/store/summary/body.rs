@@ -1,0 +1,292 @@
+//! What a span of hours of one source adds up to.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::users::{GrowingUsers, Mark, Users, mark};
+use crate::event::{Columns, Event};
+
+/// The most countries, and the most cities, that a summary holds: those with the most users stay.
+const MAX_PLACES: usize = 1_000;
+/// The most campaigns that a summary holds; with more it holds none.
+const MAX_CAMPAIGNS: usize = 1_000;
+
+/// What users are grouped by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Group {
+    /// The lower bound of an age range.
+    Age(i16),
+    /// The gender's number.
+    Gender(i16),
+    /// The lower bound of a range of followers.
+    Followers(i64),
+    /// The device's number.
+    Device(i16),
+    /// The country.
+    Country(String),
+    /// The country and the city.
+    City(String, String),
+}
+
+/// Lower bounds of the age ranges.
+pub const AGES: [i16; 7] = [0, 18, 25, 35, 45, 55, 65];
+/// Lower bounds of the ranges of followers.
+pub const FOLLOWERS: [i64; 5] = [0, 1_000, 10_000, 100_000, 1_000_000];
+
+/// The bound that a value stands above.
+fn lower<T: Copy + PartialOrd>(bounds: &[T], value: T) -> T {
+    let above = bounds.partition_point(|bound| *bound <= value);
+    bounds[above.saturating_sub(1)]
+}
+
+/// A count and a sum, both exact.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sum {
+    /// How many.
+    pub count: u64,
+    /// What they add up to.
+    pub sum: i128,
+}
+
+impl Sum {
+    fn add(&mut self, value: Option<i64>) {
+        if let Some(value) = value {
+            self.count += 1;
+            self.sum += i128::from(value);
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.count += other.count;
+        self.sum += other.sum;
+    }
+}
+
+/// One type of event of one campaign.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CampaignKey {
+    /// The type's number.
+    pub event_type: i16,
+    /// The campaign.
+    pub campaign_id: String,
+}
+
+/// What a span of hours adds up to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Summary {
+    /// Events.
+    pub events: u64,
+    /// Followers of the users, over events.
+    pub followers: Sum,
+    /// Billionths of seconds.
+    pub watch_time: Sum,
+    /// Billionths of percent.
+    pub percentage_watched: Sum,
+    /// All users.
+    pub users: Users,
+    /// Users by group, ascending.
+    pub groups: Vec<(Group, Users)>,
+    /// Whether cities, or countries, were left out.
+    pub truncated: bool,
+    /// Revenue by campaign, in millionths; `None` if those were too many.
+    pub campaigns: Option<Vec<(CampaignKey, Sum)>>,
+}
+
+impl Summary {
+    /// Bytes that it takes in memory, about.
+    pub fn size(&self) -> usize {
+        let groups: usize = self.groups.iter().map(|(_, users)| users.size() + 96).sum();
+        groups + self.users.size() + self.campaigns.as_ref().map_or(0, |campaigns| campaigns.len() * 128) + 256
+    }
+}
+
+/// A summary that grows.
+#[derive(Default, Clone)]
+pub(super) struct GrowingSummary {
+    events: u64,
+    followers: Sum,
+    watch_time: Sum,
+    percentage_watched: Sum,
+    users: GrowingUsers,
+    groups: HashMap<Group, GrowingUsers>,
+    truncated: bool,
+    campaigns: HashMap<CampaignKey, Sum>,
+    too_many_campaigns: bool,
+}
+
+/// Of a row, what is summed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen<'a> {
+    pub user: Mark,
+    pub event_type: i16,
+    pub revenue: Option<i64>,
+    pub age: Option<i16>,
+    pub gender: Option<i16>,
+    pub followers: Option<i64>,
+    pub device: Option<i16>,
+    pub watch_time: Option<i64>,
+    pub percentage_watched: Option<i64>,
+    pub country: Option<&'a str>,
+    pub city: Option<&'a str>,
+    pub campaign_id: Option<&'a str>,
+}
+
+impl<'a> Seen<'a> {
+    pub fn of(event: &'a Event<'_>) -> Self {
+        let Columns { age, gender, followers, device, watch_time, percentage_watched, .. } = event.columns;
+        Self {
+            user: mark(&event.columns.user_id),
+            event_type: event.kind.word.code,
+            revenue: event.revenue(),
+            age,
+            gender,
+            followers,
+            device,
+            watch_time,
+            percentage_watched,
+            country: event.columns.country.as_deref(),
+            city: event.columns.city.as_deref(),
+            campaign_id: event.columns.campaign_id.as_deref(),
+        }
+    }
+}
+
+/// A group of an event, with its texts borrowed.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
+enum SeenGroup<'a> {
+    Age(i16),
+    Gender(i16),
+    Followers(i64),
+    Device(i16),
+    Country(&'a str),
+    City(&'a str, &'a str),
+}
+
+impl SeenGroup<'_> {
+    fn owned(self) -> Group {
+        match self {
+            Self::Age(age) => Group::Age(age),
+            Self::Gender(gender) => Group::Gender(gender),
+            Self::Followers(followers) => Group::Followers(followers),
+            Self::Device(device) => Group::Device(device),
+            Self::Country(country) => Group::Country(country.to_owned()),
+            Self::City(country, city) => Group::City(country.to_owned(), city.to_owned()),
+        }
+    }
+}
+
+impl GrowingSummary {
+    /// Adds events.
+    pub fn add_events(&mut self, events: &[Seen<'_>]) {
+        let mut marks: Vec<Mark> = events.iter().map(|seen| seen.user).collect();
+        self.users.add_marks(&mut marks);
+        let mut groups: Vec<(SeenGroup<'_>, Mark)> = Vec::with_capacity(events.len() * 4);
+        for seen in events {
+            self.events += 1;
+            self.followers.add(seen.followers);
+            self.watch_time.add(seen.watch_time);
+            self.percentage_watched.add(seen.percentage_watched);
+            if let (Some(campaign_id), Some(_)) = (seen.campaign_id, seen.revenue) {
+                let key = CampaignKey { event_type: seen.event_type, campaign_id: campaign_id.to_owned() };
+                self.campaigns.entry(key).or_default().add(seen.revenue);
+            }
+            let city = seen.country.zip(seen.city).map(|(country, city)| SeenGroup::City(country, city));
+            let all = [
+                seen.age.map(|age| SeenGroup::Age(lower(&AGES, age))),
+                seen.gender.map(SeenGroup::Gender),
+                seen.followers.map(|followers| SeenGroup::Followers(lower(&FOLLOWERS, followers))),
+                seen.device.map(SeenGroup::Device),
+                seen.country.map(SeenGroup::Country),
+                city,
+            ];
+            groups.extend(all.into_iter().flatten().map(|group| (group, seen.user)));
+        }
+        groups.sort_unstable();
+        for group in groups.chunk_by(|left, right| left.0 == right.0) {
+            marks.extend(group.iter().map(|(_, mark)| *mark));
+            self.groups.entry(group[0].0.owned()).or_default().add_marks(&mut marks);
+        }
+        self.bound();
+    }
+
+    /// Adds what another span adds up to.
+    pub fn add(&mut self, other: &Summary) {
+        self.events += other.events;
+        self.followers.merge(other.followers);
+        self.watch_time.merge(other.watch_time);
+        self.percentage_watched.merge(other.percentage_watched);
+        self.users.add(&other.users);
+        for (group, users) in &other.groups {
+            match self.groups.get_mut(group) {
+                Some(known) => known.add(users),
+                None => self.groups.entry(group.clone()).or_default().add(users),
+            }
+        }
+        self.truncated |= other.truncated;
+        match &other.campaigns {
+            Some(campaigns) if !self.too_many_campaigns => {
+                for (key, sum) in campaigns {
+                    match self.campaigns.get_mut(key) {
+                        Some(known) => known.merge(*sum),
+                        None => drop(self.campaigns.insert(key.clone(), *sum)),
+                    }
+                }
+            }
+            Some(_) => {}
+            None => self.too_many_campaigns = true,
+        }
+        self.bound();
+    }
+
+    /// Keeps what is bounded within its bounds, with room to grow.
+    fn bound(&mut self) {
+        if self.campaigns.len() > MAX_CAMPAIGNS || self.too_many_campaigns {
+            self.too_many_campaigns = true;
+            self.campaigns = HashMap::new();
+        }
+        if self.groups.len() > 4 * MAX_PLACES {
+            self.truncate();
+        }
+    }
+
+    /// Leaves out the cities, and the countries, with the fewest users, where there are too many.
+    fn truncate(&mut self) {
+        for of_kind in [(|group| matches!(group, Group::City(..))) as fn(&Group) -> bool, |group| {
+            matches!(group, Group::Country(_))
+        }] {
+            let mut places: Vec<(u64, Group)> = self
+                .groups
+                .iter()
+                .filter(|(group, _)| of_kind(group))
+                .map(|(group, users)| (users.count().0, group.clone()))
+                .collect();
+            if places.len() > MAX_PLACES {
+                self.truncated = true;
+                places.sort_unstable_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.cmp(&right.1)));
+                for (_, group) in places.drain(MAX_PLACES..) {
+                    self.groups.remove(&group);
+                }
+            }
+        }
+    }
+
+    pub fn finish(mut self) -> Summary {
+        self.truncate();
+        let mut groups: Vec<_> =
+            self.groups.into_iter().map(|(group, users)| (group, users.finish())).collect();
+        groups.sort_by(|left, right| left.0.cmp(&right.0));
+        let mut campaigns: Vec<_> = self.campaigns.into_iter().collect();
+        campaigns.sort_unstable_by(|left, right| left.0.cmp(&right.0));
+        Summary {
+            events: self.events,
+            followers: self.followers,
+            watch_time: self.watch_time,
+            percentage_watched: self.percentage_watched,
+            users: self.users.finish(),
+            groups,
+            truncated: self.truncated,
+            campaigns: (!self.too_many_campaigns).then_some(campaigns),
+        }
+    }
+}

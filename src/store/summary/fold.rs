@@ -1,0 +1,278 @@
+//! Adding what transactions left to the hours' summaries, and making wider ones of those.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, Statement,
+};
+
+use super::body::{GrowingSummary, Summary};
+use super::delta::{CampaignDelta, Delta, merge_campaigns};
+use super::span::Span;
+use super::{decode, encode, read};
+use crate::event::Source;
+use crate::store::connect::{Snapshot, Store};
+use crate::store::entity::{campaigns, summaries, summary_deltas};
+use crate::store::error::StoreError;
+use crate::store::postgres::SUMMARY_LOCKS;
+
+/// Transactions that are folded in one.
+const FOLD: u64 = 64;
+/// Rows of one statement.
+const ROWS: usize = 500;
+/// Microseconds that nothing beneath a span changed before a summary of it is made.
+const QUIET: i64 = 15_000_000;
+/// Wider summaries that are made in one transaction.
+const REFRESH: u64 = 32;
+
+fn now() -> i64 {
+    chrono::Utc::now().timestamp_micros()
+}
+
+fn resting(source: Source, span: Span, summary: &Summary) -> Result<summaries::ActiveModel, StoreError> {
+    Ok(summaries::ActiveModel {
+        source: Set(source.code()),
+        level: Set(span.level),
+        at: Set(span.at),
+        version: Set(rand::random()),
+        stale: Set(false),
+        touched_at: Set(now()),
+        body: Set(Some(encode(summary)?)),
+    })
+}
+
+fn stale(source: Source, span: Span) -> summaries::ActiveModel {
+    summaries::ActiveModel {
+        source: Set(source.code()),
+        level: Set(span.level),
+        at: Set(span.at),
+        version: Set(0),
+        stale: Set(true),
+        touched_at: Set(now()),
+        body: Set(None),
+    }
+}
+
+async fn put(tx: &DatabaseTransaction, rows: Vec<summaries::ActiveModel>) -> Result<(), StoreError> {
+    use summaries::Column::{At, Body, Level, Source, Stale, TouchedAt, Version};
+    let mut rows = rows.into_iter().peekable();
+    while rows.peek().is_some() {
+        summaries::Entity::insert_many(rows.by_ref().take(ROWS))
+            .on_conflict(
+                OnConflict::columns([Source, Level, At])
+                    .update_columns([Version, Stale, TouchedAt, Body])
+                    .to_owned(),
+            )
+            .exec_without_returning(tx)
+            .await?;
+    }
+    Ok(())
+}
+
+impl Store {
+    /// A transaction that alone changes a source's summaries; `None` while another one does.
+    async fn alone(&self, source: Source) -> Result<Option<DatabaseTransaction>, StoreError> {
+        let tx = self.snapshot(Snapshot::ToChange).await?;
+        if self.is_postgres() {
+            let sql = "SELECT pg_try_advisory_xact_lock($1, $2) AS alone";
+            let values = [SUMMARY_LOCKS.into(), i32::from(source.code()).into()];
+            let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
+            let row = tx.query_one_raw(statement).await?;
+            if !row.map_or(Ok(false), |row| row.try_get("", "alone"))? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(tx))
+    }
+
+    /// Adds what transactions left to the summaries of their hours. Gives how many events that were; 0
+    /// also while another one is at it.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away, or another one folded meanwhile.
+    pub async fn fold_summaries(&self, source: Source) -> Result<u64, StoreError> {
+        let mut folded = 0;
+        loop {
+            let Some(tx) = self.alone(source).await? else { return Ok(folded) };
+            let (events, more) = fold_some(&tx, source).await?;
+            tx.commit().await?;
+            folded += events;
+            if !more {
+                return Ok(folded);
+            }
+        }
+    }
+
+    /// Makes summaries anew that are stale: hours from their rows, and wider ones once nothing beneath
+    /// them changed for a while. Gives how many were made; 0 when there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away, or another one folded meanwhile.
+    pub async fn refresh_summaries(&self, source: Source) -> Result<u64, StoreError> {
+        let Some(tx) = self.alone(source).await? else { return Ok(0) };
+        let sql = "SELECT s.level, s.at FROM summaries s
+            WHERE s.source = $1 AND s.stale AND (s.level = 0 OR s.touched_at < $2) AND NOT EXISTS (
+                SELECT 1 FROM summaries c WHERE c.source = s.source AND c.level = s.level - 1
+                    AND c.at BETWEEN s.at * 4 AND s.at * 4 + 3 AND c.stale)
+            ORDER BY s.level, s.at LIMIT $3";
+        let values = [source.code().into(), (now() - QUIET).into(), REFRESH.cast_signed().into()];
+        let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
+        let spans: Vec<Span> = tx
+            .query_all_raw(statement)
+            .await?
+            .iter()
+            .map(|row| Ok(Span { level: row.try_get("", "level")?, at: row.try_get("", "at")? }))
+            .collect::<Result<_, sea_orm::DbErr>>()?;
+        let mut made = Vec::new();
+        for &span in &spans {
+            if span.level == 0 {
+                // The rows have what was left to be folded of this hour, and folding skips it while it is stale.
+                while fold_some(&tx, source).await?.1 {}
+                let summary = read::sum_rows(self, &tx, source, span).await?;
+                made.push(resting(source, span, &summary)?);
+                // One hour can have very many rows.
+                break;
+            }
+            let mut growing = GrowingSummary::default();
+            let beneath = summaries::Entity::find()
+                .filter(summaries::Column::Source.eq(source.code()))
+                .filter(summaries::Column::Level.eq(span.level - 1))
+                .filter(summaries::Column::At.between(span.at * 4, span.at * 4 + 3))
+                .all(&tx)
+                .await?;
+            for body in beneath.iter().filter_map(|part| part.body.as_deref()) {
+                growing.add(&decode(body)?);
+            }
+            made.push(resting(source, span, &growing.finish())?);
+        }
+        let count = made.len() as u64;
+        put(&tx, made).await?;
+        tx.commit().await?;
+        Ok(count)
+    }
+}
+
+/// Folds some of what the snapshot holds. Gives how many events that were, and whether there is more.
+async fn fold_some(tx: &DatabaseTransaction, source: Source) -> Result<(u64, bool), StoreError> {
+    let waiting = summary_deltas::Entity::find()
+        .filter(summary_deltas::Column::Source.eq(source.code()))
+        .order_by_asc(summary_deltas::Column::Id)
+        .limit(FOLD)
+        .all(tx)
+        .await?;
+    let Some(last) = waiting.last().map(|delta| delta.id) else { return Ok((0, false)) };
+    let more = waiting.len() as u64 == FOLD;
+    let events = waiting.iter().map(|delta| delta.events.unsigned_abs()).sum::<u64>();
+    let (hours, campaigns) = tokio::task::spawn_blocking(move || sum_up(&waiting))
+        .await
+        .map_err(|error| StoreError::Transient(error.to_string()))??;
+    add_to_hours(tx, source, hours).await?;
+    add_to_campaigns(tx, source, campaigns).await?;
+    // The snapshot holds no others up to the last.
+    summary_deltas::Entity::delete_many()
+        .filter(summary_deltas::Column::Source.eq(source.code()))
+        .filter(summary_deltas::Column::Id.lte(last))
+        .exec(tx)
+        .await?;
+    Ok((events, more))
+}
+
+async fn add_to_hours(
+    tx: &DatabaseTransaction,
+    source: Source,
+    mut hours: BTreeMap<i32, GrowingSummary>,
+) -> Result<(), StoreError> {
+    let wider: BTreeSet<Span> = hours.keys().flat_map(|hour| Span::hour(*hour).ancestors()).collect();
+    let all: Vec<i32> = hours.keys().copied().collect();
+    for part in all.chunks(ROWS) {
+        let known = summaries::Entity::find()
+            .filter(summaries::Column::Source.eq(source.code()))
+            .filter(summaries::Column::Level.eq(0))
+            .filter(summaries::Column::At.is_in(part.iter().copied()))
+            .all(tx)
+            .await?;
+        let mut rows = Vec::new();
+        for hour in known {
+            match (hour.body, hours.get_mut(&hour.at)) {
+                (Some(body), Some(growing)) => growing.add(&decode(&body)?),
+                // Told by the rows, which have what was added. Whoever sums those up meanwhile
+                // finds that the hour was touched.
+                (None, _) => {
+                    hours.remove(&hour.at);
+                    rows.push(stale(source, Span::hour(hour.at)));
+                }
+                (Some(_), None) => {}
+            }
+        }
+        for hour in part {
+            if let Some(growing) = hours.remove(hour) {
+                rows.push(resting(source, Span::hour(*hour), &growing.finish())?);
+            }
+        }
+        put(tx, rows).await?;
+    }
+    put(tx, wider.into_iter().map(|span| stale(source, span)).collect()).await
+}
+
+/// What transactions left, by hour and by campaign.
+type SummedUp = (BTreeMap<i32, GrowingSummary>, Vec<CampaignDelta>);
+
+fn sum_up(waiting: &[summary_deltas::Model]) -> Result<SummedUp, StoreError> {
+    let mut hours: BTreeMap<i32, GrowingSummary> = BTreeMap::new();
+    let mut campaigns = Vec::new();
+    for delta in waiting {
+        let delta: Delta = decode(&delta.body)?;
+        for (hour, summary) in &delta.hours {
+            hours.entry(*hour).or_default().add(summary);
+        }
+        campaigns.extend(delta.campaigns);
+    }
+    Ok((hours, merge_campaigns(campaigns)))
+}
+
+async fn add_to_campaigns(
+    tx: &DatabaseTransaction,
+    source: Source,
+    deltas: Vec<CampaignDelta>,
+) -> Result<(), StoreError> {
+    use campaigns::Column::{CampaignId, FirstMinute, LastMinute, Micros, Transactions, Units};
+    let models = deltas.into_iter().map(|delta| campaigns::ActiveModel {
+        campaign_id: Set(delta.campaign_id),
+        source: Set(source.code()),
+        transactions: Set(delta.transactions),
+        units: Set(delta.units),
+        micros: Set(delta.micros),
+        first_minute: Set(delta.first_minute),
+        last_minute: Set(delta.last_minute),
+    });
+    let mut models = models.peekable();
+    while models.peek().is_some() {
+        let added = OnConflict::columns([CampaignId, campaigns::Column::Source])
+            .value(Transactions, Expr::cust("campaigns.transactions + excluded.transactions"))
+            .value(
+                Units,
+                Expr::cust("campaigns.units + excluded.units + (campaigns.micros + excluded.micros) / 1000000"),
+            )
+            .value(Micros, Expr::cust("(campaigns.micros + excluded.micros) % 1000000"))
+            .value(
+                FirstMinute,
+                Expr::cust("CASE WHEN excluded.first_minute < campaigns.first_minute THEN excluded.first_minute
+                    ELSE campaigns.first_minute END"),
+            )
+            .value(
+                LastMinute,
+                Expr::cust("CASE WHEN excluded.last_minute > campaigns.last_minute THEN excluded.last_minute
+                    ELSE campaigns.last_minute END"),
+            )
+            .to_owned();
+        campaigns::Entity::insert_many(models.by_ref().take(ROWS))
+            .on_conflict(added)
+            .exec_without_returning(tx)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! What a source's hours add up to: users by group, means, campaigns.
+//!
+//! ```text
+//! writer ──Delta, one a transaction──▶ summary_deltas ──fold──▶ summaries, level 0 (hours) ──refresh──▶ levels 1 to 8
+//! reader ◀── the widest summaries that cover the range, and the deltas that were not folded yet ──────────┘
+//! ```
+//!
+//! A delta is written in the transaction of its rows, and leaves in the transaction that folds it, so that
+//! rows, summaries and deltas agree in every snapshot. [`body`] is what a summary holds, [`users`] how
+//! users are counted, [`span`] how a range is covered by few of them.
+
+mod body;
+mod delta;
+mod fold;
+mod read;
+mod span;
+mod users;
+
+pub use body::{AGES, CampaignKey, FOLLOWERS, Group, Sum, Summary};
+pub(super) use delta::Delta;
+pub use read::SummaryCache;
+pub(super) use read::Reading;
+pub use users::{Mark, Users, mark};
+
+use super::error::StoreError;
+
+/// The version of the encoding that this program writes and reads.
+const VERSION: u8 = 1;
+
+/// Encodes what rests in a `body` column.
+fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    postcard::to_extend(value, vec![VERSION])
+        .map_err(|error| StoreError::Transient(format!("a summary was not encoded: {error}")))
+}
+
+/// Decodes a `body` column.
+fn decode<'b, T: serde::Deserialize<'b>>(body: &'b [u8]) -> Result<T, StoreError> {
+    match body.split_first() {
+        Some((&VERSION, rest)) => postcard::from_bytes(rest)
+            .map_err(|error| StoreError::Transient(format!("a summary is not readable: {error}"))),
+        Some((version, _)) => {
+            Err(StoreError::Schema(format!("a summary has version {version}, which this program does not know")))
+        }
+        None => Err(StoreError::Transient("a summary is empty".to_owned())),
+    }
+}

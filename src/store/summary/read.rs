@@ -1,0 +1,317 @@
+//! Reading what a range of hours adds up to.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, QueryResult, Statement, StreamTrait, Value,
+};
+
+use super::body::{GrowingSummary, Seen, Summary};
+use super::decode;
+use super::delta::{CampaignDelta, Delta, merge_campaigns};
+use super::span::{Span, cover};
+use super::users::mark;
+use crate::event::Source;
+use crate::store::connect::Store;
+use crate::store::error::StoreError;
+
+/// Rows that are summed up at a time.
+const ROWS: usize = 5_000;
+
+/// What a reader keeps decoded.
+#[derive(Clone)]
+enum Kept {
+    Summary(Arc<Summary>),
+    Delta(Arc<Delta>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    Span(Source, Span, i64),
+    Delta(i64),
+}
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<Key, Kept> for Bytes {
+    fn weight(&self, _: &Key, kept: &Kept) -> u64 {
+        let size = match kept {
+            Kept::Summary(summary) => summary.size(),
+            Kept::Delta(delta) => {
+                delta.hours.iter().map(|(_, summary)| summary.size()).sum::<usize>() + delta.campaigns.len() * 96
+            }
+        };
+        size as u64 + 64
+    }
+}
+
+/// Summaries that were read, decoded; a summary that is another one by now has another version.
+pub struct SummaryCache(Cache<Key, Kept, Bytes>);
+
+impl std::fmt::Debug for SummaryCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SummaryCache({} of {} bytes)", self.0.weight(), self.0.capacity())
+    }
+}
+
+impl SummaryCache {
+    /// A cache of so many bytes.
+    pub fn new(bytes: u64) -> Self {
+        Self(Cache::with_weighter(1_000, bytes, Bytes))
+    }
+}
+
+/// What tells a range of hours of a source, in one snapshot.
+pub struct Reading {
+    from: i64,
+    to: i64,
+    /// Summaries of spans that cover the range together.
+    summaries: Vec<Arc<Summary>>,
+    /// What was added to hours since, whatever the range.
+    deltas: Vec<Arc<Delta>>,
+    /// Hours that the rows told.
+    told_by_rows: Vec<i32>,
+}
+
+/// `($2, $3), ($4, $5), …` for so many pairs, from a parameter's number on.
+fn pairs(first: usize, count: usize) -> String {
+    let pair = |pair: usize| format!("(${}, ${})", first + 2 * pair, first + 2 * pair + 1);
+    (0..count).map(pair).collect::<Vec<_>>().join(", ")
+}
+
+impl Store {
+    /// Reads what tells the hours from `from` up to `to`.
+    pub(in crate::store) async fn read_summaries(
+        &self,
+        tx: &DatabaseTransaction,
+        source: Source,
+        (from, to): (Option<i64>, Option<i64>),
+        cache: &SummaryCache,
+    ) -> Result<Reading, StoreError> {
+        let backend = ConnectionTrait::get_database_backend(tx);
+        let code = || Value::from(source.code());
+        let mut reading = Reading {
+            from: from.unwrap_or(0),
+            to: to.unwrap_or(i64::MAX),
+            summaries: Vec::new(),
+            deltas: Vec::new(),
+            told_by_rows: Vec::new(),
+        };
+        let spans = cover(from, to);
+        let mut lacking: Vec<(Span, i64)> = Vec::new();
+        if !spans.is_empty() {
+            // A stale span is told by the four beneath it.
+            let sql = format!(
+                "WITH RECURSIVE wanted (level, at, version, stale) AS (
+                    SELECT level, at, version, stale FROM summaries
+                    WHERE source = $1 AND (level, at) IN (VALUES {})
+                    UNION ALL
+                    SELECT s.level, s.at, s.version, s.stale FROM wanted w JOIN summaries s
+                        ON s.source = $1 AND s.level = w.level - 1 AND s.at BETWEEN w.at * 4 AND w.at * 4 + 3
+                    WHERE w.stale AND w.level > 0
+                ) SELECT level, at, version, stale FROM wanted WHERE level = 0 OR NOT stale",
+                pairs(2, spans.len())
+            );
+            let mut values = vec![code()];
+            values.extend(spans.iter().flat_map(|span| [span.level.into(), span.at.into()]));
+            for row in tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await? {
+                let span = Span { level: row.try_get("", "level")?, at: row.try_get("", "at")? };
+                let version: i64 = row.try_get("", "version")?;
+                if row.try_get("", "stale")? {
+                    reading.told_by_rows.push(span.at);
+                    reading.summaries.push(Arc::new(sum_rows(self, tx, source, span).await?));
+                } else if let Some(Kept::Summary(kept)) = cache.0.get(&Key::Span(source, span, version)) {
+                    reading.summaries.push(kept);
+                } else {
+                    lacking.push((span, version));
+                }
+            }
+        }
+        for part in lacking.chunks(256) {
+            let sql = format!(
+                "SELECT level, at, version, body FROM summaries WHERE source = $1 AND (level, at) IN (VALUES {})",
+                pairs(2, part.len())
+            );
+            let mut values = vec![code()];
+            values.extend(part.iter().flat_map(|(span, _)| [span.level.into(), span.at.into()]));
+            let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+            let read = decoded(rows, |row| {
+                let span = Span { level: row.try_get("", "level")?, at: row.try_get("", "at")? };
+                Ok((Key::Span(source, span, row.try_get("", "version")?), row.try_get("", "body")?))
+            });
+            for (key, summary) in read.await? {
+                let summary: Arc<Summary> = Arc::new(summary);
+                cache.0.insert(key, Kept::Summary(summary.clone()));
+                reading.summaries.push(summary);
+            }
+        }
+        self.read_deltas(tx, source, cache, &mut reading).await?;
+        Ok(reading)
+    }
+
+    async fn read_deltas(
+        &self,
+        tx: &DatabaseTransaction,
+        source: Source,
+        cache: &SummaryCache,
+        reading: &mut Reading,
+    ) -> Result<(), StoreError> {
+        let backend = ConnectionTrait::get_database_backend(tx);
+        let sql = "SELECT id FROM summary_deltas WHERE source = $1";
+        let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, [source.code().into()])).await?;
+        let mut lacking: Vec<i64> = Vec::new();
+        for row in rows {
+            let id = row.try_get("", "id")?;
+            match cache.0.get(&Key::Delta(id)) {
+                Some(Kept::Delta(kept)) => reading.deltas.push(kept),
+                _ => lacking.push(id),
+            }
+        }
+        for part in lacking.chunks(64) {
+            let places: Vec<_> = (1..=part.len()).map(|place| format!("${place}")).collect();
+            let sql = format!("SELECT id, body FROM summary_deltas WHERE id IN ({})", places.join(", "));
+            let values = part.iter().map(|id| Value::from(*id));
+            let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+            let read = decoded(rows, |row| Ok((Key::Delta(row.try_get("", "id")?), row.try_get("", "body")?)));
+            for (key, delta) in read.await? {
+                let delta: Arc<Delta> = Arc::new(delta);
+                cache.0.insert(key, Kept::Delta(delta.clone()));
+                reading.deltas.push(delta);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Decodes rows' bodies away from whoever else works here.
+async fn decoded<T: serde::de::DeserializeOwned + Send + 'static>(
+    rows: Vec<QueryResult>,
+    parts: impl Fn(&QueryResult) -> Result<(Key, Vec<u8>), sea_orm::DbErr>,
+) -> Result<Vec<(Key, T)>, StoreError> {
+    let bodies = rows.iter().map(parts).collect::<Result<Vec<_>, _>>()?;
+    tokio::task::spawn_blocking(move || {
+        bodies.into_iter().map(|(key, body)| Ok((key, decode(&body)?))).collect()
+    })
+    .await
+    .map_err(|error| StoreError::Transient(error.to_string()))?
+}
+
+impl Reading {
+    /// Adds it all up.
+    pub fn sum(&self) -> Summary {
+        let mut growing = GrowingSummary::default();
+        self.summaries.iter().for_each(|summary| growing.add(summary));
+        for (hour, summary) in self.deltas.iter().flat_map(|delta| &delta.hours) {
+            if self.asks(*hour) {
+                growing.add(summary);
+            }
+        }
+        growing.finish()
+    }
+
+    /// Transactions and revenue (in millionths) by campaign; `None` if some summary holds no campaigns.
+    pub fn sum_campaigns(&self) -> Option<HashMap<String, (u64, i128)>> {
+        let mut sums: HashMap<String, (u64, i128)> = HashMap::new();
+        let fresh = self.deltas.iter().flat_map(|delta| &delta.hours).filter(|(hour, _)| self.asks(*hour));
+        for summary in self.summaries.iter().map(|summary| &**summary).chain(fresh.map(|(_, summary)| summary)) {
+            for (key, sum) in summary.campaigns.as_ref()? {
+                let known = match sums.get_mut(&key.campaign_id) {
+                    Some(known) => known,
+                    None => sums.entry(key.campaign_id.clone()).or_default(),
+                };
+                known.0 += sum.count;
+                known.1 += sum.sum;
+            }
+        }
+        Some(sums)
+    }
+
+    /// Whether what was added to an hour is asked for, and not told by its rows already.
+    fn asks(&self, hour: i32) -> bool {
+        (self.from..self.to).contains(&i64::from(hour)) && !self.told_by_rows.contains(&hour)
+    }
+
+    /// What was added to campaigns and not folded, by campaign; whatever the range.
+    pub fn campaign_deltas(&self) -> HashMap<String, CampaignDelta> {
+        let all = self.deltas.iter().flat_map(|delta| delta.campaigns.iter().cloned()).collect();
+        merge_campaigns(all).into_iter().map(|delta| (delta.campaign_id.clone(), delta)).collect()
+    }
+}
+
+/// Sums up the rows of a span.
+pub(super) async fn sum_rows(
+    store: &Store,
+    tx: &DatabaseTransaction,
+    source: Source,
+    span: Span,
+) -> Result<Summary, StoreError> {
+    let instant = if store.is_postgres() { "'epoch'::timestamptz + {} * interval '1 hour'" } else { "{} * 3600000000" };
+    let sql = format!(
+        "SELECT user_id, event_type, revenue, age, gender, followers, device, watch_time, percentage_watched, country,
+            city, campaign_id
+         FROM event_rows WHERE source = $1 AND occurred_at >= {} AND occurred_at < {}",
+        instant.replace("{}", "$2"),
+        instant.replace("{}", "$3"),
+    );
+    let values = [source.code().into(), span.first_hour().into(), span.end_hour().into()];
+    let statement = Statement::from_sql_and_values(ConnectionTrait::get_database_backend(tx), sql, values);
+    let mut rows = std::pin::pin!(tx.stream_raw(statement).await?.try_chunks(ROWS));
+    let mut growing = GrowingSummary::default();
+    while let Some(part) = rows.try_next().await.map_err(|error| error.1)? {
+        let part = part.iter().map(Told::read).collect::<Result<Vec<_>, _>>()?;
+        growing.add_events(&part.iter().map(Told::seen).collect::<Vec<_>>());
+    }
+    Ok(growing.finish())
+}
+
+/// A row's columns.
+struct Told {
+    user_id: String,
+    country: Option<String>,
+    city: Option<String>,
+    campaign_id: Option<String>,
+    seen: Seen<'static>,
+}
+
+impl Told {
+    fn read(row: &QueryResult) -> Result<Self, sea_orm::DbErr> {
+        let get = |name| row.try_get::<Option<i64>>("", name);
+        let code = |name| row.try_get::<Option<i16>>("", name);
+        let text = |name| row.try_get::<Option<String>>("", name);
+        Ok(Self {
+            user_id: row.try_get("", "user_id")?,
+            country: text("country")?,
+            city: text("city")?,
+            campaign_id: text("campaign_id")?,
+            seen: Seen {
+                user: 0,
+                event_type: row.try_get("", "event_type")?,
+                revenue: get("revenue")?,
+                age: code("age")?,
+                gender: code("gender")?,
+                followers: get("followers")?,
+                device: code("device")?,
+                watch_time: get("watch_time")?,
+                percentage_watched: get("percentage_watched")?,
+                country: None,
+                city: None,
+                campaign_id: None,
+            },
+        })
+    }
+
+    fn seen(&self) -> Seen<'_> {
+        Seen {
+            user: mark(&self.user_id),
+            country: self.country.as_deref(),
+            city: self.city.as_deref(),
+            campaign_id: self.campaign_id.as_deref(),
+            ..self.seen.clone()
+        }
+    }
+}
