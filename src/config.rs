@@ -366,8 +366,14 @@ impl Config {
             .collect();
         warnings.sort();
         let log = LogSettings::judge(variables)?;
-        if variables.limit("ESS_RETENTION")?.is_some() {
-            warnings.push("ESS_RETENTION has no effect in this version: rows are kept for ever".to_owned());
+        let retention = variables.limit("ESS_RETENTION")?;
+        if let Some((retention, age)) = retention.zip(log.max_age).filter(|(retention, age)| retention < age) {
+            let message = format!(
+                "{} is not allowed: ESS_LOG_MAX_AGE is {}, and what the log holds could come again after its rows left",
+                humantime::format_duration(retention),
+                humantime::format_duration(age)
+            );
+            return Err(ConfigError { name: "ESS_RETENTION".to_owned(), message });
         }
         if log.max_age.is_some() {
             warnings.push(
@@ -394,7 +400,7 @@ impl Config {
             log,
             batch_concurrency: usize_of(variables.number("EVENTS_BATCH_CONCURRENCY", 1, 16)?),
             max_deliveries: variables.number("ESS_MAX_DELIVERIES", 1, 1_000_000)?,
-            retention: variables.limit("ESS_RETENTION")?,
+            retention,
             dead_letter_retention: variables.limit("ESS_DEAD_LETTER_RETENTION")?,
             drain_grace: variables.duration("ESS_DRAIN_GRACE")?,
             drain_timeout: variables.duration("ESS_DRAIN_TIMEOUT")?,

@@ -10,7 +10,7 @@
 //! says what it added; folding adds those to their hours, and until then readers do.
 //!
 //! `campaigns` ranks the campaigns by their revenue over all time, as far as it was folded.
-//! `retained` says from when on a source still has its rows.
+//! `retained` says from which minute on a source still has its rows; `progress` how far long work has come.
 
 use sea_orm_migration::prelude::*;
 
@@ -50,7 +50,7 @@ ALTER TABLE summaries ALTER COLUMN body SET STORAGE EXTERNAL;
 CREATE INDEX summaries_stale ON summaries (source, level) WHERE stale;
 INSERT INTO summaries (source, level, at, version, stale, touched_at)
 SELECT DISTINCT source, level, (minute / 60) >> (2 * level), 0, true, 0
-FROM event_rollup, generate_series(0::smallint, 8::smallint) AS levels (level);
+FROM event_rollup, generate_series(0, 8) AS levels (level);
 CREATE TABLE summary_deltas (
     id bigserial PRIMARY KEY,
     source smallint NOT NULL,
@@ -76,14 +76,18 @@ SELECT campaign_id, source, count(*), sum(revenue / 1000000) + sum(revenue % 100
 FROM event_rows WHERE revenue IS NOT NULL AND campaign_id IS NOT NULL GROUP BY campaign_id, source;
 CREATE TABLE retained (
     source smallint PRIMARY KEY,
-    from_minute integer NOT NULL
+    from_minute bigint NOT NULL
+);
+CREATE TABLE progress (
+    work text PRIMARY KEY,
+    next bigint NOT NULL
 );
 DROP INDEX event_rows_campaign;
 CREATE INDEX event_rows_campaign ON event_rows (campaign_id, occurred_at) INCLUDE (source, event_type, revenue)
     WHERE revenue IS NOT NULL AND campaign_id IS NOT NULL;
 CREATE INDEX event_rows_revenue ON event_rows (occurred_at) INCLUDE (source, event_type, campaign_id, revenue)
     WHERE revenue IS NOT NULL AND campaign_id IS NOT NULL;
-CREATE INDEX event_rows_ingested_at ON event_rows USING brin (ingested_at) WITH (autosummarize = on);
+ALTER TABLE event_rows SET (autovacuum_vacuum_scale_factor = 0.05);
 DROP TABLE event_rollup;
 "#;
 
@@ -142,14 +146,17 @@ SELECT campaign_id, source, count(*), sum(revenue / 1000000) + sum(revenue % 100
 FROM event_rows WHERE revenue IS NOT NULL AND campaign_id IS NOT NULL GROUP BY campaign_id, source;
 CREATE TABLE retained (
     source integer PRIMARY KEY,
-    from_minute integer NOT NULL
+    from_minute bigint NOT NULL
+);
+CREATE TABLE progress (
+    work text PRIMARY KEY,
+    next bigint NOT NULL
 );
 DROP INDEX event_rows_campaign;
 CREATE INDEX event_rows_campaign ON event_rows (campaign_id, occurred_at, source, event_type, revenue)
     WHERE revenue IS NOT NULL AND campaign_id IS NOT NULL;
 CREATE INDEX event_rows_revenue ON event_rows (occurred_at, source, event_type, campaign_id, revenue)
     WHERE revenue IS NOT NULL AND campaign_id IS NOT NULL;
-CREATE INDEX event_rows_ingested_at ON event_rows (ingested_at);
 DROP TABLE event_rollup;
 ";
 
@@ -171,10 +178,9 @@ INSERT INTO event_rollup SELECT at, event_type, shard, source, funnel_stage, eve
     revenue_micros FROM rollups WHERE level = 0;
 DROP INDEX event_rows_campaign;
 DROP INDEX event_rows_revenue;
-DROP INDEX event_rows_ingested_at;
 CREATE INDEX event_rows_campaign ON event_rows (campaign_id, occurred_at)
     WHERE revenue IS NOT NULL AND campaign_id IS NOT NULL;
-DROP TABLE retained; DROP TABLE campaigns; DROP TABLE summary_deltas; DROP TABLE summaries; DROP TABLE rollups;
+DROP TABLE progress; DROP TABLE retained; DROP TABLE campaigns; DROP TABLE summary_deltas; DROP TABLE summaries; DROP TABLE rollups;
 ";
 
 #[async_trait::async_trait]

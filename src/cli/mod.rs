@@ -3,6 +3,7 @@
 mod check;
 mod dead_letters;
 mod log;
+mod rollups;
 mod serve;
 mod spray;
 
@@ -53,6 +54,9 @@ enum Command {
     /// Look at refused events, and send them again
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// Hold what is kept for reports against the rows, and mend it
+    #[command(subcommand)]
+    Rollups(rollups::Command),
     /// Look after the embedded log
     #[command(subcommand)]
     Log(log::Command),
@@ -103,9 +107,12 @@ fn run(command: Command) -> Result<Ending, Failure> {
         Command::Collector { source } => (crate::collector::name(*source), Output::Stdout),
         Command::Reporter => (crate::reporter::NAME, Output::Stdout),
         Command::Publisher(_) => ("publisher", Output::Stderr),
-        Command::Migrate | Command::Check | Command::Health | Command::DeadLetters(_) | Command::Log(_) => {
-            ("ess", Output::Stderr)
-        }
+        Command::Migrate
+        | Command::Check
+        | Command::Health
+        | Command::DeadLetters(_)
+        | Command::Rollups(_)
+        | Command::Log(_) => ("ess", Output::Stderr),
     };
     logs::start(name, &config.log_level, output).map_err(Failure::Usage)?;
     for warning in &config.warnings {
@@ -122,6 +129,7 @@ fn run(command: Command) -> Result<Ending, Failure> {
             Command::Publisher(arguments) => spray::run(&config, &arguments).await,
             Command::Migrate => migrate(&config).await,
             Command::DeadLetters(command) => dead_letters::run(&config, command).await,
+            Command::Rollups(command) => rollups::run(&config, command).await,
             Command::Log(command) => log::run(&config, command).await,
             Command::Check => check::check(&config).await,
             Command::Health => check::health(&config).await,

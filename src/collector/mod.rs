@@ -122,7 +122,7 @@ pub fn start(
         });
     }
 
-    let probes = vec![
+    let mut probes = vec![
         tokio::spawn(probe_store(store.clone(), readiness.clone(), schema)),
         tokio::spawn(keep_house(source, log.clone(), store.clone(), metrics.clone())),
         tokio::spawn(keep_summaries(source, store.clone(), migrated.clone())),
@@ -132,6 +132,9 @@ pub fn start(
             metrics,
         )),
     ];
+    if let Some(retention) = config.retention {
+        probes.push(tokio::spawn(expire_rows(source, store.clone(), retention)));
+    }
     let view = ServiceView {
         name: name(source),
         actors: actors.clone(),
@@ -214,6 +217,21 @@ async fn keep_summaries(source: Source, store: Store, mut migrated: watch::Recei
         }
         // A tenth of the time at most, whatever there is to do.
         rest = SUMMARIES.max(started.elapsed() * 9).min(SUMMARIES_AT_LATEST);
+    }
+}
+
+/// Lets rows go that are older than that; at most a twentieth of it late.
+async fn expire_rows(source: Source, store: Store, retention: Duration) {
+    let every = (retention / 20).clamp(Duration::from_secs(1), Duration::from_hours(24));
+    let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+    loop {
+        tokio::time::sleep(every).await;
+        let before = chrono::Utc::now().timestamp_micros().saturating_sub(age).max(0);
+        match store.expire_rows(source, before).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(%source, rows, "rows left by age"),
+            Err(error) => tracing::debug!(%source, %error, "rows did not leave now"),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use tracing_actix_web::{DefaultRootSpanBuilder, RootSpanBuilder, TracingLogger};
 
+use super::client;
 use super::metrics::ServiceMetrics;
 use super::openapi::ProblemShape;
 use super::origin::{CORRELATION_HEADER, TRACE_HEADER, origin_of, trace_id};
@@ -201,6 +202,7 @@ where
     })
     .workers(workers)
     .max_connections(MAX_CONNECTIONS)
+    .on_connect(client::remember)
     .client_request_timeout(CLIENT_TIMEOUT)
     .keep_alive(KEEP_ALIVE)
     // Requests are waited for before the listener is stopped; what is left then is idle.

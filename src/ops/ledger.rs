@@ -68,6 +68,8 @@ struct Seen {
 struct InFlight {
     events: u64,
     writers: HashMap<Uuid, WriterMark>,
+    /// Frames that left the log before they were sized.
+    left: u64,
 }
 
 /// The ledger of one source at this moment.
@@ -77,18 +79,23 @@ pub async fn source_ledger(
     source: Source,
 ) -> Result<SourceLedger, LedgerError> {
     let topic = Topic::Events(source);
-    let mut state = log.state(topic).await?;
-    let mut cut = store.ledger(source, state.log_id).await?;
-    for _ in 1..TRIES {
+    let mut tries = 1..=TRIES;
+    let (state, cut, in_flight) = loop {
+        let last_try = tries.next().is_none();
+        let state = log.state(topic).await?;
+        let cut = store.ledger(source, state.log_id).await?;
         // A frame that was appended and processed after the log was looked at can have others before
         // it that this look did not see.
-        if cut.above.last().copied().unwrap_or(cut.watermark).max(cut.watermark) <= state.last {
-            break;
+        let ahead = cut.above.last().copied().unwrap_or(cut.watermark).max(cut.watermark) > state.last;
+        if ahead && !last_try {
+            continue;
         }
-        state = log.state(topic).await?;
-        cut = store.ledger(source, state.log_id).await?;
-    }
-    let in_flight = in_flight(log, topic, &state, &cut).await?;
+        let in_flight = in_flight(log, topic, &state, &cut).await?;
+        // A frame that left the log after the store was looked at is in neither.
+        if in_flight.left == 0 || last_try {
+            break (state, cut, in_flight);
+        }
+    };
     let rejected = store.rejected().await?.get(&Some(source.code())).copied().unwrap_or(0);
     Ok(balance(source, &state, &cut, &in_flight, rejected.max(0).cast_unsigned()))
 }
@@ -161,7 +168,7 @@ async fn in_flight(
     let mut sized = InFlight::default();
     let mut before = cut.logs.get(&state.log_id).map(|counts| counts.writers.clone()).unwrap_or_default();
     for sequence in gaps {
-        if let Some(seen) = look(log, topic, *sequence).await? {
+        if let Some(seen) = look(log, topic, *sequence, &mut sized).await? {
             sized.events += seen.events;
             let known = before.entry(seen.writer).or_default();
             *known = known.max(seen.mark);
@@ -174,7 +181,7 @@ async fn in_flight(
     let mut last: HashMap<Uuid, WriterMark> = HashMap::new();
     let mut counted = 0;
     for sequence in tail.iter().rev() {
-        let Some(seen) = look(log, topic, *sequence).await? else { continue };
+        let Some(seen) = look(log, topic, *sequence, &mut sized).await? else { continue };
         counted += seen.events;
         let known = last.entry(seen.writer).or_default();
         *known = known.max(seen.mark);
@@ -197,8 +204,17 @@ async fn in_flight(
     Ok(sized)
 }
 
-async fn look(log: &dyn Log, topic: Topic, sequence: u64) -> Result<Option<Seen>, LedgerError> {
-    let frame = log.peek(topic, sequence).await?.and_then(|bytes| Frame::read(bytes).ok());
+async fn look(
+    log: &dyn Log,
+    topic: Topic,
+    sequence: u64,
+    sized: &mut InFlight,
+) -> Result<Option<Seen>, LedgerError> {
+    let Some(bytes) = log.peek(topic, sequence).await? else {
+        sized.left += 1;
+        return Ok(None);
+    };
+    let frame = Frame::read(bytes).ok();
     Ok(frame.map(|frame| Seen {
         writer: frame.writer,
         mark: WriterMark { number: frame.number, total: frame.total },

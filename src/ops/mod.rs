@@ -1,5 +1,6 @@
 //! What every service serves and says: health, readiness, metrics, actors, problems, logs, the ledger.
 
+mod client;
 pub mod http;
 pub mod ledger;
 pub mod logs;
@@ -9,6 +10,7 @@ mod origin;
 mod readiness;
 mod sampler;
 
+pub use client::left;
 pub use origin::{CORRELATION_HEADER, TRACE_HEADER, origin_of, trace_id};
 pub use readiness::Readiness;
 pub use sampler::Sampler;

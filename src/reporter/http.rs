@@ -19,6 +19,7 @@ use crate::event::{Source, format_micros};
 use crate::log::{Reason, SharedLog};
 use crate::ops::http::{Problem, guard, readable};
 use crate::ops::ledger::{LedgerError, SourceLedger, source_ledger};
+use crate::ops::left;
 use crate::ops::openapi::describe;
 use crate::ops::metrics::{Report, ReporterMetrics};
 use crate::runtime::{Mailbox, Undelivered};
@@ -163,15 +164,21 @@ async fn ask(request: &HttpRequest, shared: &Shared, report: Report, question: Q
     let (actor, room) = actors
         .find_map(|actor| Some((actor, actor.try_reserve(1)?)))
         .ok_or_else(|| away("too many reports are being made"))?;
-    // When the client leaves, this future ends, and with it the report.
-    let (_waits, asker) = oneshot::channel();
-    let answer = match actor.send_in(room, Ask { question: question.clone(), form, asker }).await {
-        // The actor was restarted under the question: the new one answers it.
-        Err(Undelivered::Lost) => {
-            let (_waits, asker) = oneshot::channel();
-            actor.send(Ask { question, form, asker }).await
+    let asking = async {
+        // When this ends before the answer is there, the report ends with it.
+        let (_waits, asker) = oneshot::channel();
+        match actor.send_in(room, Ask { question: question.clone(), form, asker }).await {
+            // The actor was restarted under the question: the new one answers it.
+            Err(Undelivered::Lost) => {
+                let (_waits, asker) = oneshot::channel();
+                actor.send(Ask { question, form, asker }).await
+            }
+            other => other,
         }
-        other => other,
+    };
+    let answer = tokio::select! {
+        answer = asking => answer,
+        () = left(request) => Ok(Err(ReportError::Gone)),
     };
     shared.metrics.duration(report).observe(started.elapsed().as_secs_f64());
     match answer {

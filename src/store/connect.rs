@@ -19,6 +19,9 @@ use crate::event::all_words;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long SQLite waits for another writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often work that was in another's way is done again, and after which rest.
+const CONFLICTS: u32 = 100;
+const CONFLICT_REST: Duration = Duration::from_millis(50);
 /// The advisory lock under which PostgreSQL is migrated: "ess" and a number.
 const MIGRATION_LOCK: i64 = 0x0065_7373_0000_0001;
 /// The embedded database's file in the data folder.
@@ -160,6 +163,22 @@ impl Store {
             sqlite_transaction_mode: (!reads).then_some(SqliteTransactionMode::Immediate),
         };
         Ok(self.db.begin_with_options(options).await?)
+    }
+
+    /// Does something again until no other transaction is in its way.
+    pub(super) async fn unless_in_the_way<T>(
+        &self,
+        work: impl AsyncFn() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut tries = 0..CONFLICTS;
+        loop {
+            match work().await {
+                Err(StoreError::Conflict(_)) if tries.next().is_some() => {
+                    tokio::time::sleep(CONFLICT_REST).await;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Brings the schema up to date. Several at once wait for each other.

@@ -11,6 +11,9 @@ pub enum StoreError {
     /// It may work later: no connection, a deadlock, a restart, no space.
     #[error("the database is away: {0}")]
     Transient(String),
+    /// Another transaction changed the same: done again, it works.
+    #[error("another transaction was in the way: {0}")]
+    Conflict(String),
     /// The schema is not there yet, or is another version's.
     #[error("the database has no schema that fits: {0}")]
     Schema(String),
@@ -24,6 +27,8 @@ impl From<sqlx::Error> for StoreError {
         // PostgreSQL's classes of SQLSTATE; SQLite's primary result codes are plain numbers.
         match code.as_str() {
             "42P01" | "42703" | "42883" | "3F000" => Self::Schema(message),
+            // Serialization failure, deadlock.
+            "40001" | "40P01" => Self::Conflict(message),
             code if code.len() == 5 && matches!(&code[..2], "22" | "23" | "P0" | "54") => Self::Data(message),
             code if code.len() < 5 => match code.parse::<u32>().map_or(0, |code| code & 0xff) {
                 // TOOBIG, CONSTRAINT, MISMATCH, RANGE

@@ -19,7 +19,7 @@ use crate::event::Source;
 use crate::log::DeadLetter;
 
 /// Transactions that may count at one time without waiting for each other.
-const SHARDS: i32 = 32;
+pub(super) const SHARDS: i32 = 32;
 /// Names spaces of advisory locks: shards, folding of processed frames, and of summaries.
 pub(super) const SHARD_LOCKS: i32 = 0x0e55_0001;
 pub(super) const FOLD_LOCKS: i32 = 0x0e55_0002;
@@ -80,7 +80,7 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
                 revenue_units = r.revenue_units + excluded.revenue_units,
                 revenue_micros = r.revenue_micros + excluded.revenue_micros
         ), total AS (SELECT coalesce(sum(events), 0)::bigint AS events FROM counted)
-        SELECT events, CASE WHEN events < cardinality($1) THEN (SELECT array_agg(key) FROM new) END FROM total",
+        SELECT events, CASE WHEN events < cardinality($1) THEN (SELECT coalesce(array_agg(key), '{{}}') FROM new) END FROM total",
         columns = column_names(),
         values = values.join(", "),
         arrays = arrays.join(", "),

@@ -38,7 +38,7 @@ fn a_panic_in_any_actor_is_answered_and_the_actor_is_back_within_a_second() {
         "collector.facebook.batch_write",
         "collector.tiktok.consume",
         "collector.tiktok.batch_write",
-        "reporter.report",
+        "reporter.report.1",
     ] {
         assert!(all.iter().any(|(_, known)| known == name), "{name}: {all:?}");
     }

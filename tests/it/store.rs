@@ -14,32 +14,33 @@ use crate::support::block_on;
 use crate::support::events::{Chance, event, simple};
 use crate::support::postgres::Postgres;
 
-/// Both databases, migrated.
-struct Stores {
+/// Both databases.
+pub struct Stores {
     _folder: TempDir,
     _postgres: Postgres,
-    urls: [String; 2],
+    /// SQLite, PostgreSQL.
+    pub urls: [String; 2],
 }
 
-fn stores() -> Stores {
+pub fn stores() -> Stores {
     let folder = tempfile::tempdir().unwrap();
     let postgres = Postgres::start();
     let sqlite = format!("sqlite://{}?mode=rwc", folder.path().join("ess.db").display());
     Stores { urls: [sqlite, postgres.url()], _folder: folder, _postgres: postgres }
 }
 
-async fn open(url: &str) -> Store {
+pub async fn open(url: &str) -> Store {
     let store = Store::connect(url, Purpose::Write { transactions: 2 }).await.unwrap();
     store.migrate().await.unwrap();
     store
 }
 
-fn origin() -> Origin {
+pub fn origin() -> Origin {
     Origin { correlation_id: "c".to_owned(), traceparent: None, accepted_at: 1_772_323_200_000_000 }
 }
 
 /// A frame of these events, which must be valid and of one source.
-fn frame<'a>(sequence: u64, number: u64, origin: &'a Origin, events: &'a [String]) -> BatchFrame<'a> {
+pub fn frame<'a>(sequence: u64, number: u64, origin: &'a Origin, events: &'a [String]) -> BatchFrame<'a> {
     let rows = events.iter().map(|text| {
         let event = decode(text.as_bytes(), None).unwrap();
         Row { key: event.key(), event, bytes: text.as_bytes(), origin, logged_at: 5, collected_at: 6 }
@@ -55,7 +56,7 @@ fn frame<'a>(sequence: u64, number: u64, origin: &'a Origin, events: &'a [String
     }
 }
 
-fn log() -> Uuid {
+pub fn log() -> Uuid {
     Uuid::from_u128(1)
 }
 
@@ -67,7 +68,7 @@ fn texts(ids: &[&str]) -> Vec<String> {
     ids.iter().map(|id| simple(id, "facebook").to_string()).collect()
 }
 
-async fn number(store: &Store, sql: &str) -> i64 {
+pub async fn number(store: &Store, sql: &str) -> i64 {
     let statement = sea_orm::Statement::from_string(
         store.db().get_database_backend(),
         format!("SELECT CAST(({sql}) AS bigint) AS n"),
@@ -300,7 +301,10 @@ fn amounts_survive_the_round_trip_through_both_databases() {
             let store = open(url).await;
             let origin = origin();
             assert_eq!(write(&store, vec![frame(1, 1, &origin, &events)]).await.stored, events.len() as u64);
-            let sums = store.sum_revenue(&ess::store::report::Filter::default(), None).await.unwrap();
+            let cache = ess::store::summary::SummaryCache::new(0);
+            let report = store.report(&cache).await.unwrap();
+            let sums = report.sum_revenue(&ess::store::report::Filter::default(), None).await.unwrap();
+            report.end().await.unwrap();
             assert_eq!(sums.iter().map(|sum| sum.total()).sum::<i128>(), expected);
             for (n, amount) in amounts.iter().enumerate() {
                 let sql =

@@ -94,6 +94,22 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Whether two are of the same events. Places are compared where none was left out.
+    pub fn agrees(&self, other: &Self) -> bool {
+        let sums = |summary: &Self| (summary.events, summary.followers, summary.watch_time, summary.percentage_watched);
+        let truncated = self.truncated || other.truncated;
+        let compared = |summary: &Self| -> Vec<(Group, Users)> {
+            let place = |group: &Group| matches!(group, Group::Country(_) | Group::City(..));
+            summary.groups.iter().filter(|(group, _)| !truncated || !place(group)).cloned().collect()
+        };
+        let (ours, theirs) = (compared(self), compared(other));
+        sums(self) == sums(other)
+            && self.users.agrees(&other.users)
+            && ours.len() == theirs.len()
+            && ours.iter().zip(&theirs).all(|(ours, theirs)| ours.0 == theirs.0 && ours.1.agrees(&theirs.1))
+            && (self.campaigns.is_none() || other.campaigns.is_none() || self.campaigns == other.campaigns)
+    }
+
     /// Bytes that it takes in memory, about.
     pub fn size(&self) -> usize {
         let groups: usize = self.groups.iter().map(|(_, users)| users.size() + 96).sum();

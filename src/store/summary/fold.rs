@@ -218,6 +218,78 @@ async fn add_to_hours(
     put(tx, wider.into_iter().map(|span| stale(source, span)).collect()).await
 }
 
+impl Store {
+    /// Marks hours as told by their rows, and what is around them.
+    pub(in crate::store) async fn mark_stale(
+        &self,
+        tx: &DatabaseTransaction,
+        source: Source,
+        hours: &[i32],
+    ) -> Result<(), StoreError> {
+        let hours = hours.iter().map(|hour| Span::hour(*hour));
+        let spans: BTreeSet<Span> = hours.flat_map(|hour| hour.ancestors().chain([hour])).collect();
+        put(tx, spans.into_iter().map(|span| stale(source, span)).collect()).await
+    }
+
+    /// Makes summaries anew until there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away.
+    pub async fn refresh_all_summaries(&self, source: Source) -> Result<(), StoreError> {
+        while self.unless_in_the_way(async || self.refresh_summaries(source).await).await? > 0 {}
+        Ok(())
+    }
+
+    /// How many of a source's campaigns are not what the rows say; they are mended if that is asked for. 0
+    /// where rows have left.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away, or another one folds all the time.
+    pub async fn compare_campaigns(&self, source: Source, mend: bool) -> Result<i64, StoreError> {
+        self.unless_in_the_way(async || self.compare_campaigns_once(source, mend).await).await
+    }
+
+    async fn compare_campaigns_once(&self, source: Source, mend: bool) -> Result<i64, StoreError> {
+        const ROWS: &str = "SELECT campaign_id, source, count(*) AS transactions,
+                CAST(sum(revenue / 1000000) + CAST(sum(revenue % 1000000) AS bigint) / 1000000 AS bigint) AS units,
+                CAST(CAST(sum(revenue % 1000000) AS bigint) % 1000000 AS bigint) AS micros,
+                CAST(min({minute}) AS integer) AS first_minute, CAST(max({minute}) AS integer) AS last_minute
+            FROM event_rows WHERE source = $1 AND revenue IS NOT NULL AND campaign_id IS NOT NULL
+            GROUP BY campaign_id, source";
+        if self.retained_from(source).await?.is_some() {
+            return Ok(0);
+        }
+        let minute = if self.is_postgres() {
+            "floor(extract(epoch FROM occurred_at) / 60)"
+        } else {
+            "occurred_at / 60000000"
+        };
+        let rows = ROWS.replace("{minute}", minute);
+        let busy = || StoreError::Conflict("summaries are being folded".to_owned());
+        let tx = self.alone(source).await?.ok_or_else(busy)?;
+        while fold_some(&tx, source).await?.1 {}
+        let sql = format!(
+            "WITH truth AS ({rows}), kept AS (SELECT * FROM campaigns WHERE source = $1)
+             SELECT count(*) AS wrong FROM truth t FULL JOIN kept k ON k.campaign_id = t.campaign_id
+             WHERE (t.transactions, t.units, t.micros, t.first_minute, t.last_minute)
+                IS DISTINCT FROM (k.transactions, k.units, k.micros, k.first_minute, k.last_minute)"
+        );
+        let backend = tx.get_database_backend();
+        let statement = |sql: String| Statement::from_sql_and_values(backend, sql, [source.code().into()]);
+        let row = tx.query_one_raw(statement(sql)).await?;
+        let wrong: i64 = row.map_or(Ok(0), |row| row.try_get("", "wrong"))?;
+        if mend && wrong > 0 {
+            tx.execute_raw(statement("DELETE FROM campaigns WHERE source = $1".to_owned())).await?;
+            let columns = "campaign_id, source, transactions, units, micros, first_minute, last_minute";
+            tx.execute_raw(statement(format!("INSERT INTO campaigns ({columns}) {rows}"))).await?;
+        }
+        tx.commit().await?;
+        Ok(wrong)
+    }
+}
+
 /// What transactions left, by hour and by campaign.
 type SummedUp = (BTreeMap<i32, GrowingSummary>, Vec<CampaignDelta>);
 

@@ -85,6 +85,16 @@ fn pairs(first: usize, count: usize) -> String {
 }
 
 impl Store {
+    /// What an hour's rows add up to.
+    pub(in crate::store) async fn sum_hour(
+        &self,
+        tx: &DatabaseTransaction,
+        source: Source,
+        hour: i32,
+    ) -> Result<Summary, StoreError> {
+        sum_rows(self, tx, source, Span::hour(hour)).await
+    }
+
     /// Reads what tells the hours from `from` up to `to`.
     pub(in crate::store) async fn read_summaries(
         &self,
@@ -229,6 +239,11 @@ impl Reading {
             }
         }
         Some(sums)
+    }
+
+    /// Whether some hour was told by its rows.
+    pub fn is_told_by_rows(&self) -> bool {
+        !self.told_by_rows.is_empty()
     }
 
     /// Whether what was added to an hour is asked for, and not told by its rows already.

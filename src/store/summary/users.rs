@@ -40,6 +40,19 @@ impl Users {
         }
     }
 
+    /// Whether two are sets of the same users, as far as they tell.
+    pub fn agrees(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Few(ours), Self::Few(theirs)) => ours == theirs,
+            (Self::Many(ours), Self::Many(theirs)) => {
+                // Unlike the estimate, this goes by the registers alone, and not by how they came to be.
+                let (ours, theirs) = (ours.composite_estimate(), theirs.composite_estimate());
+                (ours - theirs).abs() <= ours * 1e-9
+            }
+            _ => false,
+        }
+    }
+
     /// Bytes that it takes in memory, about.
     pub fn size(&self) -> usize {
         match self {

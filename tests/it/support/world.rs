@@ -167,6 +167,17 @@ impl World {
         self.database.query("SELECT count(*) FROM event_rows")[0].parse().unwrap()
     }
 
+    /// Changes something behind the system's back.
+    pub fn damage(&self, sql: &str) {
+        match &self.database {
+            Database::Postgres(postgres) => drop(postgres.query(sql)),
+            Database::Sqlite(file) => block_on(async {
+                let pool = SqlitePool::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+                sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&pool).await.unwrap();
+            }),
+        }
+    }
+
     /// Waits until nothing is in flight any more, and the ledger is balanced.
     pub fn settle(&self) -> Value {
         eventually("everything is stored", MINUTE * 2, || {

@@ -1,0 +1,133 @@
+//! `ess rollups`: what is kept for reports, held against the rows.
+
+use std::io::IsTerminal;
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Failure;
+use crate::config::Config;
+use crate::event::{Source, all_words, format_micros, parse_point_in_time};
+use crate::service::Ending;
+use crate::store::rebuild::{DayDifferences, RollupDifference};
+use crate::store::{Purpose, Store, StoreError};
+
+/// Differences that are shown.
+const SHOWN: usize = 50;
+/// Microseconds of a day.
+const DAY: i64 = 86_400_000_000;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Compute them again from the rows and tell any difference; exit 1 if there is one
+    Verify(Days),
+    /// Mend every difference, while everything runs; goes on where an earlier one was stopped
+    Rebuild(Days),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Days {
+    /// Days from this one on (UTC)
+    #[arg(long, value_parser = day)]
+    from: Option<i64>,
+    /// Days before this one (UTC)
+    #[arg(long, value_parser = day)]
+    to: Option<i64>,
+}
+
+fn day(text: &str) -> Result<i64, String> {
+    let instant = parse_point_in_time(text).ok_or_else(|| "must be a date, such as 2026-01-31".to_owned())?;
+    Ok(instant.div_euclid(DAY))
+}
+
+/// Runs the command.
+pub(super) async fn run(config: &Config, command: Command) -> Result<Ending, Failure> {
+    let store = Store::open(config, Purpose::Write { transactions: 1 }).await;
+    let store = store.map_err(|error| Failure::Usage(format!("DATABASE_URL: {error}")))?;
+    let mend = matches!(command, Command::Rebuild(_));
+    let (Command::Verify(days) | Command::Rebuild(days)) = command;
+    let found = compare(&store, &days, mend).await.map_err(|error| Failure::Other(error.to_string()))?;
+    match (found, mend) {
+        (0, _) => println!("all rollups and summaries are what the rows say"),
+        (found, true) => println!("{found} differences were mended"),
+        (found, false) => println!("{found} differences; `ess rollups rebuild` mends them"),
+    }
+    Ok(if found == 0 || mend { Ending::Clean } else { Ending::Incomplete })
+}
+
+async fn compare(store: &Store, days: &Days, mend: bool) -> Result<usize, StoreError> {
+    store.check().await?;
+    let all = store.days().await?;
+    let mut first = all.start.max(days.from.unwrap_or(i64::MIN));
+    let end = all.end.min(days.to.unwrap_or(i64::MAX));
+    if mend && let Some(next) = store.rebuild_progress().await?.filter(|next| *next > first && *next < end) {
+        println!("going on at {}", date(next));
+        first = next;
+    }
+    let days = end.saturating_sub(first).max(0).unsigned_abs();
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(days) } else { ProgressBar::hidden() };
+    bar.set_style(style());
+    let mut found = 0;
+    for day in first..end {
+        bar.set_message(date(day));
+        let differences = store.compare_day(day, mend).await?;
+        for line in lines(&differences).into_iter().take(SHOWN.saturating_sub(found)) {
+            bar.suspend(|| println!("{line}"));
+        }
+        found += differences.count();
+        if mend {
+            store.set_rebuild_progress(Some(day + 1)).await?;
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    for &source in Source::ALL {
+        let wrong = store.compare_campaigns(source, mend).await?;
+        if wrong > 0 {
+            println!("campaigns of {source}: {wrong} are not what the rows say");
+            found += usize::try_from(wrong).unwrap_or(usize::MAX);
+        }
+        // Collectors would do the same, in their time.
+        if mend {
+            store.refresh_all_summaries(source).await?;
+        }
+    }
+    if mend {
+        store.set_rebuild_progress(None).await?;
+    }
+    Ok(found)
+}
+
+fn style() -> ProgressStyle {
+    let bar = "{msg} {wide_bar} {pos}/{len} days, {eta} left";
+    ProgressStyle::with_template(bar).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+fn date(day: i64) -> String {
+    format_micros(day.saturating_mul(DAY)).chars().take(10).collect()
+}
+
+fn lines(differences: &DayDifferences) -> Vec<String> {
+    let word = |code: i16| all_words().find(|word| word.code == code).map_or("unknown", |word| word.text);
+    let rollup = |found: &RollupDifference| {
+        let (name, micros) = match found.level {
+            0 => ("minute", 60_000_000),
+            1 => ("hour", 3_600_000_000),
+            _ => ("day", DAY),
+        };
+        format!(
+            "{name} {}: {} {}: events {:+}, transactions {:+}, revenue {:+} units {:+} millionths",
+            format_micros(i64::from(found.at) * micros),
+            word(found.source),
+            word(found.event_type),
+            found.events,
+            found.transactions,
+            found.units,
+            found.micros,
+        )
+    };
+    let hour = |(source, hour): &(Source, i32)| {
+        format!("hour {}: {source}: the summary is another", format_micros(i64::from(*hour) * 3_600_000_000))
+    };
+    differences.rollups.iter().map(rollup).chain(differences.hours.iter().map(hour)).collect()
+}

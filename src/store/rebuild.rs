@@ -1,0 +1,281 @@
+//! Holding what is kept for reports against the rows, and mending it.
+//!
+//! A day is compared in one snapshot, in which rows, rollups, summaries and what is not folded yet agree. A
+//! rollup is mended by adding what it lacks, in a shard of its own: collectors go on counting meanwhile, and
+//! nothing waits. A summary is mended by marking it as stale, so that the rows tell its hour until it was
+//! summed up anew. Where rows have left, there is nothing to compare with.
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement};
+
+use super::connect::{Snapshot, Store};
+use super::error::StoreError;
+use super::postgres::SHARDS;
+use super::rollup::LEVELS;
+use super::summary::SummaryCache;
+use crate::event::Source;
+
+/// The shard of what was mended.
+const MENDED: i32 = SHARDS;
+/// The work, as its progress is kept.
+const WORK: &str = "rollups rebuild";
+/// Minutes of a day.
+const DAY: i64 = 1_440;
+
+/// A rollup that is not what the rows say.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct RollupDifference {
+    /// 0 for a minute, 1 for an hour, 2 for a day.
+    pub level: i16,
+    /// So many of them since 1970.
+    pub at: i32,
+    /// A word's number.
+    pub source: i16,
+    /// A word's number.
+    pub funnel_stage: i16,
+    /// A word's number.
+    pub event_type: i16,
+    /// Events of the rows less those that are counted; and so on.
+    pub events: i64,
+    /// Events that made revenue.
+    pub transactions: i64,
+    /// Whole units of revenue.
+    pub units: i64,
+    /// Millionths beside them.
+    pub micros: i64,
+}
+
+/// What one day's comparison found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DayDifferences {
+    /// Rollups that are not what the rows say.
+    pub rollups: Vec<RollupDifference>,
+    /// Hours since 1970 whose summaries are not what the rows say, by source.
+    pub hours: Vec<(Source, i32)>,
+}
+
+impl DayDifferences {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.rollups.len() + self.hours.len()
+    }
+}
+
+impl Store {
+    /// The days since 1970 that have rows or rollups: the first and the one after the last.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away.
+    pub async fn days(&self) -> Result<std::ops::Range<i64>, StoreError> {
+        let day = |what: &str| {
+            if self.is_postgres() {
+                format!("(SELECT floor(extract(epoch FROM {what}(occurred_at)) / 86400)::bigint FROM event_rows)")
+            } else {
+                format!("(SELECT {what}(occurred_at) / 86400000000 FROM event_rows)")
+            }
+        };
+        let kept = |what: &str| format!("(SELECT {what}(at) FROM rollups WHERE level = 2)");
+        let (least, most) = if self.is_postgres() { ("least", "greatest") } else { ("min", "max") };
+        let either = |pick: &str, what: &str, none: i64| {
+            let (rows, kept) = (day(what), kept(what));
+            format!("SELECT coalesce({pick}({rows}, {kept}), {rows}, {kept}, {none}) AS day")
+        };
+        let first = self.number(&either(least, "min", 0), vec![], "day").await?;
+        let last = self.number(&either(most, "max", -1), vec![], "day").await?;
+        Ok(first..last + 1)
+    }
+
+    /// Compares what is kept of a day with its rows, and mends it if that is asked for.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away, or another one mends at the same time.
+    pub async fn compare_day(&self, day: i64, mend: bool) -> Result<DayDifferences, StoreError> {
+        let mut differences = DayDifferences::default();
+        for &source in Source::ALL {
+            let from = self.retained_from(source).await?.unwrap_or(i64::MIN);
+            if (day + 1) * DAY <= from {
+                continue;
+            }
+            let compare = async || self.compare_source(source, day, from, mend).await;
+            let found = self.unless_in_the_way(compare).await?;
+            differences.rollups.extend(found.rollups);
+            differences.hours.extend(found.hours);
+        }
+        Ok(differences)
+    }
+
+    async fn compare_source(
+        &self,
+        source: Source,
+        day: i64,
+        from: i64,
+        mend: bool,
+    ) -> Result<DayDifferences, StoreError> {
+        let tx = self.snapshot(if mend { Snapshot::ToChange } else { Snapshot::ToRead }).await?;
+        let rollups = self.compare_rollups(&tx, source, day, from).await?;
+        let hours = self.compare_hours(&tx, source, day, from).await?;
+        if mend {
+            add(&tx, &rollups).await?;
+            self.mark_stale(&tx, source, &hours).await?;
+            tx.commit().await?;
+        } else {
+            tx.rollback().await?;
+        }
+        Ok(DayDifferences { rollups, hours: hours.into_iter().map(|hour| (source, hour)).collect() })
+    }
+
+    async fn compare_rollups(
+        &self,
+        tx: &DatabaseTransaction,
+        source: Source,
+        day: i64,
+        from: i64,
+    ) -> Result<Vec<RollupDifference>, StoreError> {
+        let (minute, instant) = if self.is_postgres() {
+            (
+                "(extract(epoch FROM date_bin('1 minute', occurred_at, 'epoch'))::bigint / 60)",
+                "'epoch'::timestamptz + {} * interval '1 minute'",
+            )
+        } else {
+            ("(occurred_at / 60000000)", "{} * 60000000")
+        };
+        let levels = LEVELS.map(|(level, width)| format!("({level}, {width})")).join(", ");
+        let whole = |sum: &str| format!("CAST(coalesce({sum}, 0) AS bigint)");
+        let sql = format!(
+            "WITH levels (level, width) AS (VALUES {levels}), minutes AS (
+                SELECT {minute} AS minute, event_type, funnel_stage, count(*) AS events,
+                    count(revenue) AS transactions, {} AS units, {} AS micros
+                FROM event_rows WHERE source = $1 AND occurred_at >= {} AND occurred_at < {}
+                GROUP BY 1, 2, 3
+            ), truth AS (
+                SELECT level, minute / width AS at, event_type, funnel_stage, {} AS events, {} AS transactions,
+                    {} AS units, {} AS micros
+                FROM minutes, levels GROUP BY 1, 2, 3, 4
+            ), kept AS (
+                SELECT r.level, r.at, r.event_type, r.funnel_stage, {} AS events, {} AS transactions, {} AS units,
+                    {} AS micros
+                FROM rollups r JOIN levels l ON l.level = r.level
+                WHERE r.source = $1 AND r.at >= $2 / l.width AND r.at < $3 / l.width GROUP BY 1, 2, 3, 4
+            )
+            SELECT CAST(coalesce(t.level, k.level) AS smallint) AS level,
+                CAST(coalesce(t.at, k.at) AS integer) AS at, CAST($1 AS smallint) AS source,
+                coalesce(t.funnel_stage, k.funnel_stage) AS funnel_stage,
+                coalesce(t.event_type, k.event_type) AS event_type,
+                coalesce(t.events, 0) - coalesce(k.events, 0) AS events,
+                coalesce(t.transactions, 0) - coalesce(k.transactions, 0) AS transactions,
+                coalesce(t.units, 0) - coalesce(k.units, 0) AS units,
+                coalesce(t.micros, 0) - coalesce(k.micros, 0) AS micros
+            FROM truth t FULL JOIN kept k ON k.level = t.level AND k.at = t.at AND k.event_type = t.event_type
+            WHERE (t.events, t.transactions, t.units, t.micros)
+                IS DISTINCT FROM (k.events, k.transactions, k.units, k.micros)
+            ORDER BY 1, 2, 5",
+            whole("sum(revenue / 1000000)"),
+            whole("sum(revenue % 1000000)"),
+            instant.replace("{}", "$2"),
+            instant.replace("{}", "$3"),
+            whole("sum(events)"),
+            whole("sum(transactions)"),
+            whole("sum(units)"),
+            whole("sum(micros)"),
+            whole("sum(r.events)"),
+            whole("sum(r.transactions)"),
+            whole("sum(r.revenue_units)"),
+            whole("sum(r.revenue_micros)"),
+        );
+        let values = [source.code().into(), (day * DAY).into(), ((day + 1) * DAY).into()];
+        let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
+        let rows = tx.query_all_raw(statement).await?;
+        let found = rows.iter().map(|row| RollupDifference::from_query_result(row, ""));
+        let found = found.collect::<Result<Vec<_>, _>>()?;
+        // A span that began before rows left has only some of them.
+        let whole = |found: &RollupDifference| {
+            let width = LEVELS.iter().find(|(level, _)| *level == found.level).map_or(1, |(_, width)| *width);
+            i64::from(found.at) * width >= from
+        };
+        let real = |found: &RollupDifference| {
+            (found.events, found.transactions) != (0, 0) || (found.units, found.micros) != (0, 0)
+        };
+        Ok(found.into_iter().filter(|found| whole(found) && real(found)).collect())
+    }
+
+    /// The hours of a day whose summaries are not what the rows say.
+    async fn compare_hours(
+        &self,
+        tx: &DatabaseTransaction,
+        source: Source,
+        day: i64,
+        from: i64,
+    ) -> Result<Vec<i32>, StoreError> {
+        // What was read of other moments is no witness.
+        let cache = SummaryCache::new(0);
+        let mut wrong = Vec::new();
+        for hour in (day * 24..(day + 1) * 24).filter(|hour| hour * 60 >= from) {
+            let reading = self.read_summaries(tx, source, (Some(hour), Some(hour + 1)), &cache).await?;
+            if reading.is_told_by_rows() {
+                continue;
+            }
+            let hour = i32::try_from(hour).unwrap_or(i32::MAX);
+            let kept = reading.sum();
+            let truth = self.sum_hour(tx, source, hour).await?;
+            if !truth.agrees(&kept) {
+                wrong.push(hour);
+            }
+        }
+        Ok(wrong)
+    }
+
+    /// Where a rebuild that did not end has come to.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away.
+    pub async fn rebuild_progress(&self) -> Result<Option<i64>, StoreError> {
+        let sql = "SELECT coalesce(max(next), -1) AS next FROM progress WHERE work = $1";
+        let next = self.number(sql, vec![WORK.into()], "next").await?;
+        Ok((next >= 0).then_some(next))
+    }
+
+    /// Remembers where a rebuild has come to; `None` when it has ended.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away.
+    pub async fn set_rebuild_progress(&self, next: Option<i64>) -> Result<(), StoreError> {
+        match next {
+            Some(next) => {
+                let sql = "INSERT INTO progress (work, next) VALUES ($1, $2)
+                    ON CONFLICT (work) DO UPDATE SET next = excluded.next";
+                self.change(sql, vec![WORK.into(), next.into()]).await?;
+            }
+            None => drop(self.change("DELETE FROM progress WHERE work = $1", vec![WORK.into()]).await?),
+        }
+        Ok(())
+    }
+}
+
+/// Adds to rollups what they lack.
+async fn add(tx: &DatabaseTransaction, differences: &[RollupDifference]) -> Result<(), StoreError> {
+    let sql = "INSERT INTO rollups (level, at, event_type, shard, source, funnel_stage, events, transactions,
+            revenue_units, revenue_micros) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+         ON CONFLICT (level, at, event_type, shard) DO UPDATE SET events = rollups.events + excluded.events,
+            transactions = rollups.transactions + excluded.transactions,
+            revenue_units = rollups.revenue_units + excluded.revenue_units,
+            revenue_micros = rollups.revenue_micros + excluded.revenue_micros";
+    for difference in differences {
+        let values = [
+            difference.level.into(),
+            difference.at.into(),
+            difference.event_type.into(),
+            MENDED.into(),
+            difference.source.into(),
+            difference.funnel_stage.into(),
+            difference.events.into(),
+            difference.transactions.into(),
+            difference.units.into(),
+            difference.micros.into(),
+        ];
+        tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
+    }
+    Ok(())
+}

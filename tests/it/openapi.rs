@@ -1,0 +1,98 @@
+//! The description of the HTTP is what the HTTP is.
+
+use serde_json::{Value, json};
+
+use crate::support::events::{event, simple, Chance};
+use crate::support::http;
+use crate::support::world::World;
+
+/// A schema of the document, with the document's components beside it so that references resolve.
+fn schema(document: &Value, path: &str, method: &str, status: &str, kind: &str) -> Value {
+    let response = &document["paths"][path][method]["responses"][status];
+    let mut schema = response["content"][kind]["schema"].clone();
+    assert!(schema.is_object(), "{path} {status} {kind}: {response}");
+    schema["components"] = document["components"].clone();
+    schema
+}
+
+fn check(document: &Value, path: &str, method: &str, status: u16, answer: &http::Answer) {
+    assert_eq!(answer.status, status, "{path}: {}", answer.text);
+    let schema = schema(document, path, method, &status.to_string(), "application/json");
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let errors: Vec<String> = validator.iter_errors(&answer.json()).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{path}: {errors:?} in {}", answer.text);
+    // A schema that takes anything would prove nothing.
+    assert!(!validator.is_valid(&json!({"nothing": 1})), "{path}: {schema}");
+}
+
+#[test]
+fn answers_are_as_the_description_says() {
+    let world = World::embedded(&[]);
+    let reporter = world.report("/openapi.json");
+    let gateway = http::get(&world.gateway_url("/openapi.json")).unwrap().json();
+    for document in [&reporter, &gateway] {
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"), "{}", document["openapi"]);
+        for path in ["/health", "/ready", "/metrics", "/actors", "/actors/{name}/restart"] {
+            assert!(document["paths"][path].is_object(), "{path}");
+        }
+    }
+    let mut chance = Chance(4);
+    let mut events: Vec<Value> = (0..200).map(|place| event(&format!("e-{place}"), &mut chance)).collect();
+    events.push(json!({"eventId": "bad"}));
+    let answer = world.post(&Value::from(events).to_string());
+    check(&gateway, "/webhook", "post", 202, &answer);
+    let url = world.gateway_url("/webhook/facebook");
+    let answer = http::post(&url, &simple("one", "facebook").to_string()).unwrap();
+    check(&gateway, "/webhook/{source}", "post", 202, &answer);
+    world.settle();
+    for (path, query) in [
+        ("/reports/events", "?interval=hour"),
+        ("/reports/events", ""),
+        ("/reports/revenue", "?interval=day&groupBy=campaign"),
+        ("/reports/revenue", ""),
+        ("/reports/demographics", ""),
+        ("/reports/demographics", "?source=tiktok"),
+        ("/ledger", ""),
+        ("/dead-letters", ""),
+        ("/actors", ""),
+        ("/health", ""),
+        ("/ready", ""),
+    ] {
+        let answer = http::get(&world.reporter_url(&format!("{path}{query}"))).unwrap();
+        check(&reporter, path, "get", 200, &answer);
+    }
+    let answer = http::get(&world.reporter_url("/events/one")).unwrap();
+    check(&reporter, "/events/{eventId}", "get", 200, &answer);
+    // Every parameter that is described is taken.
+    for path in ["/reports/events", "/reports/revenue", "/reports/demographics", "/dead-letters"] {
+        for parameter in reporter["paths"][path]["get"]["parameters"].as_array().unwrap() {
+            let name = parameter["name"].as_str().unwrap();
+            let answer = http::get(&world.reporter_url(&format!("{path}?{name}="))).unwrap();
+            assert!(!answer.text.contains("is not known"), "{path} {name}: {}", answer.text);
+        }
+    }
+}
+
+#[test]
+fn the_pages_are_served_by_the_services_and_guarded_like_the_rest() {
+    let world = World::embedded(&[("ESS_REPORTER_TOKEN", "t")]);
+    for url in [world.gateway_url("/docs"), world.gateway_url("/docs/")] {
+        let page = http::get(&url).unwrap();
+        assert_eq!(page.status, 200, "{url}");
+        assert!(page.header("content-type").unwrap().starts_with("text/html"));
+        for line in page.text.lines().filter(|line| line.contains("src=") || line.contains("href=")) {
+            assert!(!line.contains("http://") && !line.contains("https://"), "another host: {line}");
+        }
+    }
+    for file in ["swagger-ui.css", "swagger-ui-bundle.js", "swagger-initializer.js"] {
+        assert_eq!(http::get(&world.gateway_url(&format!("/docs/{file}"))).unwrap().status, 200, "{file}");
+    }
+    let start = http::get(&world.gateway_url("/docs/swagger-initializer.js")).unwrap().text;
+    assert!(start.contains("../openapi.json"), "{start}");
+    assert_eq!(http::get(&world.gateway_url("/docs/nothing.html")).unwrap().status, 404);
+    for path in ["/docs/", "/openapi.json"] {
+        assert_eq!(http::get(&world.reporter_url(path)).unwrap().status, 401, "{path}");
+        let shown = http::get_with(&world.reporter_url(path), &[("Authorization", "Bearer t")]).unwrap();
+        assert_eq!(shown.status, 200, "{path}");
+    }
+}

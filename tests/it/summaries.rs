@@ -1,0 +1,469 @@
+//! What is kept for reports says what the rows say: folded or not, mended, after rows have left.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use ess::event::Source;
+use ess::store::report::Filter;
+use ess::store::summary::{Group, SummaryCache};
+use ess::store::{Batch, Store};
+use serde_json::{Value, json};
+
+use crate::store::{frame, log, number, open, origin, stores};
+use crate::support::events::{Chance, event, simple};
+use crate::support::world::{World, both};
+use crate::support::{MINUTE, block_on, eventually, http};
+
+async fn write(store: &Store, sequence: u64, events: &[String]) {
+    let origin = origin();
+    let frames = vec![frame(sequence, sequence, &origin, events)];
+    store.write(&Batch { source: Source::Facebook, log_id: log(), frames }).await.unwrap();
+}
+
+/// A checkout of a campaign in a minute since 1970.
+fn checkout(id: u64, user: &str, campaign: &str, minute: i64, cents: u64) -> String {
+    let time = chrono::DateTime::from_timestamp(minute * 60 + 30, 0).unwrap().to_rfc3339();
+    json!({"eventId": format!("e-{id}"), "timestamp": time, "source": "facebook", "funnelStage": "bottom",
+        "eventType": "checkout.complete",
+        "data": {"user": {"userId": user, "name": "N", "age": id % 151, "gender": "male",
+                 "location": {"country": format!("Country {}", id % 7), "city": format!("City {id}")}},
+                 "engagement": {"adId": "a", "campaignId": campaign, "clickPosition": "center",
+                    "device": "mobile", "browser": "Safari",
+                    "purchaseAmount": format!("{}.{:02}", cents / 100, cents % 100)}}})
+    .to_string()
+}
+
+/// What a test compares: events, users, users by country and age, means, whether cities were left out.
+async fn shape(store: &Store, from: Option<i64>, to: Option<i64>) -> String {
+    let cache = SummaryCache::new(1 << 20);
+    let report = store.report(&cache).await.unwrap();
+    let filter = Filter { from, to, ..Filter::default() };
+    let summary = report.audience(&filter, Source::Facebook).await.unwrap();
+    let groups: Vec<_> = summary.groups.iter().filter(|(group, _)| !matches!(group, Group::City(..))).collect();
+    let cities = summary.groups.len() - groups.len();
+    let users = match summary.users.count() {
+        (users, false) => users.to_string(),
+        (users, true) => format!("about {}", users / 1_000),
+    };
+    format!("{} events, {users} users, {cities} cities, {} {groups:?}", summary.events, summary.truncated)
+}
+
+#[test]
+fn an_audience_is_the_same_folded_or_not_and_however_wide_its_spans() {
+    let stores = stores();
+    for url in &stores.urls {
+        block_on(async {
+            let store = open(url).await;
+            let mut chance = Chance(1);
+            let first = 28_000_000_i64;
+            let hours = 40 * 24;
+            let mut id = 0;
+            for sequence in 1..=6 {
+                let events: Vec<String> = (0..400)
+                    .map(|_| {
+                        id += 1;
+                        let minute = first + chance.below(hours * 60) as i64;
+                        checkout(id, &format!("u-{}", chance.below(900)), "c", minute, 100)
+                    })
+                    .collect();
+                write(&store, sequence, &events).await;
+                // Again, and again with other users: duplicates reach nobody.
+                write(&store, sequence, &events).await;
+                let others: Vec<String> = events.iter().map(|text| text.replace("u-", "other-")).collect();
+                write(&store, 100 + sequence, &others).await;
+                if sequence == 3 {
+                    store.fold_summaries(Source::Facebook).await.unwrap();
+                }
+            }
+            let ranges = [
+                (None, None),
+                (Some(first), Some(first + 60)),
+                (Some(first + 61), Some(first + 20_000)),
+                (None, Some(first + 40_000)),
+                (Some(first + 1_000_000), None),
+            ];
+            let ask = async || {
+                let mut shapes = Vec::new();
+                for (from, to) in ranges {
+                    shapes.push(shape(&store, from, to).await);
+                }
+                shapes
+            };
+            let not_folded = ask().await;
+            assert!(not_folded[0].starts_with("2400 events, "), "{}", not_folded[0]);
+            assert!(!not_folded[0].contains("about"), "900 users are counted exactly");
+            assert!(not_folded[4].starts_with("0 events, 0 users"), "{}", not_folded[4]);
+            assert_eq!(store.fold_summaries(Source::Facebook).await.unwrap(), 1_200);
+            assert_eq!(store.fold_summaries(Source::Facebook).await.unwrap(), 0, "once");
+            assert_eq!(ask().await, not_folded, "folded");
+            // Wider spans, as if nothing had changed for a while.
+            store_sql(&store, "UPDATE summaries SET touched_at = 0").await;
+            while store.refresh_summaries(Source::Facebook).await.unwrap() > 0 {}
+            assert_eq!(number(&store, "SELECT count(*) FROM summaries WHERE stale").await, 0);
+            assert_eq!(ask().await, not_folded, "in wider spans");
+            // Told by the rows, and summed up anew.
+            store_sql(&store, "UPDATE summaries SET stale = true, body = NULL, touched_at = 0").await;
+            assert_eq!(ask().await, not_folded, "told by rows");
+            let more = vec![checkout(90_000, "u-1", "c", first + 5, 1)];
+            write(&store, 50, &more).await;
+            while store.refresh_summaries(Source::Facebook).await.unwrap() > 0 {}
+            assert_eq!(number(&store, "SELECT count(*) FROM summary_deltas").await, 0);
+            let days = store.days().await.unwrap();
+            for day in days {
+                assert_eq!(store.compare_day(day, false).await.unwrap().count(), 0, "day {day}");
+            }
+            assert_eq!(store.compare_campaigns(Source::Facebook, false).await.unwrap(), 0);
+        });
+    }
+}
+
+async fn store_sql(store: &Store, sql: &str) {
+    use sea_orm::ConnectionTrait;
+    store.db().execute_unprepared(sql).await.unwrap();
+}
+
+#[test]
+fn users_are_about_right_where_every_event_has_a_new_one_and_cities_are_bounded() {
+    let stores = stores();
+    block_on(async {
+        let store = open(&stores.urls[1]).await;
+        for sequence in 1..=8 {
+            let events: Vec<String> = (0..2_500)
+                .map(|place| {
+                    let id = sequence * 10_000 + place;
+                    checkout(id, &format!("u-{id}"), &format!("c-{id}"), 28_000_000 + place as i64, 100)
+                })
+                .collect();
+            write(&store, sequence, &events).await;
+        }
+        for folded in [false, true] {
+            if folded {
+                store.fold_summaries(Source::Facebook).await.unwrap();
+            }
+            let cache = SummaryCache::new(1 << 20);
+            let report = store.report(&cache).await.unwrap();
+            let summary = report.audience(&Filter::default(), Source::Facebook).await.unwrap();
+            let near = |counted: u64, users: f64| (counted as f64 - users).abs() / users < 0.02;
+            assert_eq!(summary.events, 20_000);
+            assert!(summary.users.count().1 && near(summary.users.count().0, 20_000.0), "{:?}", summary.users);
+            let mut cities = 0;
+            for (group, users) in &summary.groups {
+                match group {
+                    Group::City(..) => cities += 1,
+                    Group::Country(_) => assert!(near(users.count().0, 20_000.0 / 7.0), "{group:?} {users:?}"),
+                    Group::Gender(_) => assert!(near(users.count().0, 20_000.0), "{group:?} {users:?}"),
+                    _ => {}
+                }
+            }
+            assert!(summary.truncated && cities == 1_000, "{cities} cities");
+            assert!(summary.campaigns.is_none(), "they are too many");
+        }
+    });
+}
+
+/// The first campaigns of a range, computed apart from the code under test.
+fn expected(rows: &[(String, i64, u64)], from: i64, to: i64, limit: usize) -> Vec<(String, u64, i128)> {
+    let mut sums: BTreeMap<&str, (u64, i128)> = BTreeMap::new();
+    for (campaign, _, cents) in rows.iter().filter(|(_, minute, _)| (from..to).contains(minute)) {
+        let sum = sums.entry(campaign).or_default();
+        sum.0 += 1;
+        sum.1 += i128::from(*cents) * 10_000;
+    }
+    let mut sums: Vec<_> = sums.into_iter().map(|(name, (count, sum))| (name.to_owned(), count, sum)).collect();
+    sums.sort_by(|left, right| right.2.cmp(&left.2).then_with(|| left.0.cmp(&right.0)));
+    sums.truncate(limit);
+    sums
+}
+
+/// Campaigns of 48,000 checkouts over four days, by how many campaigns there are.
+fn ranks_campaigns(campaigns: u64) {
+    let stores = stores();
+    block_on(async {
+        let store = open(&stores.urls[1]).await;
+        let mut chance = Chance(campaigns);
+        let first = 28_000_020_i64;
+        let mut rows = Vec::new();
+        for sequence in 1..=12 {
+            let events: Vec<String> = (0..4_000)
+                .map(|place| {
+                    let campaign = format!("camp-{}", chance.below(campaigns));
+                    let minute = first + chance.below(4 * 1_440) as i64;
+                    let cents = 1_000 + chance.below(99_000);
+                    rows.push((campaign.clone(), minute, cents));
+                    checkout(sequence * 10_000 + place, "u", &campaign, minute, cents)
+                })
+                .collect();
+            write(&store, sequence, &events).await;
+            if sequence % 5 == 0 {
+                store.fold_summaries(Source::Facebook).await.unwrap();
+            }
+        }
+        let cache = SummaryCache::new(16 << 20);
+        let end = first + 4 * 1_440;
+        for (from, to) in [(first, end), (first + 61, end - 1_000), (first + 700, first + 3_777), (first, first + 90)] {
+            for limit in [1, 50] {
+                let report = store.report(&cache).await.unwrap();
+                let filter = Filter { from: Some(from), to: Some(to), ..Filter::default() };
+                let top = report.top_campaigns(&filter, limit).await.unwrap();
+                let found: Vec<_> =
+                    top.into_iter().map(|sum| (sum.campaign_id, sum.transactions, sum.total)).collect();
+                assert_eq!(found, expected(&rows, from, to, limit), "{campaigns} campaigns, {from} to {to}");
+            }
+        }
+    });
+}
+
+#[test]
+fn few_campaigns_are_ranked_exactly() {
+    ranks_campaigns(30);
+}
+
+#[test]
+fn campaigns_as_many_as_events_are_ranked_exactly() {
+    ranks_campaigns(1 << 40);
+}
+
+#[test]
+fn some_thousand_campaigns_are_ranked_exactly() {
+    ranks_campaigns(4_000);
+}
+
+/// Sends events of 2026-03; gives how many.
+fn send(world: &World, seed: u64, count: usize) -> usize {
+    let mut chance = Chance(seed);
+    let events: Vec<Value> = (0..count).map(|place| event(&format!("{seed}-{place}"), &mut chance)).collect();
+    let answer = world.post(&Value::from(events).to_string());
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    count
+}
+
+fn demographics(world: &World) -> Value {
+    world.report("/reports/demographics?limit=1000")
+}
+
+#[test]
+fn what_was_damaged_is_told_and_mended_while_events_come() {
+    both(&[], |world| {
+        send(world, 1, 3_000);
+        world.settle();
+        let verified = world.ess(&["rollups", "verify"]);
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+        let before = (world.report("/reports/events?interval=hour"), world.report("/reports/revenue"), demographics(world));
+
+        let damage = [
+            "UPDATE rollups SET events = events + 3 WHERE level = 1 AND at % 7 = 0",
+            "DELETE FROM rollups WHERE level = 2 AND at % 2 = 0",
+            "UPDATE rollups SET revenue_micros = revenue_micros + 1 WHERE level = 0 AND transactions > 0 AND at % 3 = 0",
+        ];
+        eventually("everything is folded", MINUTE, || {
+            (world.database.query("SELECT count(*) FROM summary_deltas")[0] == "0").then_some(())
+        });
+        for sql in damage {
+            world.damage(sql);
+        }
+        world.damage("UPDATE campaigns SET units = units + 5");
+        world.damage(
+            "UPDATE summaries SET version = version + 1, body = (SELECT o.body FROM summaries o
+             WHERE o.source = summaries.source AND o.level = 0 AND o.body IS NOT NULL ORDER BY o.at LIMIT 1)
+             WHERE level = 0 AND at % 5 = 0",
+        );
+        assert_ne!(world.report("/reports/events?interval=hour"), before.0);
+        let verified = world.ess(&["rollups", "verify"]);
+        let told = String::from_utf8_lossy(&verified.stdout).into_owned();
+        assert_eq!(verified.status.code(), Some(1), "{told}");
+        for word in ["day 2026-03-", "hour 2026-03-", "events -3", "the summary is another", "campaigns of facebook"] {
+            assert!(told.contains(word), "{word}: {told}");
+        }
+
+        // Events go on coming meanwhile.
+        let sent = std::thread::scope(|scope| {
+            let feeder = scope.spawn(|| (0..10).map(|round| send(world, 100 + round, 200)).sum::<usize>());
+            let rebuilt = world.ess(&["rollups", "rebuild"]);
+            assert!(rebuilt.status.success(), "{}", String::from_utf8_lossy(&rebuilt.stderr));
+            feeder.join().unwrap()
+        });
+        world.settle();
+        let verified = world.ess(&["rollups", "verify"]);
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+        assert_eq!(world.report("/reports/events")["totalEvents"], 3_000 + sent);
+        assert_eq!(
+            demographics(world)["facebook"]["events"].as_u64().unwrap()
+                + demographics(world)["tiktok"]["events"].as_u64().unwrap(),
+            3_000 + sent as u64
+        );
+        assert_eq!(world.database.query("SELECT count(*) FROM progress"), ["0"]);
+    });
+}
+
+#[test]
+fn rows_leave_after_their_time_and_stay_counted() {
+    both(&[("ESS_RETENTION", "6s")], |world| {
+        let now = chrono::Utc::now();
+        let mut old = simple("old", "facebook");
+        old["timestamp"] = json!((now - chrono::Duration::days(3)).to_rfc3339());
+        let mut ahead = simple("ahead", "facebook");
+        ahead["timestamp"] = json!((now + chrono::Duration::days(3)).to_rfc3339());
+        let body = json!([old, ahead]).to_string();
+        assert_eq!(world.post(&body).status, 202);
+        world.settle();
+        assert_eq!(world.count_rows(), 2);
+        // A duplicate is seen as long as the row is there.
+        assert_eq!(world.post(&body).status, 202);
+        let ledger = world.settle();
+        assert_eq!(ledger["sources"][0]["duplicates"], 2, "{ledger}");
+        let before = demographics(world);
+        eventually("the old row has left", MINUTE, || (world.count_rows() == 1).then_some(()));
+        let left = world.database.query("SELECT event_id FROM events");
+        assert_eq!(left, ["ahead"], "what is yet to happen stays");
+        assert_eq!(world.report("/reports/events")["totalEvents"], 2);
+        assert_eq!(demographics(world), before);
+        let verified = world.ess(&["rollups", "verify"]);
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    });
+}
+
+#[test]
+fn a_database_of_the_version_before_is_brought_up_to_date() {
+    use migration::{Migrator, MigratorTrait};
+    let stores = stores();
+    for url in &stores.urls {
+        block_on(async {
+            let store = open(url).await;
+            let mut chance = Chance(3);
+            let events: Vec<String> = (0..600)
+                .map(|id| {
+                    let minute = 28_000_000 + chance.below(5_000) as i64;
+                    checkout(id, &format!("u-{}", id % 50), &format!("c-{}", id % 9), minute, 250)
+                })
+                .collect();
+            write(&store, 1, &events).await;
+            let before = shape(&store, None, None).await;
+            // What the version before knew: rows, and events by the minute.
+            Migrator::down(store.db(), Some(1)).await.unwrap();
+            assert_eq!(number(&store, "SELECT sum(events) FROM event_rollup").await, 600);
+            store.migrate().await.unwrap();
+            assert_eq!(shape(&store, None, None).await, before, "told by rows");
+            let more = vec![checkout(9_999, "u-1", "c-1", 28_000_001, 250)];
+            write(&store, 2, &more).await;
+            let with_more = shape(&store, None, None).await;
+            assert!(with_more.starts_with("601 events, 50 users"), "{with_more}");
+            while store.refresh_summaries(Source::Facebook).await.unwrap() > 0 {}
+            assert_eq!(shape(&store, None, None).await, with_more);
+            for day in store.days().await.unwrap() {
+                assert_eq!(store.compare_day(day, false).await.unwrap().count(), 0);
+            }
+            assert_eq!(store.compare_campaigns(Source::Facebook, false).await.unwrap(), 0);
+        });
+    }
+}
+
+#[test]
+fn csv_tells_what_json_tells() {
+    let world = World::embedded(&[]);
+    let mut formula = simple("formula", "facebook");
+    formula["data"]["user"]["location"]["city"] = json!("=HYPERLINK(\"http://x\")");
+    assert_eq!(world.post(&formula.to_string()).status, 202);
+    send(&world, 5, 300);
+    world.settle();
+    for path in [
+        "/reports/events?interval=day",
+        "/reports/revenue?interval=day&groupBy=campaign",
+        "/reports/demographics?limit=1000",
+    ] {
+        let json = world.report(path);
+        let answer = http::get_with(&world.reporter_url(path), &[("Accept", "text/csv")]).unwrap();
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/csv; charset=utf-8")));
+        let mut reader = csv::Reader::from_reader(answer.text.as_bytes());
+        let columns: Vec<String> = reader.headers().unwrap().iter().map(str::to_owned).collect();
+        let lines: Vec<BTreeMap<String, String>> = reader
+            .records()
+            .map(|line| columns.iter().cloned().zip(line.unwrap().iter().map(str::to_owned)).collect())
+            .collect();
+        let of = |section: &str| lines.iter().filter(|line| line["section"] == section).collect::<Vec<_>>();
+        for section in ["events", "series", "revenue", "campaigns"] {
+            let Some(entries) = json[section].as_array() else { continue };
+            let found = of(section);
+            assert_eq!(found.len(), entries.len(), "{path} {section}");
+            for (line, entry) in found.iter().zip(entries) {
+                for (name, value) in entry.as_object().unwrap() {
+                    let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    assert_eq!(line[name], value, "{path} {section} {name}");
+                }
+            }
+        }
+        if let Some(cities) = json["facebook"]["cities"].as_array() {
+            assert_eq!(of("cities").len(), cities.len());
+            assert!(of("cities").iter().any(|line| line["group"] == "'=HYPERLINK(\"http://x\")"));
+            let users: HashSet<&str> = of("total").iter().map(|line| line["users"].as_str()).collect();
+            assert!(users.contains(json["tiktok"]["users"].to_string().as_str()));
+        }
+    }
+}
+
+#[test]
+fn an_answer_is_given_again_only_if_it_is_another() {
+    let world = World::embedded(&[]);
+    send(&world, 1, 50);
+    world.settle();
+    let url = world.reporter_url("/reports/revenue");
+    let first = http::get(&url).unwrap();
+    let tag = first.header("etag").unwrap().to_owned();
+    assert_eq!(first.header("cache-control"), Some("private, no-cache"));
+    let again = http::get_with(&url, &[("If-None-Match", &tag)]).unwrap();
+    assert_eq!((again.status, again.text.as_str(), again.header("etag")), (304, "", Some(tag.as_str())));
+    let csv = http::get_with(&url, &[("If-None-Match", &tag), ("Accept", "text/csv")]).unwrap();
+    assert_eq!(csv.status, 200, "another form is another answer");
+    send(&world, 2, 50);
+    world.settle();
+    let other = http::get_with(&url, &[("If-None-Match", &tag)]).unwrap();
+    assert_eq!(other.status, 200);
+    assert_ne!(other.header("etag"), Some(tag.as_str()));
+}
+
+#[test]
+fn a_report_that_nobody_waits_for_is_stopped_in_the_database_and_too_many_are_refused() {
+    let world = World::real(&[]);
+    let active = || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%rollups%'
+            AND pid <> pg_backend_pid()";
+        world.database.query(sql)[0].parse::<usize>().unwrap()
+    };
+    // Nobody can read the rollups for a while.
+    world.damage("CREATE FUNCTION hold() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+        LOCK TABLE rollups IN ACCESS EXCLUSIVE MODE; PERFORM pg_sleep(12); END $$");
+    std::thread::scope(|scope| {
+        let holder = scope.spawn(|| world.database.query("SELECT hold()"));
+        eventually("the table is held", MINUTE, || {
+            let sql = "SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted
+                AND relation = 'rollups'::regclass";
+            (!world.database.query(sql).is_empty()).then_some(())
+        });
+        let address = world.reporter_url("/").replace("http://", "").replace('/', "");
+        let request = format!("GET /reports/events HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        let connect = || {
+            use std::io::Write;
+            let mut connection = std::net::TcpStream::connect(&address).unwrap();
+            connection.write_all(request.as_bytes()).unwrap();
+            connection
+        };
+        let client = connect();
+        eventually("a report waits", MINUTE, || (active() == 1).then_some(()));
+        drop(client);
+        eventually("it is stopped", Duration::from_secs(5), || (active() == 0).then_some(()));
+
+        // As many as there is room for wait; one more is told to come again.
+        let crowd: Vec<_> = (0..300).map(|_| connect()).collect();
+        let refused = eventually("the pool is full", Duration::from_secs(5), || {
+            let answer = http::get(&world.reporter_url("/reports/events")).ok()?;
+            (answer.status == 503).then_some(answer)
+        });
+        assert!(refused.header("retry-after").is_some(), "{}", refused.text);
+        assert!(refused.text.contains("too many reports"), "{}", refused.text);
+        drop(crowd);
+        holder.join().unwrap();
+    });
+    let answer = eventually("reports are made again", Duration::from_secs(10), || {
+        http::get(&world.reporter_url("/reports/events")).ok().filter(|answer| answer.status == 200)
+    });
+    assert_eq!(answer.json()["totalEvents"], 0);
+}
