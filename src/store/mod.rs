@@ -13,6 +13,7 @@ mod audience;
 mod batch;
 mod campaigns;
 mod connect;
+mod copy;
 mod dead_letters;
 pub mod entity;
 mod error;

@@ -1,6 +1,7 @@
 //! The writer's transaction in PostgreSQL.
 //!
-//! Rows go in as arrays, one parameter a column: no limit of parameters, one plan for every size.
+//! New rows are copied. Where another transaction is in the way, or the database refuses a row, rows go in as
+//! arrays, one parameter a column: no limit of parameters, one plan for every size.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -12,8 +13,9 @@ use sea_orm::sqlx::{self, AssertSqlSafe, Encode, PgPool, Postgres, Transaction, 
 use uuid::Uuid;
 
 use super::batch::{Batch, Write, Written, big};
+use super::copy::{POSTGRES_EPOCH, encode};
 use super::error::StoreError;
-use super::rollup::LEVELS;
+use super::rollup::Counts;
 use super::row::{COLUMNS, Row, column_names};
 use crate::event::Source;
 use crate::log::DeadLetter;
@@ -24,9 +26,6 @@ pub(super) const SHARDS: i32 = 32;
 pub(super) const SHARD_LOCKS: i32 = 0x0e55_0001;
 pub(super) const FOLD_LOCKS: i32 = 0x0e55_0002;
 pub(super) const SUMMARY_LOCKS: i32 = 0x0e55_0003;
-
-/// Microseconds from 1970 to 2000, where PostgreSQL counts from.
-const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 /// A timestamptz, in microseconds since 1970.
 #[derive(Debug, Clone, Copy)]
@@ -50,52 +49,42 @@ impl Encode<'_, Postgres> for Micros {
     }
 }
 
-/// Inserts the rows, counts what was really inserted by type and minute, hour and day, and says how much
-/// that was, and, unless it was all, which. The last parameter is the transaction's shard.
+/// Inserts the rows that are new, and says which those were.
 static INSERT: LazyLock<String> = LazyLock::new(|| {
     let arrays: Vec<_> = (1..).zip(COLUMNS).map(|(n, (_, kind))| format!("${n}::{kind}[]")).collect();
     let values =
         COLUMNS.map(|(name, _)| if name == "rest" { "rest::json".to_owned() } else { name.to_owned() });
     format!(
-        "WITH new AS (
-            INSERT INTO event_rows ({columns})
-            SELECT {values} FROM unnest({arrays}) AS t ({columns})
-            ON CONFLICT (key) DO NOTHING
-            RETURNING key, occurred_at, event_type, source, funnel_stage, revenue
-        ), counted AS (
-            SELECT date_bin('1 minute', occurred_at, 'epoch') AS minute, event_type, source, funnel_stage,
-                count(*) AS events, count(revenue) AS transactions,
-                coalesce(sum(revenue / 1000000), 0)::bigint AS units,
-                coalesce(sum(revenue % 1000000), 0)::bigint AS micros
-            FROM new GROUP BY 1, 2, 3, 4
-        ), rolled AS (
-            INSERT INTO rollups AS r (level, at, event_type, shard, source, funnel_stage, events, transactions,
-                revenue_units, revenue_micros)
-            SELECT level, (extract(epoch FROM minute)::bigint / width)::integer AS at, event_type, ${shard}, source,
-                funnel_stage, sum(events), sum(transactions), sum(units), sum(micros)
-            FROM counted, (VALUES {levels}) AS levels (level, width)
-            GROUP BY 1, 2, 3, 5, 6 ORDER BY 1, 2, 3
-            ON CONFLICT (level, at, event_type, shard) DO UPDATE SET events = r.events + excluded.events,
-                transactions = r.transactions + excluded.transactions,
-                revenue_units = r.revenue_units + excluded.revenue_units,
-                revenue_micros = r.revenue_micros + excluded.revenue_micros
-        ), total AS (SELECT coalesce(sum(events), 0)::bigint AS events FROM counted)
-        SELECT events, CASE WHEN events < cardinality($1) THEN (SELECT coalesce(array_agg(key), '{{}}') FROM new) END FROM total",
+        "INSERT INTO event_rows ({columns}) SELECT {values} FROM unnest({arrays}) AS t ({columns})
+         ON CONFLICT (key) DO NOTHING RETURNING key",
         columns = column_names(),
         values = values.join(", "),
         arrays = arrays.join(", "),
-        shard = COLUMNS.len() + 1,
-        levels = LEVELS.map(|(level, minutes)| format!("({level}::smallint, {})", minutes * 60)).join(", "),
     )
 });
+
+/// Copies rows, all of which have to be new.
+static COPY: LazyLock<String> =
+    LazyLock::new(|| format!("COPY event_rows ({}) FROM STDIN (FORMAT binary)", column_names()));
 
 pub(super) struct PostgresWrite {
     tx: Transaction<'static, Postgres>,
     shard: i16,
+    way: Way,
+}
+
+/// The way in which rows are inserted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Look which are there already, and copy the others: half the work, but whoever inserts one of them
+    /// at the same moment ends the transaction.
+    Copy,
+    /// Row by row, whatever else happens.
+    Insert,
 }
 
 impl PostgresWrite {
-    pub async fn begin(pool: &PgPool, source: Source) -> Result<Self, StoreError> {
+    pub async fn begin(pool: &PgPool, source: Source, way: Way) -> Result<Self, StoreError> {
         let mut tx = pool.begin().await?;
         // Folding processed frames into the watermark waits for this transaction, and this for it.
         let shard: Option<i32> = sqlx::query_scalar(
@@ -110,9 +99,124 @@ impl PostgresWrite {
         .fetch_one(&mut *tx)
         .await?;
         // More writers than shards: some will wait for each other, which is slow and not wrong.
-        Ok(Self { tx, shard: i16::try_from(shard.unwrap_or(0)).unwrap_or(0) })
+        Ok(Self { tx, shard: i16::try_from(shard.unwrap_or(0)).unwrap_or(0), way })
+    }
+
+    /// Copies the rows that are not there yet; gives them.
+    async fn copy<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
+        let keys: Vec<Uuid> = rows.iter().map(|row| row.key).collect();
+        let known: Vec<Uuid> = sqlx::query_scalar("SELECT key FROM event_rows WHERE key = ANY($1)")
+            .bind(keys)
+            .fetch_all(&mut *self.tx)
+            .await?;
+        let known: HashSet<Uuid> = known.into_iter().collect();
+        let new: Vec<&Row<'_>> = rows.iter().filter(|row| !known.contains(&row.key)).copied().collect();
+        if !new.is_empty() {
+            let mut copy = self.tx.copy_in_raw(&COPY).await?;
+            copy.send(&*encode(&new)).await.map_err(in_the_way)?;
+            copy.finish().await.map_err(in_the_way)?;
+        }
+        Ok(new)
+    }
+
+    /// Inserts the rows that are not there yet; gives them.
+    async fn insert_each<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
+        let word = |of: fn(&Row<'_>) -> Option<i16>| -> Vec<Option<i16>> {
+            rows.iter().map(|row| of(row)).collect()
+        };
+        let whole = |of: fn(&Row<'_>) -> Option<i64>| -> Vec<Option<i64>> {
+            rows.iter().map(|row| of(row)).collect()
+        };
+        let time =
+            |of: fn(&Row<'_>) -> i64| -> Vec<Micros> { rows.iter().map(|row| Micros(of(row))).collect() };
+        macro_rules! text {
+            ($column:ident) => {
+                rows.iter().map(|row| row.event.columns.$column.as_deref()).collect::<Vec<Option<&str>>>()
+            };
+        }
+        let new: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(INSERT.as_str()))
+            .bind(rows.iter().map(|row| row.key).collect::<Vec<Uuid>>())
+            .bind(time(|row| row.event.occurred_at))
+            .bind(time(|row| row.origin.accepted_at))
+            .bind(time(|row| row.logged_at))
+            .bind(time(|row| row.collected_at))
+            .bind(rows.iter().map(|row| row.event.columns.action_time.map(Micros)).collect::<Vec<_>>())
+            .bind(whole(|row| row.event.columns.amount.map(|amount| amount.0)))
+            .bind(whole(|row| row.event.revenue()))
+            .bind(whole(|row| row.event.columns.followers))
+            .bind(whole(|row| row.event.columns.watch_time))
+            .bind(whole(|row| row.event.columns.percentage_watched))
+            .bind(word(|row| Some(row.event.source.code())))
+            .bind(word(|row| Some(row.event.kind.stage.code())))
+            .bind(word(|row| Some(row.event.kind.word.code)))
+            .bind(word(|row| row.event.columns.age))
+            .bind(word(|row| row.event.columns.gender))
+            .bind(word(|row| row.event.columns.referrer))
+            .bind(word(|row| row.event.columns.click_position))
+            .bind(word(|row| row.event.columns.device))
+            .bind(word(|row| row.event.columns.browser))
+            .bind(rows.iter().map(|row| &*row.event.id).collect::<Vec<&str>>())
+            .bind(rows.iter().map(|row| &*row.event.columns.user_id).collect::<Vec<&str>>())
+            .bind(text!(user_name))
+            .bind(text!(country))
+            .bind(text!(city))
+            .bind(text!(video_id))
+            .bind(text!(ad_id))
+            .bind(text!(campaign_id))
+            .bind(text!(profile_id))
+            .bind(text!(purchased_item))
+            .bind(rows.iter().map(|row| row.event.rest.as_deref()).collect::<Vec<Option<&str>>>())
+            .fetch_all(&mut *self.tx)
+            .await?;
+        let new: HashSet<Uuid> = new.into_iter().collect();
+        Ok(rows.iter().filter(|row| new.contains(&row.key)).copied().collect())
+    }
+
+    /// Counts new rows in the rollups.
+    async fn roll_up(&mut self, rows: &[&Row<'_>]) -> Result<(), StoreError> {
+        let counts = Counts::of(rows);
+        macro_rules! each {
+            ($of:expr) => {
+                counts.iter().map($of).collect::<Vec<_>>()
+            };
+        }
+        sqlx::query(
+            "INSERT INTO rollups AS r (level, at, event_type, shard, source, funnel_stage, events, transactions,
+                revenue_units, revenue_micros)
+             SELECT level, at, event_type, $9, source, funnel_stage, events, transactions, units, micros
+             FROM unnest($1::int2[], $2::int4[], $3::int2[], $4::int2[], $5::int2[], $6::int8[], $7::int8[], $8::int8[],
+                $10::int8[]) AS t (level, at, event_type, source, funnel_stage, events, transactions, units, micros)
+             ON CONFLICT (level, at, event_type, shard) DO UPDATE SET events = r.events + excluded.events,
+                transactions = r.transactions + excluded.transactions,
+                revenue_units = r.revenue_units + excluded.revenue_units,
+                revenue_micros = r.revenue_micros + excluded.revenue_micros",
+        )
+        .bind(each!(|(span, _)| span.level))
+        .bind(each!(|(span, _)| span.at))
+        .bind(each!(|(span, _)| span.event_type))
+        .bind(each!(|(span, _)| span.source))
+        .bind(each!(|(span, _)| span.funnel_stage))
+        .bind(each!(|(_, count)| count.events))
+        .bind(each!(|(_, count)| count.transactions))
+        .bind(each!(|(_, count)| count.units))
+        .bind(self.shard)
+        .bind(each!(|(_, count)| count.micros))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
     }
 }
+
+/// A key that is there twice was inserted by another transaction at the same moment.
+fn in_the_way(error: sqlx::Error) -> StoreError {
+    match &error {
+        sqlx::Error::Database(fault) if fault.is_unique_violation() => {
+            StoreError::Conflict(fault.message().to_owned())
+        }
+        _ => error.into(),
+    }
+}
+
 
 impl Write for PostgresWrite {
     async fn claim(&mut self, batch: &Batch<'_>) -> Result<HashSet<u64>, StoreError> {
@@ -147,61 +251,12 @@ impl Write for PostgresWrite {
     }
 
     async fn insert<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
-        let word = |of: fn(&Row<'_>) -> Option<i16>| -> Vec<Option<i16>> {
-            rows.iter().map(|row| of(row)).collect()
+        let new = match self.way {
+            Way::Copy => self.copy(rows).await?,
+            Way::Insert => self.insert_each(rows).await?,
         };
-        let whole = |of: fn(&Row<'_>) -> Option<i64>| -> Vec<Option<i64>> {
-            rows.iter().map(|row| of(row)).collect()
-        };
-        let time =
-            |of: fn(&Row<'_>) -> i64| -> Vec<Micros> { rows.iter().map(|row| Micros(of(row))).collect() };
-        macro_rules! text {
-            ($column:ident) => {
-                rows.iter().map(|row| row.event.columns.$column.as_deref()).collect::<Vec<Option<&str>>>()
-            };
-        }
-        let (_, new): (i64, Option<Vec<Uuid>>) = sqlx::query_as(AssertSqlSafe(INSERT.as_str()))
-            .bind(rows.iter().map(|row| row.key).collect::<Vec<Uuid>>())
-            .bind(time(|row| row.event.occurred_at))
-            .bind(time(|row| row.origin.accepted_at))
-            .bind(time(|row| row.logged_at))
-            .bind(time(|row| row.collected_at))
-            .bind(rows.iter().map(|row| row.event.columns.action_time.map(Micros)).collect::<Vec<_>>())
-            .bind(whole(|row| row.event.columns.amount.map(|amount| amount.0)))
-            .bind(whole(|row| row.event.revenue()))
-            .bind(whole(|row| row.event.columns.followers))
-            .bind(whole(|row| row.event.columns.watch_time))
-            .bind(whole(|row| row.event.columns.percentage_watched))
-            .bind(word(|row| Some(row.event.source.code())))
-            .bind(word(|row| Some(row.event.kind.stage.code())))
-            .bind(word(|row| Some(row.event.kind.word.code)))
-            .bind(word(|row| row.event.columns.age))
-            .bind(word(|row| row.event.columns.gender))
-            .bind(word(|row| row.event.columns.referrer))
-            .bind(word(|row| row.event.columns.click_position))
-            .bind(word(|row| row.event.columns.device))
-            .bind(word(|row| row.event.columns.browser))
-            .bind(rows.iter().map(|row| &*row.event.id).collect::<Vec<&str>>())
-            .bind(rows.iter().map(|row| &*row.event.columns.user_id).collect::<Vec<&str>>())
-            .bind(text!(user_name))
-            .bind(text!(country))
-            .bind(text!(city))
-            .bind(text!(video_id))
-            .bind(text!(ad_id))
-            .bind(text!(campaign_id))
-            .bind(text!(profile_id))
-            .bind(text!(purchased_item))
-            .bind(rows.iter().map(|row| row.event.rest.as_deref()).collect::<Vec<Option<&str>>>())
-            .bind(self.shard)
-            .fetch_one(&mut *self.tx)
-            .await?;
-        Ok(match new {
-            None => rows.to_vec(),
-            Some(new) => {
-                let new: HashSet<Uuid> = new.into_iter().collect();
-                rows.iter().filter(|row| new.contains(&row.key)).copied().collect()
-            }
-        })
+        self.roll_up(&new).await?;
+        Ok(new)
     }
 
     async fn summarize(&mut self, source: Source, events: u64, delta: Vec<u8>) -> Result<(), StoreError> {

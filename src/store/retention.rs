@@ -27,7 +27,8 @@ impl Store {
     ///
     /// If the store is away; what was deleted before stays so.
     pub async fn expire_rows(&self, source: Source, before: i64) -> Result<u64, StoreError> {
-        let minute = before.div_euclid(60_000_000);
+        // Rows of the minute that the instant is in leave one by one.
+        let minute = -(-before).div_euclid(60_000_000);
         // Hours that only the rows tell must be summed up first.
         let sql = "SELECT count(*) AS many FROM summaries WHERE source = $1 AND level = 0 AND stale AND at <= $2";
         let hour = i32::try_from(minute.div_euclid(60)).unwrap_or(i32::MAX);
@@ -56,7 +57,7 @@ impl Store {
         let mut gone = 0;
         let mut window = 0;
         while window <= end {
-            let values = vec![source.code().into(), (minute * 60_000_000).into(), window.into(), (window + width).into()];
+            let values = vec![source.code().into(), before.into(), window.into(), (window + width).into()];
             gone += self.change(sql, values).await?;
             window += width;
             tokio::time::sleep(REST).await;

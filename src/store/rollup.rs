@@ -1,7 +1,9 @@
 //! Events and revenue by type, in minutes, hours and days.
 //!
-//! A range is told by the days within it, the hours beside those and the minutes beside those: so many
+//! They count the rows of a transaction in that transaction. A range is told by the days within it, the hours beside those and the minutes beside those: so many
 //! rows at most, whatever is stored.
+
+use std::collections::BTreeMap;
 
 use sea_orm::sea_query::{Condition, Expr, SimpleExpr};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};
@@ -9,9 +11,72 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Qu
 use super::entity::rollups::{Column, Entity};
 use super::error::StoreError;
 use super::report::{EventCount, Filter, Report, RevenueSum};
+use super::row::Row;
+use crate::event::MICROS_PER_UNIT;
 
 /// The levels, with their width in minutes.
 pub(super) const LEVELS: [(i16, i64); 3] = [(0, 1), (1, 60), (2, 1_440)];
+
+/// What a rollup is of, but for its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Counted {
+    pub level: i16,
+    pub at: i32,
+    pub event_type: i16,
+    pub source: i16,
+    pub funnel_stage: i16,
+}
+
+/// What rows add to a rollup.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    pub events: i64,
+    pub transactions: i64,
+    pub units: i64,
+    pub micros: i64,
+}
+
+/// What rows add to the rollups, in the order of their keys.
+pub(super) struct Counts(BTreeMap<Counted, Count>);
+
+impl Counts {
+    pub fn of(rows: &[&Row<'_>]) -> Self {
+        let mut counts: BTreeMap<Counted, Count> = BTreeMap::new();
+        let mut add = |span: Counted, more: Count| {
+            let count = counts.entry(span).or_default();
+            count.events += more.events;
+            count.transactions += more.transactions;
+            count.units += more.units;
+            count.micros += more.micros;
+        };
+        for row in rows {
+            let revenue = row.event.revenue();
+            let count = Count {
+                events: 1,
+                transactions: revenue.is_some().into(),
+                units: revenue.unwrap_or(0) / MICROS_PER_UNIT,
+                micros: revenue.unwrap_or(0) % MICROS_PER_UNIT,
+            };
+            let minute = row.event.occurred_at.div_euclid(60_000_000);
+            for (level, width) in LEVELS {
+                let span = Counted {
+                    level,
+                    // Instants of the contract are within 1970 to 2199.
+                    at: i32::try_from(minute / width).unwrap_or(i32::MAX),
+                    event_type: row.event.kind.word.code,
+                    source: row.event.source.code(),
+                    funnel_stage: row.event.kind.stage.code(),
+                };
+                add(span, count);
+            }
+        }
+        Self(counts)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&Counted, &Count)> {
+        self.0.iter()
+    }
+}
 
 /// A range at one level, counted in its width; open where it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

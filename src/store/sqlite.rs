@@ -1,38 +1,33 @@
 //! The writer's transaction in SQLite.
 //!
-//! There is one writing connection, so one transaction at a time and one shard. Rows go in as one JSON
-//! document, which SQLite takes apart itself.
+//! There is one writing connection, so one transaction at a time and one shard.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::LazyLock;
+use std::collections::{HashMap, HashSet};
 
+use sea_orm::sqlx::query::QueryScalar;
+use sea_orm::sqlx::sqlite::SqliteArguments;
 use sea_orm::sqlx::{self, AssertSqlSafe, Sqlite, SqlitePool, Transaction};
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::batch::{Batch, Write, Written, big};
 use super::error::StoreError;
-use super::rollup::LEVELS;
+use super::rollup::Counts;
 use super::row::{COLUMNS, Row, column_names};
-use crate::event::{MICROS_PER_UNIT, Source};
+use crate::event::Source;
 use crate::log::DeadLetter;
 
-static INSERT: LazyLock<String> = LazyLock::new(|| {
-    let values: Vec<_> = (0..)
-        .zip(COLUMNS)
-        .map(
-            |(n, (name, _))| {
-                if name == "key" { format!("unhex(value ->> {n})") } else { format!("value ->> {n}") }
-            },
-        )
-        .collect();
+/// Rows of one statement: SQLite takes 32,766 parameters.
+const SIZES: [usize; 4] = [1_000, 100, 10, 1];
+
+/// Inserts so many rows, and says which of them were new.
+fn insert(rows: usize) -> String {
+    let row = format!("(?{})", ", ?".repeat(COLUMNS.len()));
+    let all = vec![row; rows].join(", ");
+    let columns = column_names();
     format!(
-        "INSERT INTO event_rows (ingested_at, {}) SELECT ?2, {} FROM json_each(?1) WHERE true
-         ON CONFLICT (key) DO NOTHING RETURNING key, occurred_at, event_type, source, funnel_stage, revenue",
-        column_names(),
-        values.join(", ")
+        "INSERT INTO event_rows (ingested_at, {columns}) VALUES {all} ON CONFLICT (key) DO NOTHING RETURNING key"
     )
-});
+}
 
 pub(super) struct SqliteWrite {
     tx: Transaction<'static, Sqlite>,
@@ -44,42 +39,44 @@ impl SqliteWrite {
     }
 }
 
-fn values(row: &Row<'_>) -> Value {
+type Inserting<'q> = QueryScalar<'q, Sqlite, Uuid, SqliteArguments>;
+
+/// Binds a row's columns.
+fn bind<'q>(query: Inserting<'q>, row: &'q Row<'_>) -> Inserting<'q> {
     let event = &row.event;
     let columns = &event.columns;
-    json!([
-        row.key.simple().to_string(),
-        event.occurred_at,
-        row.origin.accepted_at,
-        row.logged_at,
-        row.collected_at,
-        columns.action_time,
-        columns.amount.map(|amount| amount.0),
-        event.revenue(),
-        columns.followers,
-        columns.watch_time,
-        columns.percentage_watched,
-        event.source.code(),
-        event.kind.stage.code(),
-        event.kind.word.code,
-        columns.age,
-        columns.gender,
-        columns.referrer,
-        columns.click_position,
-        columns.device,
-        columns.browser,
-        event.id,
-        columns.user_id,
-        columns.user_name,
-        columns.country,
-        columns.city,
-        columns.video_id,
-        columns.ad_id,
-        columns.campaign_id,
-        columns.profile_id,
-        columns.purchased_item,
-        event.rest,
-    ])
+    query
+        .bind(row.key)
+        .bind(event.occurred_at)
+        .bind(row.origin.accepted_at)
+        .bind(row.logged_at)
+        .bind(row.collected_at)
+        .bind(columns.action_time)
+        .bind(columns.amount.map(|amount| amount.0))
+        .bind(event.revenue())
+        .bind(columns.followers)
+        .bind(columns.watch_time)
+        .bind(columns.percentage_watched)
+        .bind(event.source.code())
+        .bind(event.kind.stage.code())
+        .bind(event.kind.word.code)
+        .bind(columns.age)
+        .bind(columns.gender)
+        .bind(columns.referrer)
+        .bind(columns.click_position)
+        .bind(columns.device)
+        .bind(columns.browser)
+        .bind(&*event.id)
+        .bind(&*columns.user_id)
+        .bind(columns.user_name.as_deref())
+        .bind(columns.country.as_deref())
+        .bind(columns.city.as_deref())
+        .bind(columns.video_id.as_deref())
+        .bind(columns.ad_id.as_deref())
+        .bind(columns.campaign_id.as_deref())
+        .bind(columns.profile_id.as_deref())
+        .bind(columns.purchased_item.as_deref())
+        .bind(event.rest.as_deref())
 }
 
 impl Write for SqliteWrite {
@@ -115,33 +112,23 @@ impl Write for SqliteWrite {
     }
 
     async fn insert<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
-        #[derive(Default)]
-        struct Count {
-            events: i64,
-            transactions: i64,
-            units: i64,
-            micros: i64,
-        }
-        let document = Value::Array(rows.iter().map(|row| values(row)).collect()).to_string();
-        let new: Vec<(Uuid, i64, i16, i16, i16, Option<i64>)> = sqlx::query_as(AssertSqlSafe(INSERT.as_str()))
-            .bind(document)
-            .bind(chrono::Utc::now().timestamp_micros())
-            .fetch_all(&mut *self.tx)
-            .await?;
-        let mut counts: BTreeMap<(i16, i64, i16, i16, i16), Count> = BTreeMap::new();
-        for (_, occurred_at, kind, source, stage, revenue) in &new {
-            for (level, minutes) in LEVELS {
-                let at = occurred_at / (60_000_000 * minutes);
-                let count = counts.entry((level, at, *kind, *source, *stage)).or_default();
-                count.events += 1;
-                if let Some(revenue) = revenue {
-                    count.transactions += 1;
-                    count.units += revenue / MICROS_PER_UNIT;
-                    count.micros += revenue % MICROS_PER_UNIT;
-                }
+        let mut new: HashSet<Uuid> = HashSet::with_capacity(rows.len());
+        let now = chrono::Utc::now().timestamp_micros();
+        let mut left = rows;
+        while !left.is_empty() {
+            // The largest statement that is full: each is made ready once.
+            let size = SIZES.into_iter().find(|size| *size <= left.len()).unwrap_or(1);
+            let (part, more) = left.split_at(size);
+            left = more;
+            let mut query = sqlx::query_scalar(AssertSqlSafe(insert(size)));
+            for row in part {
+                query = bind(query.bind(now), row);
             }
+            let keys: Vec<Uuid> = query.fetch_all(&mut *self.tx).await?;
+            new.extend(keys);
         }
-        for ((level, at, kind, source, stage), count) in counts {
+        let new: Vec<&Row<'_>> = rows.iter().filter(|row| new.contains(&row.key)).copied().collect();
+        for (span, count) in Counts::of(&new).iter() {
             sqlx::query(
                 "INSERT INTO rollups (level, at, event_type, shard, source, funnel_stage, events, transactions,
                     revenue_units, revenue_micros) VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, ?9)
@@ -150,11 +137,11 @@ impl Write for SqliteWrite {
                     revenue_units = revenue_units + excluded.revenue_units,
                     revenue_micros = revenue_micros + excluded.revenue_micros",
             )
-            .bind(level)
-            .bind(at)
-            .bind(kind)
-            .bind(source)
-            .bind(stage)
+            .bind(span.level)
+            .bind(span.at)
+            .bind(span.event_type)
+            .bind(span.source)
+            .bind(span.funnel_stage)
             .bind(count.events)
             .bind(count.transactions)
             .bind(count.units)
@@ -162,11 +149,7 @@ impl Write for SqliteWrite {
             .execute(&mut *self.tx)
             .await?;
         }
-        if new.len() == rows.len() {
-            return Ok(rows.to_vec());
-        }
-        let new: HashSet<Uuid> = new.into_iter().map(|row| row.0).collect();
-        Ok(rows.iter().filter(|row| new.contains(&row.key)).copied().collect())
+        Ok(new)
     }
 
     async fn summarize(&mut self, source: Source, events: u64, delta: Vec<u8>) -> Result<(), StoreError> {

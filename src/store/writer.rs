@@ -2,7 +2,7 @@
 //!
 //! 1. *Claim* the frames by their place in the log: one that was processed before is left out whole.
 //! 2. *Insert* the rows, sorted by key and without twins; a key that is there already is a duplicate.
-//!    The rollups count the rows that were really inserted, in the same statement.
+//!    The rollups count the rows that were really inserted.
 //! 3. *Summarize*: leave what those rows add to their hours, to be folded later.
 //! 4. *Set aside* what cannot be stored, as dead letters.
 //! 5. *Count* all three in the ledger, and commit.
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::batch::{Batch, BatchFrame, Write, Written};
 use super::connect::{Backend, Store};
 use super::error::StoreError;
-use super::postgres::PostgresWrite;
+use super::postgres::{PostgresWrite, Way};
 use super::row::Row;
 use super::sqlite::SqliteWrite;
 use super::summary::Delta;
@@ -25,10 +25,17 @@ use crate::log::{DeadLetter, Reason};
 impl Store {
     /// Stores a batch, exactly once. Nothing of it is there after an error.
     pub async fn write(&self, batch: &Batch<'_>) -> Result<Written, StoreError> {
-        match self.write_once(batch, false).await {
+        let tried = match self.write_once(batch, Way::Copy, false).await {
+            Err(StoreError::Conflict(reason)) => {
+                tracing::debug!(reason, source = %batch.source, "another transaction is in the way; row by row");
+                self.write_once(batch, Way::Insert, false).await
+            }
+            other => other,
+        };
+        match tried {
             Err(StoreError::Data(reason)) => {
                 tracing::warn!(reason, source = %batch.source, "the database refuses a row; looking for it");
-                self.write_once(batch, true).await
+                self.write_once(batch, Way::Insert, true).await
             }
             other => other,
         }
@@ -38,21 +45,22 @@ impl Store {
     pub async fn rehearse(&self, row: &Row<'_>) -> Result<(), StoreError> {
         let tried = match self.backend() {
             Backend::Postgres(pool) => {
-                PostgresWrite::begin(pool, row.event.source).await?.insert(&[row]).await.map(drop)
+                let tx = PostgresWrite::begin(pool, row.event.source, Way::Insert).await;
+                tx?.insert(&[row]).await.map(drop)
             }
             Backend::Sqlite(pool) => SqliteWrite::begin(pool).await?.insert(&[row]).await.map(drop),
         };
         match tried {
             // That is the row's own fault, and is found when the frame is stored.
-            Ok(_) | Err(StoreError::Data(_)) => Ok(()),
+            Ok(()) | Err(StoreError::Data(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    async fn write_once(&self, batch: &Batch<'_>, isolate: bool) -> Result<Written, StoreError> {
+    async fn write_once(&self, batch: &Batch<'_>, way: Way, isolate: bool) -> Result<Written, StoreError> {
         match self.backend() {
             Backend::Postgres(pool) => {
-                write(PostgresWrite::begin(pool, batch.source).await?, batch, isolate).await
+                write(PostgresWrite::begin(pool, batch.source, way).await?, batch, isolate).await
             }
             Backend::Sqlite(pool) => write(SqliteWrite::begin(pool).await?, batch, isolate).await,
         }

@@ -14,7 +14,11 @@ pub struct Postgres {
     pub port: u16,
     pub process: Process,
     folder: TempDir,
+    settings: Vec<String>,
 }
+
+/// A killed process loses nothing by this; only a power cut would.
+const QUICK: &[&str] = &["fsync=off"];
 
 fn bin(name: &str) -> PathBuf {
     let versions =
@@ -72,7 +76,7 @@ fn own(path: &Path) {
     }
 }
 
-fn spawn(port: u16, folder: &TempDir) -> Process {
+fn spawn(port: u16, folder: &TempDir, settings: &[String]) -> Process {
     let data = folder.path().join("data");
     let log = folder.path().join("postgres.log");
     let ready = || {
@@ -83,12 +87,12 @@ fn spawn(port: u16, folder: &TempDir) -> Process {
     // After a kill, the old server's children may still hold its memory for a moment.
     eventually("PostgreSQL listens", MINUTE, || {
         let mut command = unprivileged(&bin("postgres"));
-        // A killed process loses nothing by fsync=off; only a power cut would.
         command
             .arg("-D")
             .arg(&data)
-            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
-            .args(["-c", &format!("unix_socket_directories={}", folder.path().display())]);
+            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
+            .args(["-c", &format!("unix_socket_directories={}", folder.path().display())])
+            .args(settings.iter().flat_map(|setting| ["-c", setting]));
         let mut process = Process::spawn(command, &log);
         for _ in 0..400 {
             if ready() {
@@ -105,11 +109,17 @@ fn spawn(port: u16, folder: &TempDir) -> Process {
 
 impl Postgres {
     pub fn start() -> Self {
+        Self::start_with(QUICK)
+    }
+
+    /// With settings other than the defaults, such as `fsync=off`.
+    pub fn start_with(settings: &[&str]) -> Self {
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+        let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
         run(Command::new("cp").arg("-a").arg(template()).arg(folder.path()));
         own(folder.path());
-        let process = spawn(port, &folder);
-        let postgres = Self { port, folder, process };
+        let process = spawn(port, &folder, &settings);
+        let postgres = Self { port, folder, process, settings };
         postgres.query_in("postgres", "CREATE DATABASE ess");
         postgres
     }
@@ -120,7 +130,7 @@ impl Postgres {
 
     pub fn start_again(&mut self) {
         self.process.kill();
-        self.process = spawn(self.port, &self.folder);
+        self.process = spawn(self.port, &self.folder, &self.settings);
     }
 
     /// Runs SQL; gives the rows, their columns by `|`.

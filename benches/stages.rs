@@ -1,0 +1,230 @@
+//! Each stage of an event's way by itself: decode and validate, frame, append, batch write, report.
+//!
+//! `cargo bench --bench stages` runs all; a name after `--` runs those whose names contain it. Beside
+//! decoding stands what serde_json takes to parse the same bytes, and beside writing what an insert without
+//! rollups and summaries takes: a figure by itself says little on a machine that others use.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, dead_code, reason = "a bench fails by panicking")]
+
+#[path = "../tests/it/support/mod.rs"]
+mod support;
+
+use std::hint::black_box;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use ess::config::{Config, Variables};
+use ess::event::{Source, decode};
+use ess::log::embedded::Embedded;
+use ess::log::{Frame, FrameWriter, Log, Origin, Piece, Topic};
+use ess::publisher::generate::{Generator, Mix};
+use ess::store::report::Filter;
+use ess::store::summary::SummaryCache;
+use ess::store::{Batch, BatchFrame, Purpose, Row, Store};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use support::postgres::Postgres;
+
+/// Events of a frame, and of a transaction.
+const FRAME: usize = 1_000;
+const BATCH: usize = 5_000;
+
+fn origin() -> Origin {
+    Origin { correlation_id: "bench".to_owned(), traceparent: None, accepted_at: 1_795_000_000_000_000 }
+}
+
+/// Events of one source.
+fn events(generator: &mut Generator, source: Source, count: usize) -> Vec<String> {
+    let mut all = std::iter::repeat_with(|| generator.event());
+    let mark = format!("\"source\":\"{source}\"");
+    let mut events = Vec::with_capacity(count);
+    while events.len() < count {
+        events.extend(all.next().filter(|event| event.contains(&mark)));
+    }
+    events
+}
+
+fn generator(seed: u64) -> Generator {
+    Generator::new(Some(seed), Mix::default())
+}
+
+fn decoding(c: &mut Criterion) {
+    let body = generator(1).batch(FRAME);
+    let each: Vec<&RawValue> = serde_json::from_str(&body).unwrap();
+    let mut group = c.benchmark_group("decode");
+    group.throughput(Throughput::Elements(FRAME as u64));
+    group.bench_function("array of 1,000, every event judged", |b| {
+        b.iter(|| {
+            let each: Vec<&RawValue> = serde_json::from_str(black_box(&body)).unwrap();
+            each.iter().filter(|raw| decode(raw.get().as_bytes(), None).is_ok()).count()
+        });
+    });
+    group.bench_function("the same bytes, serde_json::Value alone", |b| {
+        b.iter(|| serde_json::from_str::<Vec<Value>>(black_box(&body)).unwrap().len());
+    });
+    group.bench_function("1,000 events one by one", |b| {
+        b.iter(|| each.iter().filter(|raw| decode(black_box(raw.get().as_bytes()), None).is_ok()).count());
+    });
+    group.finish();
+}
+
+/// A body of events, and their places in it.
+fn body(texts: &[String]) -> (Vec<u8>, Vec<Range<usize>>) {
+    let mut body = Vec::new();
+    let place = |text: &String| {
+        body.extend_from_slice(text.as_bytes());
+        body.len() - text.len()..body.len()
+    };
+    let places = texts.iter().map(place).collect();
+    (body, places)
+}
+
+fn framing(c: &mut Criterion) {
+    let texts = events(&mut generator(2), Source::Facebook, FRAME);
+    let origin = origin();
+    let (body, places) = body(&texts);
+    let whole = || FrameWriter::default().write(&[Piece { origin: &origin, body: &body, events: &places }]).1;
+    let frame = whole();
+    let mut group = c.benchmark_group("frame");
+    group.throughput(Throughput::Elements(FRAME as u64));
+    group.bench_function("write 1,000 events of one request", |b| b.iter(whole));
+    group.bench_function("write 1,000 requests of one event", |b| {
+        b.iter(|| {
+            let piece = |place| Piece { origin: &origin, body: &body, events: std::slice::from_ref(place) };
+            let pieces: Vec<_> = places.iter().map(piece).collect();
+            FrameWriter::default().write(black_box(&pieces)).1
+        });
+    });
+    group.bench_function("read", |b| b.iter(|| Frame::read(black_box(frame.clone())).unwrap().events().count()));
+    group.finish();
+}
+
+fn appending(c: &mut Criterion) {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Config::judge(&Variables::default()).unwrap().log;
+    let log = Embedded::open(&folder.path().join("log"), settings).unwrap();
+    let texts = events(&mut generator(3), Source::Facebook, FRAME);
+    let origin = origin();
+    let (body, places) = body(&texts);
+    let mut writer = FrameWriter::default();
+    let system = actix::System::new();
+    let mut group = c.benchmark_group("append");
+    group.throughput(Throughput::Elements(FRAME as u64)).sample_size(20);
+    group.bench_function("embedded log, a frame of 1,000, durable", |b| {
+        b.iter(|| {
+            let (id, frame) = writer.write(&[Piece { origin: &origin, body: &body, events: &places }]);
+            system.block_on(log.append(Topic::Events(Source::Facebook), id, frame)).unwrap()
+        });
+    });
+    group.finish();
+}
+
+fn batch<'a>(sequence: u64, texts: &'a [String], origin: &'a Origin) -> Batch<'a> {
+    let rows = texts.iter().map(|text| {
+        let event = decode(text.as_bytes(), None).unwrap();
+        Row { key: event.key(), event, bytes: text.as_bytes(), origin, logged_at: 1, collected_at: 1 }
+    });
+    let frame = BatchFrame {
+        sequence,
+        writer: Uuid::from_u128(1),
+        number: sequence,
+        total: sequence * texts.len() as u64,
+        rows: rows.collect(),
+        set_aside: Vec::new(),
+        alien: false,
+    };
+    Batch { source: Source::Facebook, log_id: Uuid::from_u128(1), frames: vec![frame] }
+}
+
+fn writing_and_reporting(c: &mut Criterion) {
+    let postgres = Postgres::start_with(&[]);
+    let system = actix::System::new();
+    let store = system.block_on(async {
+        let store = Store::connect(&postgres.url(), Purpose::Write { transactions: 2 }).await.unwrap();
+        store.migrate().await.unwrap();
+        store
+    });
+    postgres.query("CREATE TABLE bare (LIKE event_rows INCLUDING ALL)");
+    let origin = origin();
+    let mut generator = generator(4);
+    let mut sequence = 0;
+    let mut group = c.benchmark_group("write");
+    group.throughput(Throughput::Elements(BATCH as u64)).sample_size(20).measurement_time(Duration::from_secs(15));
+    group.bench_function("a transaction of 5,000 new rows, rollups, summaries, ledger", |b| {
+        b.iter_batched(
+            || events(&mut generator, Source::Facebook, BATCH),
+            |texts| {
+                sequence += 1;
+                system.block_on(store.write(&batch(sequence, &texts, &origin))).unwrap()
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.bench_function("the same rows into a table without them, by INSERT … SELECT", |b| {
+        b.iter_custom(|times| {
+            let mut took = Duration::ZERO;
+            for turn in 0..times {
+                postgres.query("TRUNCATE bare");
+                let started = Instant::now();
+                let sql = format!(
+                    "INSERT INTO bare SELECT * FROM event_rows ORDER BY key OFFSET {} LIMIT {BATCH} ON CONFLICT (key) DO NOTHING",
+                    turn as usize % 4 * BATCH
+                );
+                postgres.query(&sql);
+                took += started.elapsed();
+            }
+            took
+        });
+    });
+    group.finish();
+
+    let mut group = c.benchmark_group("fold");
+    group.throughput(Throughput::Elements(BATCH as u64)).sample_size(10);
+    group.bench_function("a transaction of 5,000 into its hours' summaries", |b| {
+        b.iter_custom(|times| {
+            let mut took = Duration::ZERO;
+            for _ in 0..times {
+                let texts = events(&mut generator, Source::Facebook, BATCH);
+                sequence += 1;
+                system.block_on(async {
+                    store.fold_summaries(Source::Facebook).await.unwrap();
+                    store.write(&batch(sequence, &texts, &origin)).await.unwrap();
+                    let started = Instant::now();
+                    store.fold_summaries(Source::Facebook).await.unwrap();
+                    took += started.elapsed();
+                });
+            }
+            took
+        });
+    });
+    group.finish();
+
+    let cache = SummaryCache::new(96 << 20);
+    let all = Filter::default();
+    let mut group = c.benchmark_group("report");
+    group.bench_function("events", |b| {
+        b.iter(|| {
+            system.block_on(async {
+                let report = store.report(&cache).await.unwrap();
+                black_box(report.count_events(&all, None).await.unwrap());
+                report.end().await.unwrap();
+            });
+        });
+    });
+    group.bench_function("audience", |b| {
+        b.iter(|| {
+            system.block_on(async {
+                let report = store.report(&cache).await.unwrap();
+                black_box(report.audience(&all, Source::Facebook).await.unwrap());
+                report.end().await.unwrap();
+            });
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, decoding, framing, appending, writing_and_reporting);
+criterion_main!(benches);
