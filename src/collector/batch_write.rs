@@ -32,6 +32,10 @@ const PROGRESS: Duration = Duration::from_secs(3);
 /// The wait before a transaction is tried again; it doubles up to [`MAX_BACKOFF`], less up to half.
 const BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// A transaction of fewer events than this begins so long after the one before: what a commit costs is
+/// shared by more of them.
+const SMALL_EVENTS: usize = 1_000;
+const REST: Duration = Duration::from_millis(25);
 /// How long one try may take: a database that vanished without a word must not hold frames for ever.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
 /// When a frame of a newer version is looked at again.
@@ -90,13 +94,27 @@ pub(super) struct BatchWriter {
     waiting: VecDeque<Taken>,
     waiting_events: usize,
     busy: usize,
+    /// When the last transaction began.
+    began: Instant,
+    /// Whether [`BatchWriter::pump`] will be called when the next may begin.
+    resting: bool,
     /// When a frame of a newer version was last seen.
     newer: Option<Instant>,
 }
 
 impl BatchWriter {
     pub fn new(parts: Parts) -> Self {
-        Self { parts, waiting: VecDeque::new(), waiting_events: 0, busy: 0, newer: None }
+        let began = Instant::now();
+        Self { parts, waiting: VecDeque::new(), waiting_events: 0, busy: 0, began, resting: false, newer: None }
+    }
+
+    /// How long the next transaction has to wait: one that would be small, until a while after the one
+    /// before it. What comes alone never waits.
+    fn rest(&self) -> Duration {
+        if self.waiting_events >= SMALL_EVENTS || self.parts.drain.draining() {
+            return Duration::ZERO;
+        }
+        REST.saturating_sub(self.began.elapsed())
     }
 
     fn pump(&mut self, context: &mut Context<Self>) {
@@ -104,6 +122,18 @@ impl BatchWriter {
             && !self.waiting.is_empty()
             && (self.busy == 0 || self.waiting_events >= SECOND_LANE_EVENTS || self.parts.drain.draining())
         {
+            let rest = self.rest();
+            if !rest.is_zero() {
+                if !self.resting {
+                    self.resting = true;
+                    context.run_later(rest, |actor, context| {
+                        actor.resting = false;
+                        actor.pump(context);
+                    });
+                }
+                return;
+            }
+            self.began = Instant::now();
             let batch = self.next_batch();
             self.busy += 1;
             let work = write(self.parts.clone(), batch);

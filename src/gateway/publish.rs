@@ -30,7 +30,7 @@ use crate::runtime::{Held, Room};
 /// Full frames that are under way at one time: 8 MiB.
 const MAX_IN_FLIGHT: usize = 16;
 /// Frames that are under way before one that is not full waits for more events.
-const EAGER_IN_FLIGHT: usize = 2;
+const EAGER_IN_FLIGHT: usize = 1;
 /// How often requests are let go whose time is over.
 const SWEEP: Duration = Duration::from_secs(1);
 /// The longest time in which a frame is sent again; never longer than half the log's window.

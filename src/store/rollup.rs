@@ -3,7 +3,7 @@
 //! They count the rows of a transaction in that transaction. A range is told by the days within it, the hours beside those and the minutes beside those: so many
 //! rows at most, whatever is stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sea_orm::sea_query::{Condition, Expr, SimpleExpr};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};
@@ -12,7 +12,7 @@ use super::entity::rollups::{Column, Entity};
 use super::error::StoreError;
 use super::report::{EventCount, Filter, Report, RevenueSum};
 use super::row::Row;
-use crate::event::MICROS_PER_UNIT;
+use crate::event::{EventType, MICROS_PER_UNIT, Source};
 
 /// The levels, with their width in minutes.
 pub(super) const LEVELS: [(i16, i64); 3] = [(0, 1), (1, 60), (2, 1_440)];
@@ -41,33 +41,36 @@ pub(super) struct Counts(BTreeMap<Counted, Count>);
 
 impl Counts {
     pub fn of(rows: &[&Row<'_>]) -> Self {
-        let mut counts: BTreeMap<Counted, Count> = BTreeMap::new();
-        let mut add = |span: Counted, more: Count| {
-            let count = counts.entry(span).or_default();
-            count.events += more.events;
-            count.transactions += more.transactions;
-            count.units += more.units;
-            count.micros += more.micros;
-        };
+        // Minutes first: there are far fewer of them than rows.
+        let mut minutes: HashMap<(i64, i16), (&'static EventType, Source, Count)> = HashMap::new();
         for row in rows {
-            let revenue = row.event.revenue();
-            let count = Count {
-                events: 1,
-                transactions: revenue.is_some().into(),
-                units: revenue.unwrap_or(0) / MICROS_PER_UNIT,
-                micros: revenue.unwrap_or(0) % MICROS_PER_UNIT,
-            };
             let minute = row.event.occurred_at.div_euclid(60_000_000);
+            let (kind, source) = (row.event.kind, row.event.source);
+            let of = (minute, kind.word.code);
+            let (_, _, count) = minutes.entry(of).or_insert_with(|| (kind, source, Count::default()));
+            count.events += 1;
+            if let Some(revenue) = row.event.revenue() {
+                count.transactions += 1;
+                count.units += revenue / MICROS_PER_UNIT;
+                count.micros += revenue % MICROS_PER_UNIT;
+            }
+        }
+        let mut counts: BTreeMap<Counted, Count> = BTreeMap::new();
+        for ((minute, _), (kind, source, more)) in minutes {
             for (level, width) in LEVELS {
                 let span = Counted {
                     level,
                     // Instants of the contract are within 1970 to 2199.
                     at: i32::try_from(minute / width).unwrap_or(i32::MAX),
-                    event_type: row.event.kind.word.code,
-                    source: row.event.source.code(),
-                    funnel_stage: row.event.kind.stage.code(),
+                    event_type: kind.word.code,
+                    source: source.code(),
+                    funnel_stage: kind.stage.code(),
                 };
-                add(span, count);
+                let count = counts.entry(span).or_default();
+                count.events += more.events;
+                count.transactions += more.transactions;
+                count.units += more.units;
+                count.micros += more.micros;
             }
         }
         Self(counts)

@@ -99,7 +99,7 @@ impl Summary {
         let sums = |summary: &Self| (summary.events, summary.followers, summary.watch_time, summary.percentage_watched);
         let truncated = self.truncated || other.truncated;
         let compared = |summary: &Self| -> Vec<(Group, Users)> {
-            let place = |group: &Group| matches!(group, Group::Country(_) | Group::City(..));
+            let place = |group: &Group| is_country(group) || is_city(group);
             summary.groups.iter().filter(|(group, _)| !truncated || !place(group)).cloned().collect()
         };
         let (ours, theirs) = (compared(self), compared(other));
@@ -115,6 +115,14 @@ impl Summary {
         let groups: usize = self.groups.iter().map(|(_, users)| users.size() + 96).sum();
         groups + self.users.size() + self.campaigns.as_ref().map_or(0, |campaigns| campaigns.len() * 128) + 256
     }
+}
+
+fn is_city(group: &Group) -> bool {
+    matches!(group, Group::City(..))
+}
+
+fn is_country(group: &Group) -> bool {
+    matches!(group, Group::Country(_))
 }
 
 /// A summary that grows.
@@ -268,22 +276,19 @@ impl GrowingSummary {
 
     /// Leaves out the cities, and the countries, with the fewest users, where there are too many.
     fn truncate(&mut self) {
-        for of_kind in [(|group| matches!(group, Group::City(..))) as fn(&Group) -> bool, |group| {
-            matches!(group, Group::Country(_))
-        }] {
-            let mut places: Vec<(u64, Group)> = self
-                .groups
-                .iter()
-                .filter(|(group, _)| of_kind(group))
-                .map(|(group, users)| (users.count().0, group.clone()))
-                .collect();
-            if places.len() > MAX_PLACES {
-                self.truncated = true;
-                places.sort_unstable_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.cmp(&right.1)));
-                for (_, group) in places.drain(MAX_PLACES..) {
-                    self.groups.remove(&group);
-                }
+        for of_kind in [is_city, is_country] {
+            if self.groups.keys().filter(|group| of_kind(group)).count() <= MAX_PLACES {
+                continue;
             }
+            self.truncated = true;
+            let places = self.groups.extract_if(|group, _| of_kind(group));
+            let mut places: Vec<(u64, Group, GrowingUsers)> =
+                places.map(|(group, users)| (users.count().0, group, users)).collect();
+            places.select_nth_unstable_by(MAX_PLACES, |left, right| {
+                right.0.cmp(&left.0).then_with(|| left.1.cmp(&right.1))
+            });
+            places.truncate(MAX_PLACES);
+            self.groups.extend(places.into_iter().map(|(_, group, users)| (group, users)));
         }
     }
 
