@@ -200,7 +200,9 @@ fn main() {
         [&["reporter"][..], &["gateway"], &["collector", "facebook"], &["collector", "tiktok"]]
             .map(|arguments| Service::start(arguments, &environment, folder.path()))
             .into();
-    services.iter_mut().for_each(|service| drop(service.wait_ready()));
+    for service in &mut services {
+        service.wait_ready();
+    }
     println!("| what | measured | beside it |\n|---|---|---|");
     let mut medians = Vec::new();
     for (from, to) in [(0, FEW), (FEW, MANY)] {

@@ -218,7 +218,7 @@ fn writing_and_reporting(c: &mut Criterion) {
         b.iter(|| {
             system.block_on(async {
                 let report = store.report(&cache).await.unwrap();
-                black_box(report.audience(&all, Source::Facebook).await.unwrap());
+                black_box(report.audiences(&all, 50).await.unwrap());
                 report.end().await.unwrap();
             });
         });

@@ -11,9 +11,9 @@
 //!    event by the contract of its source ([`event`]), `publish` puts it with others into a frame.
 //! 2. The frame waits in the [`log`], durable; its acknowledgement is the publisher's 202.
 //! 3. A [`collector`] takes the frame: `consume` pulls it, `batch_write` makes rows of it.
-//! 4. The rows rest in the [`store`], each once, and with them the rollup and the ledger, in one
-//!    transaction; its commit is the log's acknowledgement.
-//! 5. The [`reporter`] answers from the store.
+//! 4. The rows rest in the [`store`], each once, and with them the rollups, what they add to the summaries,
+//!    and the ledger, in one transaction; its commit is the log's acknowledgement.
+//! 5. The [`reporter`] answers from rollups and summaries.
 //!
 //! # Rooms
 //! Arrows point down only: [`cli`] starts services ([`service`]); services stand on [`ops`], [`store`]

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::query::{Interval, Range};
 use crate::event::{MICROS_PER_UNIT, NANOS_PER_ONE, all_words};
 use crate::store::report::{CampaignSum, EventCount, RevenueSum};
-use crate::store::summary::{AGES, FOLLOWERS, Group, Sum, Summary};
+use crate::store::summary::{AGES, Audience, FOLLOWERS, Group, Sum};
 
 /// The word of a number; rows hold no number that has none.
 pub(super) fn word(code: i16) -> &'static str {
@@ -254,99 +254,86 @@ pub(super) struct DeviceUsers {
 const AGE_RANGES: [&str; AGES.len()] = ["0-17", "18-24", "25-34", "35-44", "45-54", "55-64", "65+"];
 const FOLLOWER_RANGES: [&str; FOLLOWERS.len()] = ["0-999", "1K-10K", "10K-100K", "100K-1M", "1M+"];
 
-/// The counts of one kind of group, with what they are of.
-fn counts<'s, T>(summary: &'s Summary, of: impl Fn(&'s Group) -> Option<T>) -> Vec<(T, u64)> {
-    summary.groups.iter().filter_map(|(group, users)| Some((of(group)?, users.count().0))).collect()
-}
-
-/// The same, the most users first; what has equally many stays in the groups' order.
-fn ranked<'s, T>(summary: &'s Summary, of: impl Fn(&'s Group) -> Option<T>) -> Vec<(T, u64)> {
-    let mut counts = counts(summary, of);
-    counts.sort_by_key(|(_, users)| std::cmp::Reverse(*users));
-    counts
-}
-
+/// Users by the ranges that groups are of, in the order of the ranges.
 fn ranges<T: PartialEq + Copy>(
-    summary: &Summary,
+    groups: &[(Group, u64)],
     bounds: &[T],
     names: &[&'static str],
     of: impl Fn(&Group) -> Option<T>,
 ) -> Vec<RangeUsers> {
-    let entry = |(low, users): (T, u64)| {
+    let entry = |(group, users): &(Group, u64)| {
+        let low = of(group)?;
         let place = bounds.iter().position(|bound| *bound == low)?;
-        Some(RangeUsers { range: names.get(place)?, users })
+        Some(RangeUsers { range: names.get(place)?, users: *users })
     };
-    counts(summary, of).into_iter().filter_map(entry).collect()
+    groups.iter().filter_map(entry).collect()
 }
 
-fn countries(summary: &Summary, limit: usize) -> Vec<CountryUsers> {
-    let countries = ranked(summary, |group| match group {
-        Group::Country(country) => Some(country),
+/// Users by the words that groups are of, the most first.
+fn words(groups: &[(Group, u64)], of: impl Fn(&Group) -> Option<i16>) -> Vec<(&'static str, u64)> {
+    let mut words: Vec<_> =
+        groups.iter().filter_map(|(group, users)| Some((word(of(group)?), *users))).collect();
+    words.sort_by_key(|(_, users)| std::cmp::Reverse(*users));
+    words
+}
+
+fn countries(countries: Vec<(Group, u64)>) -> Vec<CountryUsers> {
+    let entry = |(group, users)| match group {
+        Group::Country(country) => Some(CountryUsers { country, users }),
         _ => None,
-    });
-    let entry = |(country, users): (&String, u64)| CountryUsers { country: country.clone(), users };
-    countries.into_iter().take(limit).map(entry).collect()
+    };
+    countries.into_iter().filter_map(entry).collect()
 }
 
-/// Whether some count of a summary is an estimate.
-pub(super) fn estimated(summary: &Summary) -> bool {
-    // No group has more users than there are.
-    summary.users.count().1
-}
-
-impl FacebookAudience {
-    pub fn new(summary: &Summary, limit: usize) -> Self {
-        let cities = ranked(summary, |group| match group {
-            Group::City(country, city) => Some((country, city)),
+impl From<Audience> for FacebookAudience {
+    fn from(audience: Audience) -> Self {
+        let age = |group: &Group| match group {
+            Group::Age(low) => Some(*low),
             _ => None,
-        });
+        };
+        let gender = |group: &Group| match group {
+            Group::Gender(gender) => Some(*gender),
+            _ => None,
+        };
+        let city = |(group, users)| match group {
+            Group::City(country, city) => Some(CityUsers { country, city, users }),
+            _ => None,
+        };
+        let genders = words(&audience.groups, gender).into_iter();
         Self {
-            events: summary.events,
-            users: summary.users.count().0,
-            age_groups: ranges(summary, &AGES, &AGE_RANGES, |group| match group {
-                Group::Age(low) => Some(*low),
-                _ => None,
-            }),
-            genders: ranked(summary, |group| match group {
-                Group::Gender(gender) => Some(word(*gender)),
-                _ => None,
-            })
-            .into_iter()
-            .map(|(gender, users)| GenderUsers { gender, users })
-            .collect(),
-            countries: countries(summary, limit),
-            cities_truncated: summary.truncated || cities.len() > limit,
-            cities: cities
-                .into_iter()
-                .take(limit)
-                .map(|((country, city), users)| CityUsers { country: country.clone(), city: city.clone(), users })
-                .collect(),
+            events: audience.events,
+            users: audience.users,
+            age_groups: ranges(&audience.groups, &AGES, &AGE_RANGES, age),
+            genders: genders.map(|(gender, users)| GenderUsers { gender, users }).collect(),
+            countries: countries(audience.countries),
+            cities: audience.cities.into_iter().filter_map(city).collect(),
+            cities_truncated: audience.cities_truncated,
         }
     }
 }
 
-impl TiktokAudience {
-    pub fn new(summary: &Summary, limit: usize) -> Self {
+impl From<Audience> for TiktokAudience {
+    fn from(audience: Audience) -> Self {
+        let followers = |group: &Group| match group {
+            Group::Followers(low) => Some(*low),
+            _ => None,
+        };
+        let device = |group: &Group| match group {
+            Group::Device(device) => Some(*device),
+            _ => None,
+        };
+        let devices = words(&audience.groups, device).into_iter();
         Self {
-            events: summary.events,
-            users: summary.users.count().0,
+            events: audience.events,
+            users: audience.users,
             followers: Followers {
-                average: mean(summary.followers, 1),
-                ranges: ranges(summary, &FOLLOWERS, &FOLLOWER_RANGES, |group| match group {
-                    Group::Followers(low) => Some(*low),
-                    _ => None,
-                }),
+                average: mean(audience.followers, 1),
+                ranges: ranges(&audience.groups, &FOLLOWERS, &FOLLOWER_RANGES, followers),
             },
-            countries: countries(summary, limit),
-            devices: ranked(summary, |group| match group {
-                Group::Device(device) => Some(word(*device)),
-                _ => None,
-            })
-            .into_iter()
-            .map(|(device, users)| DeviceUsers { device, users })
-            .collect(),
-            average_watch_time: mean(summary.watch_time, NANOS_PER_ONE),
-            average_percentage_watched: mean(summary.percentage_watched, NANOS_PER_ONE),
+            countries: countries(audience.countries),
+            devices: devices.map(|(device, users)| DeviceUsers { device, users }).collect(),
+            average_watch_time: mean(audience.watch_time, NANOS_PER_ONE),
+            average_percentage_watched: mean(audience.percentage_watched, NANOS_PER_ONE),
         }
     }
 }

@@ -152,7 +152,7 @@ fn away(detail: impl Into<String>) -> Problem {
 
 fn store_away(error: &StoreError) -> Problem {
     tracing::warn!(%error, "the store did not answer");
-    away("the database is away, or has no schema yet")
+    away("the database is away or saturated, or has no schema yet")
 }
 
 /// Asks the first of the report actors that has room, from the next one on.

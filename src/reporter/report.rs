@@ -7,8 +7,8 @@ use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use tokio::sync::oneshot;
 
 use super::answer::{
-    CampaignEntry, DemographicsReport, EventsEntry, EventsReport, FacebookAudience, RevenueEntry,
-    RevenueReport, TiktokAudience, estimated, mean_money, money,
+    CampaignEntry, DemographicsReport, EventsEntry, EventsReport, RevenueEntry, RevenueReport, mean_money,
+    money,
 };
 use super::form::Form;
 use super::query::{BadParameter, Interval, MAX_BUCKETS, range_of, too_many_buckets};
@@ -201,12 +201,11 @@ async fn demographics(
 ) -> Result<DemographicsReport, ReportError> {
     let mut answer =
         DemographicsReport { range: range_of(filter), users_estimated: false, facebook: None, tiktok: None };
-    for &source in Source::ALL.iter().filter(|source| filter.asks(**source)) {
-        let summary = report.audience(filter, source).await?;
-        answer.users_estimated |= estimated(&summary);
+    for (source, audience) in report.audiences(filter, limit).await? {
+        answer.users_estimated |= audience.estimated;
         match source {
-            Source::Facebook => answer.facebook = Some(FacebookAudience::new(&summary, limit)),
-            Source::Tiktok => answer.tiktok = Some(TiktokAudience::new(&summary, limit)),
+            Source::Facebook => answer.facebook = Some(audience.into()),
+            Source::Tiktok => answer.tiktok = Some(audience.into()),
         }
     }
     Ok(answer)

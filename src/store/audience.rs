@@ -1,22 +1,36 @@
-//! Whom a source's events reached.
+//! Whom events reached.
+
+use tokio::task::JoinHandle;
 
 use super::error::StoreError;
 use super::report::{Filter, Report};
-use super::summary::Summary;
+use super::summary::Audience;
 use crate::event::Source;
 
 impl Report<'_> {
-    /// What the hours of a filter's range add up to, for one source.
+    /// Whom the hours of a filter's range reached, of each source that it asks for, with so many countries
+    /// and cities.
     ///
     /// # Errors
     ///
     /// If the store is away.
-    pub async fn audience(&self, filter: &Filter, source: Source) -> Result<Summary, StoreError> {
+    pub async fn audiences(
+        &self,
+        filter: &Filter,
+        limit: usize,
+    ) -> Result<Vec<(Source, Audience)>, StoreError> {
         let hours = (filter.from.map(|from| from.div_euclid(60)), filter.to.map(|to| -(-to).div_euclid(60)));
-        let reading = self.store.read_summaries(self.tx()?, source, hours, self.cache).await?;
-        // Many users are many bytes to go through.
-        tokio::task::spawn_blocking(move || reading.sum())
-            .await
-            .map_err(|error| StoreError::Transient(error.to_string()))
+        // Many users are many bytes to go through: one source's while the next one's are read.
+        let mut counting: Vec<(Source, JoinHandle<Audience>)> = Vec::new();
+        for &source in Source::ALL.iter().filter(|source| filter.asks(**source)) {
+            let reading = self.store.read_summaries(self.tx()?, source, hours, self.cache).await?;
+            counting.push((source, tokio::task::spawn_blocking(move || reading.audience(limit))));
+        }
+        let mut audiences = Vec::new();
+        for (source, audience) in counting {
+            let audience = audience.await.map_err(|error| StoreError::Transient(error.to_string()))?;
+            audiences.push((source, audience));
+        }
+        Ok(audiences)
     }
 }

@@ -15,7 +15,7 @@ use super::summary::Reading;
 use crate::event::Source;
 
 /// Transactions in a range that are summed up one by one.
-const FEW: i64 = 20_000;
+const FEW: i64 = 4_000;
 /// Campaigns of one look at their rows.
 const STEP: usize = 400;
 /// Campaigns that are looked at from the highest down before all rows in range are.

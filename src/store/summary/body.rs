@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::users::{GrowingUsers, Mark, Users, mark};
 use crate::event::{Columns, Event};
 
-/// The most countries, and the most cities, that a summary holds: those with the most users stay.
+/// The most countries, and the most cities, that a summary holds: those with the most events stay.
 const MAX_PLACES: usize = 1_000;
 /// The most campaigns that a summary holds; with more it holds none.
 const MAX_CAMPAIGNS: usize = 1_000;
@@ -57,7 +57,7 @@ impl Sum {
         }
     }
 
-    fn merge(&mut self, other: Self) {
+    pub(super) fn merge(&mut self, other: Self) {
         self.count += other.count;
         self.sum += other.sum;
     }
@@ -85,8 +85,8 @@ pub struct Summary {
     pub percentage_watched: Sum,
     /// All users.
     pub users: Users,
-    /// Users by group, ascending.
-    pub groups: Vec<(Group, Users)>,
+    /// Events and users by group, ascending.
+    pub groups: Vec<(Group, u64, Users)>,
     /// Whether cities, or countries, were left out.
     pub truncated: bool,
     /// Revenue by campaign, in millionths; `None` if those were too many.
@@ -98,31 +98,38 @@ impl Summary {
     pub fn agrees(&self, other: &Self) -> bool {
         let sums = |summary: &Self| (summary.events, summary.followers, summary.watch_time, summary.percentage_watched);
         let truncated = self.truncated || other.truncated;
-        let compared = |summary: &Self| -> Vec<(Group, Users)> {
-            let place = |group: &Group| is_country(group) || is_city(group);
-            summary.groups.iter().filter(|(group, _)| !truncated || !place(group)).cloned().collect()
+        let compared = |summary: &Self| -> Vec<(Group, u64, Users)> {
+            summary.groups.iter().filter(|(group, ..)| !truncated || !group.is_place()).cloned().collect()
         };
-        let (ours, theirs) = (compared(self), compared(other));
+        // Equal users have equal marks and registers, in whatever order they came.
         sums(self) == sums(other)
-            && self.users.agrees(&other.users)
-            && ours.len() == theirs.len()
-            && ours.iter().zip(&theirs).all(|(ours, theirs)| ours.0 == theirs.0 && ours.1.agrees(&theirs.1))
+            && self.users == other.users
+            && compared(self) == compared(other)
             && (self.campaigns.is_none() || other.campaigns.is_none() || self.campaigns == other.campaigns)
     }
 
     /// Bytes that it takes in memory, about.
     pub fn size(&self) -> usize {
-        let groups: usize = self.groups.iter().map(|(_, users)| users.size() + 96).sum();
+        let groups: usize = self.groups.iter().map(|(_, _, users)| users.size() + 96).sum();
         groups + self.users.size() + self.campaigns.as_ref().map_or(0, |campaigns| campaigns.len() * 128) + 256
     }
 }
 
-fn is_city(group: &Group) -> bool {
-    matches!(group, Group::City(..))
-}
+impl Group {
+    /// Whether it is a city.
+    pub fn is_city(&self) -> bool {
+        matches!(self, Self::City(..))
+    }
 
-fn is_country(group: &Group) -> bool {
-    matches!(group, Group::Country(_))
+    /// Whether it is a country.
+    pub fn is_country(&self) -> bool {
+        matches!(self, Self::Country(_))
+    }
+
+    /// Whether it is one of those that may be very many.
+    pub fn is_place(&self) -> bool {
+        self.is_city() || self.is_country()
+    }
 }
 
 /// A summary that grows.
@@ -133,7 +140,7 @@ pub(super) struct GrowingSummary {
     watch_time: Sum,
     percentage_watched: Sum,
     users: GrowingUsers,
-    groups: HashMap<Group, GrowingUsers>,
+    groups: HashMap<Group, (u64, GrowingUsers)>,
     truncated: bool,
     campaigns: HashMap<CampaignKey, Sum>,
     too_many_campaigns: bool,
@@ -229,7 +236,9 @@ impl GrowingSummary {
         groups.sort_unstable();
         for group in groups.chunk_by(|left, right| left.0 == right.0) {
             marks.extend(group.iter().map(|(_, mark)| *mark));
-            self.groups.entry(group[0].0.owned()).or_default().add_marks(&mut marks);
+            let known = self.groups.entry(group[0].0.owned()).or_default();
+            known.0 += group.len() as u64;
+            known.1.add_marks(&mut marks);
         }
         self.bound();
     }
@@ -241,11 +250,13 @@ impl GrowingSummary {
         self.watch_time.merge(other.watch_time);
         self.percentage_watched.merge(other.percentage_watched);
         self.users.add(&other.users);
-        for (group, users) in &other.groups {
-            match self.groups.get_mut(group) {
-                Some(known) => known.add(users),
-                None => self.groups.entry(group.clone()).or_default().add(users),
-            }
+        for (group, events, users) in &other.groups {
+            let known = match self.groups.get_mut(group) {
+                Some(known) => known,
+                None => self.groups.entry(group.clone()).or_default(),
+            };
+            known.0 += events;
+            known.1.add(users);
         }
         self.truncated |= other.truncated;
         match &other.campaigns {
@@ -274,28 +285,26 @@ impl GrowingSummary {
         }
     }
 
-    /// Leaves out the cities, and the countries, with the fewest users, where there are too many.
+    /// Leaves out the cities, and the countries, with the fewest events, where there are too many.
     fn truncate(&mut self) {
-        for of_kind in [is_city, is_country] {
+        for of_kind in [Group::is_city as fn(&Group) -> bool, Group::is_country] {
             if self.groups.keys().filter(|group| of_kind(group)).count() <= MAX_PLACES {
                 continue;
             }
             self.truncated = true;
-            let places = self.groups.extract_if(|group, _| of_kind(group));
-            let mut places: Vec<(u64, Group, GrowingUsers)> =
-                places.map(|(group, users)| (users.count().0, group, users)).collect();
+            let mut places: Vec<_> = self.groups.extract_if(|group, _| of_kind(group)).collect();
             places.select_nth_unstable_by(MAX_PLACES, |left, right| {
-                right.0.cmp(&left.0).then_with(|| left.1.cmp(&right.1))
+                right.1.0.cmp(&left.1.0).then_with(|| left.0.cmp(&right.0))
             });
             places.truncate(MAX_PLACES);
-            self.groups.extend(places.into_iter().map(|(_, group, users)| (group, users)));
+            self.groups.extend(places);
         }
     }
 
     pub fn finish(mut self) -> Summary {
         self.truncate();
         let mut groups: Vec<_> =
-            self.groups.into_iter().map(|(group, users)| (group, users.finish())).collect();
+            self.groups.into_iter().map(|(group, (events, users))| (group, events, users.finish())).collect();
         groups.sort_by(|left, right| left.0.cmp(&right.0));
         let mut campaigns: Vec<_> = self.campaigns.into_iter().collect();
         campaigns.sort_unstable_by(|left, right| left.0.cmp(&right.0));

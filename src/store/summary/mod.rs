@@ -7,8 +7,9 @@
 //!
 //! A delta is written in the transaction of its rows, and leaves in the transaction that folds it, so that
 //! rows, summaries and deltas agree in every snapshot. [`body`] is what a summary holds, [`users`] how
-//! users are counted, [`span`] how a range is covered by few of them.
+//! users are counted, [`span`] how a range is covered by few of them, [`audience`] what a report is told.
 
+mod audience;
 mod body;
 mod delta;
 mod fold;
@@ -16,6 +17,7 @@ mod read;
 mod span;
 mod users;
 
+pub use audience::Audience;
 pub use body::{AGES, CampaignKey, FOLLOWERS, Group, Sum, Summary};
 pub(super) use delta::Delta;
 pub use read::SummaryCache;

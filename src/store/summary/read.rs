@@ -10,6 +10,7 @@ use sea_orm::{
     ConnectionTrait, DatabaseTransaction, QueryResult, Statement, StreamTrait, Value,
 };
 
+use super::audience::Audience;
 use super::body::{GrowingSummary, Seen, Summary};
 use super::decode;
 use super::delta::{CampaignDelta, Delta, merge_campaigns};
@@ -212,23 +213,28 @@ async fn decoded<T: serde::de::DeserializeOwned + Send + 'static>(
 }
 
 impl Reading {
+    /// What tells the range, each event once.
+    fn parts(&self) -> impl Iterator<Item = &Summary> {
+        let fresh = self.deltas.iter().flat_map(|delta| &delta.hours).filter(|(hour, _)| self.asks(*hour));
+        self.summaries.iter().map(|summary| &**summary).chain(fresh.map(|(_, summary)| summary))
+    }
+
     /// Adds it all up.
     pub fn sum(&self) -> Summary {
         let mut growing = GrowingSummary::default();
-        self.summaries.iter().for_each(|summary| growing.add(summary));
-        for (hour, summary) in self.deltas.iter().flat_map(|delta| &delta.hours) {
-            if self.asks(*hour) {
-                growing.add(summary);
-            }
-        }
+        self.parts().for_each(|part| growing.add(part));
         growing.finish()
+    }
+
+    /// Whom the range reached, with so many countries and cities.
+    pub fn audience(&self, limit: usize) -> Audience {
+        Audience::of(self.parts(), limit)
     }
 
     /// Transactions and revenue (in millionths) by campaign; `None` if some summary holds no campaigns.
     pub fn sum_campaigns(&self) -> Option<HashMap<String, (u64, i128)>> {
         let mut sums: HashMap<String, (u64, i128)> = HashMap::new();
-        let fresh = self.deltas.iter().flat_map(|delta| &delta.hours).filter(|(hour, _)| self.asks(*hour));
-        for summary in self.summaries.iter().map(|summary| &**summary).chain(fresh.map(|(_, summary)| summary)) {
+        for summary in self.parts() {
             for (key, sum) in summary.campaigns.as_ref()? {
                 let known = match sums.get_mut(&key.campaign_id) {
                     Some(known) => known,

@@ -1,0 +1,130 @@
+//! Whom a range of hours reached: the groups that are asked for, out of all that were read.
+//!
+//! Countries and cities can be very many, and a set of users for each of them very much. A place has no more
+//! users than events, and events are simply added up: so users are counted from the place with the most
+//! events down, until no other can be among the first.
+
+use std::collections::HashMap;
+
+use super::body::{Group, Sum, Summary};
+use super::users::{GrowingUsers, Users};
+
+/// Whom a range of hours reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audience {
+    /// Events.
+    pub events: u64,
+    /// Users, each once.
+    pub users: u64,
+    /// Whether some count of users is an estimate.
+    pub estimated: bool,
+    /// Followers of the users, over events.
+    pub followers: Sum,
+    /// Billionths of seconds.
+    pub watch_time: Sum,
+    /// Billionths of percent.
+    pub percentage_watched: Sum,
+    /// Users by group, but for places; ascending.
+    pub groups: Vec<(Group, u64)>,
+    /// The countries with the most users, those first.
+    pub countries: Vec<(Group, u64)>,
+    /// The cities with the most users, those first.
+    pub cities: Vec<(Group, u64)>,
+    /// Whether there are cities that are not told.
+    pub cities_truncated: bool,
+}
+
+/// A place's events, and the sets of its users.
+#[derive(Default)]
+struct Place<'s> {
+    events: u64,
+    users: Vec<&'s Users>,
+}
+
+impl Audience {
+    /// Adds up what spans that do not meet tell, with so many countries and cities.
+    pub(super) fn of<'s>(parts: impl Iterator<Item = &'s Summary>, limit: usize) -> Self {
+        let mut audience = Self::default();
+        let mut users = GrowingUsers::default();
+        let mut groups: HashMap<&Group, GrowingUsers> = HashMap::new();
+        let mut places: HashMap<&Group, Place<'_>> = HashMap::new();
+        for part in parts {
+            audience.events += part.events;
+            audience.followers.merge(part.followers);
+            audience.watch_time.merge(part.watch_time);
+            audience.percentage_watched.merge(part.percentage_watched);
+            audience.cities_truncated |= part.truncated;
+            users.add(&part.users);
+            for (group, events, users) in &part.groups {
+                if group.is_place() {
+                    let place = places.entry(group).or_default();
+                    place.events += events;
+                    place.users.push(users);
+                } else {
+                    groups.entry(group).or_default().add(users);
+                }
+            }
+        }
+        (audience.users, audience.estimated) = users.count();
+        let count = |(group, users): (&Group, GrowingUsers)| (group.clone(), users.count().0);
+        audience.groups = groups.into_iter().map(count).collect();
+        audience.groups.sort();
+        let (cities, countries): (Vec<_>, Vec<_>) = places.into_iter().partition(|(group, _)| group.is_city());
+        audience.cities_truncated |= cities.len() > limit;
+        audience.countries = first(countries, limit);
+        audience.cities = first(cities, limit);
+        audience
+    }
+}
+
+/// The places with the most users, those first.
+fn first(mut places: Vec<(&Group, Place<'_>)>, limit: usize) -> Vec<(Group, u64)> {
+    places.sort_unstable_by(|left, right| {
+        right.1.events.cmp(&left.1.events).then_with(|| left.0.cmp(right.0))
+    });
+    let mut first: Vec<(&Group, u64)> = Vec::with_capacity(limit + 1);
+    for (group, place) in places {
+        // An estimate can be a little more than the events.
+        let most = place.events + place.events / 50;
+        if first.len() == limit && first.last().is_none_or(|last| last.1 > most) {
+            break;
+        }
+        let mut users = GrowingUsers::default();
+        place.users.iter().for_each(|more| users.add(more));
+        let counted = (group, users.count().0);
+        let at = first.partition_point(|known| (counted.1, known.0) < (known.1, counted.0));
+        first.insert(at, counted);
+        first.truncate(limit);
+    }
+    first.into_iter().map(|(group, users)| (group.clone(), users)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_places_with_the_most_users_are_found_among_those_with_many_events() {
+        let place = |name: &str, events: u64, users: u64| {
+            (Group::Country(name.to_owned()), events, Users::Few((0..users).collect()))
+        };
+        // Ever fewer events, and the most users where there are not the most events.
+        let groups = vec![
+            place("a", 100, 3),
+            place("b", 90, 3),
+            place("c", 80, 50),
+            place("d", 60, 60),
+            place("e", 55, 2),
+            place("f", 49, 49),
+            place("g", 1, 1),
+        ];
+        let summary = Summary { groups, ..Summary::default() };
+        let told = Audience::of([&summary].into_iter(), 3);
+        let names: Vec<_> = told.countries.iter().map(|(group, users)| format!("{group:?} {users}")).collect();
+        assert_eq!(names, ["Country(\"d\") 60", "Country(\"c\") 50", "Country(\"f\") 49"]);
+        let told = Audience::of([&summary, &summary].into_iter(), 1_000);
+        let users: Vec<u64> = told.countries.iter().map(|(_, users)| *users).collect();
+        assert_eq!(users, [60, 50, 49, 3, 3, 2, 1]);
+        assert_eq!(told.countries[3].0, Group::Country("a".to_owned()), "equally many go by name");
+    }
+}
