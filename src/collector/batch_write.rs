@@ -24,7 +24,7 @@ use crate::store::{Batch, BatchFrame, FramePlace, Row, Store, StoreError, Writte
 
 /// Events of one transaction at most. Larger ones cost less per row, until they no longer fit the
 /// processor's caches; smaller ones wait less.
-const BATCH_EVENTS: usize = 5_000;
+const BATCH_EVENTS: usize = 8_000;
 /// Events that must wait before a second transaction is begun beside one in flight.
 const SECOND_LANE_EVENTS: usize = 2_000;
 /// How often the log is told that frames are being worked on.

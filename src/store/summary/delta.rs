@@ -98,6 +98,7 @@ impl Delta {
 
     /// As it rests until it is folded.
     pub fn encode(&self) -> Result<Vec<u8>, StoreError> {
-        super::encode(self)
+        let size = self.hours.iter().map(|(_, summary)| summary.size()).sum::<usize>();
+        super::encode(self, size + self.campaigns.len() * 48)
     }
 }

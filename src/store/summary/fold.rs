@@ -19,7 +19,7 @@ use crate::store::error::StoreError;
 use crate::store::postgres::SUMMARY_LOCKS;
 
 /// Transactions that are folded in one.
-const FOLD: u64 = 64;
+const FOLD: u64 = 16;
 /// Rows of one statement.
 const ROWS: usize = 500;
 /// Microseconds that nothing beneath a span changed before a summary of it is made.
@@ -39,7 +39,7 @@ fn resting(source: Source, span: Span, summary: &Summary) -> Result<summaries::A
         version: Set(rand::random()),
         stale: Set(false),
         touched_at: Set(now()),
-        body: Set(Some(encode(summary)?)),
+        body: Set(Some(encode(summary, summary.size())?)),
     })
 }
 
@@ -167,9 +167,7 @@ async fn fold_some(tx: &DatabaseTransaction, source: Source) -> Result<(u64, boo
     let Some(last) = waiting.last().map(|delta| delta.id) else { return Ok((0, false)) };
     let more = waiting.len() as u64 == FOLD;
     let events = waiting.iter().map(|delta| delta.events.unsigned_abs()).sum::<u64>();
-    let (hours, campaigns) = tokio::task::spawn_blocking(move || sum_up(&waiting))
-        .await
-        .map_err(|error| StoreError::Transient(error.to_string()))??;
+    let (hours, campaigns) = sum_up(waiting).await?;
     add_to_hours(tx, source, hours).await?;
     add_to_campaigns(tx, source, campaigns).await?;
     // The snapshot holds no others up to the last.
@@ -293,7 +291,9 @@ impl Store {
 /// What transactions left, by hour and by campaign.
 type SummedUp = (BTreeMap<i32, GrowingSummary>, Vec<CampaignDelta>);
 
-fn sum_up(waiting: &[summary_deltas::Model]) -> Result<SummedUp, StoreError> {
+/// Adds up, one transaction after another, so that others get their turn. On one thread, which uses the
+/// memory of the fold before again.
+async fn sum_up(waiting: Vec<summary_deltas::Model>) -> Result<SummedUp, StoreError> {
     let mut hours: BTreeMap<i32, GrowingSummary> = BTreeMap::new();
     let mut campaigns = Vec::new();
     for delta in waiting {
@@ -302,6 +302,7 @@ fn sum_up(waiting: &[summary_deltas::Model]) -> Result<SummedUp, StoreError> {
             hours.entry(*hour).or_default().add(summary);
         }
         campaigns.extend(delta.campaigns);
+        tokio::task::yield_now().await;
     }
     Ok((hours, merge_campaigns(campaigns)))
 }

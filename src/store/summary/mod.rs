@@ -29,9 +29,11 @@ use super::error::StoreError;
 /// The version of the encoding that this program writes and reads.
 const VERSION: u8 = 1;
 
-/// Encodes what rests in a `body` column.
-fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
-    postcard::to_extend(value, vec![VERSION])
+/// Encodes what rests in a `body` column, of so many bytes, about.
+fn encode<T: serde::Serialize>(value: &T, size: usize) -> Result<Vec<u8>, StoreError> {
+    let mut body = Vec::with_capacity(size);
+    body.push(VERSION);
+    postcard::to_extend(value, body)
         .map_err(|error| StoreError::Transient(format!("a summary was not encoded: {error}")))
 }
 
