@@ -4,7 +4,13 @@
 //! reporter for each report over ranges of chance: any length, any minute. What is printed is a table in
 //! Markdown. PostgreSQL has its default settings; the plain SQL is asked right beside, of the same rows.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, dead_code, reason = "a bench fails by panicking")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    dead_code,
+    reason = "a bench fails by panicking"
+)]
 
 #[path = "../tests/it/support/mod.rs"]
 mod support;
@@ -48,7 +54,8 @@ async fn load(store: &Store, from: u64, to: u64, of: u64) {
         let texts: Vec<String> = (0..BATCH)
             .map(|place| {
                 let at = START + (DAYS * 86_400) * ((number + place) % of) as i64 / of as i64;
-                let at = time((at + chance.below(7_200) as i64 - 3_600).clamp(START, START + DAYS * 86_400 - 1));
+                let at =
+                    time((at + chance.below(7_200) as i64 - 3_600).clamp(START, START + DAYS * 86_400 - 1));
                 let event = generator.event();
                 let key = "\"timestamp\":\"";
                 let begin = event.find(key).unwrap() + key.len();
@@ -57,7 +64,8 @@ async fn load(store: &Store, from: u64, to: u64, of: u64) {
             })
             .collect();
         let frame = |source: Source| {
-            let decoded = texts.iter().filter_map(|text| Some((text, decode(text.as_bytes(), Some(source)).ok()?)));
+            let decoded =
+                texts.iter().filter_map(|text| Some((text, decode(text.as_bytes(), Some(source)).ok()?)));
             let rows = decoded.map(|(text, event)| Row {
                 key: event.key(),
                 event,
@@ -92,13 +100,41 @@ async fn load(store: &Store, from: u64, to: u64, of: u64) {
 
 /// The reports that are asked for, and the same in plain SQL (without a range).
 const REPORTS: [(&str, &str, &str); 7] = [
-    ("events", "/reports/events?", "SELECT source, funnel_stage, event_type, count(*) FROM events GROUP BY 1, 2, 3"),
-    ("events by hour", "/reports/events?interval=hour&", "SELECT date_trunc('hour', occurred_at), source, funnel_stage, event_type, count(*) FROM events GROUP BY 1, 2, 3, 4"),
-    ("revenue", "/reports/revenue?", "SELECT source, event_type, sum(revenue), count(revenue) FROM events WHERE revenue IS NOT NULL GROUP BY 1, 2"),
-    ("revenue by day", "/reports/revenue?interval=day&", "SELECT date_trunc('day', occurred_at), source, event_type, sum(revenue) FROM events WHERE revenue IS NOT NULL GROUP BY 1, 2, 3"),
-    ("revenue by campaign", "/reports/revenue?groupBy=campaign&", "SELECT source, campaign_id, sum(revenue), count(*) FROM events WHERE revenue IS NOT NULL AND campaign_id IS NOT NULL GROUP BY 1, 2 ORDER BY 3 DESC, 2 LIMIT 50"),
-    ("revenue of a campaign", "/reports/revenue?campaignId=camp-00000&", "SELECT source, event_type, sum(revenue) FROM events WHERE revenue IS NOT NULL AND campaign_id = 'camp-00000' GROUP BY 1, 2"),
-    ("demographics", "/reports/demographics?", "SELECT source, count(DISTINCT user_id) FROM events GROUP BY 1"),
+    (
+        "events",
+        "/reports/events?",
+        "SELECT source, funnel_stage, event_type, count(*) FROM events GROUP BY 1, 2, 3",
+    ),
+    (
+        "events by hour",
+        "/reports/events?interval=hour&",
+        "SELECT date_trunc('hour', occurred_at), source, funnel_stage, event_type, count(*) FROM events GROUP BY 1, 2, 3, 4",
+    ),
+    (
+        "revenue",
+        "/reports/revenue?",
+        "SELECT source, event_type, sum(revenue), count(revenue) FROM events WHERE revenue IS NOT NULL GROUP BY 1, 2",
+    ),
+    (
+        "revenue by day",
+        "/reports/revenue?interval=day&",
+        "SELECT date_trunc('day', occurred_at), source, event_type, sum(revenue) FROM events WHERE revenue IS NOT NULL GROUP BY 1, 2, 3",
+    ),
+    (
+        "revenue by campaign",
+        "/reports/revenue?groupBy=campaign&",
+        "SELECT source, campaign_id, sum(revenue), count(*) FROM events WHERE revenue IS NOT NULL AND campaign_id IS NOT NULL GROUP BY 1, 2 ORDER BY 3 DESC, 2 LIMIT 50",
+    ),
+    (
+        "revenue of a campaign",
+        "/reports/revenue?campaignId=camp-00000&",
+        "SELECT source, event_type, sum(revenue) FROM events WHERE revenue IS NOT NULL AND campaign_id = 'camp-00000' GROUP BY 1, 2",
+    ),
+    (
+        "demographics",
+        "/reports/demographics?",
+        "SELECT source, count(DISTINCT user_id) FROM events GROUP BY 1",
+    ),
 ];
 
 fn percentile(sorted: &[f64], quantile: f64) -> f64 {
@@ -114,7 +150,11 @@ fn ask(reporter: &Service, path: &str, seed: u64) -> Vec<f64> {
             let mut moment = || START + chance.below(DAYS as u64 * 86_400) as i64;
             let (left, right) = (moment(), moment());
             // One in ten has no bounds.
-            let range = if turn % 10 == 0 { String::new() } else { format!("from={}&to={}", time(left.min(right)), time(left.max(right))) };
+            let range = if turn % 10 == 0 {
+                String::new()
+            } else {
+                format!("from={}&to={}", time(left.min(right)), time(left.max(right)))
+            };
             let url = reporter.url(&format!("{path}{range}"));
             let started = Instant::now();
             let mut response = agent.get(&url).call().unwrap();
@@ -155,7 +195,8 @@ fn crowd(reporter: &Service, clients: usize, until: &dyn Fn() -> bool) -> (u64, 
         for client in 0..clients {
             let (done, failed, all, stop) = (&done, &failed, &all, &stop);
             scope.spawn(move || {
-                let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+                let agent: ureq::Agent =
+                    ureq::Agent::config_builder().http_status_as_error(false).build().into();
                 let mut chance = Chance(client as u64);
                 while !stop.load(Ordering::Relaxed) {
                     let (_, path, _) = REPORTS[chance.below(REPORTS.len() as u64) as usize];
@@ -167,7 +208,8 @@ fn crowd(reporter: &Service, clients: usize, until: &dyn Fn() -> bool) -> (u64, 
                     ));
                     let started = Instant::now();
                     let answer = agent.get(&url).call();
-                    let read = answer.and_then(|mut answer| Ok((answer.status(), answer.body_mut().read_to_string()?)));
+                    let read = answer
+                        .and_then(|mut answer| Ok((answer.status(), answer.body_mut().read_to_string()?)));
                     let counter = if read.is_ok_and(|(status, _)| status == 200) { done } else { failed };
                     counter.fetch_add(1, Ordering::Relaxed);
                     all.lock().unwrap().push(started.elapsed().as_secs_f64() * 1e3);
@@ -188,8 +230,7 @@ fn crowd(reporter: &Service, clients: usize, until: &dyn Fn() -> bool) -> (u64, 
 fn main() {
     let (nats, postgres) = (Nats::start(), Postgres::start_with(&[]));
     let folder = tempfile::tempdir().unwrap();
-    let environment =
-        vec![("NATS_URL".to_owned(), nats.url()), ("DATABASE_URL".to_owned(), postgres.url())];
+    let environment = vec![("NATS_URL".to_owned(), nats.url()), ("DATABASE_URL".to_owned(), postgres.url())];
     let system = actix::System::new();
     let store = system.block_on(async {
         let store = Store::connect(&postgres.url(), Purpose::Write { transactions: 2 }).await.unwrap();
@@ -221,14 +262,27 @@ fn main() {
 
     let target = services[1].url("/webhook");
     let publish = |seconds: &str| {
-        let arguments =
-            ["publisher", "--json", "--invalid", "0", "--target", &target, "--batch", "1000", "--rate", "10000", "--duration", seconds];
+        let arguments = [
+            "publisher",
+            "--json",
+            "--invalid",
+            "0",
+            "--target",
+            &target,
+            "--batch",
+            "1000",
+            "--rate",
+            "10000",
+            "--duration",
+            seconds,
+        ];
         let started = Instant::now();
         let output = ess(&arguments, &[], folder.path()).output().unwrap();
         let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let accepted = said["accepted"].as_u64().unwrap();
         eventually("everything is stored", MINUTE, || {
-            let ledger = http::get(&services[0].url("/ledger")).ok().filter(|answer| answer.status == 200)?.json();
+            let ledger =
+                http::get(&services[0].url("/ledger")).ok().filter(|answer| answer.status == 200)?.json();
             ledger["sources"].as_array()?.iter().all(|source| source["inFlight"] == 0).then_some(())
         });
         accepted as f64 / started.elapsed().as_secs_f64()

@@ -4,7 +4,13 @@
 //! decoding stands what serde_json takes to parse the same bytes, and beside writing what an insert without
 //! rollups and summaries takes: a figure by itself says little on a machine that others use.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, dead_code, reason = "a bench fails by panicking")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    dead_code,
+    reason = "a bench fails by panicking"
+)]
 
 #[path = "../tests/it/support/mod.rs"]
 mod support;
@@ -98,7 +104,9 @@ fn framing(c: &mut Criterion) {
             FrameWriter::default().write(black_box(&pieces)).1
         });
     });
-    group.bench_function("read", |b| b.iter(|| Frame::read(black_box(frame.clone())).unwrap().events().count()));
+    group.bench_function("read", |b| {
+        b.iter(|| Frame::read(black_box(frame.clone())).unwrap().events().count())
+    });
     group.finish();
 }
 
@@ -152,7 +160,10 @@ fn writing_and_reporting(c: &mut Criterion) {
     let mut generator = generator(4);
     let mut sequence = 0;
     let mut group = c.benchmark_group("write");
-    group.throughput(Throughput::Elements(BATCH as u64)).sample_size(20).measurement_time(Duration::from_secs(15));
+    group
+        .throughput(Throughput::Elements(BATCH as u64))
+        .sample_size(20)
+        .measurement_time(Duration::from_secs(15));
     group.bench_function("a transaction of 5,000 new rows, rollups, summaries, ledger", |b| {
         b.iter_batched(
             || events(&mut generator, Source::Facebook, BATCH),

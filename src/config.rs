@@ -367,7 +367,8 @@ impl Config {
         warnings.sort();
         let log = LogSettings::judge(variables)?;
         let retention = variables.limit("ESS_RETENTION")?;
-        if let Some((retention, age)) = retention.zip(log.max_age).filter(|(retention, age)| retention < age) {
+        if let Some((retention, age)) = retention.zip(log.max_age).filter(|(retention, age)| retention < age)
+        {
             let message = format!(
                 "{} is not allowed: ESS_LOG_MAX_AGE is {}, and what the log holds could come again after its rows left",
                 humantime::format_duration(retention),

@@ -6,7 +6,13 @@
 //! a table in Markdown. A figure by itself says little on a machine that others use: go by the ratios, and by
 //! the best of some runs.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, dead_code, reason = "a bench fails by panicking")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    dead_code,
+    reason = "a bench fails by panicking"
+)]
 
 mod limits;
 mod machine;
@@ -81,14 +87,23 @@ fn arrays() -> Vec<Line> {
     vec![
         line(
             "50,000 events in one POST each second, 20 s",
-            format!("{} accepted, {} refused; the last row {:.1} s after the last answer", sent.accepted, sent.refused, last.as_secs_f64()),
+            format!(
+                "{} accepted, {} refused; the last row {:.1} s after the last answer",
+                sent.accepted,
+                sent.refused,
+                last.as_secs_f64()
+            ),
             format!("{idle:.2} cores idle"),
         ),
         line("answers to those POSTs", latencies(&sent), String::new()),
         line(
             "CPU µs an event",
             used.per_event(sent.accepted),
-            format!("publisher {:.1}; serde_json alone {parsing:.1}, {:.1} × of it", sent.cpu * 1e6 / sent.accepted as f64, ours / parsing),
+            format!(
+                "publisher {:.1}; serde_json alone {parsing:.1}, {:.1} × of it",
+                sent.cpu * 1e6 / sent.accepted as f64,
+                ours / parsing
+            ),
         ),
         line("peak memory", format!("gateway {gateway:.0} MB, collector {collector:.0} MB"), String::new()),
     ]
@@ -129,9 +144,11 @@ fn fairness() -> Vec<Line> {
     let machine = Machine::start(&[]);
     let target = machine.gateway();
     let single = std::thread::scope(|scope| {
-        let bulk = scope.spawn(|| publish(&target, &["--batch", "50000", "--rate", "50000", "--duration", "15s"]));
+        let bulk =
+            scope.spawn(|| publish(&target, &["--batch", "50000", "--rate", "50000", "--duration", "15s"]));
         std::thread::sleep(Duration::from_secs(1));
-        let single = publish(&target, &["--batch", "1", "--connections", "1", "--rate", "50", "--duration", "12s"]);
+        let single =
+            publish(&target, &["--batch", "1", "--connections", "1", "--rate", "50", "--duration", "12s"]);
         assert_eq!((bulk.join().unwrap().refused, single.refused), (0, 0));
         single
     });
@@ -160,7 +177,8 @@ fn drained(collectors: usize) -> ((Machine, u64), f64, String) {
     machine.start_collectors(collectors);
     machine.settle(MINUTE * 5);
     // From the first row to the last: a start takes what it takes.
-    let took = machine.number("SELECT extract(epoch FROM max(ingested_at) - min(ingested_at)) FROM event_rows");
+    let took =
+        machine.number("SELECT extract(epoch FROM max(ingested_at) - min(ingested_at)) FROM event_rows");
     let took = took.min(started.elapsed().as_secs_f64());
     let used = machine.usage().since(&before);
     machine.check(sent.accepted);
@@ -171,7 +189,11 @@ fn drained(collectors: usize) -> ((Machine, u64), f64, String) {
 fn sharing() -> Vec<Line> {
     let one = drained(1).1;
     let two = drained(2).1;
-    vec![line("two collectors of each source, draining", format!("{two:.0} rows/s"), format!("{:.2} of one's {one:.0}", two / one))]
+    vec![line(
+        "two collectors of each source, draining",
+        format!("{two:.0} rows/s"),
+        format!("{:.2} of one's {one:.0}", two / one),
+    )]
 }
 
 /// One process, nothing installed.
@@ -197,7 +219,10 @@ fn embedded() -> Vec<Line> {
     let most = more.accepted as f64 / started.elapsed().as_secs_f64();
     vec![line(
         "`ess up` on the embedded default, 20,000 events/s for 30 s",
-        format!("{} accepted, {} refused; the last row {last:.1} s after the last answer", sent.accepted, sent.refused),
+        format!(
+            "{} accepted, {} refused; the last row {last:.1} s after the last answer",
+            sent.accepted, sent.refused
+        ),
         format!("{most:.0} events/s at most, to the last row"),
     )]
 }
@@ -210,7 +235,8 @@ fn long() -> Vec<Line> {
     let mut peaks = Vec::new();
     let before = machine.usage();
     let sent = std::thread::scope(|scope| {
-        let publisher = scope.spawn(|| publish(&target, &["--batch", "30000", "--rate", "30000", "--duration", "600s"]));
+        let publisher =
+            scope.spawn(|| publish(&target, &["--batch", "30000", "--rate", "30000", "--duration", "600s"]));
         while !publisher.is_finished() {
             std::thread::sleep(Duration::from_secs(10));
             lags.extend(machine.in_flight());
@@ -227,14 +253,26 @@ fn long() -> Vec<Line> {
     vec![
         line(
             "30,000 events in one POST each second, 10 minutes",
-            format!("{} accepted, {} refused; the last row {:.1} s after the last answer", sent.accepted, sent.refused, last.as_secs_f64()),
-            format!("most in flight: {} in the first half, {} in the second", most(&lags[..half]), most(&lags[half..])),
+            format!(
+                "{} accepted, {} refused; the last row {:.1} s after the last answer",
+                sent.accepted,
+                sent.refused,
+                last.as_secs_f64()
+            ),
+            format!(
+                "most in flight: {} in the first half, {} in the second",
+                most(&lags[..half]),
+                most(&lags[half..])
+            ),
         ),
         line("answers to those POSTs", latencies(&sent), String::new()),
         line("CPU µs an event", used.per_event(sent.accepted), String::new()),
         line(
             "peak memory after a quarter of it, and at its end",
-            format!("gateway {:.0} MB, {:.0} MB; collector {:.0} MB, {:.0} MB", early.0, late.0, early.1, late.1),
+            format!(
+                "gateway {:.0} MB, {:.0} MB; collector {:.0} MB, {:.0} MB",
+                early.0, late.0, early.1, late.1
+            ),
             String::new(),
         ),
     ]
@@ -245,7 +283,8 @@ const SHIPPED: &str = include_str!("../../docker/postgresql.conf");
 
 /// CPU an event with twenty million rows stored against a hundred thousand.
 fn many_rows() -> Vec<Line> {
-    let setting = |line: &'static str| line.split('#').next().map(str::trim).filter(|line| line.contains('='));
+    let setting =
+        |line: &'static str| line.split('#').next().map(str::trim).filter(|line| line.contains('='));
     let settings: Vec<String> = SHIPPED
         .lines()
         .filter_map(setting)

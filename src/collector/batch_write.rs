@@ -105,7 +105,15 @@ pub(super) struct BatchWriter {
 impl BatchWriter {
     pub fn new(parts: Parts) -> Self {
         let began = Instant::now();
-        Self { parts, waiting: VecDeque::new(), waiting_events: 0, busy: 0, began, resting: false, newer: None }
+        Self {
+            parts,
+            waiting: VecDeque::new(),
+            waiting_events: 0,
+            busy: 0,
+            began,
+            resting: false,
+            newer: None,
+        }
     }
 
     /// How long the next transaction has to wait: one that would be small, until a while after the one

@@ -14,8 +14,8 @@ use actix_web::{
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
 use tracing_actix_web::{DefaultRootSpanBuilder, RootSpanBuilder, TracingLogger};
+use utoipa::ToSchema;
 
 use super::client;
 use super::metrics::ServiceMetrics;

@@ -32,7 +32,10 @@ pub(super) struct ProblemShape {
 /// What all services have.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "ESS, the Event Spawning System", description = "Events of ad platforms, from webhook to report."),
+    info(
+        title = "ESS, the Event Spawning System",
+        description = "Events of ad platforms, from webhook to report."
+    ),
     paths(
         super::http::live,
         super::http::ready,
@@ -87,7 +90,9 @@ fn page(
 ) -> Result<HttpResponse, Problem> {
     guard(request, &view.tokens)?;
     match utoipa_swagger_ui::serve(file, pages) {
-        Ok(Some(file)) => Ok(HttpResponse::Ok().content_type(file.content_type).body(file.bytes.into_owned())),
+        Ok(Some(file)) => {
+            Ok(HttpResponse::Ok().content_type(file.content_type).body(file.bytes.into_owned()))
+        }
         Ok(None) => Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no page {file}"))),
         Err(error) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }

@@ -42,11 +42,14 @@ impl Form {
         match self {
             Self::Json => serde_json::to_vec(report).map_err(|error| error.to_string()),
             Self::Csv => {
-                let mut lines = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+                let mut lines =
+                    csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
                 lines.write_record(T::COLUMNS).map_err(|error| error.to_string())?;
                 for line in report.lines() {
                     let cells: Vec<_> = line.iter().map(|cell| harmless(cell)).collect();
-                    lines.write_record(cells.iter().map(|cell| cell.as_bytes())).map_err(|error| error.to_string())?;
+                    lines
+                        .write_record(cells.iter().map(|cell| cell.as_bytes()))
+                        .map_err(|error| error.to_string())?;
                 }
                 lines.into_inner().map_err(|error| error.to_string())
             }
@@ -163,8 +166,14 @@ impl Table for DemographicsReport {
             line("total", [of, "", ""], [audience.events.to_string(), audience.users.to_string(), none()]);
             audience.age_groups.iter().for_each(|it| line("ageGroups", [of, it.range, ""], users(it.users)));
             audience.genders.iter().for_each(|it| line("genders", [of, it.gender, ""], users(it.users)));
-            audience.countries.iter().for_each(|it| line("countries", [of, "", &it.country], users(it.users)));
-            audience.cities.iter().for_each(|it| line("cities", [of, &it.city, &it.country], users(it.users)));
+            audience
+                .countries
+                .iter()
+                .for_each(|it| line("countries", [of, "", &it.country], users(it.users)));
+            audience
+                .cities
+                .iter()
+                .for_each(|it| line("cities", [of, &it.city, &it.country], users(it.users)));
             let truncated = audience.cities_truncated.to_string();
             line("citiesTruncated", [of, &truncated, ""], [none(), none(), none()]);
         }
@@ -175,7 +184,10 @@ impl Table for DemographicsReport {
             line("followers", [of, "", ""], average(audience.followers.average));
             let ranges = &audience.followers.ranges;
             ranges.iter().for_each(|it| line("followers.ranges", [of, it.range, ""], users(it.users)));
-            audience.countries.iter().for_each(|it| line("countries", [of, "", &it.country], users(it.users)));
+            audience
+                .countries
+                .iter()
+                .for_each(|it| line("countries", [of, "", &it.country], users(it.users)));
             audience.devices.iter().for_each(|it| line("devices", [of, it.device, ""], users(it.users)));
             line("averageWatchTime", [of, "", ""], average(audience.average_watch_time));
             line("averagePercentageWatched", [of, "", ""], average(audience.average_percentage_watched));
@@ -206,7 +218,8 @@ mod tests {
             ("image/png", Form::Json),
             ("", Form::Json),
         ] {
-            let request = actix_web::test::TestRequest::default().insert_header(("accept", accept)).to_http_request();
+            let request =
+                actix_web::test::TestRequest::default().insert_header(("accept", accept)).to_http_request();
             assert_eq!(Form::asked(&request), form, "{accept}");
         }
     }

@@ -20,8 +20,8 @@ use crate::log::{Reason, SharedLog};
 use crate::ops::http::{Problem, guard, readable};
 use crate::ops::ledger::{LedgerError, SourceLedger, source_ledger};
 use crate::ops::left;
-use crate::ops::openapi::describe;
 use crate::ops::metrics::{Report, ReporterMetrics};
+use crate::ops::openapi::describe;
 use crate::runtime::{Mailbox, Undelivered};
 use crate::store::{DeadLetterFilter, Store, StoreError, StoredLetter};
 
@@ -160,7 +160,8 @@ async fn ask(request: &HttpRequest, shared: &Shared, report: Report, question: Q
     let started = Instant::now();
     let form = Form::asked(request);
     let turn = shared.turn.fetch_add(1, Ordering::Relaxed);
-    let mut actors = shared.reports.iter().cycle().skip(turn % shared.reports.len()).take(shared.reports.len());
+    let mut actors =
+        shared.reports.iter().cycle().skip(turn % shared.reports.len()).take(shared.reports.len());
     let (actor, room) = actors
         .find_map(|actor| Some((actor, actor.try_reserve(1)?)))
         .ok_or_else(|| away("too many reports are being made"))?;
@@ -187,9 +188,7 @@ async fn ask(request: &HttpRequest, shared: &Shared, report: Report, question: Q
         Ok(Err(ReportError::Bad(parameter))) => Err(bad(parameter)),
         Ok(Err(ReportError::Store(error))) => Err(store_away(&error)),
         Ok(Err(ReportError::TooLong)) => Err(away("the report took too long")),
-        Ok(Err(ReportError::Shape(error))) => {
-            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error))
-        }
+        Ok(Err(ReportError::Shape(error))) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error)),
         Err(error) => Err(away(error.to_string())),
     }
 }
@@ -274,14 +273,14 @@ async fn demographics(request: HttpRequest, shared: web::Data<Shared>) -> HttpRe
         let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(bad)?;
         let filter = parameters.filter(60).map_err(bad)?;
         let limit = parameters.limit().map_err(bad)?;
-        ask(&request, &shared, Report::Demographics, Question::Demographics { filter, limit: limit.into() }).await
+        ask(&request, &shared, Report::Demographics, Question::Demographics { filter, limit: limit.into() })
+            .await
     };
     answered(&request, answer.await)
 }
 
 /// What became of every event that the log took.
 #[utoipa::path(get, path = "/ledger", tag = "reports", security((), ("bearer" = [])),
-    
     responses(
         (status = 200, description = "One consistent cut", body = Ledger),
         (status = 400, description = "A parameter that is not allowed; the problem names it", content_type = "application/problem+json"),

@@ -69,7 +69,9 @@ pub fn start(
         .map(|n| {
             let (store, cache) = (store.clone(), cache.clone());
             let spec = Spec { name: format!("{NAME}.report.{n}"), bound: REPORT_BOUND };
-            supervise(&actors, spec, &home.handle(), move || report::Reporter::new(store.clone(), cache.clone()))
+            supervise(&actors, spec, &home.handle(), move || {
+                report::Reporter::new(store.clone(), cache.clone())
+            })
         })
         .collect();
     let migrates = config.reporter_database_url.is_none();

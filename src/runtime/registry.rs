@@ -239,7 +239,8 @@ impl Registry {
             number.is_some_and(|number| number.parse::<usize>().is_ok())
         };
         let mut known = false;
-        for entry in entries.iter().filter(|entry| entry.stats.name() == name || numbered(entry.stats.name())) {
+        for entry in entries.iter().filter(|entry| entry.stats.name() == name || numbered(entry.stats.name()))
+        {
             // A full queue already holds a restart that has not been carried out.
             let _ = entry.commands.try_send(command);
             known = true;

@@ -106,7 +106,7 @@ impl Report<'_> {
         if let Some(sums) = reading.sum_campaigns() {
             return self.beside_hours(source, filter, hours, sums).await;
         }
-        match self.from_the_highest(source, filter, limit, &reading).await? {
+        match self.search_down(source, filter, limit, &reading).await? {
             Some(top) => Ok(top),
             None => self.by_rows(source, filter).await,
         }
@@ -129,20 +129,22 @@ impl Report<'_> {
                 known.1 += sum.total;
             }
         }
-        let sum = |(campaign_id, (transactions, total))| CampaignSum { source, campaign_id, transactions, total };
+        let sum =
+            |(campaign_id, (transactions, total))| CampaignSum { source, campaign_id, transactions, total };
         Ok(sums.into_iter().map(sum).collect())
     }
 
     /// All campaigns of the rows in range.
     async fn by_rows(&self, source: Source, filter: &Filter) -> Result<Vec<CampaignSum>, StoreError> {
         let (condition, values) = self.rows_with_revenue(filter);
-        let sql = format!("SELECT campaign_id, {SUMS} FROM event_rows WHERE {condition} GROUP BY campaign_id");
+        let sql =
+            format!("SELECT campaign_id, {SUMS} FROM event_rows WHERE {condition} GROUP BY campaign_id");
         let rows: Vec<RowSum> = self.select(sql, values).await?;
         Ok(rows.into_iter().map(|row| row.sum(source)).collect())
     }
 
     /// The first `limit` campaigns of a range; `None` if the search would not end soon.
-    async fn from_the_highest(
+    async fn search_down(
         &self,
         source: Source,
         filter: &Filter,
@@ -162,8 +164,10 @@ impl Report<'_> {
             looked_at += ranked.len();
             // Nobody who was not looked at earned more than this, but for those that are fresh.
             let bound = ranked.last().map_or(0, Ranked::total);
-            let mut candidates: Vec<Ranked> =
-                ranked.into_iter().filter(|ranked| !fresh.contains_key(ranked.campaign_id.as_str())).collect();
+            let mut candidates: Vec<Ranked> = ranked
+                .into_iter()
+                .filter(|ranked| !fresh.contains_key(ranked.campaign_id.as_str()))
+                .collect();
             let near = waiting.partition_point(|campaign| end || campaign.total() >= bound);
             candidates.extend(waiting.drain(..near));
             top.extend(self.in_range(source, filter, &candidates).await?);
@@ -186,16 +190,21 @@ impl Report<'_> {
         campaigns: &[Ranked],
     ) -> Result<Vec<CampaignSum>, StoreError> {
         let (from, to) = (filter.from.unwrap_or(i64::MIN), filter.to.unwrap_or(i64::MAX));
-        let meets = |ranked: &&Ranked| i64::from(ranked.last_minute) >= from && i64::from(ranked.first_minute) < to;
-        let (whole, parts): (Vec<&Ranked>, Vec<&Ranked>) = campaigns.iter().filter(meets).partition(|ranked| {
-            i64::from(ranked.first_minute) >= from && i64::from(ranked.last_minute) < to
-        });
-        let mut sums: Vec<CampaignSum> = whole.into_iter().map(|ranked| CampaignSum {
-            source,
-            campaign_id: ranked.campaign_id.clone(),
-            transactions: ranked.transactions.unsigned_abs(),
-            total: ranked.total(),
-        }).collect();
+        let meets =
+            |ranked: &&Ranked| i64::from(ranked.last_minute) >= from && i64::from(ranked.first_minute) < to;
+        let (whole, parts): (Vec<&Ranked>, Vec<&Ranked>) = campaigns
+            .iter()
+            .filter(meets)
+            .partition(|ranked| i64::from(ranked.first_minute) >= from && i64::from(ranked.last_minute) < to);
+        let mut sums: Vec<CampaignSum> = whole
+            .into_iter()
+            .map(|ranked| CampaignSum {
+                source,
+                campaign_id: ranked.campaign_id.clone(),
+                transactions: ranked.transactions.unsigned_abs(),
+                total: ranked.total(),
+            })
+            .collect();
         for part in parts.chunks(STEP) {
             let (condition, mut values) = self.rows_with_revenue(filter);
             let places = places(&mut values, part.iter().map(|ranked| ranked.campaign_id.clone()));

@@ -217,7 +217,6 @@ fn in_the_way(error: sqlx::Error) -> StoreError {
     }
 }
 
-
 impl Write for PostgresWrite {
     async fn claim(&mut self, batch: &Batch<'_>) -> Result<HashSet<u64>, StoreError> {
         let mut sequences: Vec<i64> = batch.frames.iter().map(|frame| big(frame.sequence)).collect();

@@ -69,7 +69,9 @@ impl Store {
     pub async fn days(&self) -> Result<std::ops::Range<i64>, StoreError> {
         let day = |what: &str| {
             if self.is_postgres() {
-                format!("(SELECT floor(extract(epoch FROM {what}(occurred_at)) / 86400)::bigint FROM event_rows)")
+                format!(
+                    "(SELECT floor(extract(epoch FROM {what}(occurred_at)) / 86400)::bigint FROM event_rows)"
+                )
             } else {
                 format!("(SELECT {what}(occurred_at) / 86400000000 FROM event_rows)")
             }

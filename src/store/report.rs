@@ -94,9 +94,8 @@ pub struct CampaignSum {
 impl CampaignSum {
     /// The highest first, and in one order whatever is equal.
     pub(super) fn rank(left: &Self, right: &Self) -> std::cmp::Ordering {
-        let by_name = || {
-            (&left.campaign_id, left.source.code()).cmp(&(&right.campaign_id, right.source.code()))
-        };
+        let by_name =
+            || (&left.campaign_id, left.source.code()).cmp(&(&right.campaign_id, right.source.code()));
         right.total.cmp(&left.total).then_with(by_name)
     }
 }

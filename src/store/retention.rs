@@ -30,7 +30,8 @@ impl Store {
         // Rows of the minute that the instant is in leave one by one.
         let minute = -(-before).div_euclid(60_000_000);
         // Hours that only the rows tell must be summed up first.
-        let sql = "SELECT count(*) AS many FROM summaries WHERE source = $1 AND level = 0 AND stale AND at <= $2";
+        let sql =
+            "SELECT count(*) AS many FROM summaries WHERE source = $1 AND level = 0 AND stale AND at <= $2";
         let hour = i32::try_from(minute.div_euclid(60)).unwrap_or(i32::MAX);
         if self.number(sql, vec![source.code().into(), hour.into()], "many").await? > 0 {
             return Ok(0);
@@ -40,10 +41,14 @@ impl Store {
             WHERE excluded.from_minute > retained.from_minute";
         self.change(sql, vec![source.code().into(), minute.into()]).await?;
         let (end, width) = if self.is_postgres() {
-            let sql = "SELECT pg_relation_size('event_rows') / current_setting('block_size')::bigint AS pages";
+            let sql =
+                "SELECT pg_relation_size('event_rows') / current_setting('block_size')::bigint AS pages";
             (self.number(sql, vec![], "pages").await?, PAGES)
         } else {
-            (self.number("SELECT coalesce(max(rowid), 0) AS last FROM event_rows", vec![], "last").await?, ROWS)
+            (
+                self.number("SELECT coalesce(max(rowid), 0) AS last FROM event_rows", vec![], "last").await?,
+                ROWS,
+            )
         };
         let sql = if self.is_postgres() {
             "DELETE FROM event_rows WHERE ctid >= format('(%s,0)', $3::bigint)::tid

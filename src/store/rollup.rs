@@ -214,7 +214,10 @@ impl Report<'_> {
     ///
     /// If the store is away.
     pub async fn count_buckets(&self, filter: &Filter, interval: i64, most: u64) -> Result<u64, StoreError> {
-        let query = rollups(filter, Some(interval)).column_as(bucket(Some(interval)), "bucket").distinct().limit(most);
+        let query = rollups(filter, Some(interval))
+            .column_as(bucket(Some(interval)), "bucket")
+            .distinct()
+            .limit(most);
         let buckets: Vec<i64> = query.into_tuple().all(self.tx()?).await?;
         Ok(buckets.len() as u64)
     }

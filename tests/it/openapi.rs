@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::events::{event, simple, Chance};
+use crate::support::events::{Chance, event, simple};
 use crate::support::http;
 use crate::support::world::World;
 

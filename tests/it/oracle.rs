@@ -194,7 +194,11 @@ fn assert_counted(found: BTreeMap<String, i64>, expected: BTreeMap<String, i64>)
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     for (group, users) in expected {
         let off = (found[&group] - users).abs();
-        assert!(if users < 1_000 { off == 0 } else { off * 50 <= users }, "{group}: {} for {users}", found[&group]);
+        assert!(
+            if users < 1_000 { off == 0 } else { off * 50 <= users },
+            "{group}: {} for {users}",
+            found[&group]
+        );
     }
 }
 

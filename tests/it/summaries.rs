@@ -168,7 +168,8 @@ fn expected(rows: &[(String, i64, u64)], from: i64, to: i64, limit: usize) -> Ve
         sum.0 += 1;
         sum.1 += i128::from(*cents) * 10_000;
     }
-    let mut sums: Vec<_> = sums.into_iter().map(|(name, (count, sum))| (name.to_owned(), count, sum)).collect();
+    let mut sums: Vec<_> =
+        sums.into_iter().map(|(name, (count, sum))| (name.to_owned(), count, sum)).collect();
     sums.sort_by(|left, right| right.2.cmp(&left.2).then_with(|| left.0.cmp(&right.0)));
     sums.truncate(limit);
     sums
@@ -199,7 +200,9 @@ fn ranks_campaigns(campaigns: u64) {
         }
         let cache = SummaryCache::new(16 << 20);
         let end = first + 4 * 1_440;
-        for (from, to) in [(first, end), (first + 61, end - 1_000), (first + 700, first + 3_777), (first, first + 90)] {
+        for (from, to) in
+            [(first, end), (first + 61, end - 1_000), (first + 700, first + 3_777), (first, first + 90)]
+        {
             for limit in [1, 50] {
                 let report = store.report(&cache).await.unwrap();
                 let filter = Filter { from: Some(from), to: Some(to), ..Filter::default() };
@@ -247,7 +250,11 @@ fn what_was_damaged_is_told_and_mended_while_events_come() {
         world.settle();
         let verified = world.ess(&["rollups", "verify"]);
         assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
-        let before = (world.report("/reports/events?interval=hour"), world.report("/reports/revenue"), demographics(world));
+        let before = (
+            world.report("/reports/events?interval=hour"),
+            world.report("/reports/revenue"),
+            demographics(world),
+        );
 
         let damage = [
             "UPDATE rollups SET events = events + 3 WHERE level = 1 AND at % 7 = 0",
@@ -270,7 +277,9 @@ fn what_was_damaged_is_told_and_mended_while_events_come() {
         let verified = world.ess(&["rollups", "verify"]);
         let told = String::from_utf8_lossy(&verified.stdout).into_owned();
         assert_eq!(verified.status.code(), Some(1), "{told}");
-        for word in ["day 2026-03-", "hour 2026-03-", "events -3", "the summary is another", "campaigns of facebook"] {
+        for word in
+            ["day 2026-03-", "hour 2026-03-", "events -3", "the summary is another", "campaigns of facebook"]
+        {
             assert!(told.contains(word), "{word}: {told}");
         }
 
@@ -428,8 +437,10 @@ fn a_report_that_nobody_waits_for_is_stopped_in_the_database_and_too_many_are_re
         world.database.query(sql)[0].parse::<usize>().unwrap()
     };
     // Nobody can read the rollups for a while.
-    world.damage("CREATE FUNCTION hold() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
-        LOCK TABLE rollups IN ACCESS EXCLUSIVE MODE; PERFORM pg_sleep(12); END $$");
+    world.damage(
+        "CREATE FUNCTION hold() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+        LOCK TABLE rollups IN ACCESS EXCLUSIVE MODE; PERFORM pg_sleep(12); END $$",
+    );
     std::thread::scope(|scope| {
         let holder = scope.spawn(|| world.database.query("SELECT hold()"));
         eventually("the table is held", MINUTE, || {

@@ -69,7 +69,8 @@ impl Audience {
         let count = |(group, users): (&Group, GrowingUsers)| (group.clone(), users.count().0);
         audience.groups = groups.into_iter().map(count).collect();
         audience.groups.sort();
-        let (cities, countries): (Vec<_>, Vec<_>) = places.into_iter().partition(|(group, _)| group.is_city());
+        let (cities, countries): (Vec<_>, Vec<_>) =
+            places.into_iter().partition(|(group, _)| group.is_city());
         audience.cities_truncated |= cities.len() > limit;
         audience.countries = first(countries, limit);
         audience.cities = first(cities, limit);
@@ -79,9 +80,8 @@ impl Audience {
 
 /// The places with the most users, those first.
 fn first(mut places: Vec<(&Group, Place<'_>)>, limit: usize) -> Vec<(Group, u64)> {
-    places.sort_unstable_by(|left, right| {
-        right.1.events.cmp(&left.1.events).then_with(|| left.0.cmp(right.0))
-    });
+    places
+        .sort_unstable_by(|left, right| right.1.events.cmp(&left.1.events).then_with(|| left.0.cmp(right.0)));
     let mut first: Vec<(&Group, u64)> = Vec::with_capacity(limit + 1);
     for (group, place) in places {
         // An estimate can be a little more than the events.
@@ -120,7 +120,8 @@ mod tests {
         ];
         let summary = Summary { groups, ..Summary::default() };
         let told = Audience::of([&summary].into_iter(), 3);
-        let names: Vec<_> = told.countries.iter().map(|(group, users)| format!("{group:?} {users}")).collect();
+        let names: Vec<_> =
+            told.countries.iter().map(|(group, users)| format!("{group:?} {users}")).collect();
         assert_eq!(names, ["Country(\"d\") 60", "Country(\"c\") 50", "Country(\"f\") 49"]);
         let told = Audience::of([&summary, &summary].into_iter(), 1_000);
         let users: Vec<u64> = told.countries.iter().map(|(_, users)| *users).collect();

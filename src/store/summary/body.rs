@@ -96,7 +96,9 @@ pub struct Summary {
 impl Summary {
     /// Whether two are of the same events. Places are compared where none was left out.
     pub fn agrees(&self, other: &Self) -> bool {
-        let sums = |summary: &Self| (summary.events, summary.followers, summary.watch_time, summary.percentage_watched);
+        let sums = |summary: &Self| {
+            (summary.events, summary.followers, summary.watch_time, summary.percentage_watched)
+        };
         let truncated = self.truncated || other.truncated;
         let compared = |summary: &Self| -> Vec<(Group, u64, Users)> {
             summary.groups.iter().filter(|(group, ..)| !truncated || !group.is_place()).cloned().collect()
@@ -111,7 +113,10 @@ impl Summary {
     /// Bytes that it takes in memory, about.
     pub fn size(&self) -> usize {
         let groups: usize = self.groups.iter().map(|(_, _, users)| users.size() + 96).sum();
-        groups + self.users.size() + self.campaigns.as_ref().map_or(0, |campaigns| campaigns.len() * 128) + 256
+        groups
+            + self.users.size()
+            + self.campaigns.as_ref().map_or(0, |campaigns| campaigns.len() * 128)
+            + 256
     }
 }
 

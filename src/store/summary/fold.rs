@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect, Statement,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect, Statement,
 };
 
 use super::body::{GrowingSummary, Summary};
@@ -328,18 +328,24 @@ async fn add_to_campaigns(
             .value(Transactions, Expr::cust("campaigns.transactions + excluded.transactions"))
             .value(
                 Units,
-                Expr::cust("campaigns.units + excluded.units + (campaigns.micros + excluded.micros) / 1000000"),
+                Expr::cust(
+                    "campaigns.units + excluded.units + (campaigns.micros + excluded.micros) / 1000000",
+                ),
             )
             .value(Micros, Expr::cust("(campaigns.micros + excluded.micros) % 1000000"))
             .value(
                 FirstMinute,
-                Expr::cust("CASE WHEN excluded.first_minute < campaigns.first_minute THEN excluded.first_minute
-                    ELSE campaigns.first_minute END"),
+                Expr::cust(
+                    "CASE WHEN excluded.first_minute < campaigns.first_minute THEN excluded.first_minute
+                    ELSE campaigns.first_minute END",
+                ),
             )
             .value(
                 LastMinute,
-                Expr::cust("CASE WHEN excluded.last_minute > campaigns.last_minute THEN excluded.last_minute
-                    ELSE campaigns.last_minute END"),
+                Expr::cust(
+                    "CASE WHEN excluded.last_minute > campaigns.last_minute THEN excluded.last_minute
+                    ELSE campaigns.last_minute END",
+                ),
             )
             .to_owned();
         campaigns::Entity::insert_many(models.by_ref().take(ROWS))

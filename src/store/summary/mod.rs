@@ -20,8 +20,8 @@ mod users;
 pub use audience::Audience;
 pub use body::{AGES, CampaignKey, FOLLOWERS, Group, Sum, Summary};
 pub(super) use delta::Delta;
-pub use read::SummaryCache;
 pub(super) use read::Reading;
+pub use read::SummaryCache;
 pub use users::{Mark, Users, mark};
 
 use super::error::StoreError;
@@ -42,9 +42,9 @@ fn decode<'b, T: serde::Deserialize<'b>>(body: &'b [u8]) -> Result<T, StoreError
     match body.split_first() {
         Some((&VERSION, rest)) => postcard::from_bytes(rest)
             .map_err(|error| StoreError::Transient(format!("a summary is not readable: {error}"))),
-        Some((version, _)) => {
-            Err(StoreError::Schema(format!("a summary has version {version}, which this program does not know")))
-        }
+        Some((version, _)) => Err(StoreError::Schema(format!(
+            "a summary has version {version}, which this program does not know"
+        ))),
         None => Err(StoreError::Transient("a summary is empty".to_owned())),
     }
 }

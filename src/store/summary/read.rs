@@ -6,9 +6,7 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, QueryResult, Statement, StreamTrait, Value,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, StreamTrait, Value};
 
 use super::audience::Audience;
 use super::body::{GrowingSummary, Seen, Summary};
@@ -44,7 +42,8 @@ impl Weighter<Key, Kept> for Bytes {
         let size = match kept {
             Kept::Summary(summary) => summary.size(),
             Kept::Delta(delta) => {
-                delta.hours.iter().map(|(_, summary)| summary.size()).sum::<usize>() + delta.campaigns.len() * 96
+                delta.hours.iter().map(|(_, summary)| summary.size()).sum::<usize>()
+                    + delta.campaigns.len() * 96
             }
         };
         size as u64 + 64
@@ -174,7 +173,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let backend = ConnectionTrait::get_database_backend(tx);
         let sql = "SELECT id FROM summary_deltas WHERE source = $1";
-        let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, [source.code().into()])).await?;
+        let rows =
+            tx.query_all_raw(Statement::from_sql_and_values(backend, sql, [source.code().into()])).await?;
         let mut lacking: Vec<i64> = Vec::new();
         for row in rows {
             let id = row.try_get("", "id")?;
@@ -188,7 +188,8 @@ impl Store {
             let sql = format!("SELECT id, body FROM summary_deltas WHERE id IN ({})", places.join(", "));
             let values = part.iter().map(|id| Value::from(*id));
             let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
-            let read = decoded(rows, |row| Ok((Key::Delta(row.try_get("", "id")?), row.try_get("", "body")?)));
+            let read =
+                decoded(rows, |row| Ok((Key::Delta(row.try_get("", "id")?), row.try_get("", "body")?)));
             for (key, delta) in read.await? {
                 let delta: Arc<Delta> = Arc::new(delta);
                 cache.0.insert(key, Kept::Delta(delta.clone()));
@@ -271,7 +272,8 @@ pub(super) async fn sum_rows(
     source: Source,
     span: Span,
 ) -> Result<Summary, StoreError> {
-    let instant = if store.is_postgres() { "'epoch'::timestamptz + {} * interval '1 hour'" } else { "{} * 3600000000" };
+    let instant =
+        if store.is_postgres() { "'epoch'::timestamptz + {} * interval '1 hour'" } else { "{} * 3600000000" };
     let sql = format!(
         "SELECT user_id, event_type, revenue, age, gender, followers, device, watch_time, percentage_watched, country,
             city, campaign_id
