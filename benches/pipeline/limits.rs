@@ -24,7 +24,7 @@ pub fn serve_bare(port: u16) {
     actix_web::rt::System::new()
         .block_on(async {
             HttpServer::new(|| {
-                let health = web::get().to(|| async { HttpResponse::Ok() });
+                let health = web::get().to(|| async { HttpResponse::Ok().finish() });
                 App::new().route("/webhook", web::post().to(webhook)).route("/health", health)
             })
             .workers(2)

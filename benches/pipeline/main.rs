@@ -69,7 +69,7 @@ fn line(what: &str, measured: String, beside: String) -> Line {
 
 fn latencies(sent: &Sent) -> String {
     let one = |quantile: &str| format!("{quantile} {:.1} ms", sent.latency(quantile));
-    ["p50", "p99", "max"].map(|quantile| one(quantile)).join(", ")
+    ["p50", "p99", "max"].map(one).join(", ")
 }
 
 /// The publisher's worst second, again and again: one POST of 50,000 events each second.
