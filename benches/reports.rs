@@ -18,16 +18,15 @@ mod support;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ess::event::{Source, decode};
-use ess::log::Origin;
+use ess::event::Source;
 use ess::publisher::generate::{Generator, Mix};
-use ess::store::{Batch, BatchFrame, Purpose, Row, Store};
-use uuid::Uuid;
+use ess::store::{Batch, Store};
 
 use support::events::Chance;
 use support::nats::Nats;
 use support::postgres::Postgres;
 use support::process::{Service, ess};
+use support::stores::{frame, log, open, origin};
 use support::{MINUTE, eventually, http};
 
 const FEW: u64 = 1_200_000;
@@ -47,7 +46,7 @@ fn time(second: i64) -> String {
 async fn load(store: &Store, from: u64, to: u64, of: u64) {
     let mut generator = Generator::new(Some(from + 1), Mix::default());
     let mut chance = Chance(from);
-    let origin = Origin { correlation_id: "bench".to_owned(), traceparent: None, accepted_at: 1 };
+    let origin = origin();
     let mut number = from;
     let mut folded = Instant::now();
     while number < to {
@@ -63,29 +62,15 @@ async fn load(store: &Store, from: u64, to: u64, of: u64) {
                 format!("{}{at}{}", &event[..begin], &event[end..])
             })
             .collect();
-        let frame = |source: Source| {
-            let decoded =
-                texts.iter().filter_map(|text| Some((text, decode(text.as_bytes(), Some(source)).ok()?)));
-            let rows = decoded.map(|(text, event)| Row {
-                key: event.key(),
-                event,
-                bytes: text.as_bytes(),
-                origin: &origin,
-                logged_at: 1,
-                collected_at: 1,
-            });
-            let frame = BatchFrame {
-                sequence: number / BATCH + 1,
-                writer: Uuid::from_u128(1),
-                number: number / BATCH + 1,
-                total: number,
-                rows: rows.collect(),
-                set_aside: Vec::new(),
-                alien: false,
-            };
-            Batch { source, log_id: Uuid::from_u128(source.code() as u128), frames: vec![frame] }
+        let (facebook, tiktok): (Vec<_>, Vec<_>) =
+            texts.into_iter().partition(|text| text.contains("\"source\":\"facebook\""));
+        let place = number / BATCH + 1;
+        let batch = |source: Source, events| Batch {
+            source,
+            log_id: log(),
+            frames: vec![frame(place, place, &origin, events)],
         };
-        let (facebook, tiktok) = (frame(Source::Facebook), frame(Source::Tiktok));
+        let (facebook, tiktok) = (batch(Source::Facebook, &facebook), batch(Source::Tiktok, &tiktok));
         let (left, right) = futures::join!(store.write(&facebook), store.write(&tiktok));
         assert_eq!(left.unwrap().stored + right.unwrap().stored, BATCH);
         number += BATCH;
@@ -232,11 +217,7 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let environment = vec![("NATS_URL".to_owned(), nats.url()), ("DATABASE_URL".to_owned(), postgres.url())];
     let system = actix::System::new();
-    let store = system.block_on(async {
-        let store = Store::connect(&postgres.url(), Purpose::Write { transactions: 2 }).await.unwrap();
-        store.migrate().await.unwrap();
-        store
-    });
+    let store = system.block_on(open(&postgres.url()));
     let mut services: Vec<Service> =
         [&["reporter"][..], &["gateway"], &["collector", "facebook"], &["collector", "tiktok"]]
             .map(|arguments| Service::start(arguments, &environment, folder.path()))
@@ -280,11 +261,7 @@ fn main() {
         let output = ess(&arguments, &[], folder.path()).output().unwrap();
         let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let accepted = said["accepted"].as_u64().unwrap();
-        eventually("everything is stored", MINUTE, || {
-            let ledger =
-                http::get(&services[0].url("/ledger")).ok().filter(|answer| answer.status == 200)?.json();
-            ledger["sources"].as_array()?.iter().all(|source| source["inFlight"] == 0).then_some(())
-        });
+        eventually("everything is stored", MINUTE, || http::settled(&services[0].url("/ledger")));
         accepted as f64 / started.elapsed().as_secs_f64()
     };
     let alone = publish("20s");

@@ -25,22 +25,18 @@ use ess::event::{Source, decode};
 use ess::log::embedded::Embedded;
 use ess::log::{Frame, FrameWriter, Log, Origin, Piece, Topic};
 use ess::publisher::generate::{Generator, Mix};
+use ess::store::Batch;
 use ess::store::report::Filter;
 use ess::store::summary::SummaryCache;
-use ess::store::{Batch, BatchFrame, Purpose, Row, Store};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use uuid::Uuid;
 
 use support::postgres::Postgres;
+use support::stores::{frame, log, open, origin};
 
 /// Events of a frame, and of a transaction.
 const FRAME: usize = 1_000;
 const BATCH: usize = 5_000;
-
-fn origin() -> Origin {
-    Origin { correlation_id: "bench".to_owned(), traceparent: None, accepted_at: 1_795_000_000_000_000 }
-}
 
 /// Events of one source.
 fn events(generator: &mut Generator, source: Source, count: usize) -> Vec<String> {
@@ -131,30 +127,14 @@ fn appending(c: &mut Criterion) {
 }
 
 fn batch<'a>(sequence: u64, texts: &'a [String], origin: &'a Origin) -> Batch<'a> {
-    let rows = texts.iter().map(|text| {
-        let event = decode(text.as_bytes(), None).unwrap();
-        Row { key: event.key(), event, bytes: text.as_bytes(), origin, logged_at: 1, collected_at: 1 }
-    });
-    let frame = BatchFrame {
-        sequence,
-        writer: Uuid::from_u128(1),
-        number: sequence,
-        total: sequence * texts.len() as u64,
-        rows: rows.collect(),
-        set_aside: Vec::new(),
-        alien: false,
-    };
-    Batch { source: Source::Facebook, log_id: Uuid::from_u128(1), frames: vec![frame] }
+    let frames = vec![frame(sequence, sequence, origin, texts)];
+    Batch { source: Source::Facebook, log_id: log(), frames }
 }
 
 fn writing_and_reporting(c: &mut Criterion) {
     let postgres = Postgres::start_with(&[]);
     let system = actix::System::new();
-    let store = system.block_on(async {
-        let store = Store::connect(&postgres.url(), Purpose::Write { transactions: 2 }).await.unwrap();
-        store.migrate().await.unwrap();
-        store
-    });
+    let store = system.block_on(open(&postgres.url()));
     postgres.query("CREATE TABLE bare (LIKE event_rows INCLUDING ALL)");
     let origin = origin();
     let mut generator = generator(4);

@@ -59,7 +59,7 @@ settings! {
     "ESS_LOG_DUPLICATE_WINDOW" "2m": "How long the log recognises a frame that is sent again.";
     "ESS_NATS_REPLICAS" "1": "Copies of each message in a NATS cluster, 1 to 5.";
     "ESS_MAX_DELIVERIES" "10": "Deliveries after which a frame is processed alone, to find the event that is guilty.";
-    "ESS_RETENTION" "0": "How long rows are kept; 0 for ever.";
+    "ESS_RETENTION" "0": "How long rows are kept; 0 for ever. Not shorter than ESS_LOG_MAX_AGE.";
     "ESS_DEAD_LETTER_RETENTION" "30d": "How long refused events are kept; 0 for ever.";
     "ESS_DEAD_LETTER_MAX_BYTES" "256MiB": "What is kept of refused events, in the log on their way and in the store; the oldest fall out first.";
     "ESS_DRAIN_GRACE" "0": "How long a stopping service goes on as normal after it said that it is not ready.";
@@ -514,6 +514,16 @@ mod tests {
         let short = judge(&[("ESS_LOG_MAX_AGE", "100ms"), ("ESS_LOG_DUPLICATE_WINDOW", "100ms")]).unwrap();
         assert_eq!(short.log.max_age, Some(Duration::from_millis(100)));
         assert!(!short.warnings.is_empty(), "an age can lose events, and that is said");
+    }
+
+    #[test]
+    fn rows_may_not_leave_before_the_log_does() {
+        let of = |retention| judge(&[("ESS_LOG_MAX_AGE", "7d"), ("ESS_RETENTION", retention)]);
+        let error = of("6d").expect_err("it is shorter");
+        assert_eq!(error.name, "ESS_RETENTION");
+        assert!(error.message.contains("ESS_LOG_MAX_AGE"), "{error}");
+        assert_eq!(of("7d").unwrap().retention, Some(Duration::from_secs(7 * 86_400)));
+        assert_eq!(of("0").unwrap().retention, None);
     }
 
     #[test]

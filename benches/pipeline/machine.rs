@@ -198,8 +198,7 @@ impl Machine {
     /// Events that are published and not processed.
     pub fn in_flight(&self) -> Option<u64> {
         let answer = http::get(&self.reporter("/ledger")).ok().filter(|answer| answer.status == 200)?;
-        let ledger = answer.json();
-        ledger["sources"].as_array()?.iter().map(|source| source["inFlight"].as_u64()).sum()
+        answer.json()["sources"].as_array()?.iter().map(|source| source["inFlight"].as_u64()).sum()
     }
 
     /// Waits until everything is stored; says how long that took.
@@ -208,7 +207,7 @@ impl Machine {
         eventually("everything is stored", within, || {
             // Asking costs CPU that others could use.
             std::thread::sleep(Duration::from_millis(100));
-            self.in_flight().filter(|events| *events == 0)
+            http::settled(&self.reporter("/ledger"))
         });
         started.elapsed()
     }

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Failure;
 use crate::config::Config;
-use crate::event::{Source, all_words, format_micros, parse_point_in_time};
+use crate::event::{Source, format_micros, parse_point_in_time, word_of};
 use crate::service::Ending;
 use crate::store::rebuild::{DayDifferences, RollupDifference};
 use crate::store::{Purpose, Store, StoreError};
@@ -108,18 +108,17 @@ fn date(day: i64) -> String {
 }
 
 fn lines(differences: &DayDifferences) -> Vec<String> {
-    let word = |code: i16| all_words().find(|word| word.code == code).map_or("unknown", |word| word.text);
     let rollup = |found: &RollupDifference| {
-        let (name, micros) = match found.level {
-            0 => ("minute", 60_000_000),
-            1 => ("hour", 3_600_000_000),
-            _ => ("day", DAY),
+        let name = match found.level {
+            0 => "minute",
+            1 => "hour",
+            _ => "day",
         };
         format!(
             "{name} {}: {} {}: events {:+}, transactions {:+}, revenue {:+} units {:+} millionths",
-            format_micros(i64::from(found.at) * micros),
-            word(found.source),
-            word(found.event_type),
+            format_micros(found.first_minute() * 60_000_000),
+            word_of(found.source),
+            word_of(found.event_type),
             found.events,
             found.transactions,
             found.units,

@@ -125,7 +125,7 @@ pub fn start(
     let mut probes = vec![
         tokio::spawn(probe_store(store.clone(), readiness.clone(), schema)),
         tokio::spawn(keep_house(source, log.clone(), store.clone(), metrics.clone())),
-        tokio::spawn(keep_summaries(source, store.clone(), migrated.clone())),
+        tokio::spawn(keep_summaries(source, store.clone(), migrated)),
         tokio::spawn(expire_letters(
             store.clone(),
             Retention { age: config.dead_letter_retention, bytes: config.log.dead_letter_max_bytes },
@@ -144,6 +144,7 @@ pub fn start(
         admin_token: config.admin_token.clone(),
         requests: Requests::default(),
         tokens: Vec::new(),
+        watches_clients: false,
     };
     let requests = view.requests.clone();
     let (server, address) = serve(view, (config.listen, port), 1, |_| {})?;
@@ -215,7 +216,7 @@ async fn keep_summaries(source: Source, store: Store, mut migrated: watch::Recei
             // Another collector of this source does it at the same time, or the store is away.
             Err(error) => tracing::debug!(%source, %error, "summaries were not kept now"),
         }
-        // A tenth of the time at most, whatever there is to do.
+        // A tenth of the time, if that is not too seldom.
         rest = SUMMARIES.max(started.elapsed() * 9).min(SUMMARIES_AT_LATEST);
     }
 }

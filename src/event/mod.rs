@@ -30,7 +30,7 @@ pub use refusal::Refusal;
 pub use scalar::{
     Instant, MICROS_PER_UNIT, Money, NANOS_PER_ONE, Number, format_micros, parse_point_in_time,
 };
-pub use source::{Source, all_words};
+pub use source::{Source, all_words, word_of};
 pub use spec::{EventType, FunnelStage};
 pub use words::Word;
 

@@ -58,6 +58,11 @@ pub fn all_words() -> impl Iterator<Item = Word> {
     Source::WORDS.iter().chain(FunnelStage::WORDS).copied().chain(of_sources)
 }
 
+/// The word of a number; rows hold no number that has none.
+pub fn word_of(code: i16) -> &'static str {
+    all_words().find(|word| word.code == code).map_or("unknown", |word| word.text)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;

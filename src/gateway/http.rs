@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
-use utoipa::{OpenApi, ToSchema};
+use utoipa::{IntoResponses, OpenApi, ToSchema};
 
 use super::Shared;
 use super::body::{UnpackError, encoding, read, unpack};
@@ -48,14 +48,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>)
     responses(
         (status = 202, description = "At least one event was accepted, or there was none; what was accepted is stored",
             body = Accepted<'static>),
-        (status = 400, description = "Not JSON, or neither object nor array", content_type = "application/problem+json"),
-        (status = 401, description = "Signature or token", content_type = "application/problem+json"),
-        (status = 413, description = "Too large", content_type = "application/problem+json"),
-        (status = 415, description = "Unsupported type or encoding", content_type = "application/problem+json"),
-        (status = 422, description = "Every event was rejected", content_type = "application/problem+json"),
-        (status = 429, description = "Over the limit: come again", content_type = "application/problem+json"),
-        (status = 503, description = "Saturated, draining, or the log is away: send the whole again",
-            content_type = "application/problem+json"),
+        Refused,
     ))]
 async fn any_source(request: HttpRequest, shared: web::Data<Shared>, payload: web::Payload) -> HttpResponse {
     webhook(request, shared, payload, None).await
@@ -74,6 +67,33 @@ struct Accepted<'a> {
     errors_truncated: bool,
 }
 
+/// What a body of events can be answered instead of 202.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it is the shape alone")]
+enum Refused {
+    /// Not JSON, or neither object nor array
+    #[response(status = 400)]
+    NotJson,
+    /// Signature or token
+    #[response(status = 401)]
+    Unauthorized,
+    /// Too large
+    #[response(status = 413)]
+    TooLarge,
+    /// Unsupported type or encoding
+    #[response(status = 415)]
+    Unsupported,
+    /// Every event was rejected
+    #[response(status = 422)]
+    Rejected,
+    /// Over the limit: come again
+    #[response(status = 429)]
+    TooMany,
+    /// Saturated, draining, or the log is away: send the whole again
+    #[response(status = 503)]
+    Again,
+}
+
 /// The gateway's routes, described.
 #[derive(OpenApi)]
 #[openapi(paths(any_source, webhook, handshake))]
@@ -87,14 +107,7 @@ struct Routes;
     responses(
         (status = 202, description = "At least one event was accepted, or there was none; what was accepted is stored",
             body = Accepted<'static>),
-        (status = 400, description = "Not JSON, or neither object nor array", content_type = "application/problem+json"),
-        (status = 401, description = "Signature or token", content_type = "application/problem+json"),
-        (status = 413, description = "Too large", content_type = "application/problem+json"),
-        (status = 415, description = "Unsupported type or encoding", content_type = "application/problem+json"),
-        (status = 422, description = "Every event was rejected", content_type = "application/problem+json"),
-        (status = 429, description = "Over the limit: come again", content_type = "application/problem+json"),
-        (status = 503, description = "Saturated, draining, or the log is away: send the whole again",
-            content_type = "application/problem+json"),
+        Refused,
     ))]
 async fn webhook(
     request: HttpRequest,
@@ -249,8 +262,8 @@ fn check_signature(
     ),
     responses(
         (status = 200, description = "The challenge", body = String, content_type = "text/plain"),
-        (status = 400, description = "No handshake", content_type = "application/problem+json"),
-        (status = 403, description = "Not our token", content_type = "application/problem+json"),
+        (status = 400, description = "No handshake"),
+        (status = 403, description = "Not our token"),
     ))]
 async fn handshake(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());

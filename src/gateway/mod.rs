@@ -138,6 +138,7 @@ pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -
         admin_token: config.admin_token.clone(),
         requests: Requests::default(),
         tokens: Vec::new(),
+        watches_clients: false,
     };
     let requests = view.requests.clone();
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);

@@ -52,6 +52,8 @@ pub struct ServiceView {
     pub requests: Requests,
     /// Tokens that all but health and metrics ask for; none for open.
     pub tokens: Vec<Secret>,
+    /// Whether handlers want to know when a client has [`left`](super::left): it takes a file a connection.
+    pub watches_clients: bool,
 }
 
 /// Requests that are being answered at this moment.
@@ -191,6 +193,7 @@ where
     F: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 {
     let shown = view.clone();
+    let watches_clients = view.watches_clients;
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(shown.clone()))
@@ -202,7 +205,11 @@ where
     })
     .workers(workers)
     .max_connections(MAX_CONNECTIONS)
-    .on_connect(client::remember)
+    .on_connect(move |connection, data| {
+        if watches_clients {
+            client::remember(connection, data);
+        }
+    })
     .client_request_timeout(CLIENT_TIMEOUT)
     .keep_alive(KEEP_ALIVE)
     // Requests are waited for before the listener is stopped; what is left then is idle.

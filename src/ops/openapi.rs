@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, OpenApi as Document, RefOr};
 use utoipa::{OpenApi, ToSchema};
 use utoipa_swagger_ui::{Config, Url};
 
@@ -52,6 +52,7 @@ struct Common;
 pub fn describe(config: &mut web::ServiceConfig, service: Document) {
     let mut document = Common::openapi();
     document.merge(service);
+    refusals_are_problems(&mut document);
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     document.components.get_or_insert_default().add_security_scheme("bearer", bearer);
     let document = web::Bytes::from(document.to_json().unwrap_or_else(|error| {
@@ -80,6 +81,22 @@ pub fn describe(config: &mut web::ServiceConfig, service: Document) {
             }
         },
     ));
+}
+
+/// Says of every answer over 399 that it is a problem.
+fn refusals_are_problems(document: &mut Document) {
+    let items = document.paths.paths.values_mut();
+    let operations = items.flat_map(|item| [&mut item.get, &mut item.post]).flatten();
+    for (status, response) in operations.flat_map(|operation| &mut operation.responses.responses) {
+        if let RefOr::T(response) = response
+            && status.parse::<u16>().is_ok_and(|status| status > 399)
+        {
+            response
+                .content
+                .entry("application/problem+json".to_owned())
+                .or_insert_with(|| Content::default().into());
+        }
+    }
 }
 
 fn page(

@@ -4,14 +4,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::query::{Interval, Range};
-use crate::event::{MICROS_PER_UNIT, NANOS_PER_ONE, all_words};
+use crate::event::{MICROS_PER_UNIT, NANOS_PER_ONE, word_of};
 use crate::store::report::{CampaignSum, EventCount, RevenueSum};
 use crate::store::summary::{AGES, Audience, FOLLOWERS, Group, Sum};
-
-/// The word of a number; rows hold no number that has none.
-pub(super) fn word(code: i16) -> &'static str {
-    all_words().find(|word| word.code == code).map_or("unknown", |word| word.text)
-}
 
 /// An amount in millionths as a decimal with at least two decimals.
 pub(super) fn money(micros: i128) -> String {
@@ -76,9 +71,9 @@ impl EventsEntry {
     pub fn new(count: &EventCount, interval: Option<Interval>) -> Self {
         Self {
             at: interval.map(|interval| interval.at(count.bucket)),
-            source: word(count.source),
-            funnel_stage: word(count.funnel_stage),
-            event_type: word(count.event_type),
+            source: word_of(count.source),
+            funnel_stage: word_of(count.funnel_stage),
+            event_type: word_of(count.event_type),
             count: count.events,
         }
     }
@@ -130,8 +125,8 @@ impl RevenueEntry {
     pub fn new(sum: &RevenueSum, interval: Option<Interval>) -> Self {
         Self {
             at: interval.map(|interval| interval.at(sum.bucket)),
-            source: word(sum.source),
-            event_type: word(sum.event_type),
+            source: word_of(sum.source),
+            event_type: word_of(sum.event_type),
             total_revenue: money(sum.total()),
             transactions: sum.transactions,
             average_order_value: interval.is_none().then(|| mean_money(sum.total(), sum.transactions)),
@@ -272,7 +267,7 @@ fn ranges<T: PartialEq + Copy>(
 /// Users by the words that groups are of, the most first.
 fn words(groups: &[(Group, u64)], of: impl Fn(&Group) -> Option<i16>) -> Vec<(&'static str, u64)> {
     let mut words: Vec<_> =
-        groups.iter().filter_map(|(group, users)| Some((word(of(group)?), *users))).collect();
+        groups.iter().filter_map(|(group, users)| Some((word_of(of(group)?), *users))).collect();
     words.sort_by_key(|(_, users)| std::cmp::Reverse(*users));
     words
 }

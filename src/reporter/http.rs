@@ -8,7 +8,7 @@ use actix_web::http::header::{self, CacheControl, CacheDirective, ETag, EntityTa
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use tokio::sync::oneshot;
-use utoipa::{IntoParams, OpenApi, ToSchema};
+use utoipa::{IntoParams, IntoResponses, OpenApi, ToSchema};
 
 use super::answer::{DemographicsReport, EventsReport, RevenueReport};
 use super::form::Form;
@@ -65,6 +65,21 @@ struct Ledger {
 #[serde(rename_all = "camelCase")]
 struct DeadLetters {
     dead_letters: Vec<StoredLetter>,
+}
+
+/// What every question can be answered instead.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it is the shape alone")]
+enum Refused {
+    /// A parameter that is not allowed; the problem names it
+    #[response(status = 400)]
+    Parameter,
+    /// No token, or a wrong one
+    #[response(status = 401)]
+    Token,
+    /// Saturated, or the database is away: come again
+    #[response(status = 503)]
+    Away,
 }
 
 /// Declares parameters for the description; [`Parameters`] reads them.
@@ -216,9 +231,7 @@ fn cacheable(request: &HttpRequest, form: Form, body: Vec<u8>) -> HttpResponse {
     responses(
         (status = 200, description = "The report; as CSV to whom accepts `text/csv` first", content((EventsReport = "application/json"), (String = "text/csv"))),
         (status = 304, description = "It is what If-None-Match names"),
-        (status = 400, description = "A parameter that is not allowed; the problem names it", content_type = "application/problem+json"),
-        (status = 401, description = "No token, or a wrong one", content_type = "application/problem+json"),
-        (status = 503, description = "Saturated, or the database is away: come again", content_type = "application/problem+json"),
+        Refused,
     ))]
 async fn events(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     const ALLOWED: &[&str] = &["from", "to", "source", "funnelStage", "eventType", "interval"];
@@ -238,9 +251,7 @@ async fn events(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
     responses(
         (status = 200, description = "The report; as CSV to whom accepts `text/csv` first", content((RevenueReport = "application/json"), (String = "text/csv"))),
         (status = 304, description = "It is what If-None-Match names"),
-        (status = 400, description = "A parameter that is not allowed; the problem names it", content_type = "application/problem+json"),
-        (status = 401, description = "No token, or a wrong one", content_type = "application/problem+json"),
-        (status = 503, description = "Saturated, or the database is away: come again", content_type = "application/problem+json"),
+        Refused,
     ))]
 async fn revenue(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     const ALLOWED: &[&str] = &["from", "to", "source", "campaignId", "interval", "groupBy", "limit"];
@@ -262,9 +273,7 @@ async fn revenue(request: HttpRequest, shared: web::Data<Shared>) -> HttpRespons
     responses(
         (status = 200, description = "The report; as CSV to whom accepts `text/csv` first", content((DemographicsReport = "application/json"), (String = "text/csv"))),
         (status = 304, description = "It is what If-None-Match names"),
-        (status = 400, description = "A parameter that is not allowed; the problem names it", content_type = "application/problem+json"),
-        (status = 401, description = "No token, or a wrong one", content_type = "application/problem+json"),
-        (status = 503, description = "Saturated, or the database is away: come again", content_type = "application/problem+json"),
+        Refused,
     ))]
 async fn demographics(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     const ALLOWED: &[&str] = &["from", "to", "source", "limit"];
@@ -283,9 +292,7 @@ async fn demographics(request: HttpRequest, shared: web::Data<Shared>) -> HttpRe
 #[utoipa::path(get, path = "/ledger", tag = "reports", security((), ("bearer" = [])),
     responses(
         (status = 200, description = "One consistent cut", body = Ledger),
-        (status = 400, description = "A parameter that is not allowed; the problem names it", content_type = "application/problem+json"),
-        (status = 401, description = "No token, or a wrong one", content_type = "application/problem+json"),
-        (status = 503, description = "Saturated, or the database is away: come again", content_type = "application/problem+json"),
+        Refused,
     ))]
 async fn ledger(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     let answer = async {
@@ -311,9 +318,7 @@ async fn ledger(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
     params(DeadLetterParameters),
     responses(
         (status = 200, description = "The letters", body = DeadLetters),
-        (status = 400, description = "A parameter that is not allowed; the problem names it", content_type = "application/problem+json"),
-        (status = 401, description = "No token, or a wrong one", content_type = "application/problem+json"),
-        (status = 503, description = "Saturated, or the database is away: come again", content_type = "application/problem+json"),
+        Refused,
     ))]
 async fn dead_letters(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     const ALLOWED: &[&str] = &["reason", "source", "from", "to", "limit"];
@@ -368,10 +373,8 @@ struct Match {
     params(("eventId" = String, Path, description = "The publisher's id"), EventParameters),
     responses(
         (status = 200, description = "Its rows and dead letters", body = Matches),
-        (status = 400, description = "A parameter that is not allowed; the problem names it", content_type = "application/problem+json"),
-        (status = 401, description = "No token, or a wrong one", content_type = "application/problem+json"),
-        (status = 503, description = "Saturated, or the database is away: come again", content_type = "application/problem+json"),
-        (status = 404, description = "No event of this id is known", content_type = "application/problem+json"),
+        Refused,
+        (status = 404, description = "No event of this id is known"),
     ))]
 async fn event(request: HttpRequest, shared: web::Data<Shared>, event_id: web::Path<String>) -> HttpResponse {
     const ALLOWED: &[&str] = &["source"];

@@ -88,6 +88,7 @@ pub fn start(
         admin_token: config.admin_token.clone(),
         requests: Requests::default(),
         tokens: config.reporter_tokens.clone(),
+        watches_clients: true,
     };
     let requests = view.requests.clone();
     let shared = actix_web::web::Data::new(http::Shared {

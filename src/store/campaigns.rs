@@ -5,13 +5,15 @@
 //! time is the most that it can have earned in a range, so that the first few by that bound hold the first
 //! few of any range, and the search ends when no other can be among them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sea_orm::{FromQueryResult, Value};
 
+use super::batch::big;
+use super::dialect::{Condition, places};
 use super::error::StoreError;
 use super::report::{CampaignSum, Filter, Report, RevenueSum, total};
-use super::summary::Reading;
+use super::summary::{CampaignRevenue, Reading};
 use crate::event::Source;
 
 /// Transactions in a range that are summed up one by one.
@@ -30,22 +32,8 @@ struct RowSum {
     micros: i64,
 }
 
-/// A campaign's revenue over all time.
-#[derive(Debug, Clone, FromQueryResult)]
-struct Ranked {
-    campaign_id: String,
-    transactions: i64,
-    units: i64,
-    micros: i64,
-    first_minute: i32,
-    last_minute: i32,
-}
-
-impl Ranked {
-    fn total(&self) -> i128 {
-        total(self.units, self.micros)
-    }
-}
+/// The columns of a campaign's revenue over all time.
+const CAMPAIGN: &str = "campaign_id, transactions, units, micros, first_minute, last_minute";
 
 const SUMS: &str = "count(*) AS transactions, CAST(sum(revenue / 1000000) AS bigint) AS units,
     CAST(sum(revenue % 1000000) AS bigint) AS micros";
@@ -58,11 +46,7 @@ impl Report<'_> {
         interval: Option<i64>,
     ) -> Result<Vec<RevenueSum>, StoreError> {
         let (condition, values) = self.rows_with_revenue(filter);
-        let minute = if self.store.is_postgres() {
-            "extract(epoch FROM date_bin('1 minute', occurred_at, 'epoch'))::bigint / 60"
-        } else {
-            "occurred_at / 60000000"
-        };
+        let minute = self.store.minute();
         let bucket = interval.map_or("0".to_owned(), |minutes| format!("{minute} / {minutes}"));
         let sql = format!(
             "SELECT CAST({bucket} AS bigint) AS bucket, source, event_type, {SUMS}
@@ -154,7 +138,7 @@ impl Report<'_> {
         let fresh = self.not_folded(source, reading).await?;
         let mut waiting = fresh.clone();
         waiting.sort_unstable_by_key(|campaign| std::cmp::Reverse(campaign.total()));
-        let fresh: HashMap<&str, ()> = fresh.iter().map(|ranked| (ranked.campaign_id.as_str(), ())).collect();
+        let fresh: HashSet<&str> = fresh.iter().map(|ranked| ranked.campaign_id.as_str()).collect();
         let mut top: Vec<CampaignSum> = Vec::new();
         let mut looked_at = 0;
         let mut step = STEP.max(2 * limit);
@@ -163,11 +147,9 @@ impl Report<'_> {
             let end = ranked.len() < step;
             looked_at += ranked.len();
             // Nobody who was not looked at earned more than this, but for those that are fresh.
-            let bound = ranked.last().map_or(0, Ranked::total);
-            let mut candidates: Vec<Ranked> = ranked
-                .into_iter()
-                .filter(|ranked| !fresh.contains_key(ranked.campaign_id.as_str()))
-                .collect();
+            let bound = ranked.last().map_or(0, CampaignRevenue::total);
+            let mut candidates: Vec<CampaignRevenue> =
+                ranked.into_iter().filter(|ranked| !fresh.contains(ranked.campaign_id.as_str())).collect();
             let near = waiting.partition_point(|campaign| end || campaign.total() >= bound);
             candidates.extend(waiting.drain(..near));
             top.extend(self.in_range(source, filter, &candidates).await?);
@@ -187,12 +169,13 @@ impl Report<'_> {
         &self,
         source: Source,
         filter: &Filter,
-        campaigns: &[Ranked],
+        campaigns: &[CampaignRevenue],
     ) -> Result<Vec<CampaignSum>, StoreError> {
         let (from, to) = (filter.from.unwrap_or(i64::MIN), filter.to.unwrap_or(i64::MAX));
-        let meets =
-            |ranked: &&Ranked| i64::from(ranked.last_minute) >= from && i64::from(ranked.first_minute) < to;
-        let (whole, parts): (Vec<&Ranked>, Vec<&Ranked>) = campaigns
+        let meets = |ranked: &&CampaignRevenue| {
+            i64::from(ranked.last_minute) >= from && i64::from(ranked.first_minute) < to
+        };
+        let (whole, parts): (Vec<&CampaignRevenue>, Vec<&CampaignRevenue>) = campaigns
             .iter()
             .filter(meets)
             .partition(|ranked| i64::from(ranked.first_minute) >= from && i64::from(ranked.last_minute) < to);
@@ -218,69 +201,55 @@ impl Report<'_> {
         Ok(sums)
     }
 
-    async fn ranked(&self, source: Source, from: usize, count: usize) -> Result<Vec<Ranked>, StoreError> {
-        let sql = "SELECT campaign_id, transactions, units, micros, first_minute, last_minute FROM campaigns
-            WHERE source = $1 ORDER BY units DESC, micros DESC, campaign_id LIMIT $2 OFFSET $3";
-        let big = |number: usize| Value::from(i64::try_from(number).unwrap_or(i64::MAX));
-        self.select(sql.to_owned(), vec![source.code().into(), big(count), big(from)]).await
+    async fn ranked(
+        &self,
+        source: Source,
+        from: usize,
+        count: usize,
+    ) -> Result<Vec<CampaignRevenue>, StoreError> {
+        let sql = format!(
+            "SELECT {CAMPAIGN} FROM campaigns WHERE source = $1
+             ORDER BY units DESC, micros DESC, campaign_id LIMIT $2 OFFSET $3"
+        );
+        let values = vec![source.code().into(), big(count as u64).into(), big(from as u64).into()];
+        self.select(sql, values).await
     }
 
     /// The campaigns to which something was added that is not folded yet, with it.
-    async fn not_folded(&self, source: Source, reading: &Reading) -> Result<Vec<Ranked>, StoreError> {
+    async fn not_folded(
+        &self,
+        source: Source,
+        reading: &Reading,
+    ) -> Result<Vec<CampaignRevenue>, StoreError> {
         let mut deltas = reading.campaign_deltas();
         let ids: Vec<String> = deltas.keys().cloned().collect();
         let mut fresh = Vec::new();
         for part in ids.chunks(STEP) {
             let mut values = vec![source.code().into()];
             let places = places(&mut values, part.iter().cloned());
-            let sql = format!(
-                "SELECT campaign_id, transactions, units, micros, first_minute, last_minute FROM campaigns
-                 WHERE source = $1 AND campaign_id IN ({places})"
-            );
-            for mut ranked in self.select::<Ranked>(sql, values).await? {
+            let sql =
+                format!("SELECT {CAMPAIGN} FROM campaigns WHERE source = $1 AND campaign_id IN ({places})");
+            for mut ranked in self.select::<CampaignRevenue>(sql, values).await? {
                 if let Some(delta) = deltas.remove(&ranked.campaign_id) {
-                    ranked.transactions += delta.transactions;
-                    ranked.units += delta.units;
-                    ranked.micros += delta.micros;
-                    ranked.first_minute = ranked.first_minute.min(delta.first_minute);
-                    ranked.last_minute = ranked.last_minute.max(delta.last_minute);
+                    ranked.merge(&delta);
                 }
                 fresh.push(ranked);
             }
         }
-        fresh.extend(deltas.into_values().map(|delta| Ranked {
-            campaign_id: delta.campaign_id,
-            transactions: delta.transactions,
-            units: delta.units,
-            micros: delta.micros,
-            first_minute: delta.first_minute,
-            last_minute: delta.last_minute,
-        }));
+        fresh.extend(deltas.into_values());
         Ok(fresh)
     }
 
     /// The rows of a filter that made revenue for a campaign: a condition, with its parameters from $1.
     fn rows_with_revenue(&self, filter: &Filter) -> (String, Vec<Value>) {
-        let mut values: Vec<Value> = Vec::new();
-        let mut wheres = vec!["revenue IS NOT NULL AND campaign_id IS NOT NULL".to_owned()];
-        let instant = if self.store.is_postgres() {
-            "('epoch'::timestamptz + {} * interval '1 microsecond')"
-        } else {
-            "{}"
-        };
-        let mut also = |left: &str, value: Option<Value>, form: &str| {
-            if let Some(value) = value {
-                values.push(value);
-                wheres.push(format!("{left} {}", form.replace("{}", &format!("${}", values.len()))));
-            }
-        };
-        let micros =
-            |minute: Option<i64>| minute.map(|minute| Value::from(minute.saturating_mul(60_000_000)));
-        also("occurred_at >=", micros(filter.from), instant);
-        also("occurred_at <", micros(filter.to), instant);
-        also("source =", filter.source.map(|source| source.code().into()), "{}");
-        also("campaign_id =", filter.campaign_id.clone().map(Value::from), "{}");
-        (wheres.join(" AND "), values)
+        let instant = self.store.instant();
+        let micros = |minute: i64| minute.saturating_mul(60_000_000);
+        let mut condition = Condition::new("revenue IS NOT NULL AND campaign_id IS NOT NULL");
+        condition.also("occurred_at >=", filter.from.map(micros), instant);
+        condition.also("occurred_at <", filter.to.map(micros), instant);
+        condition.also("source =", filter.source.map(Source::code), "{}");
+        condition.also("campaign_id =", filter.campaign_id.clone(), "{}");
+        (condition.sql(), condition.values)
     }
 }
 
@@ -293,14 +262,4 @@ impl RowSum {
             total: total(self.units, self.micros),
         }
     }
-}
-
-/// Adds parameters; gives their places, comma-separated.
-fn places(values: &mut Vec<Value>, more: impl Iterator<Item = String>) -> String {
-    let mut places = Vec::new();
-    for value in more {
-        values.push(value.into());
-        places.push(format!("${}", values.len()));
-    }
-    places.join(", ")
 }

@@ -47,8 +47,8 @@ pub enum Purpose {
 #[derive(Debug, Clone)]
 pub struct Store {
     db: DatabaseConnection,
-    /// A connection beside the others, to stop what they do.
-    control: DatabaseConnection,
+    /// A connection beside those for reports, to stop what PostgreSQL does for them.
+    control: Option<DatabaseConnection>,
 }
 
 /// What a transaction with one view of all tables is for.
@@ -100,9 +100,11 @@ impl Store {
             Purpose::Write { transactions } => u32::try_from(transactions).unwrap_or(16) + 2,
             Purpose::Read { connections } => connections,
         };
-        let options = |connections| Self::options(url, connections);
-        let (db, control) =
-            tokio::try_join!(Database::connect(options(connections)), Database::connect(options(1)))?;
+        let db = Database::connect(Self::options(url, connections)).await?;
+        let control = match purpose {
+            Purpose::Read { .. } if !sqlite => Some(Database::connect(Self::options(url, 1)).await?),
+            _ => None,
+        };
         Ok(Self { db, control })
     }
 
@@ -133,8 +135,9 @@ impl Store {
         options
     }
 
-    pub(super) fn control(&self) -> &DatabaseConnection {
-        &self.control
+    /// The connection to stop reports with, if there is one.
+    pub(super) fn control(&self) -> Option<&DatabaseConnection> {
+        self.control.as_ref()
     }
 
     pub(super) fn backend(&self) -> Backend<'_> {
@@ -252,7 +255,9 @@ impl Store {
 
     /// Ends all connections.
     pub async fn close(&self) -> Result<(), StoreError> {
-        self.control.close_by_ref().await?;
+        if let Some(control) = &self.control {
+            control.close_by_ref().await?;
+        }
         self.db.close_by_ref().await.map_err(StoreError::from)
     }
 }

@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 use uuid::Uuid;
 
-use super::row::{COLUMNS, Row};
+use super::row::{COLUMNS, Columns, Row};
 
 /// Microseconds from 1970 to 2000, where PostgreSQL counts from.
 pub(super) const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
@@ -15,44 +15,47 @@ const END: i16 = -1;
 /// Bytes of a row, about.
 const ROW: usize = 480;
 
-/// One row's columns, in the order in which they are written.
-struct Writer<'b> {
+/// A row's columns, as they are written.
+struct Tuple<'b> {
     to: &'b mut BytesMut,
-    written: i16,
+    written: usize,
 }
 
-impl Writer<'_> {
-    fn bytes(&mut self, value: Option<&[u8]>) {
+impl Tuple<'_> {
+    fn bytes<T: AsRef<[u8]>>(mut self, value: Option<T>) -> Self {
         self.written += 1;
         match value {
-            // A row is far shorter than 2 GiB.
             Some(bytes) => {
+                let bytes = bytes.as_ref();
+                // A row is far shorter than 2 GiB.
                 self.to.put_i32(i32::try_from(bytes.len()).unwrap_or(i32::MAX));
                 self.to.put_slice(bytes);
             }
             None => self.to.put_i32(-1),
         }
+        self
+    }
+}
+
+impl Columns<'_> for Tuple<'_> {
+    fn key(self, key: Uuid) -> Self {
+        self.bytes(Some(key.as_bytes()))
     }
 
-    fn key(&mut self, key: Uuid) {
-        self.bytes(Some(key.as_bytes()));
+    fn time(self, micros: Option<i64>) -> Self {
+        self.int8(micros.map(|micros| micros - POSTGRES_EPOCH))
     }
 
-    fn int8(&mut self, value: Option<i64>) {
-        self.bytes(value.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
+    fn int8(self, value: Option<i64>) -> Self {
+        self.bytes(value.map(i64::to_be_bytes))
     }
 
-    fn int2(&mut self, value: Option<i16>) {
-        self.bytes(value.map(i16::to_be_bytes).as_ref().map(<[u8; 2]>::as_slice));
+    fn int2(self, value: Option<i16>) -> Self {
+        self.bytes(value.map(i16::to_be_bytes))
     }
 
-    /// Microseconds since 1970.
-    fn time(&mut self, micros: Option<i64>) {
-        self.int8(micros.map(|micros| micros - POSTGRES_EPOCH));
-    }
-
-    fn text(&mut self, value: Option<&str>) {
-        self.bytes(value.map(str::as_bytes));
+    fn text(self, value: Option<&str>) -> Self {
+        self.bytes(value)
     }
 }
 
@@ -63,45 +66,9 @@ pub(super) fn encode(rows: &[&Row<'_>]) -> BytesMut {
     for row in rows {
         // There are few columns.
         bytes.put_i16(i16::try_from(COLUMNS.len()).unwrap_or(i16::MAX));
-        let mut to = Writer { to: &mut bytes, written: 0 };
-        write(&mut to, row);
-        debug_assert_eq!(usize::try_from(to.written), Ok(COLUMNS.len()));
+        let tuple = row.columns(Tuple { to: &mut bytes, written: 0 });
+        debug_assert_eq!(tuple.written, COLUMNS.len());
     }
     bytes.put_i16(END);
     bytes
-}
-
-fn write(to: &mut Writer<'_>, row: &Row<'_>) {
-    let (event, columns) = (&row.event, &row.event.columns);
-    to.key(row.key);
-    to.time(Some(event.occurred_at));
-    to.time(Some(row.origin.accepted_at));
-    to.time(Some(row.logged_at));
-    to.time(Some(row.collected_at));
-    to.time(columns.action_time);
-    to.int8(columns.amount.map(|amount| amount.0));
-    to.int8(event.revenue());
-    to.int8(columns.followers);
-    to.int8(columns.watch_time);
-    to.int8(columns.percentage_watched);
-    to.int2(Some(event.source.code()));
-    to.int2(Some(event.kind.stage.code()));
-    to.int2(Some(event.kind.word.code));
-    to.int2(columns.age);
-    to.int2(columns.gender);
-    to.int2(columns.referrer);
-    to.int2(columns.click_position);
-    to.int2(columns.device);
-    to.int2(columns.browser);
-    to.text(Some(&event.id));
-    to.text(Some(&columns.user_id));
-    to.text(columns.user_name.as_deref());
-    to.text(columns.country.as_deref());
-    to.text(columns.city.as_deref());
-    to.text(columns.video_id.as_deref());
-    to.text(columns.ad_id.as_deref());
-    to.text(columns.campaign_id.as_deref());
-    to.text(columns.profile_id.as_deref());
-    to.text(columns.purchased_item.as_deref());
-    to.text(event.rest.as_deref());
 }

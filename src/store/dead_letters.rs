@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::connect::{Backend, Store};
+use super::dialect::{Condition, places};
 use super::error::StoreError;
 use crate::event::{FieldError, Source, format_micros};
 use crate::log::{DeadLetter, Reason};
@@ -182,49 +183,28 @@ impl Store {
 
     /// Lists letters, the newest first.
     pub async fn letters(&self, filter: &DeadLetterFilter) -> Result<Vec<StoredLetter>, StoreError> {
-        let (time, instant) = if self.is_postgres() {
-            (
-                "(extract(epoch FROM received_at) * 1000000)::bigint",
-                "'epoch'::timestamptz + {} * interval '1 microsecond'",
-            )
-        } else {
-            ("received_at", "{}")
-        };
-        let mut values: Vec<Value> = Vec::new();
-        let mut wheres = vec!["1 = 1".to_owned()];
-        let mut also = |column: &str, value: Option<Value>, form: &str| {
-            if let Some(value) = value {
-                values.push(value);
-                wheres.push(format!("{column} {}", form.replace("{}", &format!("${}", values.len()))));
-            }
-        };
-        also("reason =", filter.reason.map(|reason| reason.as_str().into()), "{}");
-        also("source =", filter.source.map(|source| source.code().into()), "{}");
-        also("received_at >=", filter.from.map(Value::from), instant);
-        also("received_at <", filter.to.map(Value::from), instant);
-        let ids: Vec<String> = filter
-            .ids
-            .iter()
-            .map(|id| {
-                values.push((*id).into());
-                format!("${}", values.len())
-            })
-            .collect();
-        if !ids.is_empty() {
-            wheres.push(format!("id IN ({})", ids.join(", ")));
+        let (time, instant) = (self.micros("received_at"), self.instant());
+        let mut condition = Condition::new("1 = 1");
+        condition.also("reason =", filter.reason.map(Reason::as_str), "{}");
+        condition.also("source =", filter.source.map(Source::code), "{}");
+        condition.also("received_at >=", filter.from, instant);
+        condition.also("received_at <", filter.to, instant);
+        let mut wheres = condition.sql();
+        let mut values = condition.values;
+        if !filter.ids.is_empty() {
+            wheres += &format!(" AND id IN ({})", places(&mut values, filter.ids.iter().copied()));
         }
         if !filter.replayed {
-            wheres.push("replayed_at IS NULL".to_owned());
+            wheres += " AND replayed_at IS NULL";
         }
         values.push(i64::try_from(filter.limit).unwrap_or(i64::MAX).into());
         let errors = if self.is_postgres() { "errors::text" } else { "errors" };
         let history = if self.is_postgres() { "history::text" } else { "history" };
-        let replayed = time.replace("received_at", "replayed_at");
+        let replayed = self.micros("replayed_at");
         let sql = format!(
             "SELECT id, {time} AS received, source, reason, event_id, correlation_id, {errors} AS errors,
                 payload_length, {replayed} AS replayed, {history} AS history, payload
-             FROM dead_letters WHERE {} ORDER BY received_at DESC, id LIMIT ${}",
-            wheres.join(" AND "),
+             FROM dead_letters WHERE {wheres} ORDER BY received_at DESC, id LIMIT ${}",
             values.len()
         );
         let statement = Statement::from_sql_and_values(self.db().get_database_backend(), sql, values);
@@ -256,7 +236,8 @@ impl Store {
     pub async fn letter_replayed(&self, id: Uuid) -> Result<(), StoreError> {
         let now = chrono::Utc::now();
         let now: Value = if self.is_postgres() { now.into() } else { now.timestamp_micros().into() };
-        self.execute("UPDATE dead_letters SET replayed_at = $2 WHERE id = $1", vec![id.into(), now]).await
+        let sql = "UPDATE dead_letters SET replayed_at = $2 WHERE id = $1";
+        self.change(sql, vec![id.into(), now]).await.map(drop)
     }
 
     /// A letter was tried again, and refused again: the new reason stands beside those before it.
@@ -281,24 +262,19 @@ impl Store {
             json!(errors).to_string().into(),
             serde_json::Value::from(history).to_string().into(),
         ];
-        self.execute(&sql, values).await
+        self.change(&sql, values).await.map(drop)
     }
 
     /// Lets letters go that are too old or too many; gives how many went.
     pub async fn expire_letters(&self, retention: Retention) -> Result<u64, StoreError> {
-        let backend = self.db().get_database_backend();
-        let (size, time) = if self.is_postgres() {
-            ("octet_length(payload)", "'epoch'::timestamptz + $1 * interval '1 microsecond'")
-        } else {
-            ("length(payload)", "$1")
-        };
+        let size = if self.is_postgres() { "octet_length(payload)" } else { "length(payload)" };
         let mut gone = 0;
         if let Some(age) = retention.age {
             let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
             let oldest = chrono::Utc::now().timestamp_micros().saturating_sub(age);
-            let sql = format!("DELETE FROM dead_letters WHERE received_at < {time}");
-            let statement = Statement::from_sql_and_values(backend, sql, [oldest.into()]);
-            gone += self.db().execute_raw(statement).await?.rows_affected();
+            let instant = self.instant().replace("{}", "$1");
+            let sql = format!("DELETE FROM dead_letters WHERE received_at < {instant}");
+            gone += self.change(&sql, vec![oldest.into()]).await?;
         }
         let bytes = i64::try_from(retention.bytes).unwrap_or(i64::MAX);
         let sql = format!(
@@ -306,11 +282,10 @@ impl Store {
                 SELECT id, sum({size}) OVER (ORDER BY received_at DESC, id) AS newer FROM dead_letters
              ) sized WHERE newer > $1)"
         );
-        let statement = Statement::from_sql_and_values(backend, sql, [bytes.into()]);
-        gone += self.db().execute_raw(statement).await?.rows_affected();
+        gone += self.change(&sql, vec![bytes.into()]).await?;
         if gone > 0 {
             let count = i64::try_from(gone).unwrap_or(i64::MAX);
-            self.execute(COUNT, vec![UNKNOWN_SOURCE.into(), FALLEN_OUT.into(), count.into()]).await?;
+            self.change(COUNT, vec![UNKNOWN_SOURCE.into(), FALLEN_OUT.into(), count.into()]).await?;
         }
         Ok(gone)
     }

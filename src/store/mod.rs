@@ -15,6 +15,7 @@ mod campaigns;
 mod connect;
 mod copy;
 mod dead_letters;
+mod dialect;
 pub mod entity;
 mod error;
 pub mod ledger;

@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::batch::{Batch, Write, Written, big};
 use super::copy::{POSTGRES_EPOCH, encode};
 use super::error::StoreError;
-use super::rollup::Counts;
-use super::row::{COLUMNS, Row, column_names};
+use super::rollup::{self, Counts};
+use super::row::{COLUMNS, Columns, Row, column_names};
 use crate::event::Source;
 use crate::log::DeadLetter;
 
@@ -46,6 +46,64 @@ impl PgHasArrayType for Micros {
 impl Encode<'_, Postgres> for Micros {
     fn encode_by_ref(&self, buf: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         Encode::<Postgres>::encode_by_ref(&(self.0 - POSTGRES_EPOCH), buf)
+    }
+}
+
+/// A column of many rows.
+enum Array<'r> {
+    Key(Vec<Uuid>),
+    Time(Vec<Option<Micros>>),
+    Int8(Vec<Option<i64>>),
+    Int2(Vec<Option<i16>>),
+    Text(Vec<Option<&'r str>>),
+}
+
+/// Rows, column by column, and the column that is given next.
+#[derive(Default)]
+struct Arrays<'r>(Vec<Array<'r>>, usize);
+
+impl<'r> Arrays<'r> {
+    /// Begins another row.
+    fn row(mut self) -> Self {
+        self.1 = 0;
+        self
+    }
+
+    /// Adds a value to the next column: makes it, or puts it at the end of what is there.
+    fn add(mut self, first: Array<'r>) -> Self {
+        match (self.0.get_mut(self.1), first) {
+            (Some(Array::Key(column)), Array::Key(value)) => column.extend(value),
+            (Some(Array::Time(column)), Array::Time(value)) => column.extend(value),
+            (Some(Array::Int8(column)), Array::Int8(value)) => column.extend(value),
+            (Some(Array::Int2(column)), Array::Int2(value)) => column.extend(value),
+            (Some(Array::Text(column)), Array::Text(value)) => column.extend(value),
+            // Rows give their columns in one order: a column of another kind is never there.
+            (_, first) => self.0.push(first),
+        }
+        self.1 += 1;
+        self
+    }
+}
+
+impl<'r> Columns<'r> for Arrays<'r> {
+    fn key(self, key: Uuid) -> Self {
+        self.add(Array::Key(vec![key]))
+    }
+
+    fn time(self, micros: Option<i64>) -> Self {
+        self.add(Array::Time(vec![micros.map(Micros)]))
+    }
+
+    fn int8(self, value: Option<i64>) -> Self {
+        self.add(Array::Int8(vec![value]))
+    }
+
+    fn int2(self, value: Option<i16>) -> Self {
+        self.add(Array::Int2(vec![value]))
+    }
+
+    fn text(self, value: Option<&'r str>) -> Self {
+        self.add(Array::Text(vec![value]))
     }
 }
 
@@ -121,53 +179,18 @@ impl PostgresWrite {
 
     /// Inserts the rows that are not there yet; gives them.
     async fn insert_each<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
-        let word = |of: fn(&Row<'_>) -> Option<i16>| -> Vec<Option<i16>> {
-            rows.iter().map(|row| of(row)).collect()
-        };
-        let whole = |of: fn(&Row<'_>) -> Option<i64>| -> Vec<Option<i64>> {
-            rows.iter().map(|row| of(row)).collect()
-        };
-        let time =
-            |of: fn(&Row<'_>) -> i64| -> Vec<Micros> { rows.iter().map(|row| Micros(of(row))).collect() };
-        macro_rules! text {
-            ($column:ident) => {
-                rows.iter().map(|row| row.event.columns.$column.as_deref()).collect::<Vec<Option<&str>>>()
+        let arrays = rows.iter().fold(Arrays::default(), |arrays, row| row.columns(arrays.row()));
+        let mut query = sqlx::query_scalar(AssertSqlSafe(INSERT.as_str()));
+        for array in arrays.0 {
+            query = match array {
+                Array::Key(keys) => query.bind(keys),
+                Array::Time(times) => query.bind(times),
+                Array::Int8(numbers) => query.bind(numbers),
+                Array::Int2(numbers) => query.bind(numbers),
+                Array::Text(texts) => query.bind(texts),
             };
         }
-        let new: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(INSERT.as_str()))
-            .bind(rows.iter().map(|row| row.key).collect::<Vec<Uuid>>())
-            .bind(time(|row| row.event.occurred_at))
-            .bind(time(|row| row.origin.accepted_at))
-            .bind(time(|row| row.logged_at))
-            .bind(time(|row| row.collected_at))
-            .bind(rows.iter().map(|row| row.event.columns.action_time.map(Micros)).collect::<Vec<_>>())
-            .bind(whole(|row| row.event.columns.amount.map(|amount| amount.0)))
-            .bind(whole(|row| row.event.revenue()))
-            .bind(whole(|row| row.event.columns.followers))
-            .bind(whole(|row| row.event.columns.watch_time))
-            .bind(whole(|row| row.event.columns.percentage_watched))
-            .bind(word(|row| Some(row.event.source.code())))
-            .bind(word(|row| Some(row.event.kind.stage.code())))
-            .bind(word(|row| Some(row.event.kind.word.code)))
-            .bind(word(|row| row.event.columns.age))
-            .bind(word(|row| row.event.columns.gender))
-            .bind(word(|row| row.event.columns.referrer))
-            .bind(word(|row| row.event.columns.click_position))
-            .bind(word(|row| row.event.columns.device))
-            .bind(word(|row| row.event.columns.browser))
-            .bind(rows.iter().map(|row| &*row.event.id).collect::<Vec<&str>>())
-            .bind(rows.iter().map(|row| &*row.event.columns.user_id).collect::<Vec<&str>>())
-            .bind(text!(user_name))
-            .bind(text!(country))
-            .bind(text!(city))
-            .bind(text!(video_id))
-            .bind(text!(ad_id))
-            .bind(text!(campaign_id))
-            .bind(text!(profile_id))
-            .bind(text!(purchased_item))
-            .bind(rows.iter().map(|row| row.event.rest.as_deref()).collect::<Vec<Option<&str>>>())
-            .fetch_all(&mut *self.tx)
-            .await?;
+        let new: Vec<Uuid> = query.fetch_all(&mut *self.tx).await?;
         let new: HashSet<Uuid> = new.into_iter().collect();
         Ok(rows.iter().filter(|row| new.contains(&row.key)).copied().collect())
     }
@@ -180,29 +203,28 @@ impl PostgresWrite {
                 counts.iter().map($of).collect::<Vec<_>>()
             };
         }
-        sqlx::query(
-            "INSERT INTO rollups AS r (level, at, event_type, shard, source, funnel_stage, events, transactions,
-                revenue_units, revenue_micros)
+        let sql = format!(
+            "INSERT INTO rollups ({COLUMNS})
              SELECT level, at, event_type, $9, source, funnel_stage, events, transactions, units, micros
              FROM unnest($1::int2[], $2::int4[], $3::int2[], $4::int2[], $5::int2[], $6::int8[], $7::int8[], $8::int8[],
                 $10::int8[]) AS t (level, at, event_type, source, funnel_stage, events, transactions, units, micros)
-             ON CONFLICT (level, at, event_type, shard) DO UPDATE SET events = r.events + excluded.events,
-                transactions = r.transactions + excluded.transactions,
-                revenue_units = r.revenue_units + excluded.revenue_units,
-                revenue_micros = r.revenue_micros + excluded.revenue_micros",
-        )
-        .bind(each!(|(span, _)| span.level))
-        .bind(each!(|(span, _)| span.at))
-        .bind(each!(|(span, _)| span.event_type))
-        .bind(each!(|(span, _)| span.source))
-        .bind(each!(|(span, _)| span.funnel_stage))
-        .bind(each!(|(_, count)| count.events))
-        .bind(each!(|(_, count)| count.transactions))
-        .bind(each!(|(_, count)| count.units))
-        .bind(self.shard)
-        .bind(each!(|(_, count)| count.micros))
-        .execute(&mut *self.tx)
-        .await?;
+             {ADDED}",
+            COLUMNS = rollup::COLUMNS,
+            ADDED = rollup::ADDED,
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(each!(|(span, _)| span.level))
+            .bind(each!(|(span, _)| span.at))
+            .bind(each!(|(span, _)| span.event_type))
+            .bind(each!(|(span, _)| span.source))
+            .bind(each!(|(span, _)| span.funnel_stage))
+            .bind(each!(|(_, count)| count.events))
+            .bind(each!(|(_, count)| count.transactions))
+            .bind(each!(|(_, count)| count.units))
+            .bind(self.shard)
+            .bind(each!(|(_, count)| count.micros))
+            .execute(&mut *self.tx)
+            .await?;
         Ok(())
     }
 }

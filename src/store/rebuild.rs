@@ -10,8 +10,8 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement};
 use super::connect::{Snapshot, Store};
 use super::error::StoreError;
 use super::postgres::SHARDS;
-use super::rollup::LEVELS;
-use super::summary::SummaryCache;
+use super::rollup::{ADD, LEVELS};
+use super::summary::{SummaryCache, fold_all};
 use crate::event::Source;
 
 /// The shard of what was mended.
@@ -42,6 +42,14 @@ pub struct RollupDifference {
     pub units: i64,
     /// Millionths beside them.
     pub micros: i64,
+}
+
+impl RollupDifference {
+    /// The minute since 1970 with which it begins.
+    pub fn first_minute(&self) -> i64 {
+        let width = LEVELS.iter().find(|(level, _)| *level == self.level).map_or(1, |(_, width)| *width);
+        i64::from(self.at) * width
+    }
 }
 
 /// What one day's comparison found.
@@ -134,14 +142,7 @@ impl Store {
         day: i64,
         from: i64,
     ) -> Result<Vec<RollupDifference>, StoreError> {
-        let (minute, instant) = if self.is_postgres() {
-            (
-                "(extract(epoch FROM date_bin('1 minute', occurred_at, 'epoch'))::bigint / 60)",
-                "'epoch'::timestamptz + {} * interval '1 minute'",
-            )
-        } else {
-            ("(occurred_at / 60000000)", "{} * 60000000")
-        };
+        let (minute, instant) = (self.minute(), self.instant());
         let levels = LEVELS.map(|(level, width)| format!("({level}, {width})")).join(", ");
         let whole = |sum: &str| format!("CAST(coalesce({sum}, 0) AS bigint)");
         let sql = format!(
@@ -174,8 +175,8 @@ impl Store {
             ORDER BY 1, 2, 5",
             whole("sum(revenue / 1000000)"),
             whole("sum(revenue % 1000000)"),
-            instant.replace("{}", "$2"),
-            instant.replace("{}", "$3"),
+            instant.replace("{}", "$4"),
+            instant.replace("{}", "$5"),
             whole("sum(events)"),
             whole("sum(transactions)"),
             whole("sum(units)"),
@@ -185,16 +186,15 @@ impl Store {
             whole("sum(r.revenue_units)"),
             whole("sum(r.revenue_micros)"),
         );
-        let values = [source.code().into(), (day * DAY).into(), ((day + 1) * DAY).into()];
+        let (first, end) = (day * DAY, (day + 1) * DAY);
+        let micros = |minute: i64| (minute * 60_000_000).into();
+        let values = [source.code().into(), first.into(), end.into(), micros(first), micros(end)];
         let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
         let rows = tx.query_all_raw(statement).await?;
         let found = rows.iter().map(|row| RollupDifference::from_query_result(row, ""));
         let found = found.collect::<Result<Vec<_>, _>>()?;
         // A span that began before rows left has only some of them.
-        let whole = |found: &RollupDifference| {
-            let width = LEVELS.iter().find(|(level, _)| *level == found.level).map_or(1, |(_, width)| *width);
-            i64::from(found.at) * width >= from
-        };
+        let whole = |found: &RollupDifference| found.first_minute() >= from;
         let real = |found: &RollupDifference| {
             (found.events, found.transactions) != (0, 0) || (found.units, found.micros) != (0, 0)
         };
@@ -224,6 +224,49 @@ impl Store {
                 wrong.push(hour);
             }
         }
+        Ok(wrong)
+    }
+
+    /// How many of a source's campaigns are not what the rows say; they are mended if that is asked for. 0
+    /// where rows have left.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away, or another one folds all the time.
+    pub async fn compare_campaigns(&self, source: Source, mend: bool) -> Result<i64, StoreError> {
+        self.unless_in_the_way(async || self.compare_campaigns_once(source, mend).await).await
+    }
+
+    async fn compare_campaigns_once(&self, source: Source, mend: bool) -> Result<i64, StoreError> {
+        const ROWS: &str = "SELECT campaign_id, source, count(*) AS transactions,
+                CAST(sum(revenue / 1000000) + CAST(sum(revenue % 1000000) AS bigint) / 1000000 AS bigint) AS units,
+                CAST(CAST(sum(revenue % 1000000) AS bigint) % 1000000 AS bigint) AS micros,
+                CAST(min({minute}) AS integer) AS first_minute, CAST(max({minute}) AS integer) AS last_minute
+            FROM event_rows WHERE source = $1 AND revenue IS NOT NULL AND campaign_id IS NOT NULL
+            GROUP BY campaign_id, source";
+        if self.retained_from(source).await?.is_some() {
+            return Ok(0);
+        }
+        let rows = ROWS.replace("{minute}", self.minute());
+        let busy = || StoreError::Conflict("summaries are being folded".to_owned());
+        let tx = self.alone(source).await?.ok_or_else(busy)?;
+        fold_all(&tx, source).await?;
+        let sql = format!(
+            "WITH truth AS ({rows}), kept AS (SELECT * FROM campaigns WHERE source = $1)
+             SELECT count(*) AS wrong FROM truth t FULL JOIN kept k ON k.campaign_id = t.campaign_id
+             WHERE (t.transactions, t.units, t.micros, t.first_minute, t.last_minute)
+                IS DISTINCT FROM (k.transactions, k.units, k.micros, k.first_minute, k.last_minute)"
+        );
+        let backend = tx.get_database_backend();
+        let statement = |sql: String| Statement::from_sql_and_values(backend, sql, [source.code().into()]);
+        let row = tx.query_one_raw(statement(sql)).await?;
+        let wrong: i64 = row.map_or(Ok(0), |row| row.try_get("", "wrong"))?;
+        if mend && wrong > 0 {
+            tx.execute_raw(statement("DELETE FROM campaigns WHERE source = $1".to_owned())).await?;
+            let columns = "campaign_id, source, transactions, units, micros, first_minute, last_minute";
+            tx.execute_raw(statement(format!("INSERT INTO campaigns ({columns}) {rows}"))).await?;
+        }
+        tx.commit().await?;
         Ok(wrong)
     }
 
@@ -258,12 +301,6 @@ impl Store {
 
 /// Adds to rollups what they lack.
 async fn add(tx: &DatabaseTransaction, differences: &[RollupDifference]) -> Result<(), StoreError> {
-    let sql = "INSERT INTO rollups (level, at, event_type, shard, source, funnel_stage, events, transactions,
-            revenue_units, revenue_micros) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-         ON CONFLICT (level, at, event_type, shard) DO UPDATE SET events = rollups.events + excluded.events,
-            transactions = rollups.transactions + excluded.transactions,
-            revenue_units = rollups.revenue_units + excluded.revenue_units,
-            revenue_micros = rollups.revenue_micros + excluded.revenue_micros";
     for difference in differences {
         let values = [
             difference.level.into(),
@@ -277,7 +314,7 @@ async fn add(tx: &DatabaseTransaction, differences: &[RollupDifference]) -> Resu
             difference.units.into(),
             difference.micros.into(),
         ];
-        tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
+        tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), &*ADD, values)).await?;
     }
     Ok(())
 }

@@ -142,9 +142,8 @@ impl Store {
 
     /// Tells PostgreSQL to stop what one of our connections does, and gives the connection back.
     async fn stop(&self, Running { tx, process }: Running) -> Result<(), StoreError> {
-        if let Some(process) = process {
+        if let Some((process, db)) = process.zip(self.control()) {
             let sql = "SELECT pg_cancel_backend($1)";
-            let db = self.control();
             let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, [process.into()]);
             db.execute_raw(statement).await?;
         }

@@ -7,8 +7,6 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, Statement, Value};
-
 use super::connect::Store;
 use super::error::StoreError;
 use crate::event::Source;
@@ -50,21 +48,22 @@ impl Store {
                 ROWS,
             )
         };
-        let sql = if self.is_postgres() {
-            "DELETE FROM event_rows WHERE ctid >= format('(%s,0)', $3::bigint)::tid
-                AND ctid < format('(%s,0)', $4::bigint)::tid AND source = $1
-                AND ingested_at < 'epoch'::timestamptz + $2 * interval '1 microsecond'
-                AND occurred_at < 'epoch'::timestamptz + $2 * interval '1 microsecond'"
+        let window = if self.is_postgres() {
+            "ctid >= format('(%s,0)', $3::bigint)::tid AND ctid < format('(%s,0)', $4::bigint)::tid"
         } else {
-            "DELETE FROM event_rows WHERE rowid >= $3 AND rowid < $4 AND source = $1 AND ingested_at < $2
-                AND occurred_at < $2"
+            "rowid >= $3 AND rowid < $4"
         };
+        let instant = self.instant().replace("{}", "$2");
+        let sql = format!(
+            "DELETE FROM event_rows WHERE {window} AND source = $1 AND ingested_at < {instant}
+                AND occurred_at < {instant}"
+        );
         let mut gone = 0;
-        let mut window = 0;
-        while window <= end {
-            let values = vec![source.code().into(), before.into(), window.into(), (window + width).into()];
-            gone += self.change(sql, values).await?;
-            window += width;
+        let mut first = 0;
+        while first <= end {
+            let values = vec![source.code().into(), before.into(), first.into(), (first + width).into()];
+            gone += self.change(&sql, values).await?;
+            first += width;
             tokio::time::sleep(REST).await;
         }
         Ok(gone)
@@ -75,18 +74,5 @@ impl Store {
         let sql = "SELECT coalesce(max(from_minute), -1) AS minute FROM retained WHERE source = $1";
         let minute = self.number(sql, vec![source.code().into()], "minute").await?;
         Ok((minute >= 0).then_some(minute))
-    }
-
-    /// A number that a query gives; 0 if it gives no row.
-    pub(super) async fn number(&self, sql: &str, values: Vec<Value>, name: &str) -> Result<i64, StoreError> {
-        let statement = Statement::from_sql_and_values(self.db().get_database_backend(), sql, values);
-        let row = self.db().query_one_raw(statement).await?;
-        Ok(row.map_or(Ok(0), |row| row.try_get("", name))?)
-    }
-
-    /// Runs a statement; gives how many rows it changed.
-    pub(super) async fn change(&self, sql: &str, values: Vec<Value>) -> Result<u64, StoreError> {
-        let statement = Statement::from_sql_and_values(self.db().get_database_backend(), sql, values);
-        Ok(self.db().execute_raw(statement).await?.rows_affected())
     }
 }

@@ -1,9 +1,10 @@
 //! Events and revenue by type, in minutes, hours and days.
 //!
-//! They count the rows of a transaction in that transaction. A range is told by the days within it, the hours beside those and the minutes beside those: so many
-//! rows at most, whatever is stored.
+//! They count the rows of a transaction in that transaction. A range is told by the days within it, the hours
+//! beside those and the minutes beside those: so many rows at most, whatever is stored.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
 
 use sea_orm::sea_query::{Condition, Expr, SimpleExpr};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};
@@ -16,6 +17,19 @@ use crate::event::{EventType, MICROS_PER_UNIT, Source};
 
 /// The levels, with their width in minutes.
 pub(super) const LEVELS: [(i16, i64); 3] = [(0, 1), (1, 60), (2, 1_440)];
+
+/// The columns of a rollup, and what becomes of what is counted where something is counted already.
+pub(super) const COLUMNS: &str =
+    "level, at, event_type, shard, source, funnel_stage, events, transactions, revenue_units, revenue_micros";
+pub(super) const ADDED: &str = "ON CONFLICT (level, at, event_type, shard) DO UPDATE SET
+    events = rollups.events + excluded.events, transactions = rollups.transactions + excluded.transactions,
+    revenue_units = rollups.revenue_units + excluded.revenue_units,
+    revenue_micros = rollups.revenue_micros + excluded.revenue_micros";
+
+/// Adds one rollup; its parameters are [`COLUMNS`].
+pub(super) static ADD: LazyLock<String> = LazyLock::new(|| {
+    format!("INSERT INTO rollups ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) {ADDED}")
+});
 
 /// What a rollup is of, but for its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

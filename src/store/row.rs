@@ -22,7 +22,59 @@ pub struct Row<'a> {
     pub collected_at: i64,
 }
 
-/// The columns of `event_rows` that a row fills, in the order in which they are bound, with their
+/// What takes a row's columns, one after another.
+pub(super) trait Columns<'r>: Sized {
+    /// The deduplication key.
+    fn key(self, key: Uuid) -> Self;
+    /// Microseconds since 1970.
+    fn time(self, micros: Option<i64>) -> Self;
+    /// A large number.
+    fn int8(self, value: Option<i64>) -> Self;
+    /// A small number, or a word's.
+    fn int2(self, value: Option<i16>) -> Self;
+    /// A text.
+    fn text(self, value: Option<&'r str>) -> Self;
+}
+
+impl Row<'_> {
+    /// Gives the row's values, in the order of [`COLUMNS`].
+    pub(super) fn columns<'r, C: Columns<'r>>(&'r self, to: C) -> C {
+        let (event, columns) = (&self.event, &self.event.columns);
+        to.key(self.key)
+            .time(Some(event.occurred_at))
+            .time(Some(self.origin.accepted_at))
+            .time(Some(self.logged_at))
+            .time(Some(self.collected_at))
+            .time(columns.action_time)
+            .int8(columns.amount.map(|amount| amount.0))
+            .int8(event.revenue())
+            .int8(columns.followers)
+            .int8(columns.watch_time)
+            .int8(columns.percentage_watched)
+            .int2(Some(event.source.code()))
+            .int2(Some(event.kind.stage.code()))
+            .int2(Some(event.kind.word.code))
+            .int2(columns.age)
+            .int2(columns.gender)
+            .int2(columns.referrer)
+            .int2(columns.click_position)
+            .int2(columns.device)
+            .int2(columns.browser)
+            .text(Some(&event.id))
+            .text(Some(&columns.user_id))
+            .text(columns.user_name.as_deref())
+            .text(columns.country.as_deref())
+            .text(columns.city.as_deref())
+            .text(columns.video_id.as_deref())
+            .text(columns.ad_id.as_deref())
+            .text(columns.campaign_id.as_deref())
+            .text(columns.profile_id.as_deref())
+            .text(columns.purchased_item.as_deref())
+            .text(event.rest.as_deref())
+    }
+}
+
+/// The columns of `event_rows` that a row fills, in the order in which they are given, with their
 /// PostgreSQL types.
 pub(super) const COLUMNS: [(&str, &str); 31] = [
     ("key", "uuid"),

@@ -6,13 +6,13 @@ use std::collections::{HashMap, HashSet};
 
 use sea_orm::sqlx::query::QueryScalar;
 use sea_orm::sqlx::sqlite::SqliteArguments;
-use sea_orm::sqlx::{self, AssertSqlSafe, Sqlite, SqlitePool, Transaction};
+use sea_orm::sqlx::{self, AssertSqlSafe, Encode, Sqlite, SqlitePool, Transaction, Type};
 use uuid::Uuid;
 
 use super::batch::{Batch, Write, Written, big};
 use super::error::StoreError;
-use super::rollup::Counts;
-use super::row::{COLUMNS, Row, column_names};
+use super::rollup::{ADD, Counts};
+use super::row::{COLUMNS, Columns, Row, column_names};
 use crate::event::Source;
 use crate::log::DeadLetter;
 
@@ -39,44 +39,35 @@ impl SqliteWrite {
     }
 }
 
-type Inserting<'q> = QueryScalar<'q, Sqlite, Uuid, SqliteArguments>;
+/// An insert whose parameters are bound one after another.
+struct Binding<'q>(QueryScalar<'q, Sqlite, Uuid, SqliteArguments>);
 
-/// Binds a row's columns.
-fn bind<'q>(query: Inserting<'q>, row: &'q Row<'_>) -> Inserting<'q> {
-    let event = &row.event;
-    let columns = &event.columns;
-    query
-        .bind(row.key)
-        .bind(event.occurred_at)
-        .bind(row.origin.accepted_at)
-        .bind(row.logged_at)
-        .bind(row.collected_at)
-        .bind(columns.action_time)
-        .bind(columns.amount.map(|amount| amount.0))
-        .bind(event.revenue())
-        .bind(columns.followers)
-        .bind(columns.watch_time)
-        .bind(columns.percentage_watched)
-        .bind(event.source.code())
-        .bind(event.kind.stage.code())
-        .bind(event.kind.word.code)
-        .bind(columns.age)
-        .bind(columns.gender)
-        .bind(columns.referrer)
-        .bind(columns.click_position)
-        .bind(columns.device)
-        .bind(columns.browser)
-        .bind(&*event.id)
-        .bind(&*columns.user_id)
-        .bind(columns.user_name.as_deref())
-        .bind(columns.country.as_deref())
-        .bind(columns.city.as_deref())
-        .bind(columns.video_id.as_deref())
-        .bind(columns.ad_id.as_deref())
-        .bind(columns.campaign_id.as_deref())
-        .bind(columns.profile_id.as_deref())
-        .bind(columns.purchased_item.as_deref())
-        .bind(event.rest.as_deref())
+impl<'q> Binding<'q> {
+    fn bind<T: Encode<'q, Sqlite> + Type<Sqlite> + 'q>(self, value: T) -> Self {
+        Self(self.0.bind(value))
+    }
+}
+
+impl<'q> Columns<'q> for Binding<'q> {
+    fn key(self, key: Uuid) -> Self {
+        self.bind(key)
+    }
+
+    fn time(self, micros: Option<i64>) -> Self {
+        self.bind(micros)
+    }
+
+    fn int8(self, value: Option<i64>) -> Self {
+        self.bind(value)
+    }
+
+    fn int2(self, value: Option<i16>) -> Self {
+        self.bind(value)
+    }
+
+    fn text(self, value: Option<&'q str>) -> Self {
+        self.bind(value)
+    }
 }
 
 impl Write for SqliteWrite {
@@ -120,34 +111,28 @@ impl Write for SqliteWrite {
             let size = SIZES.into_iter().find(|size| *size <= left.len()).unwrap_or(1);
             let (part, more) = left.split_at(size);
             left = more;
-            let mut query = sqlx::query_scalar(AssertSqlSafe(insert(size)));
+            let mut query = Binding(sqlx::query_scalar(AssertSqlSafe(insert(size))));
             for row in part {
-                query = bind(query.bind(now), row);
+                query = row.columns(query.bind(now));
             }
-            let keys: Vec<Uuid> = query.fetch_all(&mut *self.tx).await?;
+            let keys: Vec<Uuid> = query.0.fetch_all(&mut *self.tx).await?;
             new.extend(keys);
         }
         let new: Vec<&Row<'_>> = rows.iter().filter(|row| new.contains(&row.key)).copied().collect();
         for (span, count) in Counts::of(&new).iter() {
-            sqlx::query(
-                "INSERT INTO rollups (level, at, event_type, shard, source, funnel_stage, events, transactions,
-                    revenue_units, revenue_micros) VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, ?9)
-                 ON CONFLICT (level, at, event_type, shard) DO UPDATE SET events = events + excluded.events,
-                    transactions = transactions + excluded.transactions,
-                    revenue_units = revenue_units + excluded.revenue_units,
-                    revenue_micros = revenue_micros + excluded.revenue_micros",
-            )
-            .bind(span.level)
-            .bind(span.at)
-            .bind(span.event_type)
-            .bind(span.source)
-            .bind(span.funnel_stage)
-            .bind(count.events)
-            .bind(count.transactions)
-            .bind(count.units)
-            .bind(count.micros)
-            .execute(&mut *self.tx)
-            .await?;
+            sqlx::query(AssertSqlSafe(ADD.as_str()))
+                .bind(span.level)
+                .bind(span.at)
+                .bind(span.event_type)
+                .bind(0)
+                .bind(span.source)
+                .bind(span.funnel_stage)
+                .bind(count.events)
+                .bind(count.transactions)
+                .bind(count.units)
+                .bind(count.micros)
+                .execute(&mut *self.tx)
+                .await?;
         }
         Ok(new)
     }

@@ -37,7 +37,7 @@ impl Store {
         values.push(delivery.into());
         let sql = "UPDATE suspects SET strikes = strikes + 1, delivery = $4
                    WHERE source = $1 AND log_id = $2 AND sequence = $3 AND delivery < $4";
-        self.execute(sql, values).await?;
+        self.change(sql, values).await?;
         let sql = "SELECT position FROM suspects
                    WHERE source = $1 AND log_id = $2 AND sequence = $3 AND strikes >= 2";
         let backend = self.db().get_database_backend();
@@ -54,31 +54,25 @@ impl Store {
                    VALUES ($1, $2, $3, $4, $5, 0) ON CONFLICT DO NOTHING";
         let mut values = Self::with_position(place, position);
         values.push(i64::try_from(delivery).unwrap_or(i64::MAX).into());
-        self.execute(sql, values).await
+        self.change(sql, values).await.map(drop)
     }
 
     /// Takes the mark away from an event that was survived.
     pub async fn unmark(&self, place: FramePlace, position: usize) -> Result<(), StoreError> {
         let sql =
             "DELETE FROM suspects WHERE source = $1 AND log_id = $2 AND sequence = $3 AND position = $4";
-        self.execute(sql, Self::with_position(place, position)).await
+        self.change(sql, Self::with_position(place, position)).await.map(drop)
     }
 
     /// Forgets a frame that was stored.
     pub async fn acquit(&self, place: FramePlace) -> Result<(), StoreError> {
         let sql = "DELETE FROM suspects WHERE source = $1 AND log_id = $2 AND sequence = $3";
-        self.execute(sql, place.values()).await
+        self.change(sql, place.values()).await.map(drop)
     }
 
     fn with_position(place: FramePlace, position: usize) -> Vec<Value> {
         let mut values = place.values();
         values.push(i32::try_from(position).unwrap_or(i32::MAX).into());
         values
-    }
-
-    pub(super) async fn execute(&self, sql: &str, values: Vec<Value>) -> Result<(), StoreError> {
-        let statement = Statement::from_sql_and_values(self.db().get_database_backend(), sql, values);
-        self.db().execute_raw(statement).await?;
-        Ok(())
     }
 }

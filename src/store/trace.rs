@@ -25,16 +25,9 @@ impl Store {
     /// The rows and dead letters of an eventId, of all sources or of one.
     pub async fn trace_event(&self, event_id: &str, only: Option<Source>) -> Result<Vec<Place>, StoreError> {
         let backend = self.db().get_database_backend();
-        let micros = |column: &str| {
-            if self.is_postgres() {
-                format!("(extract(epoch FROM {column}) * 1000000)::bigint")
-            } else {
-                column.to_owned()
-            }
-        };
         let mut places = Vec::new();
         let times = ["accepted_at", "logged_at", "collected_at", "ingested_at"]
-            .map(|column| format!("{} AS {column}", micros(column)));
+            .map(|column| format!("{} AS {column}", self.micros(column)));
         let sql = format!("SELECT {} FROM event_rows WHERE key = $1", times.join(", "));
         for &source in Source::ALL.iter().filter(|source| only.is_none_or(|only| only == **source)) {
             let statement =
@@ -49,7 +42,7 @@ impl Store {
                 });
             }
         }
-        let time = micros("received_at");
+        let time = self.micros("received_at");
         let sql =
             format!("SELECT source, {time} AS accepted FROM dead_letters WHERE event_id = $1 ORDER BY 2, id");
         // A text with U+0000 is no parameter for PostgreSQL, and no eventId either.

@@ -1,64 +1,17 @@
 //! The store by itself: exactly once, money exact, one bad row alone.
 
-use ess::event::{Source, decode};
-use ess::log::{Origin, Reason};
-use ess::store::{Batch, BatchFrame, DeadLetterFilter, Purpose, Row, Store, Written};
+use ess::event::Source;
+use ess::log::Reason;
+use ess::store::{Batch, BatchFrame, DeadLetterFilter, Purpose, Store, Written};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::support::block_on;
 use crate::support::events::{Chance, event, simple};
-use crate::support::postgres::Postgres;
-
-/// Both databases.
-pub struct Stores {
-    _folder: TempDir,
-    _postgres: Postgres,
-    /// SQLite, PostgreSQL.
-    pub urls: [String; 2],
-}
-
-pub fn stores() -> Stores {
-    let folder = tempfile::tempdir().unwrap();
-    let postgres = Postgres::start();
-    let sqlite = format!("sqlite://{}?mode=rwc", folder.path().join("ess.db").display());
-    Stores { urls: [sqlite, postgres.url()], _folder: folder, _postgres: postgres }
-}
-
-pub async fn open(url: &str) -> Store {
-    let store = Store::connect(url, Purpose::Write { transactions: 2 }).await.unwrap();
-    store.migrate().await.unwrap();
-    store
-}
-
-pub fn origin() -> Origin {
-    Origin { correlation_id: "c".to_owned(), traceparent: None, accepted_at: 1_772_323_200_000_000 }
-}
-
-/// A frame of these events, which must be valid and of one source.
-pub fn frame<'a>(sequence: u64, number: u64, origin: &'a Origin, events: &'a [String]) -> BatchFrame<'a> {
-    let rows = events.iter().map(|text| {
-        let event = decode(text.as_bytes(), None).unwrap();
-        Row { key: event.key(), event, bytes: text.as_bytes(), origin, logged_at: 5, collected_at: 6 }
-    });
-    BatchFrame {
-        sequence,
-        writer: Uuid::from_u128(9),
-        number,
-        total: number * 1_000,
-        rows: rows.collect(),
-        set_aside: Vec::new(),
-        alien: false,
-    }
-}
-
-pub fn log() -> Uuid {
-    Uuid::from_u128(1)
-}
+use crate::support::stores::{frame, log, number, open, origin, stores};
 
 async fn write(store: &Store, frames: Vec<BatchFrame<'_>>) -> Written {
     store.write(&Batch { source: Source::Facebook, log_id: log(), frames }).await.unwrap()
@@ -68,12 +21,21 @@ fn texts(ids: &[&str]) -> Vec<String> {
     ids.iter().map(|id| simple(id, "facebook").to_string()).collect()
 }
 
-pub async fn number(store: &Store, sql: &str) -> i64 {
-    let statement = sea_orm::Statement::from_string(
-        store.db().get_database_backend(),
-        format!("SELECT CAST(({sql}) AS bigint) AS n"),
-    );
-    store.db().query_one_raw(statement).await.unwrap().unwrap().try_get("", "n").unwrap()
+#[test]
+fn a_database_that_is_not_there_yet_is_opened_at_the_first_try() {
+    let folder = tempfile::tempdir().unwrap();
+    block_on(async {
+        for turn in 0..300 {
+            let url = format!("sqlite://{}?mode=rwc", folder.path().join(format!("{turn}.db")).display());
+            let purpose = if turn % 2 == 0 {
+                Purpose::Write { transactions: 2 }
+            } else {
+                Purpose::Read { connections: 2 }
+            };
+            let store = Store::connect(&url, purpose).await;
+            store.unwrap_or_else(|error| panic!("turn {turn}: {error}")).close().await.unwrap();
+        }
+    });
 }
 
 #[test]

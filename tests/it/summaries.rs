@@ -9,8 +9,8 @@ use ess::store::summary::{Group, SummaryCache};
 use ess::store::{Batch, Store};
 use serde_json::{Value, json};
 
-use crate::store::{frame, log, number, open, origin, stores};
 use crate::support::events::{Chance, event, simple};
+use crate::support::stores::{frame, log, number, open, origin, stores};
 use crate::support::world::{World, both};
 use crate::support::{MINUTE, block_on, eventually, http};
 
@@ -463,10 +463,17 @@ fn a_report_that_nobody_waits_for_is_stopped_in_the_database_and_too_many_are_re
 
         // As many as there is room for wait; one more is told to come again.
         let crowd: Vec<_> = (0..300).map(|_| connect()).collect();
-        let refused = eventually("the pool is full", Duration::from_secs(5), || {
-            let answer = http::get(&world.reporter_url("/reports/events")).ok()?;
-            (answer.status == 503 && answer.text.contains("too many reports")).then_some(answer)
+        eventually("the pool is full", Duration::from_secs(5), || {
+            let all = world.report("/actors");
+            let reports = all["actors"].as_array().unwrap().iter();
+            let reports =
+                reports.filter(|actor| actor["name"].as_str().unwrap().starts_with("reporter.report"));
+            let depth: u64 = reports.map(|actor| actor["mailbox"]["depth"].as_u64().unwrap()).sum();
+            (depth == 256).then_some(())
         });
+        let refused = http::get(&world.reporter_url("/reports/events")).unwrap();
+        assert_eq!(refused.status, 503, "{}", refused.text);
+        assert!(refused.text.contains("too many reports"), "{}", refused.text);
         assert!(refused.header("retry-after").is_some(), "{}", refused.text);
         drop(crowd);
         holder.join().unwrap();

@@ -1,14 +1,16 @@
 //! What one transaction of rows adds.
 
+use sea_orm::FromQueryResult;
 use serde::{Deserialize, Serialize};
 
 use super::body::{GrowingSummary, Seen, Summary};
 use crate::event::MICROS_PER_UNIT;
 use crate::store::error::StoreError;
+use crate::store::report::total;
 use crate::store::row::Row;
 
 /// Microseconds of an hour and of a minute.
-const HOUR: i64 = 3_600_000_000;
+pub const HOUR: i64 = 3_600_000_000;
 const MINUTE: i64 = 60_000_000;
 
 /// What one transaction added, by hours since 1970.
@@ -17,12 +19,12 @@ pub struct Delta {
     /// By hour, ascending.
     pub hours: Vec<(i32, Summary)>,
     /// All campaigns' revenue, ascending by id.
-    pub campaigns: Vec<CampaignDelta>,
+    pub campaigns: Vec<CampaignRevenue>,
 }
 
-/// What one transaction added to a campaign.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CampaignDelta {
+/// What a campaign earned: by one transaction, or over all time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, FromQueryResult)]
+pub struct CampaignRevenue {
     /// The campaign.
     pub campaign_id: String,
     /// Events that made revenue.
@@ -37,8 +39,13 @@ pub struct CampaignDelta {
     pub last_minute: i32,
 }
 
-impl CampaignDelta {
-    /// Adds to a campaign what happened to it besides.
+impl CampaignRevenue {
+    /// The sum, in millionths.
+    pub fn total(&self) -> i128 {
+        total(self.units, self.micros)
+    }
+
+    /// Adds to a campaign what it earned besides.
     pub fn merge(&mut self, other: &Self) {
         self.transactions += other.transactions;
         let micros = self.micros + other.micros;
@@ -50,7 +57,7 @@ impl CampaignDelta {
 }
 
 /// Puts those of one campaign together; ascending by id.
-pub fn merge_campaigns(mut campaigns: Vec<CampaignDelta>) -> Vec<CampaignDelta> {
+pub fn merge_campaigns(mut campaigns: Vec<CampaignRevenue>) -> Vec<CampaignRevenue> {
     campaigns.sort_unstable_by(|left, right| left.campaign_id.cmp(&right.campaign_id));
     campaigns.dedup_by(|next, kept| {
         let same = next.campaign_id == kept.campaign_id;
@@ -83,7 +90,7 @@ impl Delta {
         let campaigns = rows.iter().filter_map(|row| {
             let (campaign_id, revenue) = (row.event.columns.campaign_id.as_ref()?, row.event.revenue()?);
             let minute = whole(row.event.occurred_at.div_euclid(MINUTE));
-            Some(CampaignDelta {
+            Some(CampaignRevenue {
                 campaign_id: campaign_id.to_string(),
                 transactions: 1,
                 units: revenue / MICROS_PER_UNIT,

@@ -9,7 +9,7 @@ use sea_orm::{
 };
 
 use super::body::{GrowingSummary, Summary};
-use super::delta::{CampaignDelta, Delta, merge_campaigns};
+use super::delta::{CampaignRevenue, Delta, merge_campaigns};
 use super::span::Span;
 use super::{decode, encode, read};
 use crate::event::Source;
@@ -73,7 +73,10 @@ async fn put(tx: &DatabaseTransaction, rows: Vec<summaries::ActiveModel>) -> Res
 
 impl Store {
     /// A transaction that alone changes a source's summaries; `None` while another one does.
-    async fn alone(&self, source: Source) -> Result<Option<DatabaseTransaction>, StoreError> {
+    pub(in crate::store) async fn alone(
+        &self,
+        source: Source,
+    ) -> Result<Option<DatabaseTransaction>, StoreError> {
         let tx = self.snapshot(Snapshot::ToChange).await?;
         if self.is_postgres() {
             let sql = "SELECT pg_try_advisory_xact_lock($1, $2) AS alone";
@@ -131,7 +134,7 @@ impl Store {
         for &span in &spans {
             if span.level == 0 {
                 // The rows have what was left to be folded of this hour, and folding skips it while it is stale.
-                while fold_some(&tx, source).await?.1 {}
+                fold_all(&tx, source).await?;
                 let summary = read::sum_rows(self, &tx, source, span).await?;
                 made.push(resting(source, span, &summary)?);
                 // One hour can have very many rows.
@@ -179,6 +182,12 @@ async fn fold_some(tx: &DatabaseTransaction, source: Source) -> Result<(u64, boo
     Ok((events, more))
 }
 
+/// Folds all that the snapshot holds.
+pub(in crate::store) async fn fold_all(tx: &DatabaseTransaction, source: Source) -> Result<(), StoreError> {
+    while fold_some(tx, source).await?.1 {}
+    Ok(())
+}
+
 async fn add_to_hours(
     tx: &DatabaseTransaction,
     source: Source,
@@ -195,16 +204,17 @@ async fn add_to_hours(
             .await?;
         let mut rows = Vec::new();
         for hour in known {
-            match (hour.body, hours.get_mut(&hour.at)) {
-                (Some(body), Some(growing)) => growing.add(&decode(&body)?),
-                // Told by the rows, which have what was added. Whoever sums those up meanwhile
-                // finds that the hour was touched.
-                (None, _) => {
-                    hours.remove(&hour.at);
-                    rows.push(stale(source, Span::hour(hour.at)));
+            let Some(mut growing) = hours.remove(&hour.at) else { continue };
+            let span = Span::hour(hour.at);
+            rows.push(match hour.body {
+                Some(body) => {
+                    growing.add(&decode(&body)?);
+                    resting(source, span, &growing.finish())?
                 }
-                (Some(_), None) => {}
-            }
+                // Told by the rows, which have what was added. Whoever sums those up meanwhile finds that
+                // the hour was touched.
+                None => stale(source, span),
+            });
         }
         for hour in part {
             if let Some(growing) = hours.remove(hour) {
@@ -238,58 +248,10 @@ impl Store {
         while self.unless_in_the_way(async || self.refresh_summaries(source).await).await? > 0 {}
         Ok(())
     }
-
-    /// How many of a source's campaigns are not what the rows say; they are mended if that is asked for. 0
-    /// where rows have left.
-    ///
-    /// # Errors
-    ///
-    /// If the store is away, or another one folds all the time.
-    pub async fn compare_campaigns(&self, source: Source, mend: bool) -> Result<i64, StoreError> {
-        self.unless_in_the_way(async || self.compare_campaigns_once(source, mend).await).await
-    }
-
-    async fn compare_campaigns_once(&self, source: Source, mend: bool) -> Result<i64, StoreError> {
-        const ROWS: &str = "SELECT campaign_id, source, count(*) AS transactions,
-                CAST(sum(revenue / 1000000) + CAST(sum(revenue % 1000000) AS bigint) / 1000000 AS bigint) AS units,
-                CAST(CAST(sum(revenue % 1000000) AS bigint) % 1000000 AS bigint) AS micros,
-                CAST(min({minute}) AS integer) AS first_minute, CAST(max({minute}) AS integer) AS last_minute
-            FROM event_rows WHERE source = $1 AND revenue IS NOT NULL AND campaign_id IS NOT NULL
-            GROUP BY campaign_id, source";
-        if self.retained_from(source).await?.is_some() {
-            return Ok(0);
-        }
-        let minute = if self.is_postgres() {
-            "floor(extract(epoch FROM occurred_at) / 60)"
-        } else {
-            "occurred_at / 60000000"
-        };
-        let rows = ROWS.replace("{minute}", minute);
-        let busy = || StoreError::Conflict("summaries are being folded".to_owned());
-        let tx = self.alone(source).await?.ok_or_else(busy)?;
-        while fold_some(&tx, source).await?.1 {}
-        let sql = format!(
-            "WITH truth AS ({rows}), kept AS (SELECT * FROM campaigns WHERE source = $1)
-             SELECT count(*) AS wrong FROM truth t FULL JOIN kept k ON k.campaign_id = t.campaign_id
-             WHERE (t.transactions, t.units, t.micros, t.first_minute, t.last_minute)
-                IS DISTINCT FROM (k.transactions, k.units, k.micros, k.first_minute, k.last_minute)"
-        );
-        let backend = tx.get_database_backend();
-        let statement = |sql: String| Statement::from_sql_and_values(backend, sql, [source.code().into()]);
-        let row = tx.query_one_raw(statement(sql)).await?;
-        let wrong: i64 = row.map_or(Ok(0), |row| row.try_get("", "wrong"))?;
-        if mend && wrong > 0 {
-            tx.execute_raw(statement("DELETE FROM campaigns WHERE source = $1".to_owned())).await?;
-            let columns = "campaign_id, source, transactions, units, micros, first_minute, last_minute";
-            tx.execute_raw(statement(format!("INSERT INTO campaigns ({columns}) {rows}"))).await?;
-        }
-        tx.commit().await?;
-        Ok(wrong)
-    }
 }
 
 /// What transactions left, by hour and by campaign.
-type SummedUp = (BTreeMap<i32, GrowingSummary>, Vec<CampaignDelta>);
+type SummedUp = (BTreeMap<i32, GrowingSummary>, Vec<CampaignRevenue>);
 
 /// Adds up, one transaction after another, so that others get their turn. On one thread, which uses the
 /// memory of the fold before again.
@@ -310,7 +272,7 @@ async fn sum_up(waiting: Vec<summary_deltas::Model>) -> Result<SummedUp, StoreEr
 async fn add_to_campaigns(
     tx: &DatabaseTransaction,
     source: Source,
-    deltas: Vec<CampaignDelta>,
+    deltas: Vec<CampaignRevenue>,
 ) -> Result<(), StoreError> {
     use campaigns::Column::{CampaignId, FirstMinute, LastMinute, Micros, Transactions, Units};
     let models = deltas.into_iter().map(|delta| campaigns::ActiveModel {

@@ -19,7 +19,8 @@ mod users;
 
 pub use audience::Audience;
 pub use body::{AGES, CampaignKey, FOLLOWERS, Group, Sum, Summary};
-pub(super) use delta::Delta;
+pub(super) use delta::{CampaignRevenue, Delta};
+pub(super) use fold::fold_all;
 pub(super) use read::Reading;
 pub use read::SummaryCache;
 pub use users::{Mark, Users, mark};

@@ -11,11 +11,12 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, Stre
 use super::audience::Audience;
 use super::body::{GrowingSummary, Seen, Summary};
 use super::decode;
-use super::delta::{CampaignDelta, Delta, merge_campaigns};
+use super::delta::{CampaignRevenue, Delta, HOUR, merge_campaigns};
 use super::span::{Span, cover};
 use super::users::mark;
 use crate::event::Source;
 use crate::store::connect::Store;
+use crate::store::dialect::places;
 use crate::store::error::StoreError;
 
 /// Rows that are summed up at a time.
@@ -113,7 +114,7 @@ impl Store {
             told_by_rows: Vec::new(),
         };
         let spans = cover(from, to);
-        let mut lacking: Vec<(Span, i64)> = Vec::new();
+        let mut lacking: Vec<Span> = Vec::new();
         if !spans.is_empty() {
             // A stale span is told by the four beneath it.
             let sql = format!(
@@ -138,7 +139,7 @@ impl Store {
                 } else if let Some(Kept::Summary(kept)) = cache.0.get(&Key::Span(source, span, version)) {
                     reading.summaries.push(kept);
                 } else {
-                    lacking.push((span, version));
+                    lacking.push(span);
                 }
             }
         }
@@ -148,7 +149,7 @@ impl Store {
                 pairs(2, part.len())
             );
             let mut values = vec![code()];
-            values.extend(part.iter().flat_map(|(span, _)| [span.level.into(), span.at.into()]));
+            values.extend(part.iter().flat_map(|span| [span.level.into(), span.at.into()]));
             let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
             let read = decoded(rows, |row| {
                 let span = Span { level: row.try_get("", "level")?, at: row.try_get("", "at")? };
@@ -184,9 +185,9 @@ impl Store {
             }
         }
         for part in lacking.chunks(64) {
-            let places: Vec<_> = (1..=part.len()).map(|place| format!("${place}")).collect();
-            let sql = format!("SELECT id, body FROM summary_deltas WHERE id IN ({})", places.join(", "));
-            let values = part.iter().map(|id| Value::from(*id));
+            let mut values = Vec::new();
+            let places = places(&mut values, part.iter().copied());
+            let sql = format!("SELECT id, body FROM summary_deltas WHERE id IN ({places})");
             let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
             let read =
                 decoded(rows, |row| Ok((Key::Delta(row.try_get("", "id")?), row.try_get("", "body")?)));
@@ -259,7 +260,7 @@ impl Reading {
     }
 
     /// What was added to campaigns and not folded, by campaign; whatever the range.
-    pub fn campaign_deltas(&self) -> HashMap<String, CampaignDelta> {
+    pub fn campaign_deltas(&self) -> HashMap<String, CampaignRevenue> {
         let all = self.deltas.iter().flat_map(|delta| delta.campaigns.iter().cloned()).collect();
         merge_campaigns(all).into_iter().map(|delta| (delta.campaign_id.clone(), delta)).collect()
     }
@@ -272,8 +273,7 @@ pub(super) async fn sum_rows(
     source: Source,
     span: Span,
 ) -> Result<Summary, StoreError> {
-    let instant =
-        if store.is_postgres() { "'epoch'::timestamptz + {} * interval '1 hour'" } else { "{} * 3600000000" };
+    let instant = store.instant();
     let sql = format!(
         "SELECT user_id, event_type, revenue, age, gender, followers, device, watch_time, percentage_watched, country,
             city, campaign_id
@@ -281,7 +281,7 @@ pub(super) async fn sum_rows(
         instant.replace("{}", "$2"),
         instant.replace("{}", "$3"),
     );
-    let values = [source.code().into(), span.first_hour().into(), span.end_hour().into()];
+    let values = [source.code().into(), (span.first_hour() * HOUR).into(), (span.end_hour() * HOUR).into()];
     let statement = Statement::from_sql_and_values(ConnectionTrait::get_database_backend(tx), sql, values);
     let mut rows = std::pin::pin!(tx.stream_raw(statement).await?.try_chunks(ROWS));
     let mut growing = GrowingSummary::default();

@@ -69,3 +69,9 @@ pub fn metric(url: &str, series: &str) -> f64 {
     let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
 }
+
+/// A reporter's ledger, by its address, once nothing is in flight.
+pub fn settled(ledger: &str) -> Option<Value> {
+    let ledger = get(ledger).ok().filter(|answer| answer.status == 200)?.json();
+    ledger["sources"].as_array()?.iter().all(|source| source["inFlight"] == 0).then_some(ledger)
+}

@@ -6,6 +6,7 @@ pub mod nats;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod stores;
 pub mod world;
 
 use std::net::TcpListener;

@@ -180,13 +180,7 @@ impl World {
 
     /// Waits until nothing is in flight any more, and the ledger is balanced.
     pub fn settle(&self) -> Value {
-        eventually("everything is stored", MINUTE * 2, || {
-            let answer =
-                http::get(&self.reporter_url("/ledger")).ok().filter(|answer| answer.status == 200)?;
-            let ledger = answer.json();
-            let sources = ledger["sources"].as_array()?;
-            sources.iter().all(|source| source["inFlight"] == 0).then_some(ledger.clone())
-        })
+        eventually("everything is stored", MINUTE * 2, || http::settled(&self.reporter_url("/ledger")))
     }
 
     pub fn ess(&self, arguments: &[&str]) -> std::process::Output {

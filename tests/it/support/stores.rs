@@ -1,0 +1,64 @@
+//! The store by itself, on both databases, and frames to write into it.
+
+use ess::event::decode;
+use ess::log::Origin;
+use ess::store::{BatchFrame, Purpose, Row, Store};
+use sea_orm::ConnectionTrait;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::postgres::Postgres;
+
+/// Both databases.
+pub struct Stores {
+    _folder: TempDir,
+    _postgres: Postgres,
+    /// SQLite, PostgreSQL.
+    pub urls: [String; 2],
+}
+
+pub fn stores() -> Stores {
+    let folder = tempfile::tempdir().unwrap();
+    let postgres = Postgres::start();
+    let sqlite = format!("sqlite://{}?mode=rwc", folder.path().join("ess.db").display());
+    Stores { urls: [sqlite, postgres.url()], _folder: folder, _postgres: postgres }
+}
+
+pub async fn open(url: &str) -> Store {
+    let store = Store::connect(url, Purpose::Write { transactions: 2 }).await.unwrap();
+    store.migrate().await.unwrap();
+    store
+}
+
+pub fn origin() -> Origin {
+    Origin { correlation_id: "c".to_owned(), traceparent: None, accepted_at: 1_772_323_200_000_000 }
+}
+
+/// A frame of these events, which must be valid and of one source.
+pub fn frame<'a>(sequence: u64, number: u64, origin: &'a Origin, events: &'a [String]) -> BatchFrame<'a> {
+    let rows = events.iter().map(|text| {
+        let event = decode(text.as_bytes(), None).unwrap();
+        Row { key: event.key(), event, bytes: text.as_bytes(), origin, logged_at: 5, collected_at: 6 }
+    });
+    BatchFrame {
+        sequence,
+        writer: Uuid::from_u128(9),
+        number,
+        total: number * 1_000,
+        rows: rows.collect(),
+        set_aside: Vec::new(),
+        alien: false,
+    }
+}
+
+pub fn log() -> Uuid {
+    Uuid::from_u128(1)
+}
+
+pub async fn number(store: &Store, sql: &str) -> i64 {
+    let statement = sea_orm::Statement::from_string(
+        store.db().get_database_backend(),
+        format!("SELECT CAST(({sql}) AS bigint) AS n"),
+    );
+    store.db().query_one_raw(statement).await.unwrap().unwrap().try_get("", "n").unwrap()
+}
