@@ -18,6 +18,8 @@ use sea_orm_migration::prelude::*;
 pub(crate) struct Migration;
 
 const POSTGRES: &str = r#"
+-- What a collector of the version before has begun is in; what it begins now waits, and then fails and comes again.
+LOCK TABLE event_rows, event_rollup IN SHARE ROW EXCLUSIVE MODE;
 CREATE TABLE rollups (
     level smallint NOT NULL,
     at integer NOT NULL,
@@ -68,7 +70,7 @@ CREATE TABLE campaigns (
     last_minute integer NOT NULL,
     PRIMARY KEY (campaign_id, source)
 );
-CREATE INDEX campaigns_by_revenue ON campaigns (units DESC, micros DESC, campaign_id, source);
+CREATE INDEX campaigns_by_revenue ON campaigns (source, units DESC, micros DESC, campaign_id);
 INSERT INTO campaigns
 SELECT campaign_id, source, count(*), sum(revenue / 1000000) + sum(revenue % 1000000)::bigint / 1000000,
     sum(revenue % 1000000) % 1000000, floor(extract(epoch FROM min(occurred_at)) / 60),
@@ -139,7 +141,7 @@ CREATE TABLE campaigns (
     last_minute integer NOT NULL,
     PRIMARY KEY (campaign_id, source)
 );
-CREATE INDEX campaigns_by_revenue ON campaigns (units DESC, micros DESC, campaign_id, source);
+CREATE INDEX campaigns_by_revenue ON campaigns (source, units DESC, micros DESC, campaign_id);
 INSERT INTO campaigns
 SELECT campaign_id, source, count(*), sum(revenue / 1000000) + sum(revenue % 1000000) / 1000000,
     sum(revenue % 1000000) % 1000000, min(occurred_at) / 60000000, max(occurred_at) / 60000000

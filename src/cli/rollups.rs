@@ -60,7 +60,11 @@ async fn compare(store: &Store, days: &Days, mend: bool) -> Result<usize, StoreE
     let all = store.days().await?;
     let mut first = all.start.max(days.from.unwrap_or(i64::MIN));
     let end = all.end.min(days.to.unwrap_or(i64::MAX));
-    if mend && let Some(next) = store.rebuild_progress().await?.filter(|next| *next > first && *next < end) {
+    // The days that were asked for: of all that there are, the last becomes another one tomorrow.
+    let asked = days.from.unwrap_or(i64::MIN)..days.to.unwrap_or(i64::MAX);
+    if mend
+        && let Some(next) = store.rebuild_progress(&asked).await?.filter(|next| *next > first && *next < end)
+    {
         println!("going on at {}", date(next));
         first = next;
     }
@@ -76,16 +80,24 @@ async fn compare(store: &Store, days: &Days, mend: bool) -> Result<usize, StoreE
         }
         found += differences.count();
         if mend {
-            store.set_rebuild_progress(Some(day + 1)).await?;
+            store.set_rebuild_progress(&asked, Some(day + 1)).await?;
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
     for &source in Source::ALL {
-        let wrong = store.compare_campaigns(source, mend).await?;
-        if wrong > 0 {
-            println!("campaigns of {source}: {wrong} are not what the rows say");
-            found += usize::try_from(wrong).unwrap_or(usize::MAX);
+        match store.compare_campaigns(source, mend).await? {
+            None => println!("campaigns of {source}: not compared, for rows have left"),
+            Some(0) => {}
+            Some(wrong) => {
+                println!("campaigns of {source}: {wrong} are not what the rows say");
+                found += usize::try_from(wrong).unwrap_or(usize::MAX);
+            }
+        }
+        let spans = store.compare_spans(source, mend).await?;
+        if spans > 0 {
+            println!("wider summaries of {source}: {spans} are not what the hours in them say");
+            found += spans;
         }
         // Collectors would do the same, in their time.
         if mend {
@@ -93,7 +105,7 @@ async fn compare(store: &Store, days: &Days, mend: bool) -> Result<usize, StoreE
         }
     }
     if mend {
-        store.set_rebuild_progress(None).await?;
+        store.set_rebuild_progress(&asked, None).await?;
     }
     Ok(found)
 }

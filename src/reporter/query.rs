@@ -183,12 +183,18 @@ impl Parameters {
     pub fn interval_within(&self, filter: &Filter) -> Result<Option<Interval>, BadParameter> {
         let Some(interval) = self.interval()? else { return Ok(None) };
         if let (Some(from), Some(to)) = (filter.from, filter.to)
-            && (to - from) / interval.minutes() > MAX_BUCKETS
+            && buckets(from, to, interval) > MAX_BUCKETS
         {
             return Err(too_many_buckets());
         }
         Ok(Some(interval))
     }
+}
+
+/// Buckets that minutes from `from` up to `to` can be in.
+fn buckets(from: i64, to: i64, interval: Interval) -> i64 {
+    let width = interval.minutes();
+    if from < to { (to - 1).div_euclid(width) - from.div_euclid(width) + 1 } else { 0 }
 }
 
 /// The refusal of a series that is too long.
@@ -242,6 +248,18 @@ mod tests {
         assert_eq!(range, Range { from: None, to: None }, "from is after to");
         let range = range_of(&read("to=2026-11-24").unwrap());
         assert_eq!((range.from, range.to.as_deref()), (None, Some("2026-11-24T00:00:00Z")));
+    }
+
+    #[test]
+    fn a_bucket_that_is_touched_counts() {
+        assert_eq!(buckets(59, 61, Interval::Hour), 2);
+        assert_eq!(buckets(60, 120, Interval::Hour), 1);
+        assert_eq!(buckets(60, 60, Interval::Hour), 0);
+        assert_eq!(buckets(0, 10_000, Interval::Minute), MAX_BUCKETS);
+        let hours = "interval=hour&from=2026-01-01T00:30:00Z&to=";
+        // 10,000 hours after the first: 10,001 of them are touched.
+        assert!(read(&format!("{hours}2027-02-21T16:30:00Z")).is_err());
+        assert!(read(&format!("{hours}2027-02-21T16:00:00Z")).is_ok());
     }
 
     #[test]

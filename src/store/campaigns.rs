@@ -78,21 +78,22 @@ impl Report<'_> {
         limit: usize,
     ) -> Result<Vec<CampaignSum>, StoreError> {
         if filter.campaign_id.is_some() {
-            return self.by_rows(source, filter).await;
+            return self.by_rows(source, filter, Some(limit)).await;
         }
         let in_range: i64 = self.sum_revenue(filter, None).await?.iter().map(|sum| sum.transactions).sum();
-        if in_range <= FEW {
-            return self.by_rows(source, filter).await;
-        }
         // The whole hours in range, and the minutes beside them.
         let hours = (filter.from.map(|from| -(-from).div_euclid(60)), filter.to.map(|to| to.div_euclid(60)));
+        let no_hour = matches!(hours, (Some(first), Some(end)) if first >= end);
+        if in_range <= FEW || no_hour {
+            return self.by_rows(source, filter, Some(limit)).await;
+        }
         let reading = self.store.read_summaries(self.tx()?, source, hours, self.cache).await?;
         if let Some(sums) = reading.sum_campaigns() {
             return self.beside_hours(source, filter, hours, sums).await;
         }
         match self.search_down(source, filter, limit, &reading).await? {
             Some(top) => Ok(top),
-            None => self.by_rows(source, filter).await,
+            None => self.by_rows(source, filter, Some(limit)).await,
         }
     }
 
@@ -107,7 +108,7 @@ impl Report<'_> {
         let before = hours.0.map(|hour| (filter.from, Some(hour * 60)));
         let after = hours.1.map(|hour| (Some(hour * 60), filter.to));
         for (from, to) in [before, after].into_iter().flatten().filter(|(from, to)| from < to) {
-            for sum in self.by_rows(source, &Filter { from, to, ..filter.clone() }).await? {
+            for sum in self.by_rows(source, &Filter { from, to, ..filter.clone() }, None).await? {
                 let known = sums.entry(sum.campaign_id).or_default();
                 known.0 += sum.transactions;
                 known.1 += sum.total;
@@ -118,11 +119,24 @@ impl Report<'_> {
         Ok(sums.into_iter().map(sum).collect())
     }
 
-    /// All campaigns of the rows in range.
-    async fn by_rows(&self, source: Source, filter: &Filter) -> Result<Vec<CampaignSum>, StoreError> {
+    /// The campaigns of the rows in range: all, or those that earned the most.
+    async fn by_rows(
+        &self,
+        source: Source,
+        filter: &Filter,
+        limit: Option<usize>,
+    ) -> Result<Vec<CampaignSum>, StoreError> {
         let (condition, values) = self.rows_with_revenue(filter);
-        let sql =
+        let mut sql =
             format!("SELECT campaign_id, {SUMS} FROM event_rows WHERE {condition} GROUP BY campaign_id");
+        if let Some(limit) = limit {
+            // In the order of bytes, as ranks are.
+            let bytes = if self.store.is_postgres() { " COLLATE \"C\"" } else { "" };
+            sql = format!(
+                "SELECT * FROM ({sql}) AS sums
+                 ORDER BY units + micros / 1000000 DESC, micros % 1000000 DESC, campaign_id{bytes} LIMIT {limit}"
+            );
+        }
         let rows: Vec<RowSum> = self.select(sql, values).await?;
         Ok(rows.into_iter().map(|row| row.sum(source)).collect())
     }

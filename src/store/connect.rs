@@ -47,7 +47,7 @@ pub enum Purpose {
 #[derive(Debug, Clone)]
 pub struct Store {
     db: DatabaseConnection,
-    /// A connection beside those for reports, to stop what PostgreSQL does for them.
+    /// A connection beside those for reports: to ask whether PostgreSQL is there, and to stop what it does.
     control: Option<DatabaseConnection>,
 }
 
@@ -244,7 +244,9 @@ impl Store {
     /// Whether the database answers and has the schema that this version needs.
     pub async fn check(&self) -> Result<(), StoreError> {
         let sql = "SELECT count(*) AS applied FROM seaql_migrations";
-        let row = self.db.query_one_raw(Statement::from_string(self.db.get_database_backend(), sql)).await?;
+        // Readiness does not wait for reports.
+        let db = self.control.as_ref().unwrap_or(&self.db);
+        let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
         let applied: i64 = row.map_or(Ok(0), |row| row.try_get("", "applied"))?;
         let needed = Migrator::migrations().len();
         if usize::try_from(applied).unwrap_or(0) < needed {

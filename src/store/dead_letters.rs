@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sea_orm::sqlx::{self, Postgres, Sqlite, Transaction};
+use sea_orm::sqlx::{self, PgConnection, SqliteConnection};
 use sea_orm::{ConnectionTrait, Statement, Value};
 use serde::Serialize;
 use serde_json::json;
@@ -99,14 +99,14 @@ macro_rules! insert_letters {
                 .bind(&letter.payload)
                 .bind(i64::try_from(letter.payload_length).unwrap_or(i64::MAX))
                 .bind(&letter.payload_sha256)
-                .execute(&mut **$tx)
+                .execute(&mut *$tx)
                 .await?;
             let source = letter.source.map_or(UNKNOWN_SOURCE, Source::code);
             *counts.entry((source, letter.reason.as_str())).or_default() +=
                 i64::try_from(inserted.rows_affected()).unwrap_or(0);
         }
         for ((source, reason), letters) in counts {
-            sqlx::query($count).bind(source).bind(reason).bind(letters).execute(&mut **$tx).await?;
+            sqlx::query($count).bind(source).bind(reason).bind(letters).execute(&mut *$tx).await?;
         }
         Ok(())
     }};
@@ -116,7 +116,7 @@ const COUNT: &str = "INSERT INTO dead_letter_counts (source, reason, letters) VA
     ON CONFLICT (source, reason) DO UPDATE SET letters = dead_letter_counts.letters + excluded.letters";
 
 pub(super) async fn insert_postgres(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut PgConnection,
     letters: &[(Uuid, DeadLetter)],
 ) -> Result<(), StoreError> {
     let time = |micros: i64| chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
@@ -132,7 +132,7 @@ pub(super) async fn insert_postgres(
 }
 
 pub(super) async fn insert_sqlite(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut SqliteConnection,
     letters: &[(Uuid, DeadLetter)],
 ) -> Result<(), StoreError> {
     let time = |micros: i64| micros;

@@ -8,8 +8,9 @@ use std::sync::LazyLock;
 
 use sea_orm::sqlx::encode::IsNull;
 use sea_orm::sqlx::error::BoxDynError;
+use sea_orm::sqlx::pool::PoolConnection;
 use sea_orm::sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
-use sea_orm::sqlx::{self, AssertSqlSafe, Encode, PgPool, Postgres, Transaction, Type};
+use sea_orm::sqlx::{self, AssertSqlSafe, Encode, PgPool, Postgres, Type};
 use uuid::Uuid;
 
 use super::batch::{Batch, Write, Written, big};
@@ -125,8 +126,11 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
 static COPY: LazyLock<String> =
     LazyLock::new(|| format!("COPY event_rows ({}) FROM STDIN (FORMAT binary)", column_names()));
 
+/// A transaction. One that is not committed ends with its connection: whoever is dropped between a request
+/// and its answer would leave the answer to the next who has the connection.
 pub(super) struct PostgresWrite {
-    tx: Transaction<'static, Postgres>,
+    tx: PoolConnection<Postgres>,
+    committed: bool,
     shard: i16,
     way: Way,
 }
@@ -143,7 +147,9 @@ pub(super) enum Way {
 
 impl PostgresWrite {
     pub async fn begin(pool: &PgPool, source: Source, way: Way) -> Result<Self, StoreError> {
-        let mut tx = pool.begin().await?;
+        let tx = pool.acquire().await?;
+        let mut write = Self { tx, committed: false, shard: 0, way };
+        sqlx::raw_sql("BEGIN").execute(&mut *write.tx).await?;
         // Folding processed frames into the watermark waits for this transaction, and this for it.
         let shard: Option<i32> = sqlx::query_scalar(
             "SELECT shard FROM (SELECT pg_advisory_xact_lock_shared($1, $2)) fold
@@ -154,10 +160,11 @@ impl PostgresWrite {
         .bind(i32::from(source.code()))
         .bind(SHARD_LOCKS)
         .bind(SHARDS)
-        .fetch_one(&mut *tx)
+        .fetch_one(&mut *write.tx)
         .await?;
         // More writers than shards: some will wait for each other, which is slow and not wrong.
-        Ok(Self { tx, shard: i16::try_from(shard.unwrap_or(0)).unwrap_or(0), way })
+        write.shard = i16::try_from(shard.unwrap_or(0)).unwrap_or(0);
+        Ok(write)
     }
 
     /// Copies the rows that are not there yet; gives them.
@@ -332,7 +339,17 @@ impl Write for PostgresWrite {
         Ok(())
     }
 
-    async fn commit(self) -> Result<(), StoreError> {
-        self.tx.commit().await.map_err(StoreError::from)
+    async fn commit(mut self) -> Result<(), StoreError> {
+        sqlx::raw_sql("COMMIT").execute(&mut *self.tx).await?;
+        self.committed = true;
+        Ok(())
+    }
+}
+
+impl Drop for PostgresWrite {
+    fn drop(&mut self) {
+        if !self.committed {
+            self.tx.close_on_drop();
+        }
     }
 }

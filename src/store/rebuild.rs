@@ -5,19 +5,22 @@
 //! nothing waits. A summary is mended by marking it as stale, so that the rows tell its hour until it was
 //! summed up anew. Where rows have left, there is nothing to compare with.
 
+use std::ops::Range;
+
 use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement};
 
 use super::connect::{Snapshot, Store};
 use super::error::StoreError;
 use super::postgres::SHARDS;
+use super::retention::{retain, retained_from};
 use super::rollup::{ADD, LEVELS};
 use super::summary::{SummaryCache, fold_all};
 use crate::event::Source;
 
 /// The shard of what was mended.
 const MENDED: i32 = SHARDS;
-/// The work, as its progress is kept.
-const WORK: &str = "rollups rebuild";
+/// Before all minutes.
+const NONE_LEAVES: i64 = -1;
 /// Minutes of a day.
 const DAY: i64 = 1_440;
 
@@ -74,7 +77,7 @@ impl Store {
     /// # Errors
     ///
     /// If the store is away.
-    pub async fn days(&self) -> Result<std::ops::Range<i64>, StoreError> {
+    pub async fn days(&self) -> Result<Range<i64>, StoreError> {
         let day = |what: &str| {
             if self.is_postgres() {
                 format!(
@@ -103,11 +106,7 @@ impl Store {
     pub async fn compare_day(&self, day: i64, mend: bool) -> Result<DayDifferences, StoreError> {
         let mut differences = DayDifferences::default();
         for &source in Source::ALL {
-            let from = self.retained_from(source).await?.unwrap_or(i64::MIN);
-            if (day + 1) * DAY <= from {
-                continue;
-            }
-            let compare = async || self.compare_source(source, day, from, mend).await;
+            let compare = async || self.compare_source(source, day, mend).await;
             let found = self.unless_in_the_way(compare).await?;
             differences.rollups.extend(found.rollups);
             differences.hours.extend(found.hours);
@@ -119,10 +118,17 @@ impl Store {
         &self,
         source: Source,
         day: i64,
-        from: i64,
         mend: bool,
     ) -> Result<DayDifferences, StoreError> {
         let tx = self.snapshot(if mend { Snapshot::ToChange } else { Snapshot::ToRead }).await?;
+        if mend {
+            retain(&tx, source, NONE_LEAVES).await?;
+        }
+        let from = retained_from(&tx, source).await?.unwrap_or(i64::MIN);
+        if (day + 1) * DAY <= from {
+            tx.rollback().await?;
+            return Ok(DayDifferences::default());
+        }
         let rollups = self.compare_rollups(&tx, source, day, from).await?;
         let hours = self.compare_hours(&tx, source, day, from).await?;
         if mend {
@@ -227,29 +233,31 @@ impl Store {
         Ok(wrong)
     }
 
-    /// How many of a source's campaigns are not what the rows say; they are mended if that is asked for. 0
-    /// where rows have left.
+    /// How many of a source's campaigns are not what the rows say; they are mended if that is asked for.
+    /// `None` where rows have left: nothing tells then what they were.
     ///
     /// # Errors
     ///
     /// If the store is away, or another one folds all the time.
-    pub async fn compare_campaigns(&self, source: Source, mend: bool) -> Result<i64, StoreError> {
+    pub async fn compare_campaigns(&self, source: Source, mend: bool) -> Result<Option<i64>, StoreError> {
         self.unless_in_the_way(async || self.compare_campaigns_once(source, mend).await).await
     }
 
-    async fn compare_campaigns_once(&self, source: Source, mend: bool) -> Result<i64, StoreError> {
+    async fn compare_campaigns_once(&self, source: Source, mend: bool) -> Result<Option<i64>, StoreError> {
         const ROWS: &str = "SELECT campaign_id, source, count(*) AS transactions,
                 CAST(sum(revenue / 1000000) + CAST(sum(revenue % 1000000) AS bigint) / 1000000 AS bigint) AS units,
                 CAST(CAST(sum(revenue % 1000000) AS bigint) % 1000000 AS bigint) AS micros,
                 CAST(min({minute}) AS integer) AS first_minute, CAST(max({minute}) AS integer) AS last_minute
             FROM event_rows WHERE source = $1 AND revenue IS NOT NULL AND campaign_id IS NOT NULL
             GROUP BY campaign_id, source";
-        if self.retained_from(source).await?.is_some() {
-            return Ok(0);
-        }
         let rows = ROWS.replace("{minute}", self.minute());
         let busy = || StoreError::Conflict("summaries are being folded".to_owned());
         let tx = self.alone(source).await?.ok_or_else(busy)?;
+        retain(&tx, source, NONE_LEAVES).await?;
+        if retained_from(&tx, source).await?.is_some() {
+            tx.rollback().await?;
+            return Ok(None);
+        }
         fold_all(&tx, source).await?;
         let sql = format!(
             "WITH truth AS ({rows}), kept AS (SELECT * FROM campaigns WHERE source = $1)
@@ -267,17 +275,17 @@ impl Store {
             tx.execute_raw(statement(format!("INSERT INTO campaigns ({columns}) {rows}"))).await?;
         }
         tx.commit().await?;
-        Ok(wrong)
+        Ok(Some(wrong))
     }
 
-    /// Where a rebuild that did not end has come to.
+    /// Where a rebuild that did not end has come to; each is known by its first day and the one after its last.
     ///
     /// # Errors
     ///
     /// If the store is away.
-    pub async fn rebuild_progress(&self) -> Result<Option<i64>, StoreError> {
+    pub async fn rebuild_progress(&self, days: &Range<i64>) -> Result<Option<i64>, StoreError> {
         let sql = "SELECT coalesce(max(next), -1) AS next FROM progress WHERE work = $1";
-        let next = self.number(sql, vec![WORK.into()], "next").await?;
+        let next = self.number(sql, vec![work(days).into()], "next").await?;
         Ok((next >= 0).then_some(next))
     }
 
@@ -286,17 +294,24 @@ impl Store {
     /// # Errors
     ///
     /// If the store is away.
-    pub async fn set_rebuild_progress(&self, next: Option<i64>) -> Result<(), StoreError> {
+    pub async fn set_rebuild_progress(&self, days: &Range<i64>, next: Option<i64>) -> Result<(), StoreError> {
         match next {
             Some(next) => {
                 let sql = "INSERT INTO progress (work, next) VALUES ($1, $2)
                     ON CONFLICT (work) DO UPDATE SET next = excluded.next";
-                self.change(sql, vec![WORK.into(), next.into()]).await?;
+                self.change(sql, vec![work(days).into(), next.into()]).await?;
             }
-            None => drop(self.change("DELETE FROM progress WHERE work = $1", vec![WORK.into()]).await?),
+            None => {
+                self.change("DELETE FROM progress WHERE work = $1", vec![work(days).into()]).await?;
+            }
         }
         Ok(())
     }
+}
+
+/// The work, as its progress is kept.
+fn work(days: &Range<i64>) -> String {
+    format!("rollups rebuild {}..{}", days.start, days.end)
 }
 
 /// Adds to rollups what they lack.

@@ -7,7 +7,9 @@
 
 use std::time::Duration;
 
-use super::connect::Store;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, Value};
+
+use super::connect::{Snapshot, Store};
 use super::error::StoreError;
 use crate::event::Source;
 
@@ -27,17 +29,9 @@ impl Store {
     pub async fn expire_rows(&self, source: Source, before: i64) -> Result<u64, StoreError> {
         // Rows of the minute that the instant is in leave one by one.
         let minute = -(-before).div_euclid(60_000_000);
-        // Hours that only the rows tell must be summed up first.
-        let sql =
-            "SELECT count(*) AS many FROM summaries WHERE source = $1 AND level = 0 AND stale AND at <= $2";
-        let hour = i32::try_from(minute.div_euclid(60)).unwrap_or(i32::MAX);
-        if self.number(sql, vec![source.code().into(), hour.into()], "many").await? > 0 {
+        if !self.may_leave(source, minute).await? {
             return Ok(0);
         }
-        let sql = "INSERT INTO retained (source, from_minute) VALUES ($1, $2)
-            ON CONFLICT (source) DO UPDATE SET from_minute = excluded.from_minute
-            WHERE excluded.from_minute > retained.from_minute";
-        self.change(sql, vec![source.code().into(), minute.into()]).await?;
         let (end, width) = if self.is_postgres() {
             let sql =
                 "SELECT pg_relation_size('event_rows') / current_setting('block_size')::bigint AS pages";
@@ -69,10 +63,50 @@ impl Store {
         Ok(gone)
     }
 
-    /// The minute from which on all rows of a source are still there; `None` if none ever left.
-    pub(super) async fn retained_from(&self, source: Source) -> Result<Option<i64>, StoreError> {
-        let sql = "SELECT coalesce(max(from_minute), -1) AS minute FROM retained WHERE source = $1";
-        let minute = self.number(sql, vec![source.code().into()], "minute").await?;
-        Ok((minute >= 0).then_some(minute))
+    /// Whether rows from before a minute may leave, which is remembered: not while only they tell an hour.
+    async fn may_leave(&self, source: Source, minute: i64) -> Result<bool, StoreError> {
+        let tx = self.snapshot(Snapshot::ToChange).await?;
+        retain(&tx, source, minute).await?;
+        let sql =
+            "SELECT count(*) AS number FROM summaries WHERE source = $1 AND level = 0 AND stale AND at <= $2";
+        let hour = i32::try_from(minute.div_euclid(60)).unwrap_or(i32::MAX);
+        if number(&tx, sql, [source.code().into(), hour.into()]).await? > 0 {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+        tx.commit().await?;
+        Ok(true)
     }
+}
+
+/// Remembers that rows from before a minute may leave, or that they may not as long as this transaction
+/// lasts (`minute` below 0): of two that do either, one ends with a conflict.
+pub(super) async fn retain(tx: &DatabaseTransaction, source: Source, minute: i64) -> Result<(), StoreError> {
+    let sql = "INSERT INTO retained (source, from_minute) VALUES ($1, $2)
+        ON CONFLICT (source) DO UPDATE SET from_minute =
+            CASE WHEN excluded.from_minute > retained.from_minute THEN excluded.from_minute
+            ELSE retained.from_minute END";
+    let values = [source.code().into(), minute.into()];
+    tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
+    Ok(())
+}
+
+/// The minute from which on all rows of a source are still there; `None` if none ever left.
+pub(super) async fn retained_from(
+    tx: &DatabaseTransaction,
+    source: Source,
+) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT coalesce(max(from_minute), -1) AS number FROM retained WHERE source = $1";
+    let minute = number(tx, sql, [source.code().into()]).await?;
+    Ok((minute >= 0).then_some(minute))
+}
+
+async fn number<const N: usize>(
+    tx: &DatabaseTransaction,
+    sql: &str,
+    values: [Value; N],
+) -> Result<i64, StoreError> {
+    let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
+    let row = tx.query_one_raw(statement).await?;
+    Ok(row.map_or(Ok(0), |row| row.try_get("", "number"))?)
 }

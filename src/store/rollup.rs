@@ -222,13 +222,21 @@ impl Report<'_> {
         Ok(query.into_model::<RevenueSum>().all(self.tx()?).await?)
     }
 
-    /// How many buckets of so many minutes hold something of a filter, counted up to `most`.
+    /// How many buckets of so many minutes hold something of a filter, or something that made revenue, of
+    /// whatever campaign; counted up to `most`.
     ///
     /// # Errors
     ///
     /// If the store is away.
-    pub async fn count_buckets(&self, filter: &Filter, interval: i64, most: u64) -> Result<u64, StoreError> {
+    pub async fn count_buckets(
+        &self,
+        filter: &Filter,
+        interval: i64,
+        revenue: bool,
+        most: u64,
+    ) -> Result<u64, StoreError> {
         let query = rollups(filter, Some(interval))
+            .apply_if(revenue.then_some(()), |query, ()| query.filter(Column::Transactions.gt(0)))
             .column_as(bucket(Some(interval)), "bucket")
             .distinct()
             .limit(most);

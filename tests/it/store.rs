@@ -39,6 +39,38 @@ fn a_database_that_is_not_there_yet_is_opened_at_the_first_try() {
 }
 
 #[test]
+fn a_write_that_is_cut_off_leaves_nothing_to_the_next() {
+    const TURNS: u64 = 150;
+    let stores = stores();
+    for url in &stores.urls {
+        block_on(async {
+            let store = open(url).await;
+            let origin = origin();
+            for turn in 1..=TURNS {
+                let ids: Vec<String> = (0..200).map(|place| format!("{turn}-{place}")).collect();
+                let events = texts(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+                let batch = |sequence| Batch {
+                    source: Source::Facebook,
+                    log_id: log(),
+                    frames: vec![frame(sequence, sequence, &origin, &events)],
+                };
+                // Wherever it is by then: a few milliseconds are all that it takes.
+                let patience = std::time::Duration::from_micros(turn * 80);
+                let _ = tokio::time::timeout(patience, store.write(&batch(2 * turn))).await;
+                // What a connection says belongs to who asked it.
+                assert_eq!(number(&store, &format!("SELECT {turn}")).await, turn as i64);
+                store.write(&batch(2 * turn)).await.unwrap();
+                let again = store.write(&batch(2 * turn + 1)).await.unwrap();
+                assert_eq!(again, Written { duplicates: 200, ..Written::default() }, "turn {turn}");
+            }
+            assert_eq!(number(&store, "SELECT count(*) FROM event_rows").await, 200 * TURNS as i64);
+            let rollups = "SELECT sum(events) FROM rollups WHERE level = 0";
+            assert_eq!(number(&store, rollups).await, 200 * TURNS as i64);
+        });
+    }
+}
+
+#[test]
 fn a_frame_that_comes_again_is_counted_once() {
     let stores = stores();
     for url in &stores.urls {

@@ -115,7 +115,23 @@ fn an_audience_is_the_same_folded_or_not_and_however_wide_its_spans() {
             for day in days {
                 assert_eq!(store.compare_day(day, false).await.unwrap().count(), 0, "day {day}");
             }
-            assert_eq!(store.compare_campaigns(Source::Facebook, false).await.unwrap(), 0);
+            assert_eq!(store.compare_campaigns(Source::Facebook, false).await.unwrap(), Some(0));
+            // Wider spans that say something else are found, and made anew from those beneath them.
+            let whole = ask().await;
+            store_sql(&store, "UPDATE summaries SET touched_at = 0").await;
+            store.refresh_all_summaries(Source::Facebook).await.unwrap();
+            assert_eq!(store.compare_spans(Source::Facebook, false).await.unwrap(), 0);
+            let damage = "UPDATE summaries SET version = version + 1, body = (SELECT body FROM summaries
+                WHERE level = 0 ORDER BY at LIMIT 1) WHERE level = 3";
+            store_sql(&store, damage).await;
+            assert_ne!(ask().await, whole);
+            assert!(store.compare_spans(Source::Facebook, false).await.unwrap() > 0);
+            assert!(store.compare_spans(Source::Facebook, true).await.unwrap() > 0);
+            assert_eq!(ask().await, whole);
+            store_sql(&store, "UPDATE summaries SET touched_at = 0").await;
+            store.refresh_all_summaries(Source::Facebook).await.unwrap();
+            assert_eq!(store.compare_spans(Source::Facebook, false).await.unwrap(), 0);
+            assert_eq!(ask().await, whole);
         });
     }
 }
@@ -187,7 +203,9 @@ fn ranks_campaigns(campaigns: u64) {
             let events: Vec<String> = (0..4_000)
                 .map(|place| {
                     let campaign = format!("camp-{}", chance.below(campaigns));
-                    let minute = first + chance.below(4 * 1_440) as i64;
+                    // A third of them in one hour.
+                    let spread = if place % 3 == 0 { 70 + chance.below(40) } else { chance.below(4 * 1_440) };
+                    let minute = first + spread as i64;
                     let cents = 1_000 + chance.below(99_000);
                     rows.push((campaign.clone(), minute, cents));
                     checkout(sequence * 10_000 + place, "u", &campaign, minute, cents)
@@ -200,9 +218,13 @@ fn ranks_campaigns(campaigns: u64) {
         }
         let cache = SummaryCache::new(16 << 20);
         let end = first + 4 * 1_440;
-        for (from, to) in
-            [(first, end), (first + 61, end - 1_000), (first + 700, first + 3_777), (first, first + 90)]
-        {
+        for (from, to) in [
+            (first, end),
+            (first + 61, end - 1_000),
+            (first + 700, first + 3_777),
+            (first, first + 90),
+            (first + 70, first + 100),
+        ] {
             for limit in [1, 50] {
                 let report = store.report(&cache).await.unwrap();
                 let filter = Filter { from: Some(from), to: Some(to), ..Filter::default() };
@@ -360,7 +382,7 @@ fn a_database_of_the_version_before_is_brought_up_to_date() {
             for day in store.days().await.unwrap() {
                 assert_eq!(store.compare_day(day, false).await.unwrap().count(), 0);
             }
-            assert_eq!(store.compare_campaigns(Source::Facebook, false).await.unwrap(), 0);
+            assert_eq!(store.compare_campaigns(Source::Facebook, false).await.unwrap(), Some(0));
         });
     }
 }

@@ -10,7 +10,7 @@ use sea_orm::{
 
 use super::body::{GrowingSummary, Summary};
 use super::delta::{CampaignRevenue, Delta, merge_campaigns};
-use super::span::Span;
+use super::span::{HIGHEST, Span};
 use super::{decode, encode, read};
 use crate::event::Source;
 use crate::store::connect::{Snapshot, Store};
@@ -22,6 +22,8 @@ use crate::store::postgres::SUMMARY_LOCKS;
 const FOLD: u64 = 16;
 /// Rows of one statement.
 const ROWS: usize = 500;
+/// Hours that are in memory at one time, with all that is in their summaries.
+const HOURS: usize = 32;
 /// Microseconds that nothing beneath a span changed before a summary of it is made.
 const QUIET: i64 = 15_000_000;
 /// Wider summaries that are made in one transaction.
@@ -140,23 +142,28 @@ impl Store {
                 // One hour can have very many rows.
                 break;
             }
-            let mut growing = GrowingSummary::default();
-            let beneath = summaries::Entity::find()
-                .filter(summaries::Column::Source.eq(source.code()))
-                .filter(summaries::Column::Level.eq(span.level - 1))
-                .filter(summaries::Column::At.between(span.at * 4, span.at * 4 + 3))
-                .all(&tx)
-                .await?;
-            for body in beneath.iter().filter_map(|part| part.body.as_deref()) {
-                growing.add(&decode(body)?);
-            }
-            made.push(resting(source, span, &growing.finish())?);
+            made.push(resting(source, span, &sum_beneath(&tx, source, span).await?)?);
         }
         let count = made.len() as u64;
         put(&tx, made).await?;
         tx.commit().await?;
         Ok(count)
     }
+}
+
+/// What the summaries beneath a span add up to.
+async fn sum_beneath(tx: &DatabaseTransaction, source: Source, span: Span) -> Result<Summary, StoreError> {
+    let mut growing = GrowingSummary::default();
+    let beneath = summaries::Entity::find()
+        .filter(summaries::Column::Source.eq(source.code()))
+        .filter(summaries::Column::Level.eq(span.level - 1))
+        .filter(summaries::Column::At.between(span.at * 4, span.at * 4 + 3))
+        .all(tx)
+        .await?;
+    for body in beneath.iter().filter_map(|part| part.body.as_deref()) {
+        growing.add(&decode(body)?);
+    }
+    Ok(growing.finish())
 }
 
 /// Folds some of what the snapshot holds. Gives how many events that were, and whether there is more.
@@ -195,7 +202,7 @@ async fn add_to_hours(
 ) -> Result<(), StoreError> {
     let wider: BTreeSet<Span> = hours.keys().flat_map(|hour| Span::hour(*hour).ancestors()).collect();
     let all: Vec<i32> = hours.keys().copied().collect();
-    for part in all.chunks(ROWS) {
+    for part in all.chunks(HOURS) {
         let known = summaries::Entity::find()
             .filter(summaries::Column::Source.eq(source.code()))
             .filter(summaries::Column::Level.eq(0))
@@ -237,6 +244,52 @@ impl Store {
         let hours = hours.iter().map(|hour| Span::hour(*hour));
         let spans: BTreeSet<Span> = hours.flat_map(|hour| hour.ancestors().chain([hour])).collect();
         put(tx, spans.into_iter().map(|span| stale(source, span)).collect()).await
+    }
+
+    /// How many of a source's wider summaries are not what those beneath them say; they are made anew if that
+    /// is asked for.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away, or another one folds all the time.
+    pub async fn compare_spans(&self, source: Source, mend: bool) -> Result<usize, StoreError> {
+        let mut wrong = 0;
+        for level in 1..=HIGHEST {
+            wrong += self.unless_in_the_way(async || self.compare_level(source, level, mend).await).await?;
+        }
+        Ok(wrong)
+    }
+
+    async fn compare_level(&self, source: Source, level: i16, mend: bool) -> Result<usize, StoreError> {
+        let tx = self.snapshot(if mend { Snapshot::ToChange } else { Snapshot::ToRead }).await?;
+        let resting: Vec<i32> = summaries::Entity::find()
+            .filter(summaries::Column::Source.eq(source.code()))
+            .filter(summaries::Column::Level.eq(level))
+            .filter(summaries::Column::Stale.eq(false))
+            .select_only()
+            .column(summaries::Column::At)
+            .into_tuple()
+            .all(&tx)
+            .await?;
+        let mut wrong = Vec::new();
+        for at in resting {
+            let span = Span { level, at };
+            let kept = summaries::Entity::find_by_id((source.code(), level, at)).one(&tx).await?;
+            let Some(body) = kept.and_then(|kept| kept.body) else { continue };
+            let kept: Summary = decode(&body)?;
+            if !kept.agrees(&sum_beneath(&tx, source, span).await?) {
+                wrong.push(span);
+            }
+        }
+        if mend {
+            let around = wrong.iter().flat_map(|span| span.ancestors().chain([*span]));
+            let spans: BTreeSet<Span> = around.collect();
+            put(&tx, spans.into_iter().map(|span| stale(source, span)).collect()).await?;
+            tx.commit().await?;
+        } else {
+            tx.rollback().await?;
+        }
+        Ok(wrong.len())
     }
 
     /// Makes summaries anew until there is nothing to do.
