@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Failure;
 use crate::config::Config;
 use crate::log::jetstream::JetStream;
+use crate::ops::tls;
 use crate::service::Ending;
 use crate::store::{Purpose, SQLITE_FILE, Store, StoreError};
 
@@ -51,8 +52,9 @@ fn writable(config: &Config) -> Result<(), String> {
 
 async fn try_nats(url: &str, config: &Config) -> Result<String, String> {
     let started = std::time::Instant::now();
-    let log =
-        JetStream::connect(url, "ess check", config.log.clone()).await.map_err(|error| error.to_string())?;
+    let log = JetStream::connect(url, "ess check", config.log.clone(), &config.nats)
+        .await
+        .map_err(|error| error.to_string())?;
     // The connection is made in the background.
     loop {
         match log.ask().await {
@@ -83,16 +85,24 @@ pub(super) async fn health(config: &Config) -> Result<Ending, Failure> {
     }
     // `up` and `demo` do not go by PORT.
     let ending = ask(config, &own).await?;
-    ending.ok_or_else(|| Failure::Other(format!("no service answers on {}", config.listen)))
+    ending.ok_or_else(|| Failure::Other(format!("no service answers on {}", config.http.listen)))
 }
 
 /// Asks these ports; `None` if nobody answers.
 async fn ask(config: &Config, ports: &[u16]) -> Result<Option<Ending>, Failure> {
-    let ip = if config.listen.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { config.listen };
-    let client = awc::Client::builder().timeout(TIMEOUT).finish();
+    let listen = config.http.listen;
+    let ip = if listen.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { listen };
+    let mut connector = awc::Connector::new().timeout(TIMEOUT);
+    let mut scheme = "http";
+    if let Some(identity) = &config.http.tls {
+        let tls = tls::pinned(&identity.certificate).map_err(Failure::Usage)?;
+        connector = connector.rustls_0_23(tls.into());
+        scheme = "https";
+    }
+    let client = awc::Client::builder().timeout(TIMEOUT).connector(connector).finish();
     let mut answered = false;
     for port in ports {
-        let url = format!("http://{}/ready", SocketAddr::new(ip, *port));
+        let url = format!("{scheme}://{}/ready", SocketAddr::new(ip, *port));
         let Ok(mut response) = client.get(&url).send().await else { continue };
         answered = true;
         if !response.status().is_success() {

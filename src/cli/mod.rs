@@ -2,10 +2,12 @@
 
 mod check;
 mod dead_letters;
+mod forget;
 mod log;
 mod rollups;
 mod serve;
 mod spray;
+mod waiting;
 
 use std::process::ExitCode;
 
@@ -57,6 +59,8 @@ enum Command {
     /// Hold what is kept for reports against the rows, and mend it
     #[command(subcommand)]
     Rollups(rollups::Command),
+    /// Take one person out of rows and dead letters
+    Forget(forget::Person),
     /// Look after the embedded log
     #[command(subcommand)]
     Log(log::Command),
@@ -112,14 +116,16 @@ fn run(command: Command) -> Result<Ending, Failure> {
         | Command::Health
         | Command::DeadLetters(_)
         | Command::Rollups(_)
+        | Command::Forget(_)
         | Command::Log(_) => ("ess", Output::Stderr),
     };
     logs::start(name, &config.log_level, output).map_err(Failure::Usage)?;
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
     let system = actix::System::new();
     system.block_on(async move {
+        let Some(config) = waiting::for_secrets(config, &command).await? else { return Ok(Ending::Clean) };
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
         match command {
             Command::Demo => serve::all(config, true).await,
             Command::Up => serve::all(config, false).await,
@@ -130,6 +136,7 @@ fn run(command: Command) -> Result<Ending, Failure> {
             Command::Migrate => migrate(&config).await,
             Command::DeadLetters(command) => dead_letters::run(&config, command).await,
             Command::Rollups(command) => rollups::run(&config, command).await,
+            Command::Forget(person) => forget::run(&config, &person).await,
             Command::Log(command) => log::run(&config, command).await,
             Command::Check => check::check(&config).await,
             Command::Health => check::health(&config).await,

@@ -10,7 +10,7 @@ use crate::log::embedded::Embedded;
 use crate::log::jetstream::JetStream;
 use crate::log::{LogError, SharedLog};
 use crate::publisher::generate::{Generator, Mix};
-use crate::publisher::{Pace, Plan, publish};
+use crate::publisher::{Pace, Plan, Tally, publish};
 use crate::runtime::Drain;
 use crate::service::{DrainBudget, Ending, Running, Signals, run};
 use crate::store::{Purpose, Store};
@@ -28,7 +28,7 @@ fn missing(name: &str, command: &str) -> Failure {
 }
 
 async fn connect(url: &Secret, name: &str, config: &Config) -> Result<SharedLog, Failure> {
-    let log = JetStream::connect(url.expose(), name, config.log.clone()).await;
+    let log = JetStream::connect(url.expose(), name, config.log.clone(), &config.nats).await;
     let log = log.map_err(|error| Failure::Usage(format!("NATS_URL: {error}")))?;
     Ok(Arc::new(log))
 }
@@ -186,9 +186,10 @@ pub(super) fn lock_data_dir(config: &Config) -> Result<std::fs::File, Failure> {
 
 /// Says where to look, and lets events flow.
 fn start_demo(config: &Config, services: &[Running], drain: &crate::runtime::DrainHandle) {
+    let scheme = if config.http.tls.is_some() { "https" } else { "http" };
     let url = |name: &str| {
         let address = services.iter().find(|service| service.name == name).map(|service| service.address);
-        address.map(|address| format!("http://{address}")).unwrap_or_default()
+        address.map(|address| format!("{scheme}://{address}")).unwrap_or_default()
     };
     let (gateway, reporter) = (url(gateway::NAME), url(reporter::NAME));
     println!("ESS is running, with about {DEMO_RATE} events/s from its own publisher.");
@@ -206,7 +207,8 @@ fn start_demo(config: &Config, services: &[Running], drain: &crate::runtime::Dra
     println!();
     let plan = Plan {
         target: format!("{gateway}/webhook"),
-        token: config.webhook_tokens.first().map(|token| token.expose().to_owned()),
+        authorities: config.http.tls.as_ref().map(|identity| identity.certificate.clone()),
+        token: config.webhook_tokens.first().map(|token| token.secret.expose().to_owned()),
         sizes: (20, 80),
         pace: Pace::Rate(DEMO_RATE),
         connections: 8,
@@ -218,12 +220,11 @@ fn start_demo(config: &Config, services: &[Running], drain: &crate::runtime::Dra
         // The listeners are up before the first event.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let stop = async move { drain.started().await };
-        let tally = publish(&plan, Generator::new(None, Mix::default()), stop, |_| {}).await;
-        tracing::info!(
-            sent = tally.sent,
-            accepted = tally.accepted,
-            failed = tally.failed,
-            "demo publisher stopped"
-        );
+        match publish(&plan, Generator::new(None, Mix::default()), stop, |_| {}).await {
+            Ok(Tally { sent, accepted, failed, .. }) => {
+                tracing::info!(sent, accepted, failed, "demo publisher stopped");
+            }
+            Err(error) => tracing::error!(error, "the demo's publisher could not begin"),
+        }
     });
 }

@@ -91,11 +91,12 @@ fn sizes(text: &str) -> Result<(usize, usize), String> {
 pub(super) async fn run(config: &Config, arguments: &Arguments) -> Result<Ending, Failure> {
     let target = arguments.target.clone().or_else(|| config.event_endpoint.clone());
     let target = target.unwrap_or_else(|| DEFAULT_TARGET.to_owned());
-    if !target.starts_with("http://") {
-        return Err(Failure::Usage(format!("the target `{target}` must begin with http://")));
+    if !target.starts_with("http://") && !target.starts_with("https://") {
+        return Err(Failure::Usage(format!("the target `{target}` must begin with http:// or https://")));
     }
     let plan = Plan {
         target,
+        authorities: config.nats.authorities.clone(),
         token: arguments.token.clone(),
         sizes: arguments.batch.unwrap_or(REAL_SIZES),
         pace: match (arguments.rate, arguments.batch) {
@@ -118,8 +119,9 @@ pub(super) async fn run(config: &Config, arguments: &Arguments) -> Result<Ending
     };
     let bar = bar(arguments);
     let started = Instant::now();
-    let tally =
-        publish(&plan, Generator::new(arguments.seed, mix), stop, |tally| show(bar.as_ref(), tally)).await;
+    let generator = Generator::new(arguments.seed, mix);
+    let tally = publish(&plan, generator, stop, |tally| show(bar.as_ref(), tally)).await;
+    let tally = tally.map_err(Failure::Usage)?;
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }

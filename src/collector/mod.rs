@@ -144,10 +144,11 @@ pub fn start(
         admin_token: config.admin_token.clone(),
         requests: Requests::default(),
         tokens: Vec::new(),
+        settings: config.http.clone(),
         watches_clients: false,
     };
     let requests = view.requests.clone();
-    let (server, address) = serve(view, (config.listen, port), 1, |_| {})?;
+    let (server, address) = serve(view, port, 1, |_| {})?;
     let idle = Box::pin(async move {
         ended.wait().await;
         letters_ended.wait().await;

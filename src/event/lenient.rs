@@ -229,7 +229,7 @@ pub(super) fn entries(raw: &RawValue) -> Option<Vec<(Key, &RawValue)>> {
 }
 
 /// A JSON string's bytes, lone surrogates in a form that is no UTF-8.
-struct Bytes(Vec<u8>);
+pub(super) struct Bytes(pub Vec<u8>);
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(de: D) -> Result<Self, D::Error> {

@@ -8,7 +8,8 @@
 //! [`decode`] judges one event by itself. A good event takes one typed pass that borrows from the
 //! bytes; whatever that pass does not take, a second look reads field by field, to find every
 //! error or to keep the keys that the contract does not know. What a source's events look like is
-//! known by that source's module alone ([`facebook`], [`tiktok`]); [`source`] registers them.
+//! known by that source's module alone ([`facebook`], [`tiktok`]); [`source`] registers them. [`redact`] takes
+//! personal data out of an event's bytes.
 
 mod columns;
 mod decode;
@@ -16,6 +17,7 @@ mod facebook;
 mod field_error;
 mod lenient;
 mod reading;
+mod redact;
 mod refusal;
 mod scalar;
 mod source;
@@ -26,6 +28,7 @@ mod words;
 pub use columns::Columns;
 pub use decode::{Event, decode, event_key};
 pub use field_error::FieldError;
+pub use redact::Redactor;
 pub use refusal::Refusal;
 pub use scalar::{
     Instant, MICROS_PER_UNIT, Money, NANOS_PER_ONE, Number, format_micros, parse_point_in_time,

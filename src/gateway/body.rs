@@ -18,8 +18,6 @@ use crate::ops::http::Problem;
 const UNIT: usize = 1_024;
 /// How long a request waits for room before it is told to come again.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long a body may take to come.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes of all requests that are held at one time.
 #[derive(Clone)]
@@ -50,7 +48,7 @@ impl Budget {
 
 impl Share {
     /// Waits until the share is as large as `bytes`; what it has already stays.
-    async fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
+    pub async fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
         let needed = bytes.div_ceil(UNIT).min(self.budget.all);
         if needed <= self.held {
             return Ok(());
@@ -130,6 +128,7 @@ pub(crate) async fn read(
     headers: &HeaderMap,
     payload: Payload,
     limit: usize,
+    within: Duration,
     budget: &Budget,
 ) -> Result<(Bytes, Share), Problem> {
     let declared =
@@ -138,7 +137,7 @@ pub(crate) async fn read(
         return Err(too_large(limit));
     }
     let read = read_all(payload, declared.unwrap_or(UNIT), limit, budget);
-    match tokio::time::timeout(READ_TIMEOUT, read).await {
+    match tokio::time::timeout(within, read).await {
         Ok(read) => read,
         Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time").close()),
     }

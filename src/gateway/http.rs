@@ -11,11 +11,12 @@ use utoipa::{IntoResponses, OpenApi, ToSchema};
 use super::Shared;
 use super::body::{UnpackError, encoding, read, unpack};
 use super::ingest::{EventErrors, Ingest, IngestError, Outcome, deadline, set_aside, unreadable_body};
+use super::publishers::Publisher;
 use super::signature;
 use crate::event::Source;
 use crate::log::Origin;
-use crate::ops::http::{Problem, bears, origin, resource, same};
-use crate::ops::metrics::GatewayFailure;
+use crate::ops::http::{Problem, borne, origin, resource, same};
+use crate::ops::metrics::{GatewayFailure, RequestOutcome};
 use crate::ops::openapi::describe;
 use crate::ops::trace_id;
 
@@ -77,7 +78,10 @@ enum Refused {
     /// Signature or token
     #[response(status = 401)]
     Unauthorized,
-    /// Too large
+    /// The body did not come in time
+    #[response(status = 408)]
+    TimedOut,
+    /// Too large, or too many events
     #[response(status = 413)]
     TooLarge,
     /// Unsupported type or encoding
@@ -86,7 +90,7 @@ enum Refused {
     /// Every event was rejected
     #[response(status = 422)]
     Rejected,
-    /// Over the limit: come again
+    /// More requests a second than the publisher may send: come again
     #[response(status = 429)]
     TooMany,
     /// Saturated, draining, or the log is away: send the whole again
@@ -117,10 +121,13 @@ async fn webhook(
 ) -> HttpResponse {
     let started = Instant::now();
     let origin = Arc::new(origin(&request));
-    let answer = match take(&request, &shared, payload, only, &origin).await {
+    let mut publisher = Publisher::UNKNOWN;
+    let answer = match take(&request, &shared, payload, only, &origin, &mut publisher).await {
         Ok(outcome) => answer(&outcome, &origin),
         Err(problem) => problem.respond_to(&origin),
     };
+    let outcome = RequestOutcome::of(answer.status().as_u16());
+    shared.metrics.count_request(shared.publishers.name(publisher), outcome);
     shared.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
     answer
 }
@@ -144,13 +151,15 @@ fn answer(outcome: &Outcome, origin: &Origin) -> HttpResponse {
     })
 }
 
-/// The checks in their order (401, 415, 413, 400), then the events.
+/// The checks in their order (401, 429, 415, 413, 400), then the events. Where a signature says who it is, 429
+/// comes behind it: nobody can use up what another may send.
 async fn take(
     request: &HttpRequest,
     shared: &Shared,
     payload: web::Payload,
     only: Option<Source>,
     origin: &Arc<Origin>,
+    publisher: &mut Publisher,
 ) -> Result<Outcome, Problem> {
     if shared.drain.draining() {
         return Err(again(0, "the gateway is stopping").close());
@@ -160,8 +169,16 @@ async fn take(
         Some(Source::Tiktok) => !shared.tiktok_secrets.is_empty(),
         None => false,
     };
-    if !signed && !shared.tokens.is_empty() && !bears(request, &shared.tokens) {
-        return Err(unauthorized("a bearer token is asked for, and it is missing or wrong").close());
+    if !signed {
+        *publisher = match borne(request, &shared.tokens) {
+            Some(place) => Publisher::with_token(place),
+            None if shared.tokens.is_empty() => Publisher::ANONYMOUS,
+            None => {
+                let detail = "a bearer token is asked for, and it is missing or wrong";
+                return Err(unauthorized(detail).close());
+            }
+        };
+        pass(shared, *publisher).map_err(Problem::close)?;
     }
     if signed && signature_header(request, only).is_none() {
         return Err(unauthorized("the signature is missing").close());
@@ -171,7 +188,7 @@ async fn take(
     if !signed && let Err(problem) = encoding {
         return Err(problem.close());
     }
-    let wire = read(request.headers(), payload, shared.max_body, &shared.budget).await;
+    let wire = read(request.headers(), payload, shared.max_body, shared.body_timeout, &shared.budget).await;
     let (wire, mut share) = match (wire, &encoding) {
         // The type comes before the size.
         (Err(_), Err(_)) => return Err(encoding.err().unwrap_or_else(|| unauthorized("")).close()),
@@ -179,12 +196,14 @@ async fn take(
     };
     if signed {
         check_signature(request, shared, only, &wire).map_err(unauthorized)?;
+        *publisher = only.map_or(Publisher::UNKNOWN, Publisher::signed);
+        pass(shared, *publisher)?;
     }
     let body = match unpack(encoding?, wire.clone(), shared.max_body, &mut share).await {
         Ok(body) => body,
         Err(UnpackError::Refused(problem)) => return Err(problem),
         Err(UnpackError::Broken(why)) => {
-            let letter = unreadable_body(origin, only, &wire, &why);
+            let letter = unreadable_body(origin, only, &wire, &why, shared.redactor.as_deref());
             shared.metrics.fail(only, GatewayFailure::NotJson, 1);
             set_aside(vec![letter], &shared.dead_letters, &shared.metrics);
             return Err(Problem::new(
@@ -194,29 +213,47 @@ async fn take(
         }
     };
     let bytes = body.len();
+    if shared.redactor.is_some() {
+        // The events are held a second time, without what tells whose they are.
+        share.grow_to(2 * bytes).await?;
+    }
     let ingest = Ingest { body, share: Arc::new(share), origin: origin.clone(), only, deadline: deadline() };
     let left = ingest.deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
     match shared.ingest.ask(ingest, left).await {
         Ok(Ok(outcome)) => {
-            say(shared, origin, bytes, &outcome);
+            say(shared, shared.publishers.name(*publisher), origin, bytes, &outcome);
             Ok(outcome)
         }
         Ok(Err(IngestError::NotJson(why))) => {
             Err(Problem::new(StatusCode::BAD_REQUEST, format!("the body is no JSON object or array: {why}")))
+        }
+        Ok(Err(IngestError::TooMany)) => {
+            let limit = shared.max_events;
+            let detail = format!("the body has more than {limit} events (ESS_MAX_EVENTS)");
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).with("limit", limit))
         }
         Ok(Err(IngestError::NotDurable { accepted, why })) => Err(again(accepted, &why)),
         Err(error) => Err(again(0, &error.to_string())),
     }
 }
 
-fn say(shared: &Shared, origin: &Origin, bytes: usize, outcome: &Outcome) {
+fn say(shared: &Shared, publisher: &str, origin: &Origin, bytes: usize, outcome: &Outcome) {
     let Outcome { accepted, rejected, .. } = outcome;
     let (correlation_id, trace_id) = (&origin.correlation_id, trace_id(origin));
     if *rejected > 0 || shared.lines.pass() {
-        tracing::info!(correlation_id, trace_id, accepted, rejected, bytes, "events taken");
+        tracing::info!(correlation_id, trace_id, publisher, accepted, rejected, bytes, "events taken");
     } else {
-        tracing::debug!(correlation_id, trace_id, accepted, rejected, bytes, "events taken");
+        tracing::debug!(correlation_id, trace_id, publisher, accepted, rejected, bytes, "events taken");
     }
+}
+
+/// Counts a request against what its publisher may send.
+fn pass(shared: &Shared, publisher: Publisher) -> Result<(), Problem> {
+    shared.publishers.pass(publisher).map_err(|wait| {
+        let detail = "more requests a second than this publisher may send (ESS_RATE_LIMIT); send it again";
+        let whole = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with("accepted", 0).retry_after(whole)
+    })
 }
 
 fn again(accepted: usize, why: &str) -> Problem {

@@ -15,7 +15,7 @@ use super::body::Share;
 use super::dead_letters::{DeadLetterPublisher, SetAside};
 use super::publish::{Publish, PublishError, Publisher};
 use super::validate::{Cursor, Judge, Next, Rejected, Validator};
-use crate::event::{FieldError, Refusal, Source};
+use crate::event::{FieldError, Redactor, Refusal, Source};
 use crate::log::{DeadLetter, Origin, Reason};
 use crate::ops::metrics::{GatewayFailure, GatewayMetrics};
 use crate::runtime::{Held, Mailbox, Undelivered};
@@ -76,6 +76,8 @@ impl Outcome {
 pub(super) enum IngestError {
     /// The body is no JSON, or neither object nor array.
     NotJson(String),
+    /// The body has more events than are taken.
+    TooMany,
     /// Not all good events are durable; so many are known to be.
     NotDurable { accepted: usize, why: String },
 }
@@ -91,6 +93,10 @@ pub(super) struct Parts {
     pub publishers: Vec<Mailbox<Publisher>>,
     pub dead_letters: Mailbox<DeadLetterPublisher>,
     pub metrics: GatewayMetrics,
+    /// What takes personal data out, if that is asked for.
+    pub redactor: Option<Arc<Redactor>>,
+    /// Events of one body.
+    pub max_events: usize,
 }
 
 /// The actor.
@@ -128,8 +134,10 @@ impl Handler<Held<Ingest>> for Ingestor {
 /// The events of a body, judged.
 #[derive(Default)]
 struct Sorted {
-    /// Good events, by source, as places in the body.
+    /// Good events, by source, as places in the body, or in what is left of it.
     accepted: Vec<Vec<Range<usize>>>,
+    /// The good events without personal data, where that is not kept.
+    redacted: Option<Vec<u8>>,
     rejected: usize,
     /// How many of each source were refused; the last for those without one.
     rejected_by_source: Vec<(Option<Source>, u64)>,
@@ -142,7 +150,7 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn refuse(&mut self, ingest: &Ingest, rejected: Rejected) {
+    fn refuse(&mut self, ingest: &Ingest, rejected: Rejected, redactor: Option<&Redactor>) {
         let Rejected { index, bytes, refusal } = rejected;
         self.rejected += 1;
         match self.rejected_by_source.iter_mut().find(|(source, _)| *source == refusal.source) {
@@ -158,8 +166,11 @@ impl Sorted {
             return;
         }
         let Origin { correlation_id, accepted_at, .. } = &*ingest.origin;
-        let letter =
+        let mut letter =
             DeadLetter::new(*accepted_at, correlation_id, Reason::Invalid, &ingest.body[bytes], refusal);
+        if let Some(redactor) = redactor {
+            letter.redact(redactor);
+        }
         self.letter_bytes += letter.size();
         self.letters.push(letter);
     }
@@ -187,22 +198,35 @@ async fn take(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Outc
         parts.metrics.dead_letters_dropped.inc_by(sorted.unkept);
     }
     set_aside(sorted.letters, &parts.dead_letters, &parts.metrics);
-    publish(ingest, sorted.accepted, parts).await?;
+    let body = sorted.redacted.map_or_else(|| ingest.body.clone(), Bytes::from);
+    publish(ingest, body, sorted.accepted, parts).await?;
     Ok(Outcome { accepted, rejected: sorted.rejected, errors: sorted.errors })
 }
 
 /// Sets a body aside that is no JSON.
 fn refuse_whole(ingest: &Ingest, why: &str, parts: &Parts) {
-    let letter = unreadable_body(&ingest.origin, ingest.only, &ingest.body, why);
+    let redactor = parts.redactor.as_deref();
+    let letter = unreadable_body(&ingest.origin, ingest.only, &ingest.body, why, redactor);
     parts.metrics.fail(ingest.only, GatewayFailure::NotJson, 1);
     set_aside(vec![letter], &parts.dead_letters, &parts.metrics);
 }
 
 /// The letter of a body that could not be read.
-pub(super) fn unreadable_body(origin: &Origin, only: Option<Source>, body: &[u8], why: &str) -> DeadLetter {
+pub(super) fn unreadable_body(
+    origin: &Origin,
+    only: Option<Source>,
+    body: &[u8],
+    why: &str,
+    redactor: Option<&Redactor>,
+) -> DeadLetter {
     let error = FieldError { path: String::new(), message: why.to_owned() };
     let refusal = Refusal { source: only, errors: vec![error], ..Refusal::default() };
-    DeadLetter::new(origin.accepted_at, &origin.correlation_id, Reason::NotJson, body, refusal)
+    let mut letter =
+        DeadLetter::new(origin.accepted_at, &origin.correlation_id, Reason::NotJson, body, refusal);
+    if let Some(redactor) = redactor {
+        letter.redact(redactor);
+    }
+    letter
 }
 
 /// Has the whole body judged, slice by slice.
@@ -216,7 +240,12 @@ async fn judge(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Sor
         let judged = validator.ask(slice, left).await;
         let judged =
             judged.map_err(|error| IngestError::NotDurable { accepted: 0, why: error.to_string() })?;
-        for (all, more) in sorted.accepted.iter_mut().zip(judged.accepted) {
+        let behind = sorted.redacted.as_ref().map_or(0, Vec::len);
+        if let Some(redacted) = judged.redacted {
+            sorted.redacted.get_or_insert_default().extend_from_slice(&redacted);
+        }
+        for (all, mut more) in sorted.accepted.iter_mut().zip(judged.accepted) {
+            more.iter_mut().for_each(|place| *place = place.start + behind..place.end + behind);
             if all.is_empty() {
                 *all = more;
             } else {
@@ -224,7 +253,10 @@ async fn judge(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Sor
             }
         }
         for rejected in judged.rejected {
-            sorted.refuse(ingest, rejected);
+            sorted.refuse(ingest, rejected, parts.redactor.as_deref());
+        }
+        if sorted.accepted.iter().map(Vec::len).sum::<usize>() + sorted.rejected > parts.max_events {
+            return Err(IngestError::TooMany);
         }
         match judged.next {
             Next::More(next) => from = next,
@@ -267,6 +299,7 @@ pub(super) fn set_aside(
 /// Makes the good events durable, each source's by its own publisher.
 async fn publish(
     ingest: &Ingest,
+    body: Bytes,
     accepted: Vec<Vec<Range<usize>>>,
     parts: &Parts,
 ) -> Result<(), IngestError> {
@@ -275,7 +308,7 @@ async fn publish(
     let sends = sends.map(|(publisher, events)| {
         let publish = Publish {
             origin: ingest.origin.clone(),
-            body: ingest.body.clone(),
+            body: body.clone(),
             events: Arc::new(events),
             durable: durable.clone(),
             deadline: ingest.deadline,

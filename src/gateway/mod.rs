@@ -8,7 +8,8 @@
 //!                 202, after the log has acknowledged every accepted event
 //! ```
 //!
-//! [`http`] reads a request under the bounds of [`body`] and checks who sent it ([`signature`]).
+//! [`http`] reads a request under the bounds of [`body`] and checks who sent it ([`signature`]) and how often
+//! ([`publishers`]).
 //! `ingest` carries the request through: it asks `validate` to judge the body slice by slice, hands
 //! the good events to their source's `publish` and the bad ones to the dead letters, and answers.
 
@@ -17,6 +18,7 @@ mod dead_letters;
 mod http;
 mod ingest;
 mod publish;
+mod publishers;
 mod signature;
 mod validate;
 
@@ -25,8 +27,8 @@ use std::time::Duration;
 
 use actix::Arbiter;
 
-use crate::config::{Config, Secret};
-use crate::event::Source;
+use crate::config::{Config, Secret, Token};
+use crate::event::{Redactor, Source};
 use crate::log::{Log, LogError, SharedLog, Topic};
 use crate::ops::http::{Requests, ServiceView, serve};
 use crate::ops::metrics::{GatewayMetrics, ServiceMetrics};
@@ -59,11 +61,15 @@ struct Shared {
     dead_letters: Mailbox<dead_letters::DeadLetterPublisher>,
     budget: body::Budget,
     max_body: usize,
+    max_events: usize,
+    body_timeout: Duration,
+    publishers: publishers::Publishers,
+    redactor: Option<Arc<Redactor>>,
     metrics: GatewayMetrics,
     facebook_secrets: Vec<Secret>,
     facebook_verify_token: Option<Secret>,
     tiktok_secrets: Vec<Secret>,
-    tokens: Vec<Secret>,
+    tokens: Vec<Token>,
     drain: DrainHandle,
     lines: Sampler,
 }
@@ -72,7 +78,9 @@ struct Shared {
 pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -> Result<Running, String> {
     let actors = Arc::new(Registry::default());
     let service_metrics = ServiceMetrics::new(actors.clone());
-    let metrics = GatewayMetrics::new(&service_metrics);
+    let known = publishers::Publishers::new(&config.webhook_tokens, config.rate_limit);
+    let metrics = GatewayMetrics::new(&service_metrics, known.names());
+    let redactor = Redactor::new(&config.pii).map(Arc::new);
     let readiness = Arc::new(Readiness::new(NAME, &[LOG]));
     let spec = |name: &str, bound| Spec { name: format!("{NAME}.{name}"), bound };
 
@@ -97,7 +105,9 @@ pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -
         .map(|n| {
             let arbiter = Arbiter::new();
             let spec = spec(&format!("validate.{n}"), VALIDATE_BOUND);
-            let mailbox = supervise(&actors, spec, &arbiter.handle(), || validate::Validator);
+            let redactor = redactor.clone();
+            let make = move || validate::Validator { redactor: redactor.clone() };
+            let mailbox = supervise(&actors, spec, &arbiter.handle(), make);
             arbiters.push(arbiter);
             mailbox
         })
@@ -108,6 +118,8 @@ pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -
             publishers: publishers.clone(),
             dead_letters: dead_letters.clone(),
             metrics: metrics.clone(),
+            redactor: redactor.clone(),
+            max_events: config.max_events,
         };
         supervise(&actors, spec("ingest", INGEST_BOUND), &home.handle(), move || {
             ingest::Ingestor::new(parts.clone())
@@ -121,6 +133,10 @@ pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -
         dead_letters: dead_letters.clone(),
         budget: body::Budget::new(config.max_inflight, metrics.inflight_bytes.clone()),
         max_body: config.max_body,
+        max_events: config.max_events,
+        body_timeout: config.body_timeout,
+        publishers: known,
+        redactor,
         metrics,
         facebook_secrets: config.facebook_app_secrets.clone(),
         facebook_verify_token: config.facebook_verify_token.clone(),
@@ -138,11 +154,12 @@ pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -
         admin_token: config.admin_token.clone(),
         requests: Requests::default(),
         tokens: Vec::new(),
+        settings: config.http.clone(),
         watches_clients: false,
     };
     let requests = view.requests.clone();
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
-    let (server, address) = serve(view, (config.listen, port), workers, move |routes| {
+    let (server, address) = serve(view, port, workers, move |routes| {
         http::routes(routes, shared.clone());
     })?;
 

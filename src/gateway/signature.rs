@@ -66,7 +66,7 @@ mod tests {
     use crate::config::{Config, Variables};
 
     fn secrets(text: &str) -> Vec<Secret> {
-        let variables = Variables::from_pairs([("ESS_FACEBOOK_APP_SECRET", text)]);
+        let variables = Variables::from_pairs([("ESS_FACEBOOK_APP_SECRET", text)]).unwrap();
         Config::judge(&variables).unwrap().facebook_app_secrets
     }
 

@@ -2,13 +2,14 @@
 //! with small ones.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use actix::{Actor, Context, Handler, Message, MessageResult};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::event::{Refusal, Source, decode};
+use crate::event::{FieldError, MAX_EVENT_BYTES, Redactor, Refusal, Source, decode};
 use crate::runtime::Held;
 
 /// Events of one slice: a few milliseconds of work.
@@ -58,9 +59,11 @@ pub(super) enum Next {
 /// What was found in a slice.
 #[derive(Debug)]
 pub(super) struct Judged {
-    /// Good events, by source, as places in the body.
+    /// Good events, by source, as places in the body, or in `redacted`.
     pub accepted: Vec<Vec<Range<usize>>>,
     pub rejected: Vec<Rejected>,
+    /// The good events without personal data, where that is not kept.
+    pub redacted: Option<Vec<u8>>,
     pub next: Next,
 }
 
@@ -69,7 +72,10 @@ impl Message for Judge {
 }
 
 /// The actor. It holds nothing between slices.
-pub(super) struct Validator;
+pub(super) struct Validator {
+    /// What takes personal data out, if that is asked for.
+    pub redactor: Option<Arc<Redactor>>,
+}
 
 impl Actor for Validator {
     type Context = Context<Self>;
@@ -80,21 +86,25 @@ impl Handler<Held<Judge>> for Validator {
 
     fn handle(&mut self, held: Held<Judge>, _: &mut Self::Context) -> Self::Result {
         let (judge, _room) = held.open();
-        MessageResult(judge.run())
+        MessageResult(judge.run(self.redactor.as_deref()))
     }
 }
 
 impl Judge {
-    fn run(&self) -> Judged {
-        let mut judged =
-            Judged { accepted: vec![Vec::new(); Source::ALL.len()], rejected: Vec::new(), next: Next::End };
+    fn run(&self, redactor: Option<&Redactor>) -> Judged {
+        let mut judged = Judged {
+            accepted: vec![Vec::new(); Source::ALL.len()],
+            rejected: Vec::new(),
+            redacted: redactor.map(|_| Vec::new()),
+            next: Next::End,
+        };
         let mut at = self.from;
         judged.next = loop {
             match self.element(&mut at) {
                 Ok(None) => break Next::End,
                 Err(why) => break Next::NotJson(why),
                 Ok(Some(bytes)) => {
-                    self.judge_one(at.index, bytes, &mut judged);
+                    self.judge_one(at.index, bytes, redactor, &mut judged);
                     at.index += 1;
                 }
             }
@@ -105,11 +115,30 @@ impl Judge {
         judged
     }
 
-    fn judge_one(&self, index: usize, bytes: Range<usize>, judged: &mut Judged) {
-        match decode(&self.body[bytes.clone()], self.only) {
-            Ok(event) => judged.accepted[event.source.index()].push(bytes),
-            Err(refusal) => judged.rejected.push(Rejected { index, bytes, refusal }),
-        }
+    fn judge_one(&self, index: usize, bytes: Range<usize>, redactor: Option<&Redactor>, judged: &mut Judged) {
+        let event = match decode(&self.body[bytes.clone()], self.only) {
+            Ok(event) => event,
+            Err(refusal) => return judged.rejected.push(Rejected { index, bytes, refusal }),
+        };
+        let place = match (redactor, &mut judged.redacted) {
+            (Some(redactor), Some(redacted)) => {
+                let from = redacted.len();
+                redactor.event(&self.body[bytes.clone()], redacted);
+                if redacted.len() - from > MAX_EVENT_BYTES {
+                    redacted.truncate(from);
+                    let message = format!("is larger than {MAX_EVENT_BYTES} bytes once its user is hashed");
+                    let refusal = Refusal {
+                        event_id: Some(event.id.to_string()),
+                        source: Some(event.source),
+                        errors: vec![FieldError { path: String::new(), message }],
+                    };
+                    return judged.rejected.push(Rejected { index, bytes, refusal });
+                }
+                from..redacted.len()
+            }
+            _ => bytes,
+        };
+        judged.accepted[event.source.index()].push(place);
     }
 
     /// The next element; `None` at the body's end. The cursor goes behind it.
@@ -184,7 +213,7 @@ mod tests {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let (mut from, mut elements) = (Cursor::default(), Vec::new());
         loop {
-            let judged = Judge { body: body.clone(), from, only: None }.run();
+            let judged = Judge { body: body.clone(), from, only: None }.run(None);
             elements.extend(
                 judged
                     .rejected

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use crate::event::{FieldError, MAX_EVENT_BYTES, Refusal, Source};
+use crate::event::{FieldError, MAX_EVENT_BYTES, Redactor, Refusal, Source};
 
 /// Of a body that is no JSON, or of something that is larger than an event, so many bytes are kept.
 pub const MAX_UNREADABLE_PAYLOAD: usize = 64 * 1024;
@@ -125,6 +125,20 @@ impl DeadLetter {
 }
 
 impl DeadLetter {
+    /// Takes personal data out: of the bytes, all of which go if they are no JSON, and of what is said of
+    /// the user's fields.
+    pub fn redact(&mut self, redactor: &Redactor) {
+        let whole = self.payload.len() as u64 == self.payload_length;
+        self.payload = redactor.anything(&self.payload).unwrap_or_default();
+        if whole && !self.payload.is_empty() {
+            self.payload_length = self.payload.len() as u64;
+        }
+        for error in self.errors.iter_mut().filter(|error| error.path.starts_with("data.user")) {
+            // A message may say what it found.
+            "is not what the contract asks for".clone_into(&mut error.message);
+        }
+    }
+
     /// About how many bytes it takes in memory, and a little more than in a message of the log.
     pub fn size(&self) -> usize {
         let errors: usize = self.errors.iter().map(|error| error.path.len() + error.message.len() + 64).sum();

@@ -29,7 +29,7 @@ use serde::Deserialize;
 use tokio::sync::{RwLock, watch};
 use uuid::Uuid;
 
-use crate::config::LogSettings;
+use crate::config::{LogSettings, NatsAccess};
 
 use super::{
     AppendError, Appended, Delivery, Log, LogError, Pull, Receipt, Settlement, Token, Topic, TopicState,
@@ -74,6 +74,23 @@ pub struct JetStream {
     connection: watch::Receiver<u64>,
 }
 
+/// What NATS is shown, and whom it must show to be.
+async fn options(access: &NatsAccess) -> Result<ConnectOptions, LogError> {
+    let mut options = match &access.credentials {
+        Some(path) => ConnectOptions::with_credentials_file(path)
+            .await
+            .map_err(|error| LogError::Unavailable(format!("{}: {error}", path.display())))?,
+        None => ConnectOptions::new(),
+    };
+    if let Some(path) = &access.authorities {
+        options = options.add_root_certificates(path.clone());
+    }
+    if let Some(identity) = &access.identity {
+        options = options.add_client_certificate(identity.certificate.clone(), identity.key.clone());
+    }
+    Ok(options)
+}
+
 /// A topic whose stream and consumer were seen to be as declared.
 #[derive(Clone)]
 struct Declared {
@@ -88,9 +105,19 @@ fn away(error: impl std::fmt::Display) -> LogError {
 
 impl JetStream {
     /// Opens a connection; where the server is away, it is made in the background.
-    pub async fn connect(url: &str, name: &str, settings: LogSettings) -> Result<Self, LogError> {
+    ///
+    /// # Errors
+    ///
+    /// If the URL or one of the files is wrong.
+    pub async fn connect(
+        url: &str,
+        name: &str,
+        settings: LogSettings,
+        access: &NatsAccess,
+    ) -> Result<Self, LogError> {
         let (connections, connection) = watch::channel(0);
-        let client = ConnectOptions::new()
+        let client = options(access)
+            .await?
             .event_callback(move |event| {
                 if matches!(event, Event::Connected | Event::Disconnected) {
                     connections.send_modify(|count| *count += 1);

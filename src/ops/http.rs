@@ -22,14 +22,11 @@ use super::metrics::ServiceMetrics;
 use super::openapi::ProblemShape;
 use super::origin::{CORRELATION_HEADER, TRACE_HEADER, origin_of, trace_id};
 use super::readiness::Readiness;
-use crate::config::Secret;
+use super::tls;
+use crate::config::{HttpSettings, Secret, Token};
 use crate::log::Origin;
 use crate::runtime::{Command, DrainHandle, Phase, Registry};
 
-/// Connections that a listener holds at one time.
-const MAX_CONNECTIONS: usize = 10_000;
-/// How long a client may take to send its request's head.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
@@ -51,7 +48,9 @@ pub struct ServiceView {
     /// Requests that are being answered.
     pub requests: Requests,
     /// Tokens that all but health and metrics ask for; none for open.
-    pub tokens: Vec<Secret>,
+    pub tokens: Vec<Token>,
+    /// Bounds, address and TLS.
+    pub settings: HttpSettings,
     /// Whether handlers want to know when a client has [`left`](super::left): it takes a file a connection.
     pub watches_clients: bool,
 }
@@ -154,20 +153,26 @@ pub fn origin(request: &HttpRequest) -> Origin {
     }
 }
 
-/// Whether a request shows one of these tokens as `Authorization: Bearer`, in constant time.
-pub fn bears(request: &HttpRequest, tokens: &[Secret]) -> bool {
-    let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let Some((scheme, token)) = shown.and_then(|shown| shown.split_once(' ')) else { return false };
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return false;
-    }
+/// What a request shows as `Authorization: Bearer`.
+fn shown(request: &HttpRequest) -> Option<&str> {
+    let shown = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = shown.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The place of the token that a request shows among those that are known; compared in constant time.
+pub fn borne(request: &HttpRequest, tokens: &[Token]) -> Option<usize> {
+    let shown = shown(request)?;
     // Every token is compared, whichever fits.
-    tokens.iter().fold(false, |found, known| found | same(token.trim().as_bytes(), known.expose().as_bytes()))
+    tokens.iter().enumerate().fold(None, |found, (place, known)| {
+        let fits = same(shown.as_bytes(), known.secret.expose().as_bytes());
+        found.or(fits.then_some(place))
+    })
 }
 
 /// Asks for one of the tokens, where there are some.
-pub fn guard(request: &HttpRequest, tokens: &[Secret]) -> Result<(), Problem> {
-    if tokens.is_empty() || bears(request, tokens) {
+pub fn guard(request: &HttpRequest, tokens: &[Token]) -> Result<(), Problem> {
+    if tokens.is_empty() || borne(request, tokens).is_some() {
         return Ok(());
     }
     Err(Problem::new(StatusCode::UNAUTHORIZED, "a bearer token is asked for, and it is missing or wrong"))
@@ -182,10 +187,10 @@ pub fn same(left: &[u8], right: &[u8]) -> bool {
 
 /// Starts a service's listener; `routes` adds what is its own.
 ///
-/// The error names the address that could not be bound.
+/// The error names the address that could not be bound, or the file that is wrong.
 pub fn serve<F>(
     view: ServiceView,
-    address: (std::net::IpAddr, u16),
+    port: u16,
     workers: usize,
     routes: F,
 ) -> Result<(Server, std::net::SocketAddr), String>
@@ -193,10 +198,13 @@ where
     F: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 {
     let shown = view.clone();
-    let watches_clients = view.watches_clients;
+    let ServiceView { watches_clients, settings, .. } = view.clone();
+    let address = (settings.listen, port);
+    let connections = view.metrics.connections.clone();
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(shown.clone()))
+            .wrap(from_fn(bound))
             .wrap(from_fn(account))
             .wrap(TracingLogger::<Spans>::new())
             .configure(common)
@@ -204,21 +212,62 @@ where
             .default_service(web::to(unmatched))
     })
     .workers(workers)
-    .max_connections(MAX_CONNECTIONS)
+    .max_connections(settings.max_connections.div_ceil(workers))
     .on_connect(move |connection, data| {
+        data.insert(Connected::new(&connections));
         if watches_clients {
             client::remember(connection, data);
         }
     })
-    .client_request_timeout(CLIENT_TIMEOUT)
+    .client_request_timeout(settings.head_timeout)
     .keep_alive(KEEP_ALIVE)
     // Requests are waited for before the listener is stopped; what is left then is idle.
     .shutdown_timeout(1)
-    .disable_signals()
-    .bind(address)
-    .map_err(|error| format!("{}: cannot listen on {}:{}: {error}", view.name, address.0, address.1))?;
+    .disable_signals();
+    let server = match &settings.tls {
+        None => server.bind(address),
+        Some(identity) => server.bind_rustls_0_23(address, tls::listening(identity)?),
+    };
+    let server = server
+        .map_err(|error| format!("{}: cannot listen on {}:{}: {error}", view.name, address.0, address.1))?;
     let bound = server.addrs().first().copied().ok_or_else(|| format!("{}: no address", view.name))?;
     Ok((server.run(), bound))
+}
+
+/// A connection that is open, as the gauge counts it.
+struct Connected(prometheus::IntGauge);
+
+impl Connected {
+    fn new(gauge: &prometheus::IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Refuses a head that is too large.
+async fn bound(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let Some(view) = request.app_data::<web::Data<ServiceView>>() else {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    };
+    let limit = view.settings.max_header;
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    if request.uri().to_string().len() + fields.sum::<usize>() > limit {
+        view.metrics.heads_too_large.inc();
+        let detail = format!("the request's head is larger than {limit} bytes (ESS_MAX_HEADER)");
+        let problem = Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail).close();
+        let answer = problem.respond(request.request());
+        return Ok(request.into_response(answer));
+    }
+    Ok(next.call(request).await?.map_into_boxed_body())
 }
 
 /// A span per request, at the level of debugging.
@@ -422,7 +471,7 @@ fn command(request: &HttpRequest, view: &ServiceView, name: &str, command: Comma
         let detail = "operators' commands are off: ESS_ADMIN_TOKEN is not set";
         return Problem::new(StatusCode::FORBIDDEN, detail).respond(request);
     };
-    if !bears(request, std::slice::from_ref(token)) {
+    if !shown(request).is_some_and(|shown| same(shown.as_bytes(), token.expose().as_bytes())) {
         return Problem::new(StatusCode::UNAUTHORIZED, "the admin token is missing or wrong")
             .respond(request);
     }

@@ -71,6 +71,10 @@ pub struct ServiceMetrics {
     metrics: Metrics,
     /// `ess_http_requests_total{route,status}`: requests by route pattern and class of status.
     requests: IntCounterVec,
+    /// `ess_http_connections`: connections that are open.
+    pub connections: IntGauge,
+    /// `ess_http_heads_too_large_total`: requests whose head was larger than `ESS_MAX_HEADER`.
+    pub heads_too_large: IntCounter,
 }
 
 impl ServiceMetrics {
@@ -83,6 +87,12 @@ impl ServiceMetrics {
             "Requests by route and class of status",
             &["route", "status"],
         );
+        let connections =
+            register(&metrics, IntGauge::new("ess_http_connections", "Connections that are open"));
+        let heads_too_large = register(
+            &metrics,
+            IntCounter::new("ess_http_heads_too_large_total", "Requests whose head was too large"),
+        );
         for collector in [
             Box::new(ProcessCollector::for_self()) as Box<dyn Collector>,
             Box::new(ActorMetrics::new(actors)),
@@ -90,7 +100,7 @@ impl ServiceMetrics {
             #[allow(clippy::expect_used)]
             metrics.register(collector).expect("registered once");
         }
-        Self { metrics, requests }
+        Self { metrics, requests, connections, heads_too_large }
     }
 
     /// Counts a request; `route` is its match pattern or `unmatched`.
@@ -211,6 +221,72 @@ impl GatewayFailure {
     }
 }
 
+/// What became of a request to the webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestOutcome {
+    /// 202: at least one event was accepted.
+    Accepted,
+    /// 422: every event was refused.
+    Rejected,
+    /// 400: the body could not be read.
+    Unreadable,
+    /// 401: no token or signature of ours.
+    Unauthorized,
+    /// 408: the body did not come in time.
+    TimedOut,
+    /// 413: too many bytes, or too many events.
+    TooLarge,
+    /// 415: another type or encoding.
+    Unsupported,
+    /// 429: more requests a second than the publisher may send.
+    Limited,
+    /// 503: saturated, draining, or the log is away.
+    Unavailable,
+}
+
+impl RequestOutcome {
+    const ALL: [Self; 9] = [
+        Self::Accepted,
+        Self::Rejected,
+        Self::Unreadable,
+        Self::Unauthorized,
+        Self::TimedOut,
+        Self::TooLarge,
+        Self::Unsupported,
+        Self::Limited,
+        Self::Unavailable,
+    ];
+
+    /// The outcome that a status says.
+    pub const fn of(status: u16) -> Self {
+        match status {
+            ..400 => Self::Accepted,
+            401 => Self::Unauthorized,
+            408 => Self::TimedOut,
+            413 => Self::TooLarge,
+            415 => Self::Unsupported,
+            422 => Self::Rejected,
+            429 => Self::Limited,
+            400..500 => Self::Unreadable,
+            _ => Self::Unavailable,
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Rejected => "rejected",
+            Self::Unreadable => "unreadable",
+            Self::Unauthorized => "unauthorized",
+            Self::TimedOut => "timed_out",
+            Self::TooLarge => "too_large",
+            Self::Unsupported => "unsupported",
+            Self::Limited => "limited",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
 /// Metrics of the gateway.
 #[derive(Clone)]
 pub struct GatewayMetrics {
@@ -219,6 +295,9 @@ pub struct GatewayMetrics {
     /// `ess_gateway_events_processed_total{source}`: durable in the log.
     pub processed: BySource<IntCounter>,
     failed: IntCounterVec,
+    /// `ess_gateway_requests_total{publisher,outcome}`: publishers are the names of tokens, the sources of
+    /// signatures, `anonymous` and `unknown`.
+    requests: IntCounterVec,
     /// `ess_gateway_frames_total{source}`: frames that the log took.
     pub frames: BySource<IntCounter>,
     /// `ess_gateway_inflight_bytes`: bytes of all requests at this moment.
@@ -231,8 +310,19 @@ pub struct GatewayMetrics {
 
 impl GatewayMetrics {
     /// Declares them with a service.
-    pub fn new(service: &ServiceMetrics) -> Self {
+    pub fn new<'p>(service: &ServiceMetrics, publishers: impl IntoIterator<Item = &'p str>) -> Self {
         let metrics = &service.metrics;
+        let requests = counters(
+            metrics,
+            "ess_gateway_requests_total",
+            "Requests to the webhook, by who sent them and what became of them",
+            &["publisher", "outcome"],
+        );
+        for publisher in publishers {
+            for outcome in RequestOutcome::ALL {
+                requests.with_label_values(&[publisher, outcome.as_str()]);
+            }
+        }
         let failed = counters(
             metrics,
             "ess_gateway_events_failed_total",
@@ -252,6 +342,7 @@ impl GatewayMetrics {
                 "Events that are durable in the log",
             ),
             failed,
+            requests,
             frames: by_source(metrics, "ess_gateway_frames_total", "Frames that the log took"),
             inflight_bytes: register(
                 metrics,
@@ -272,6 +363,11 @@ impl GatewayMetrics {
                 )),
             ),
         }
+    }
+
+    /// Counts a request of a publisher.
+    pub fn count_request(&self, publisher: &str, outcome: RequestOutcome) {
+        self.requests.with_label_values(&[publisher, outcome.as_str()]).inc();
     }
 
     /// Counts events that were not taken.

@@ -9,6 +9,7 @@ pub mod openapi;
 mod origin;
 mod readiness;
 mod sampler;
+pub mod tls;
 
 pub use client::left;
 pub use origin::{CORRELATION_HEADER, TRACE_HEADER, origin_of, trace_id};

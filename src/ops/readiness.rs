@@ -3,22 +3,33 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::{PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+/// How often it is said that a dependency is still away.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
 /// How long a dependency may take to answer a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A dependency's last answer, and when it was said last.
+#[derive(Debug)]
+struct Answer {
+    answer: Result<(), String>,
+    said: Option<Instant>,
+}
 
 /// The last answer of each dependency. Before the first one, it counts as away.
 #[derive(Debug)]
 pub struct Readiness {
     service: &'static str,
-    answers: RwLock<BTreeMap<&'static str, Result<(), String>>>,
+    answers: RwLock<BTreeMap<&'static str, Answer>>,
 }
 
 impl Readiness {
     /// A service that needs these.
     pub fn new(service: &'static str, dependencies: &[&'static str]) -> Self {
-        let waiting = |name: &&'static str| (*name, Err("has not answered yet".to_owned()));
+        let waiting = |name: &&'static str| {
+            (*name, Answer { answer: Err("has not answered yet".to_owned()), said: None })
+        };
         Self { service, answers: RwLock::new(dependencies.iter().map(waiting).collect()) }
     }
 
@@ -35,23 +46,30 @@ impl Readiness {
         self.report(dependency, answer);
     }
 
-    /// What a dependency answered. Changes are logged.
+    /// What a dependency answered. Changes are logged, and every few seconds that it is still away.
     pub fn report(&self, dependency: &'static str, answer: Result<(), String>) {
         let mut answers = self.answers.write().unwrap_or_else(PoisonError::into_inner);
         let service = self.service;
-        let before = answers.insert(dependency, answer.clone());
-        match (before, answer) {
-            (Some(Err(_)) | None, Ok(())) => tracing::info!(service, dependency, "dependency is ready"),
-            (before, Err(why)) if before.as_ref() != Some(&Err(why.clone())) => {
-                tracing::warn!(service, dependency, why, "dependency is not ready");
+        let before = answers.remove(dependency);
+        let was_ready = before.as_ref().is_some_and(|before| before.answer.is_ok());
+        let mut said = before.as_ref().and_then(|before| before.said);
+        match &answer {
+            Ok(()) if !was_ready => tracing::info!(service, dependency, "dependency is ready"),
+            Ok(()) => {}
+            Err(why) => {
+                let another = before.is_none_or(|before| before.answer != answer);
+                if another || said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+                    tracing::warn!(service, dependency, why, "dependency is not ready");
+                    said = Some(Instant::now());
+                }
             }
-            _ => {}
         }
+        answers.insert(dependency, Answer { answer, said });
     }
 
     /// What is not ready, and why.
     pub fn missing(&self) -> Vec<(&'static str, String)> {
         let answers = self.answers.read().unwrap_or_else(PoisonError::into_inner);
-        answers.iter().filter_map(|(name, answer)| Some((*name, answer.clone().err()?))).collect()
+        answers.iter().filter_map(|(name, answer)| Some((*name, answer.answer.clone().err()?))).collect()
     }
 }

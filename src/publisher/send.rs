@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::generate::Generator;
 use super::tally::Tally;
+use crate::ops::tls;
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -36,6 +37,8 @@ pub enum Pace {
 pub struct Plan {
     /// The webhook's URL.
     pub target: String,
+    /// Authorities to trust beside the public ones, for an https:// target.
+    pub authorities: Option<std::path::PathBuf>,
     /// A bearer token.
     pub token: Option<String>,
     /// Events of one POST, from and to; one event goes as an object, not as an array.
@@ -62,13 +65,20 @@ struct Answer {
 
 /// Sends until the plan's time is over or `stop` is ready, and waits for the answers. `progress` is
 /// told now and then how far it is.
+///
+/// # Errors
+///
+/// If the file of authorities is wrong.
 pub async fn publish(
     plan: &Plan,
     mut generator: Generator,
     stop: impl Future<Output = ()>,
     progress: impl Fn(&Tally),
-) -> Tally {
-    let connector = Connector::new().limit(plan.connections).timeout(Duration::from_secs(5));
+) -> Result<Tally, String> {
+    let mut connector = Connector::new().limit(plan.connections).timeout(Duration::from_secs(5));
+    if plan.target.starts_with("https://") {
+        connector = connector.rustls_0_23(tls::trusting(plan.authorities.as_deref())?.into());
+    }
     let client = Client::builder().connector(connector).timeout(TIMEOUT).no_default_headers().finish();
     let tally = Rc::new(RefCell::new(Tally::default()));
     let slots = std::sync::Arc::new(Semaphore::new(plan.connections));
@@ -122,7 +132,7 @@ pub async fn publish(
     let all = u32::try_from(plan.connections).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(TIMEOUT, slots.acquire_many(all)).await;
     progress(&tally.borrow());
-    tally.take()
+    Ok(tally.take())
 }
 
 /// The body of one POST, and how many events it has.

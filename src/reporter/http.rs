@@ -14,7 +14,7 @@ use super::answer::{DemographicsReport, EventsReport, RevenueReport};
 use super::form::Form;
 use super::query::{BadParameter, Parameters};
 use super::report::{Ask, Question, ReportError, Reporter};
-use crate::config::Secret;
+use crate::config::Token;
 use crate::event::{Source, format_micros};
 use crate::log::{Reason, SharedLog};
 use crate::ops::http::{Problem, guard, readable};
@@ -36,7 +36,7 @@ pub(super) struct Shared {
     pub store: Store,
     pub log: Option<SharedLog>,
     pub metrics: ReporterMetrics,
-    pub tokens: Vec<Secret>,
+    pub tokens: Vec<Token>,
 }
 
 /// Adds the reporter's routes.

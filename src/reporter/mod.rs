@@ -88,6 +88,7 @@ pub fn start(
         admin_token: config.admin_token.clone(),
         requests: Requests::default(),
         tokens: config.reporter_tokens.clone(),
+        settings: config.http.clone(),
         watches_clients: true,
     };
     let requests = view.requests.clone();
@@ -99,8 +100,7 @@ pub fn start(
         metrics,
         tokens: config.reporter_tokens.clone(),
     });
-    let (server, address) =
-        serve(view, (config.listen, port), 2, move |routes| http::routes(routes, shared.clone()))?;
+    let (server, address) = serve(view, port, 2, move |routes| http::routes(routes, shared.clone()))?;
     let idle = Box::pin(async move {
         for report in &reports {
             report.idle().await;

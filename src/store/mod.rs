@@ -18,6 +18,7 @@ mod dead_letters;
 mod dialect;
 pub mod entity;
 mod error;
+pub mod forget;
 pub mod ledger;
 mod postgres;
 pub mod rebuild;

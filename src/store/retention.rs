@@ -32,21 +32,8 @@ impl Store {
         if !self.may_leave(source, minute).await? {
             return Ok(0);
         }
-        let (end, width) = if self.is_postgres() {
-            let sql =
-                "SELECT pg_relation_size('event_rows') / current_setting('block_size')::bigint AS pages";
-            (self.number(sql, vec![], "pages").await?, PAGES)
-        } else {
-            (
-                self.number("SELECT coalesce(max(rowid), 0) AS last FROM event_rows", vec![], "last").await?,
-                ROWS,
-            )
-        };
-        let window = if self.is_postgres() {
-            "ctid >= format('(%s,0)', $3::bigint)::tid AND ctid < format('(%s,0)', $4::bigint)::tid"
-        } else {
-            "rowid >= $3 AND rowid < $4"
-        };
+        let (end, width) = self.windows().await?;
+        let window = self.window("$3", "$4");
         let instant = self.instant().replace("{}", "$2");
         let sql = format!(
             "DELETE FROM event_rows WHERE {window} AND source = $1 AND ingested_at < {instant}
@@ -61,6 +48,29 @@ impl Store {
             tokio::time::sleep(REST).await;
         }
         Ok(gone)
+    }
+
+    /// Where the last window on the rows begins at most, and how wide each is: in pages of PostgreSQL, in
+    /// rows of SQLite.
+    pub(super) async fn windows(&self) -> Result<(i64, i64), StoreError> {
+        if self.is_postgres() {
+            let sql =
+                "SELECT pg_relation_size('event_rows') / current_setting('block_size')::bigint AS pages";
+            return Ok((self.number(sql, vec![], "pages").await?, PAGES));
+        }
+        let sql = "SELECT coalesce(max(rowid), 0) AS last FROM event_rows";
+        Ok((self.number(sql, vec![], "last").await?, ROWS))
+    }
+
+    /// The condition that a row is in the window from one parameter up to another.
+    pub(super) fn window(&self, from: &str, to: &str) -> String {
+        if self.is_postgres() {
+            format!(
+                "ctid >= format('(%s,0)', {from}::bigint)::tid AND ctid < format('(%s,0)', {to}::bigint)::tid"
+            )
+        } else {
+            format!("rowid >= {from} AND rowid < {to}")
+        }
     }
 
     /// Whether rows from before a minute may leave, which is remembered: not while only they tell an hour.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ess::config::{Config, LogSettings, Variables};
+use ess::config::{Config, LogSettings, NatsAccess, Variables};
 use ess::event::Source;
 use ess::log::embedded::Embedded;
 use ess::log::jetstream::JetStream;
@@ -18,7 +18,7 @@ use crate::support::nats::Nats;
 const TOPIC: Topic = Topic::Events(Source::Facebook);
 
 fn settings(pairs: &[(&str, &str)]) -> LogSettings {
-    Config::judge(&Variables::from_pairs(pairs.iter().copied())).unwrap().log
+    Config::judge(&Variables::from_pairs(pairs.iter().copied()).unwrap()).unwrap().log
 }
 
 /// A log that can be opened again, by another process as it were.
@@ -48,7 +48,9 @@ impl Home {
                     }
                 }
             }
-            Self::JetStream(nats) => Arc::new(JetStream::connect(&nats.url(), "test", settings).await?),
+            Self::JetStream(nats) => {
+                Arc::new(JetStream::connect(&nats.url(), "test", settings, &NatsAccess::default()).await?)
+            }
         };
         log.prepare(TOPIC).await?;
         Ok(log)
@@ -289,8 +291,9 @@ fn what_may_change_is_updated_and_what_may_not_is_refused() {
     let nats = Nats::start();
     block_on(async {
         let url = nats.url();
-        let connect =
-            async |pairs: &[(&str, &str)]| JetStream::connect(&url, "test", settings(pairs)).await.unwrap();
+        let connect = async |pairs: &[(&str, &str)]| {
+            JetStream::connect(&url, "test", settings(pairs), &NatsAccess::default()).await.unwrap()
+        };
         let log = connect(&[]).await;
         log.prepare(TOPIC).await.unwrap();
         let before = log.state(TOPIC).await.unwrap();

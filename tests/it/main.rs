@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod border;
 mod chaos;
 mod commands;
 mod faults;
@@ -9,9 +10,11 @@ mod gateway;
 mod log_contract;
 mod openapi;
 mod oracle;
+mod privacy;
 mod reports;
 mod restarts;
 mod samples;
+mod secured;
 mod set_aside;
 mod store;
 mod summaries;

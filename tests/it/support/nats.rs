@@ -13,6 +13,7 @@ pub struct Nats {
     pub port: u16,
     pub process: Process,
     folder: TempDir,
+    more: String,
 }
 
 fn server() -> PathBuf {
@@ -24,7 +25,7 @@ fn server() -> PathBuf {
     path
 }
 
-fn spawn(port: u16, folder: &TempDir) -> Process {
+fn spawn(port: u16, folder: &TempDir, more: &str) -> Process {
     // The shipped configuration, on this port and in this folder.
     let shipped = include_str!("../../../docker/nats.conf");
     let config = shipped
@@ -32,7 +33,7 @@ fn spawn(port: u16, folder: &TempDir) -> Process {
         .replace("http_port: 8222", "")
         .replace("store_dir: /data", &format!("store_dir: \"{}\"", folder.path().join("store").display()));
     let file = folder.path().join("nats.conf");
-    std::fs::write(&file, config).unwrap();
+    std::fs::write(&file, format!("{config}\n{more}\n")).unwrap();
     let mut command = Command::new(server());
     command.arg("-c").arg(file);
     let process = Process::spawn(command, &folder.path().join("nats.log"));
@@ -42,9 +43,14 @@ fn spawn(port: u16, folder: &TempDir) -> Process {
 
 impl Nats {
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// With more settings than the shipped ones.
+    pub fn start_with(more: &str) -> Self {
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
-        let process = spawn(port, &folder);
-        Self { port, folder, process }
+        let process = spawn(port, &folder, more);
+        Self { port, folder, more: more.to_owned(), process }
     }
 
     pub fn url(&self) -> String {
@@ -53,6 +59,6 @@ impl Nats {
 
     pub fn start_again(&mut self) {
         self.process.kill();
-        self.process = spawn(self.port, &self.folder);
+        self.process = spawn(self.port, &self.folder, &self.more);
     }
 }

@@ -1,6 +1,7 @@
 //! A PostgreSQL server in a temporary folder. It refuses to run as root, so it runs as `postgres` then.
 
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -114,9 +115,19 @@ impl Postgres {
 
     /// With settings other than the defaults, such as `fsync=off`.
     pub fn start_with(settings: &[&str]) -> Self {
+        Self::start_with_files(&[], settings)
+    }
+
+    /// With copies of files in its data folder, which nobody else may read.
+    pub fn start_with_files(files: &[(&str, &Path)], settings: &[&str]) -> Self {
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
         let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
         run(Command::new("cp").arg("-a").arg(template()).arg(folder.path()));
+        for (name, from) in files {
+            let to = folder.path().join("data").join(name);
+            std::fs::copy(from, &to).unwrap();
+            std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
         own(folder.path());
         let process = spawn(port, &folder, &settings);
         let postgres = Self { port, folder, process, settings };
@@ -136,6 +147,17 @@ impl Postgres {
     /// Runs SQL; gives the rows, their columns by `|`.
     pub fn query(&self, sql: &str) -> Vec<String> {
         self.query_in("ess", sql)
+    }
+
+    /// Runs SQL as another role; the error is what the server said.
+    pub fn try_query_as(&self, role: &str, sql: &str) -> Result<String, String> {
+        let url = format!("postgres://{role}@127.0.0.1:{}/ess", self.port);
+        let output =
+            Command::new("psql").args(["-X", "-A", "-t", "-q", "-d", &url, "-c", sql]).output().unwrap();
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     fn query_in(&self, database: &str, sql: &str) -> Vec<String> {

@@ -1,104 +1,24 @@
 //! The configuration: defaults, files and environment, read and judged once at the start.
 //!
 //! [`SETTINGS`] is the one list of names, defaults and meanings. A value that is impossible stops the
-//! start with the setting's name; an unknown `ESS_*` name is warned of.
+//! start with the setting's name; an unknown `ESS_*` name is warned of, and so is what leaves a door open. A
+//! secret may stand in a file that `NAME_FILE` names; services wait for one that is not there yet.
 
-use std::collections::HashMap;
+mod secret;
+mod settings;
+mod variables;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
+use secret::{secrets, tokens};
+use variables::everybody_reads;
 
-/// Files in the working directory that are read, the first that names a variable wins.
-const FILES: [&str; 5] = [".env", ".env.event", ".env.nats", ".env.database", ".env.log"];
-
-/// One setting.
-#[derive(Debug, Clone, Copy)]
-pub struct Setting {
-    /// The environment variable.
-    pub name: &'static str,
-    /// The default as it would be written; empty for none.
-    pub default: &'static str,
-    /// Whether its value is hidden when the configuration is shown.
-    pub secret: bool,
-    /// What it does.
-    pub about: &'static str,
-}
-
-macro_rules! settings {
-    ($($name:literal $default:literal $($secret:ident)? : $about:literal;)+) => {
-        /// Every setting.
-        pub const SETTINGS: &[Setting] = &[$(Setting {
-            name: $name, default: $default, secret: settings!(@ $($secret)?), about: $about,
-        }),+];
-    };
-    (@) => { false };
-    (@ secret) => { true };
-}
-
-settings! {
-    "NATS_URL" "" secret: "NATS with JetStream, e.g. nats://localhost:4222. Unset, `ess up` and `ess demo` use an embedded log.";
-    "DATABASE_URL" "" secret: "PostgreSQL (postgres://…) or SQLite (sqlite://…). Unset, `ess up` and `ess demo` use SQLite in ESS_DATA_DIR.";
-    "ESS_REPORTER_DATABASE_URL" "" secret: "A read-only PostgreSQL connection for the reporter; it then waits for the schema instead of migrating.";
-    "EVENTS_BATCH_CONCURRENCY" "2": "Transactions in flight per collector, 1 to 16.";
-    "EVENT_ENDPOINT" "": "Where `ess publisher` sends, unless --target says otherwise.";
-    "LOG_LEVEL" "info": "error, warn, info, debug or trace, or a tracing filter such as `info,ess=debug`.";
-    "PORT" "": "The port of a service that runs alone; `ess up` and `ess demo` ignore it.";
-    "ESS_DATA_DIR" "./data": "Where the embedded log and database live.";
-    "ESS_LISTEN" "127.0.0.1": "The address that every service listens on.";
-    "ESS_GATEWAY_PORT" "3000": "The gateway's port.";
-    "ESS_FACEBOOK_COLLECTOR_PORT" "3001": "The Facebook collector's port.";
-    "ESS_TIKTOK_COLLECTOR_PORT" "3002": "The TikTok collector's port.";
-    "ESS_REPORTER_PORT" "3003": "The reporter's port.";
-    "ESS_MAX_BODY" "64MiB": "The largest request body, after decompression.";
-    "ESS_MAX_INFLIGHT" "256MiB": "Bytes of all requests together that the gateway holds at one time.";
-    "ESS_LOG_MAX_BYTES" "8GiB": "What the log holds per source before it refuses new events (503).";
-    "ESS_LOG_MAX_AGE" "0": "When the log drops what was not collected; 0 for never. A set age can lose accepted events.";
-    "ESS_LOG_DUPLICATE_WINDOW" "2m": "How long the log recognises a frame that is sent again.";
-    "ESS_NATS_REPLICAS" "1": "Copies of each message in a NATS cluster, 1 to 5.";
-    "ESS_MAX_DELIVERIES" "10": "Deliveries after which a frame is processed alone, to find the event that is guilty.";
-    "ESS_RETENTION" "0": "How long rows are kept; 0 for ever. Not shorter than ESS_LOG_MAX_AGE.";
-    "ESS_DEAD_LETTER_RETENTION" "30d": "How long refused events are kept; 0 for ever.";
-    "ESS_DEAD_LETTER_MAX_BYTES" "256MiB": "What is kept of refused events, in the log on their way and in the store; the oldest fall out first.";
-    "ESS_DRAIN_GRACE" "0": "How long a stopping service goes on as normal after it said that it is not ready.";
-    "ESS_DRAIN_TIMEOUT" "30s": "How long a stopping service may take to finish what it has.";
-    "ESS_FACEBOOK_APP_SECRET" "" secret: "Meta's app secret: X-Hub-Signature-256 is then checked on /webhook/facebook. Two, comma-separated, while one is rotated.";
-    "ESS_FACEBOOK_VERIFY_TOKEN" "" secret: "The token of Meta's handshake (GET /webhook/facebook).";
-    "ESS_TIKTOK_CLIENT_SECRET" "" secret: "TikTok's client secret: TikTok-Signature is then checked on /webhook/tiktok. Two, comma-separated, while one is rotated.";
-    "ESS_WEBHOOK_TOKEN" "" secret: "Bearer tokens that /webhook asks for, comma-separated.";
-    "ESS_REPORTER_TOKEN" "" secret: "Bearer tokens that the reporter asks for, comma-separated.";
-    "ESS_ADMIN_TOKEN" "" secret: "The bearer token of POST /actors/{name}/restart; without it that is off.";
-    "ESS_PII" "keep": "What becomes of personal data before it is stored. Only `keep` in this version.";
-}
-
-/// A value that cannot be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name}: {message}")]
-pub struct ConfigError {
-    /// The setting.
-    pub name: String,
-    /// What is wrong with its value, and what is allowed.
-    pub message: String,
-}
-
-/// A secret, which no output shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The secret itself.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
+pub use secret::{Secret, Token, hide_password};
+pub use settings::{SETTINGS, Setting};
+pub use variables::{ConfigError, Variables};
 
 /// How the log keeps what it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +33,52 @@ pub struct LogSettings {
     pub duplicate_window: Duration,
     /// Copies of each message in a cluster.
     pub replicas: usize,
+}
+
+/// What becomes of personal data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pii {
+    /// It is stored as it was sent.
+    Keep,
+    /// Names, user names and user ids are hashed under this key.
+    Hash(Secret),
+    /// Names and user names go; user ids are hashed under this key.
+    Drop(Secret),
+}
+
+/// A certificate and its private key, as PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The chain.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// The bounds of every listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// The address to listen on.
+    pub listen: IpAddr,
+    /// TLS, where it is asked for.
+    pub tls: Option<Identity>,
+    /// Connections at one time.
+    pub max_connections: usize,
+    /// Bytes of a request's head.
+    pub max_header: usize,
+    /// Time for a request's head.
+    pub head_timeout: Duration,
+}
+
+/// How NATS is reached, beside its URL.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NatsAccess {
+    /// A credentials file.
+    pub credentials: Option<PathBuf>,
+    /// Our certificate.
+    pub identity: Option<Identity>,
+    /// Authorities to trust beside the public ones.
+    pub authorities: Option<PathBuf>,
 }
 
 /// Ports, by service.
@@ -143,14 +109,28 @@ pub struct Config {
     pub event_endpoint: Option<String>,
     /// Where the embedded log and database live.
     pub data_dir: PathBuf,
-    /// The address to listen on.
-    pub listen: IpAddr,
+    /// What listeners have in common.
+    pub http: HttpSettings,
+    /// How NATS is reached.
+    pub nats: NatsAccess,
     /// The ports.
     pub ports: Ports,
     /// Bytes of one body.
     pub max_body: usize,
     /// Bytes of all bodies at one time.
     pub max_inflight: usize,
+    /// Events of one body.
+    pub max_events: usize,
+    /// Time for a body.
+    pub body_timeout: Duration,
+    /// Requests a second of one publisher.
+    pub rate_limit: Option<std::num::NonZeroU32>,
+    /// What becomes of personal data.
+    pub pii: Pii,
+    /// Where traces go.
+    pub otlp_endpoint: Option<String>,
+    /// The fraction of requests that begin a trace.
+    pub trace_fraction: f64,
     /// The log's limits.
     pub log: LogSettings,
     /// Transactions in flight per collector.
@@ -172,15 +152,17 @@ pub struct Config {
     /// TikTok's client secrets.
     pub tiktok_client_secrets: Vec<Secret>,
     /// Bearer tokens of the webhook.
-    pub webhook_tokens: Vec<Secret>,
+    pub webhook_tokens: Vec<Token>,
     /// Bearer tokens of the reporter.
-    pub reporter_tokens: Vec<Secret>,
+    pub reporter_tokens: Vec<Token>,
     /// The bearer token of operators.
     pub admin_token: Option<Secret>,
     /// What is logged.
     pub log_level: String,
     /// Things to say once logging works.
     pub warnings: Vec<String>,
+    /// Files of secrets that are not there: services wait for them.
+    pub missing: Vec<ConfigError>,
     values: Shown,
 }
 
@@ -191,113 +173,6 @@ struct Shown(Vec<(&'static Setting, String)>);
 impl fmt::Debug for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
-    }
-}
-
-/// Variables by name, before they are judged.
-#[derive(Debug, Clone, Default)]
-pub struct Variables(HashMap<String, String>);
-
-impl Variables {
-    /// The process environment over the files of the working directory.
-    pub fn read() -> Result<Self, ConfigError> {
-        let mut variables = HashMap::new();
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        variables.extend(environment);
-        for file in FILES {
-            // By path: by name, dotenvy would also look into the folders above.
-            let entries = match dotenvy::from_path_iter(std::path::Path::new(file)) {
-                Ok(entries) => entries,
-                Err(error) if error.not_found() => continue,
-                Err(error) => return Err(ConfigError { name: file.to_owned(), message: error.to_string() }),
-            };
-            for entry in entries {
-                let (name, value) = entry
-                    .map_err(|error| ConfigError { name: file.to_owned(), message: error.to_string() })?;
-                variables.entry(name).or_insert(value);
-            }
-        }
-        Ok(Self(variables))
-    }
-
-    /// Variables from elsewhere.
-    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
-    }
-
-    /// The value as set, or the default; empty for none.
-    fn text(&self, name: &str) -> &str {
-        let default =
-            || SETTINGS.iter().find(|setting| setting.name == name).map_or("", |setting| setting.default);
-        self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty()).unwrap_or_else(default)
-    }
-
-    fn parsed<T>(
-        &self,
-        name: &str,
-        allowed: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<T, ConfigError> {
-        let text = self.text(name);
-        parse(text).ok_or_else(|| ConfigError {
-            name: name.to_owned(),
-            message: format!("`{text}` is not allowed: it must be {allowed}"),
-        })
-    }
-
-    fn duration(&self, name: &str) -> Result<Duration, ConfigError> {
-        self.parsed(name, "a time such as 500ms, 30s, 2m or 90d, at most 100 years", |text| match text {
-            "0" => Some(Duration::ZERO),
-            text => humantime::parse_duration(text).ok().filter(|time| time.as_secs() <= 100 * 366 * 86_400),
-        })
-    }
-
-    /// A duration where 0 means never.
-    fn limit(&self, name: &str) -> Result<Option<Duration>, ConfigError> {
-        self.duration(name).map(|time| (!time.is_zero()).then_some(time))
-    }
-
-    fn size(&self, name: &str, least: u64) -> Result<u64, ConfigError> {
-        self.parsed(name, &format!("a size such as 64MiB, at least {least} bytes"), |text| {
-            text.parse::<ByteSize>()
-                .ok()
-                .map(|size| size.as_u64())
-                .filter(|size| (least..=1 << 60).contains(size))
-        })
-    }
-
-    fn number(&self, name: &str, least: u64, most: u64) -> Result<u64, ConfigError> {
-        self.parsed(name, &format!("a whole number from {least} to {most}"), |text| {
-            text.parse().ok().filter(|number| (least..=most).contains(number))
-        })
-    }
-
-    fn port(&self, name: &str) -> Result<u16, ConfigError> {
-        self.parsed(name, "a port from 0 to 65535", |text| text.parse().ok())
-    }
-
-    fn secret(&self, name: &str) -> Option<Secret> {
-        let text = self.text(name);
-        (!text.is_empty()).then(|| Secret(text.to_owned()))
-    }
-
-    fn secrets(&self, name: &str) -> Vec<Secret> {
-        let parts = self.text(name).split(',').map(str::trim).filter(|part| !part.is_empty());
-        parts.map(|part| Secret(part.to_owned())).collect()
-    }
-
-    fn url(&self, name: &str, schemes: &[&str]) -> Result<Option<Secret>, ConfigError> {
-        let Some(secret) = self.secret(name) else { return Ok(None) };
-        let fits = |url: &str| schemes.iter().any(|scheme| url.starts_with(scheme));
-        // NATS takes several servers, comma-separated.
-        if secret.expose().split(',').all(|url| fits(url.trim())) {
-            return Ok(Some(secret));
-        }
-        Err(ConfigError {
-            name: name.to_owned(),
-            message: format!("must begin with {}", schemes.join(" or ")),
-        })
     }
 }
 
@@ -339,6 +214,104 @@ impl LogSettings {
     }
 }
 
+/// A file that must be there and be readable.
+fn readable(variables: &Variables, name: &str) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(path) = variables.path(name) else { return Ok(None) };
+    match std::fs::File::open(&path) {
+        Ok(_) => Ok(Some(path)),
+        Err(error) => Err(ConfigError::new(name, format!("{}: {error}", path.display()))),
+    }
+}
+
+/// A certificate and its key: both, or none.
+fn identity(variables: &Variables, certificate: &str, key: &str) -> Result<Option<Identity>, ConfigError> {
+    match (readable(variables, certificate)?, readable(variables, key)?) {
+        (Some(certificate), Some(key)) => Ok(Some(Identity { certificate, key })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(ConfigError::new(key, format!("is not set, but {certificate} is"))),
+        (None, Some(_)) => Err(ConfigError::new(certificate, format!("is not set, but {key} is"))),
+    }
+}
+
+fn positive_time(variables: &Variables, name: &str) -> Result<Duration, ConfigError> {
+    match variables.duration(name)? {
+        Duration::ZERO => Err(ConfigError::new(name, "0 is not allowed: nothing comes in no time")),
+        time => Ok(time),
+    }
+}
+
+/// The shortest key under which user ids are hashed, in characters.
+const MIN_PII_KEY: usize = 16;
+
+fn pii(variables: &Variables) -> Result<Pii, ConfigError> {
+    let make = variables.parsed("ESS_PII", "keep, hash or drop", |text| match text {
+        "keep" => Some(None),
+        "hash" => Some(Some(Pii::Hash as fn(Secret) -> Pii)),
+        "drop" => Some(Some(Pii::Drop as fn(Secret) -> Pii)),
+        _ => None,
+    })?;
+    let Some(make) = make else { return Ok(Pii::Keep) };
+    match variables.secret("ESS_PII_KEY") {
+        Some(key) if key.expose().chars().count() >= MIN_PII_KEY => Ok(make(key)),
+        // Its file is waited for.
+        None if variables.missing.iter().any(|error| error.name == "ESS_PII_KEY_FILE") => Ok(Pii::Keep),
+        _ => Err(ConfigError::new(
+            "ESS_PII_KEY",
+            format!("must have at least {MIN_PII_KEY} characters where ESS_PII is hash or drop"),
+        )),
+    }
+}
+
+fn otlp_endpoint(variables: &Variables) -> Result<Option<String>, ConfigError> {
+    let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    match variables.text(name) {
+        "" => Ok(None),
+        url if url.starts_with("http://") || url.starts_with("https://") => {
+            Ok(Some(url.trim_end_matches('/').to_owned()))
+        }
+        _ => Err(ConfigError::new(name, "must begin with http:// or https://")),
+    }
+}
+
+impl HttpSettings {
+    fn judge(variables: &Variables) -> Result<Self, ConfigError> {
+        let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+        Ok(Self {
+            listen: variables.parsed("ESS_LISTEN", "an IP address", |text| text.parse().ok())?,
+            tls: identity(variables, "ESS_TLS_CERT", "ESS_TLS_KEY")?,
+            max_connections: size(variables.number("ESS_MAX_CONNECTIONS", 1, 1_000_000)?),
+            // The HTTP library ends what is larger than 128 KiB by itself.
+            max_header: variables.parsed("ESS_MAX_HEADER", "a size from 1KiB to 64KiB", |text| {
+                let size = text.parse::<bytesize::ByteSize>().ok()?.as_u64();
+                usize::try_from(size).ok().filter(|size| (1_024..=65_536).contains(size))
+            })?,
+            head_timeout: positive_time(variables, "ESS_HEAD_TIMEOUT")?,
+        })
+    }
+}
+
+/// What lets somebody in who may not be meant to be.
+fn open_doors(variables: &Variables, http: &HttpSettings) -> Vec<String> {
+    let mut doors = Vec::new();
+    if !http.listen.is_loopback() {
+        let listen = http.listen;
+        for (name, what) in [
+            ("ESS_WEBHOOK_TOKEN", "whoever reaches /webhook can send events"),
+            ("ESS_REPORTER_TOKEN", "whoever reaches the reporter can read reports"),
+        ] {
+            if variables.secret(name).is_none() {
+                doors.push(format!("{name} is not set while ESS_LISTEN is {listen}: {what}"));
+            }
+        }
+    }
+    for name in ["ESS_TLS_KEY", "ESS_NATS_KEY", "ESS_NATS_CREDENTIALS"] {
+        if let Some(path) = variables.path(name).filter(|path| everybody_reads(path)) {
+            doors.push(format!("{name}: {} can be read by everybody (chmod 600)", path.display()));
+        }
+    }
+    doors
+}
+
 impl Config {
     /// Reads files and environment, and judges them.
     pub fn load() -> Result<Self, ConfigError> {
@@ -353,18 +326,13 @@ impl Config {
         if max_inflight < max_body {
             let message =
                 format!("{max_inflight} bytes are not allowed: ESS_MAX_BODY ({max_body} bytes) must fit in");
-            return Err(ConfigError { name: "ESS_MAX_INFLIGHT".to_owned(), message });
+            return Err(ConfigError::new("ESS_MAX_INFLIGHT", message));
         }
         let port = variables.text("PORT");
-        variables.parsed("ESS_PII", "keep", |text| (text == "keep").then_some(()))?;
-        let mut warnings: Vec<String> = variables
-            .0
-            .keys()
-            .filter(|name| name.starts_with("ESS_") && !name.starts_with("ESS_TEST_"))
-            .filter(|name| !SETTINGS.iter().any(|setting| setting.name == name.as_str()))
-            .map(|name| format!("unknown setting {name}: it has no effect"))
-            .collect();
-        warnings.sort();
+        let mut warnings = variables.warnings.clone();
+        warnings.extend(
+            variables.unknown().into_iter().map(|name| format!("unknown setting {name}: it has no effect")),
+        );
         let log = LogSettings::judge(variables)?;
         let retention = variables.limit("ESS_RETENTION")?;
         if let Some((retention, age)) = retention.zip(log.max_age).filter(|(retention, age)| retention < age)
@@ -374,13 +342,15 @@ impl Config {
                 humantime::format_duration(retention),
                 humantime::format_duration(age)
             );
-            return Err(ConfigError { name: "ESS_RETENTION".to_owned(), message });
+            return Err(ConfigError::new("ESS_RETENTION", message));
         }
         if log.max_age.is_some() {
             warnings.push(
                 "ESS_LOG_MAX_AGE is set: accepted events that are not collected in time are lost".to_owned(),
             );
         }
+        let http = HttpSettings::judge(variables)?;
+        warnings.extend(open_doors(variables, &http));
         Ok(Self {
             nats_url: variables.url("NATS_URL", &["nats://", "tls://", "ws://", "wss://"])?,
             database_url: variables.url("DATABASE_URL", &["postgres://", "postgresql://", "sqlite:"])?,
@@ -388,7 +358,12 @@ impl Config {
                 .url("ESS_REPORTER_DATABASE_URL", &["postgres://", "postgresql://"])?,
             event_endpoint: Some(variables.text("EVENT_ENDPOINT").to_owned()).filter(|url| !url.is_empty()),
             data_dir: variables.text("ESS_DATA_DIR").into(),
-            listen: variables.parsed("ESS_LISTEN", "an IP address", |text| text.parse().ok())?,
+            http,
+            nats: NatsAccess {
+                credentials: readable(variables, "ESS_NATS_CREDENTIALS")?,
+                identity: identity(variables, "ESS_NATS_CERT", "ESS_NATS_KEY")?,
+                authorities: readable(variables, "ESS_CA_FILE")?,
+            },
             ports: Ports {
                 alone: (!port.is_empty()).then(|| variables.port("PORT")).transpose()?,
                 gateway: variables.port("ESS_GATEWAY_PORT")?,
@@ -398,6 +373,16 @@ impl Config {
             },
             max_body,
             max_inflight,
+            max_events: usize_of(variables.number("ESS_MAX_EVENTS", 1, 10_000_000)?),
+            body_timeout: positive_time(variables, "ESS_BODY_TIMEOUT")?,
+            rate_limit: u32::try_from(variables.number("ESS_RATE_LIMIT", 0, 1_000_000)?)
+                .ok()
+                .and_then(std::num::NonZeroU32::new),
+            pii: pii(variables)?,
+            otlp_endpoint: otlp_endpoint(variables)?,
+            trace_fraction: variables.parsed("OTEL_TRACES_SAMPLER_ARG", "a number from 0 to 1", |text| {
+                text.parse().ok().filter(|fraction| (0.0..=1.0).contains(fraction))
+            })?,
             log,
             batch_concurrency: usize_of(variables.number("EVENTS_BATCH_CONCURRENCY", 1, 16)?),
             max_deliveries: variables.number("ESS_MAX_DELIVERIES", 1, 1_000_000)?,
@@ -405,14 +390,15 @@ impl Config {
             dead_letter_retention: variables.limit("ESS_DEAD_LETTER_RETENTION")?,
             drain_grace: variables.duration("ESS_DRAIN_GRACE")?,
             drain_timeout: variables.duration("ESS_DRAIN_TIMEOUT")?,
-            facebook_app_secrets: variables.secrets("ESS_FACEBOOK_APP_SECRET"),
+            facebook_app_secrets: secrets(variables.text("ESS_FACEBOOK_APP_SECRET")),
             facebook_verify_token: variables.secret("ESS_FACEBOOK_VERIFY_TOKEN"),
-            tiktok_client_secrets: variables.secrets("ESS_TIKTOK_CLIENT_SECRET"),
-            webhook_tokens: variables.secrets("ESS_WEBHOOK_TOKEN"),
-            reporter_tokens: variables.secrets("ESS_REPORTER_TOKEN"),
+            tiktok_client_secrets: secrets(variables.text("ESS_TIKTOK_CLIENT_SECRET")),
+            webhook_tokens: tokens(variables.text("ESS_WEBHOOK_TOKEN")),
+            reporter_tokens: tokens(variables.text("ESS_REPORTER_TOKEN")),
             admin_token: variables.secret("ESS_ADMIN_TOKEN"),
             log_level: variables.text("LOG_LEVEL").to_owned(),
             warnings,
+            missing: variables.missing.clone(),
             values: Shown(
                 SETTINGS.iter().map(|setting| (setting, variables.text(setting.name).to_owned())).collect(),
             ),
@@ -436,40 +422,12 @@ impl Config {
     }
 }
 
-/// URLs, comma-separated, without passwords and tokens: of what stands before the host only a user's name
-/// is shown, of what stands behind the path nothing.
-pub fn hide_password(urls: &str) -> String {
-    let hide = |url: &str| {
-        let url = url.split('?').next().unwrap_or_default();
-        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-        match rest.rsplit_once('@') {
-            Some((user, host)) => {
-                let user = user.split_once(':').map_or("", |(user, _)| user);
-                format!("{scheme}://{user}:***@{host}")
-            }
-            None => url.to_owned(),
-        }
-    };
-    // A comma begins another server only if a scheme follows it; else it is part of a password.
-    let mut parts: Vec<String> = Vec::new();
-    for part in urls.split(',') {
-        match parts.last_mut() {
-            Some(last) if !part.contains("://") => {
-                last.push(',');
-                last.push_str(part);
-            }
-            _ => parts.push(part.to_owned()),
-        }
-    }
-    parts.iter().map(|url| hide(url)).collect::<Vec<_>>().join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn judge(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        Config::judge(&Variables::from_pairs(pairs.iter().copied()))
+        Config::judge(&Variables::from_pairs(pairs.iter().copied())?)
     }
 
     fn refused(name: &str, value: &str) -> String {
@@ -502,6 +460,13 @@ mod tests {
         refused("ESS_NATS_REPLICAS", "0");
         refused("ESS_MAX_INFLIGHT", "1MiB");
         refused("ESS_PII", "burn");
+        refused("ESS_MAX_EVENTS", "0");
+        refused("ESS_RATE_LIMIT", "-1");
+        refused("ESS_MAX_HEADER", "1MiB");
+        refused("ESS_HEAD_TIMEOUT", "0");
+        refused("ESS_CA_FILE", "/nowhere/ca.pem");
+        refused("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318");
+        refused("OTEL_TRACES_SAMPLER_ARG", "2");
     }
 
     #[test]
@@ -524,6 +489,52 @@ mod tests {
         assert!(error.message.contains("ESS_LOG_MAX_AGE"), "{error}");
         assert_eq!(of("7d").unwrap().retention, Some(Duration::from_secs(7 * 86_400)));
         assert_eq!(of("0").unwrap().retention, None);
+    }
+
+    #[test]
+    fn personal_data_is_hashed_under_a_key_that_is_long_enough() {
+        for mode in ["hash", "drop"] {
+            for key in ["", "fifteen letters"] {
+                let error = judge(&[("ESS_PII", mode), ("ESS_PII_KEY", key)]).expect_err("no key");
+                assert_eq!(error.name, "ESS_PII_KEY");
+            }
+            assert!(judge(&[("ESS_PII", mode), ("ESS_PII_KEY", "0123456789abcdef")]).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_secret_may_stand_in_a_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        let path = file.to_str().unwrap();
+        let missing = judge(&[("ESS_ADMIN_TOKEN_FILE", path)]).unwrap();
+        assert_eq!(missing.missing.len(), 1, "it may come");
+        assert!(missing.missing[0].to_string().contains(path));
+        std::fs::write(&file, "\n").unwrap();
+        let error = judge(&[("ESS_ADMIN_TOKEN_FILE", path)]).expect_err("it is empty");
+        assert_eq!(error.name, "ESS_ADMIN_TOKEN_FILE");
+        std::fs::write(&file, "hunter2\n").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let config = judge(&[("ESS_ADMIN_TOKEN_FILE", path)]).unwrap();
+        assert_eq!(config.admin_token.as_ref().unwrap().expose(), "hunter2");
+        assert_eq!(config.warnings, Vec::<String>::new());
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let config = judge(&[("ESS_ADMIN_TOKEN_FILE", path)]).unwrap();
+        assert!(config.warnings[0].contains("everybody"), "{:?}", config.warnings);
+        assert!(judge(&[("ESS_ADMIN_TOKEN_FILE", path), ("ESS_ADMIN_TOKEN", "x")]).is_err(), "one of them");
+    }
+
+    #[test]
+    fn doors_that_stand_open_are_named() {
+        let open = judge(&[("ESS_LISTEN", "0.0.0.0"), ("ESS_ADMIN_TOKEN", " ")]).unwrap().warnings.join("; ");
+        for name in ["ESS_WEBHOOK_TOKEN", "ESS_REPORTER_TOKEN", "ESS_ADMIN_TOKEN"] {
+            assert!(open.contains(name), "{open}");
+        }
+        let shut = [("ESS_LISTEN", "0.0.0.0"), ("ESS_WEBHOOK_TOKEN", "a"), ("ESS_REPORTER_TOKEN", "b")];
+        assert_eq!(judge(&shut).unwrap().warnings, Vec::<String>::new());
+        let error = judge(&[("ESS_TLS_CERT", "/etc/hostname")]).expect_err("there is no key");
+        assert_eq!(error.name, "ESS_TLS_KEY");
     }
 
     #[test]
@@ -550,7 +561,7 @@ mod tests {
 
     #[test]
     fn the_example_file_shows_every_setting_and_its_default() {
-        let example = include_str!("../.env.example");
+        let example = include_str!("../../.env.example");
         for setting in SETTINGS {
             let line = format!("#{}={}", setting.name, setting.default);
             assert!(example.lines().any(|shown| shown == line), "{line}");

@@ -1,0 +1,279 @@
+//! Personal data, hashed or dropped before an event is stored anywhere.
+//!
+//! Names, user names and user ids are replaced in the event's own bytes; all else stays as it was sent. A
+//! pseudonym is an HMAC-SHA256 under a key of the operator's, so that nobody else can tell whose it is, and
+//! so that the same user is the same one in every report. A pseudonym is never hashed again.
+
+use hmac::{Hmac, Mac};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sha2::Sha256;
+
+use super::lenient::{Bytes, entries};
+use crate::config::{Pii, Secret};
+
+/// What every pseudonym begins with.
+const PREFIX: &str = "anon-";
+/// Bytes of the hash that a pseudonym shows, as hexadecimal digits.
+const BYTES: usize = 16;
+/// Beyond this depth nothing is looked into: what stands there is replaced whole.
+const MAX_DEPTH: usize = 64;
+
+/// What a key's value tells of a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Personal {
+    Id,
+    Name,
+    /// The user as a whole: an object, unless somebody is wrong.
+    User,
+}
+
+impl Personal {
+    /// What the value of a key is, however it is written.
+    fn of(key: &str) -> Option<Self> {
+        let key: String = key.chars().filter(char::is_ascii_alphanumeric).collect();
+        match key.to_ascii_lowercase().as_str() {
+            "userid" => Some(Self::Id),
+            "name" | "username" => Some(Self::Name),
+            "user" => Some(Self::User),
+            _ => None,
+        }
+    }
+}
+
+/// Replaces personal data.
+#[derive(Clone)]
+pub struct Redactor {
+    mac: Hmac<Sha256>,
+    drops_names: bool,
+}
+
+impl std::fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redactor").field("drops_names", &self.drops_names).finish_non_exhaustive()
+    }
+}
+
+impl Redactor {
+    /// The redactor that a configuration asks for; `None` if data is kept as it is.
+    pub fn new(pii: &Pii) -> Option<Self> {
+        let (key, drops_names): (&Secret, bool) = match pii {
+            Pii::Keep => return None,
+            Pii::Hash(key) => (key, false),
+            Pii::Drop(key) => (key, true),
+        };
+        // HMAC takes keys of any length.
+        let mac = Hmac::<Sha256>::new_from_slice(key.expose().as_bytes()).ok()?;
+        Some(Self { mac, drops_names })
+    }
+
+    /// What stands for a user's id or name.
+    pub fn pseudonym(&self, text: &str) -> String {
+        if is_pseudonym(text) {
+            return text.to_owned();
+        }
+        let mut mac = self.mac.clone();
+        mac.update(text.as_bytes());
+        format!("{PREFIX}{}", hex::encode(&mac.finalize().into_bytes()[..BYTES]))
+    }
+
+    /// A valid event without personal data: what stands in `data.user` is looked into.
+    pub fn event(&self, event: &[u8], to: &mut Vec<u8>) {
+        let user = serde_json::from_slice::<&RawValue>(event).ok().and_then(|raw| {
+            let data = value_of(raw, "data")?;
+            value_of(data, "user")
+        });
+        let mut edits = Edits::default();
+        if let Some(user) = user {
+            self.look_into(user, 0, &mut edits);
+        }
+        edits.apply(event, to);
+    }
+
+    /// Any JSON without personal data, wherever it stands; `None` if it is no JSON.
+    pub fn anything(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let raw: &RawValue = serde_json::from_slice(bytes).ok()?;
+        let mut edits = Edits::default();
+        self.look_into(raw, 0, &mut edits);
+        let mut redacted = Vec::with_capacity(bytes.len());
+        edits.apply(bytes, &mut redacted);
+        Some(redacted)
+    }
+
+    fn look_into(&self, raw: &RawValue, depth: usize, edits: &mut Edits) {
+        let first = raw.get().as_bytes().first();
+        if depth > MAX_DEPTH && matches!(first, Some(b'{' | b'[')) {
+            return edits.replace(raw, "null");
+        }
+        match first {
+            Some(b'{') => {
+                for (key, value) in entries(raw).unwrap_or_default() {
+                    let personal = key.as_deref().ok().and_then(Personal::of);
+                    self.look_at(personal, value, depth + 1, edits);
+                }
+            }
+            Some(b'[') => {
+                let items: Vec<&RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
+                items.into_iter().for_each(|item| self.look_into(item, depth + 1, edits));
+            }
+            _ => {}
+        }
+    }
+
+    fn look_at(&self, personal: Option<Personal>, value: &RawValue, depth: usize, edits: &mut Edits) {
+        let nested = matches!(value.get().as_bytes().first(), Some(b'{' | b'['));
+        match personal {
+            _ if value.get() == "null" => {}
+            None => self.look_into(value, depth, edits),
+            Some(Personal::User) if nested => self.look_into(value, depth, edits),
+            Some(Personal::User) => edits.replace(value, "null"),
+            Some(Personal::Name) if self.drops_names => edits.replace(value, "\"\""),
+            Some(Personal::Name | Personal::Id) => {
+                let text =
+                    Bytes::deserialize(value).ok().and_then(|Bytes(bytes)| String::from_utf8(bytes).ok());
+                let pseudonym = self.pseudonym(text.as_deref().unwrap_or(value.get()));
+                edits.replace(value, &format!("\"{pseudonym}\""));
+            }
+        }
+    }
+}
+
+/// Whether a text is what [`Redactor::pseudonym`] gives.
+fn is_pseudonym(text: &str) -> bool {
+    text.strip_prefix(PREFIX).is_some_and(|hash| {
+        hash.len() == 2 * BYTES && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+/// The value of a key of an object.
+fn value_of<'a>(raw: &'a RawValue, key: &str) -> Option<&'a RawValue> {
+    let found = entries(raw)?.into_iter().find(|(known, _)| known.as_deref() == Ok(key));
+    found.map(|(_, value)| value)
+}
+
+/// Replacements in a text, by where in memory the values stand, in their order.
+#[derive(Default)]
+struct Edits(Vec<(usize, usize, String)>);
+
+impl Edits {
+    fn replace(&mut self, value: &RawValue, with: &str) {
+        self.0.push((value.get().as_ptr() as usize, value.get().len(), with.to_owned()));
+    }
+
+    fn apply(&self, bytes: &[u8], to: &mut Vec<u8>) {
+        let start = bytes.as_ptr() as usize;
+        let mut done = 0;
+        for (at, length, with) in &self.0 {
+            // Values are slices of these bytes, one after the other.
+            let at = at.saturating_sub(start);
+            to.extend_from_slice(bytes.get(done..at).unwrap_or_default());
+            to.extend_from_slice(with.as_bytes());
+            done = at + length;
+        }
+        to.extend_from_slice(bytes.get(done..).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::event::decode;
+
+    const VALID: &str = include_str!("../../tests/samples/valid.jsonl");
+
+    fn key() -> Secret {
+        "0123456789abcdef".to_owned().into()
+    }
+
+    fn hashing() -> Redactor {
+        Redactor::new(&Pii::Hash(key())).unwrap()
+    }
+
+    fn dropping() -> Redactor {
+        Redactor::new(&Pii::Drop(key())).unwrap()
+    }
+
+    fn redacted(redactor: &Redactor, event: &str) -> String {
+        let mut to = Vec::new();
+        redactor.event(event.as_bytes(), &mut to);
+        String::from_utf8(to).unwrap()
+    }
+
+    #[test]
+    fn a_pseudonym_is_an_hmac_under_the_key() {
+        // Made with: printf u-1 | openssl dgst -sha256 -hmac 0123456789abcdef
+        let expected = "anon-9faa1b049c0fba732d92e9844d49635e";
+        assert_eq!(hashing().pseudonym("u-1"), expected);
+        assert_eq!(hashing().pseudonym(expected), expected, "once");
+        assert_ne!(hashing().pseudonym("u-2"), expected);
+        assert_ne!(hashing().pseudonym("anon-1"), "anon-1");
+        let other = Redactor::new(&Pii::Hash("another key of 16".to_owned().into())).unwrap();
+        assert_ne!(other.pseudonym("u-1"), expected);
+    }
+
+    #[test]
+    fn a_valid_event_stays_one_with_all_else_as_it_was() {
+        for line in VALID.lines() {
+            for redactor in [hashing(), dropping()] {
+                let after = redacted(&redactor, line);
+                let (before, after) =
+                    (decode(line.as_bytes(), None).unwrap(), decode(after.as_bytes(), None));
+                let after = after.unwrap_or_else(|refusal| panic!("{line}: {refusal:?}"));
+                assert_eq!(after.columns.user_id, redactor.pseudonym(&before.columns.user_id));
+                let name = before.columns.user_name.as_deref().unwrap();
+                let expected = if redactor.drops_names { String::new() } else { redactor.pseudonym(name) };
+                assert_eq!(after.columns.user_name.as_deref(), Some(expected.as_str()));
+                let mut same = after.columns.clone();
+                same.user_id.clone_from(&before.columns.user_id);
+                same.user_name.clone_from(&before.columns.user_name);
+                assert_eq!(same, before.columns);
+                assert_eq!((after.id.clone(), after.occurred_at), (before.id.clone(), before.occurred_at));
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_is_no_event_is_redacted_wherever_it_says_who() {
+        let letter = json!({
+            "userId": 5, "data": {"user": "Ada", "User_ID": "u-1", "x": [{"name": ["Ada"]}, {"userName": "Ada"}]},
+            "eventId": "e", "deep": null, "name": null,
+        });
+        let after = dropping().anything(letter.to_string().as_bytes()).unwrap();
+        let after: Value = serde_json::from_slice(&after).unwrap();
+        let expected = json!({
+            "userId": dropping().pseudonym("5"),
+            "data": {"user": null, "User_ID": dropping().pseudonym("u-1"), "x": [{"name": ""}, {"userName": ""}]},
+            "eventId": "e", "deep": null, "name": null,
+        });
+        assert_eq!(after, expected);
+        assert_eq!(hashing().anything(b"{\"name\":\"Ada\""), None);
+        let deep = format!("{}{{\"name\":\"Ada\"}}{}", "[".repeat(5_000), "]".repeat(5_000));
+        let after = String::from_utf8(hashing().anything(deep.as_bytes()).unwrap()).unwrap();
+        assert!(!after.contains("Ada"), "{after}");
+    }
+
+    proptest! {
+        #[test]
+        fn who_it_is_cannot_be_read_any_more(
+            id in "[a-zA-Z0-9 \"\\\\é]{6,20}", name in "[A-Z][a-zé\\\\]{6,20}", line in 0_usize..20,
+        ) {
+            let line = VALID.lines().cycle().nth(line).unwrap();
+            let mut event: Value = serde_json::from_str(line).unwrap();
+            event["data"]["user"]["userId"] = json!(id);
+            let key = if event["source"] == "facebook" { "name" } else { "username" };
+            event["data"]["user"][key] = json!(name);
+            let event = event.to_string();
+            for redactor in [hashing(), dropping()] {
+                let after = redacted(&redactor, &event);
+                prop_assert!(!after.contains(&json!(id).to_string()), "{}", after);
+                prop_assert!(!after.contains(&json!(name).to_string()), "{}", after);
+                prop_assert_eq!(redacted(&redactor, &after), after, "again");
+                let anything = redactor.anything(event.as_bytes()).unwrap();
+                prop_assert!(!String::from_utf8(anything).unwrap().contains(&json!(name).to_string()));
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Taking one person out of what is stored.
+//!
+//! Rows stay, for they were counted and earned money, and an event that comes again must still be seen as the
+//! duplicate it is: their user becomes another one whom nobody knows, without a name, and keys that the
+//! contract does not know go. Summaries know users by a hash of their id; the hours of those rows are told by
+//! the rows until they were summed up anew. Dead letters that name the user are deleted.
+
+use std::collections::BTreeSet;
+
+use sea_orm::{ConnectionTrait, Statement, Value};
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use super::connect::{Snapshot, Store};
+use super::dead_letters::DeadLetterFilter;
+use super::dialect::places;
+use super::error::StoreError;
+use super::retention::{retain, retained_from};
+use crate::event::Source;
+
+/// Dead letters that are read at one time.
+const LETTERS: usize = 200;
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Forgotten {
+    /// Rows that tell nothing of the person any more.
+    pub rows: u64,
+    /// Dead letters that were deleted.
+    pub letters: u64,
+    /// Hours whose summaries are made anew.
+    pub hours: u64,
+    /// Hours that are not told by their rows alone, and keep their summaries.
+    pub kept_hours: u64,
+}
+
+impl Store {
+    /// Takes a user, by any of these ids, out of a source's rows and out of all dead letters.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away; what was done before stays so, and doing it again is safe.
+    pub async fn forget(&self, source: Source, ids: &[String]) -> Result<Forgotten, StoreError> {
+        let mut forgotten = Forgotten::default();
+        // One for all rows: the person still counts once.
+        let nobody = format!("forgotten-{}", Uuid::new_v4().simple());
+        let (mut hours, mut kept) = (BTreeSet::new(), BTreeSet::new());
+        let (end, width) = self.windows().await?;
+        let mut first = 0;
+        while first <= end {
+            let window = (first, first + width);
+            let found = self
+                .unless_in_the_way(async || self.forget_window(source, ids, &nobody, window).await)
+                .await?;
+            forgotten.rows += found.rows;
+            hours.extend(found.anew);
+            kept.extend(found.kept);
+            first += width;
+        }
+        forgotten.hours = hours.len() as u64;
+        forgotten.kept_hours = kept.len() as u64;
+        forgotten.letters = self.forget_letters(source, ids).await?;
+        Ok(forgotten)
+    }
+
+    async fn forget_window(
+        &self,
+        source: Source,
+        ids: &[String],
+        nobody: &str,
+        (first, end): (i64, i64),
+    ) -> Result<Window, StoreError> {
+        let tx = self.snapshot(Snapshot::ToChange).await?;
+        // No row leaves meanwhile whose hour is to be told by its rows.
+        retain(&tx, source, -1).await?;
+        let from = retained_from(&tx, source).await?.unwrap_or(i64::MIN);
+        let window = self.window("$3", "$4");
+        let mut values: Vec<Value> = vec![source.code().into(), nobody.into(), first.into(), end.into()];
+        let ids = places(&mut values, ids.iter().cloned());
+        let sql = format!(
+            "UPDATE event_rows SET user_id = $2, user_name = NULL, rest = NULL
+             WHERE {window} AND source = $1 AND user_id IN ({ids}) RETURNING CAST({} AS bigint) AS minute",
+            self.minute()
+        );
+        let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
+        let rows = tx.query_all_raw(statement).await?;
+        let minutes: Vec<i64> = rows.iter().map(|row| row.try_get("", "minute")).collect::<Result<_, _>>()?;
+        let (whole, kept): (BTreeSet<i64>, BTreeSet<i64>) =
+            minutes.iter().map(|minute| minute.div_euclid(60)).partition(|hour| hour * 60 >= from);
+        let anew: Vec<i32> = whole.iter().filter_map(|hour| i32::try_from(*hour).ok()).collect();
+        if !anew.is_empty() {
+            self.mark_stale(&tx, source, &anew).await?;
+        }
+        tx.commit().await?;
+        Ok(Window { rows: minutes.len() as u64, anew, kept })
+    }
+
+    /// Deletes the letters of a source, or of none, that name a user.
+    async fn forget_letters(&self, source: Source, ids: &[String]) -> Result<u64, StoreError> {
+        let sql = "SELECT id FROM dead_letters";
+        let rows =
+            self.db().query_all_raw(Statement::from_string(self.db().get_database_backend(), sql)).await?;
+        let all: Vec<Uuid> = rows.iter().map(|row| row.try_get("", "id")).collect::<Result<_, _>>()?;
+        let mut deleted = 0;
+        for part in all.chunks(LETTERS) {
+            let limit = part.len() as u64;
+            let filter = DeadLetterFilter { ids: part.to_vec(), limit, replayed: true, ..Default::default() };
+            let theirs = |of: Option<&str>| of.is_none_or(|of| of == source.as_str());
+            let guilty: Vec<Uuid> = self
+                .letters(&filter)
+                .await?
+                .iter()
+                .filter(|letter| theirs(letter.source) && names(&letter.payload, ids))
+                .map(|letter| letter.id)
+                .collect();
+            deleted += self.delete_letters(&guilty).await?;
+        }
+        Ok(deleted)
+    }
+
+    async fn delete_letters(&self, ids: &[Uuid]) -> Result<u64, StoreError> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let mut values = Vec::new();
+        let places = places(&mut values, ids.iter().copied());
+        self.change(&format!("DELETE FROM dead_letters WHERE id IN ({places})"), values).await
+    }
+}
+
+/// What was found in a part of the rows.
+struct Window {
+    rows: u64,
+    /// Hours that are told by their rows from now on.
+    anew: Vec<i32>,
+    /// Hours some of whose rows have left.
+    kept: BTreeSet<i64>,
+}
+
+/// Whether bytes name a user: JSON by a value that is one of the ids, anything else by containing it.
+fn names(payload: &[u8], ids: &[String]) -> bool {
+    match serde_json::from_slice::<Json>(payload) {
+        Ok(json) => holds(&json, ids),
+        Err(_) => ids.iter().any(|id| memchr::memmem::find(payload, id.as_bytes()).is_some()),
+    }
+}
+
+fn holds(json: &Json, ids: &[String]) -> bool {
+    match json {
+        Json::String(text) => ids.contains(text),
+        Json::Number(number) => ids.contains(&number.to_string()),
+        Json::Array(items) => items.iter().any(|item| holds(item, ids)),
+        Json::Object(entries) => entries.values().any(|value| holds(value, ids)),
+        _ => false,
+    }
+}

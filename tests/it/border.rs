@@ -1,0 +1,370 @@
+//! The border: who gets in, how much of it, and what no input does.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::events::{Chance, simple};
+use crate::support::http;
+use crate::support::process::Service;
+use crate::support::world::{World, samples};
+use crate::support::{MINUTE, eventually};
+
+const REQUESTS: &str = "ess_gateway_requests_total";
+
+fn gateway_metric(world: &World, series: &str) -> f64 {
+    http::metric(&world.gateway_url("/metrics"), series)
+}
+
+fn requests(world: &World, publisher: &str, outcome: &str) -> f64 {
+    gateway_metric(world, &format!("{REQUESTS}{{outcome=\"{outcome}\",publisher=\"{publisher}\"}}"))
+}
+
+#[test]
+fn a_token_says_whose_requests_they_are_and_two_are_valid_while_one_is_rotated() {
+    let world = World::embedded(&[("ESS_WEBHOOK_TOKEN", "acme:t0ken-one,acme:t0ken-two,other:t0ken-three")]);
+    let send = |token: &str| {
+        let headers = [("Content-Type", "application/json"), ("Authorization", &*format!("Bearer {token}"))];
+        http::post_with(&world.gateway_url("/webhook"), &headers, b"[]").unwrap().status
+    };
+    for token in ["t0ken-one", "t0ken-two", "t0ken-three"] {
+        assert_eq!(send(token), 202);
+    }
+    assert_eq!(send("acme:t0ken-one"), 401, "the name is no part of the token");
+    assert_eq!(requests(&world, "acme", "accepted"), 2.0);
+    assert_eq!(requests(&world, "other", "accepted"), 1.0);
+    assert_eq!(requests(&world, "unknown", "unauthorized"), 1.0);
+}
+
+#[test]
+fn each_publisher_may_send_so_many_requests_a_second() {
+    let world =
+        World::embedded(&[("ESS_WEBHOOK_TOKEN", "fast:t0ken-fast,slow:t0ken-slow"), ("ESS_RATE_LIMIT", "5")]);
+    let send = |token: &str| {
+        let headers = [("Content-Type", "application/json"), ("Authorization", &*format!("Bearer {token}"))];
+        http::post_with(&world.gateway_url("/webhook"), &headers, b"[]").unwrap()
+    };
+    let answers: Vec<_> = (0..30).map(|_| send("t0ken-fast")).collect();
+    let limited: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
+    assert!(!limited.is_empty() && answers.iter().filter(|answer| answer.status == 202).count() >= 5);
+    assert_eq!(limited[0].header("retry-after"), Some("1"));
+    assert_eq!(limited[0].header("content-type"), Some("application/problem+json"));
+    assert_eq!(limited[0].json()["accepted"], 0);
+    assert_eq!(send("t0ken-slow").status, 202, "another publisher is not held up");
+    assert_eq!(requests(&world, "fast", "limited"), limited.len() as f64);
+    eventually("it may come again", MINUTE, || (send("t0ken-fast").status == 202).then_some(()));
+}
+
+#[test]
+fn a_body_has_a_most_of_events_and_nothing_of_a_larger_one_is_taken() {
+    let world = World::embedded(&[("ESS_MAX_EVENTS", "1500")]);
+    let body = |count: usize| {
+        let events: Vec<Value> = (0..count).map(|n| simple(&format!("{count}-{n}"), "facebook")).collect();
+        Value::from(events).to_string()
+    };
+    let answer = world.post(&body(1_501));
+    assert_eq!((answer.status, &answer.json()["limit"]), (413, &json!(1_500)), "{}", answer.text);
+    assert!(answer.text.contains("ESS_MAX_EVENTS"));
+    assert_eq!(world.post(&body(1_500)).status, 202);
+    world.settle();
+    assert_eq!(world.count_rows(), 1_500);
+    assert_eq!(world.report("/dead-letters")["deadLetters"], json!([]));
+    assert_eq!(requests(&world, "anonymous", "too_large"), 1.0);
+}
+
+#[test]
+fn a_head_that_is_too_large_is_refused() {
+    let world = World::embedded(&[]);
+    let send = |bytes: usize| {
+        http::get_with(&world.gateway_url("/health"), &[("X-Long", &"x".repeat(bytes))])
+            .map(|answer| answer.status)
+    };
+    assert_eq!(send(10_000).unwrap(), 200);
+    assert_eq!(send(20_000).unwrap(), 431);
+    assert_eq!(gateway_metric(&world, "ess_http_heads_too_large_total"), 1.0);
+    // Beyond what is read of a head at all.
+    assert!(send(300_000).is_ok_and(|status| (400..500).contains(&status)) || send(300_000).is_err());
+    assert_eq!(send(10).unwrap(), 200);
+}
+
+#[test]
+fn half_open_requests_hold_nobody_up_and_end() {
+    let world = World::embedded(&[("ESS_HEAD_TIMEOUT", "3s"), ("ESS_BODY_TIMEOUT", "4s")]);
+    let address = world.gateway_url("").replace("http://", "");
+    let open = |text: &str| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    };
+    let mut halves: Vec<TcpStream> =
+        (0..150).map(|_| open("POST /webhook HTTP/1.1\r\nHost: x\r\nCont")).collect();
+    halves.extend((0..150).map(|_| {
+        open("POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 60000000\r\n\r\n[")
+    }));
+    assert!(gateway_metric(&world, "ess_http_connections") >= 300.0);
+    let slowest = (0..200)
+        .map(|n| {
+            let started = Instant::now();
+            assert_eq!(world.post(&simple(&format!("s-{n}"), "tiktok").to_string()).status, 202);
+            started.elapsed()
+        })
+        .max()
+        .unwrap();
+    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
+    let mut ends = Vec::new();
+    for mut stream in halves {
+        stream.set_read_timeout(Some(MINUTE)).unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        ends.push(answer.split(' ').nth(1).unwrap_or_default().to_owned());
+    }
+    let ended: std::collections::BTreeSet<&str> = ends.iter().map(String::as_str).collect();
+    assert!(ended.iter().all(|status| ["408", ""].contains(status)), "{ended:?}");
+    assert_eq!(requests(&world, "anonymous", "timed_out"), 150.0);
+    eventually("all connections are closed", MINUTE, || {
+        (gateway_metric(&world, "ess_http_connections") < 20.0).then_some(())
+    });
+}
+
+/// Bodies that are nearly valid.
+fn mutated(chance: &mut Chance, seeds: &[Vec<u8>]) -> Vec<u8> {
+    const WORDS: &[&str] = &[
+        "null",
+        "true",
+        "-1",
+        "1e999",
+        "\"\"",
+        "{}",
+        "[]",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ":",
+        "\"",
+        "\\u0000",
+        "\\ud800",
+        "\u{feff}",
+        "99999999999999999999",
+        "\"facebook\"",
+        "\"2026-13-45T00:00:00Z\"",
+        "\"1e5\"",
+        "\\",
+        "\u{0}",
+    ];
+    let mut body = seeds[chance.below(seeds.len() as u64) as usize].clone();
+    for _ in 0..=chance.below(4) {
+        let at = chance.below(body.len() as u64 + 1) as usize;
+        match chance.below(5) {
+            0 if at < body.len() => body[at] ^= 1 << chance.below(8),
+            1 if at < body.len() => drop(body.remove(at)),
+            2 => {
+                let word = chance.pick(WORDS).as_bytes();
+                drop(body.splice(at..at, word.iter().copied()));
+            }
+            3 => {
+                let end = (at + chance.below(40) as usize).min(body.len());
+                let part = body[at..end].to_vec();
+                drop(body.splice(at..at, part));
+            }
+            _ => body.truncate(at),
+        }
+    }
+    body
+}
+
+#[test]
+fn a_hundred_thousand_mutations_give_documented_answers_alone() {
+    const ROUNDS: u64 = 100_000;
+    const CONNECTIONS: u64 = 8;
+    let world = World::embedded(&[]);
+    let valid = std::fs::read_to_string(samples().join("valid.jsonl")).unwrap();
+    let mut seeds: Vec<Vec<u8>> = valid.lines().map(|line| line.as_bytes().to_vec()).collect();
+    seeds.push(format!("[{}]", valid.lines().take(3).collect::<Vec<_>>().join(",")).into_bytes());
+    let address = world.gateway_url("").replace("http://", "");
+    let statuses = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..CONNECTIONS)
+            .map(|thread| {
+                let (address, seeds) = (address.clone(), &seeds);
+                scope.spawn(move || {
+                    let mut chance = Chance(0xb0d1 + thread);
+                    let mut found = std::collections::BTreeMap::<u16, u64>::new();
+                    let mut client = Client::connect(&address);
+                    for _ in 0..ROUNDS / CONNECTIONS {
+                        let body = mutated(&mut chance, seeds);
+                        let status = client.post(&body);
+                        assert!(
+                            [202, 400, 422].contains(&status),
+                            "{status}: {}",
+                            String::from_utf8_lossy(&body)
+                        );
+                        *found.entry(status).or_default() += 1;
+                    }
+                    found
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).fold(
+            std::collections::BTreeMap::<u16, u64>::new(),
+            |mut all, found| {
+                found.into_iter().for_each(|(status, count)| *all.entry(status).or_default() += count);
+                all
+            },
+        )
+    });
+    assert_eq!(statuses.values().sum::<u64>(), ROUNDS);
+    assert!(statuses.len() == 3, "{statuses:?}");
+    let ledger = world.settle();
+    for source in ledger["sources"].as_array().unwrap() {
+        assert_eq!((&source["missing"], &source["quarantined"]), (&json!(0), &json!(0)), "{ledger}");
+    }
+    let actors = http::get(&world.gateway_url("/actors")).unwrap().json();
+    for actor in actors["actors"].as_array().unwrap() {
+        assert_eq!(actor["restarts"], 0, "{actor}");
+    }
+}
+
+/// A connection that stays.
+struct Client {
+    stream: std::io::BufReader<TcpStream>,
+}
+
+impl Client {
+    fn connect(address: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream: std::io::BufReader::new(stream) }
+    }
+
+    fn post(&mut self, body: &[u8]) -> u16 {
+        use std::io::BufRead;
+        let mut request =
+            format!("POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len())
+                .into_bytes();
+        request.extend_from_slice(body);
+        self.stream.get_mut().write_all(&request).unwrap();
+        let (mut status, mut length) = (0, 0);
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line).unwrap();
+            let line = line.trim_end().to_ascii_lowercase();
+            if let Some(rest) = line.strip_prefix("http/1.1 ") {
+                status = rest.split(' ').next().unwrap().parse().unwrap();
+            } else if let Some(rest) = line.strip_prefix("content-length: ") {
+                length = rest.parse().unwrap();
+            } else if line.is_empty() {
+                break;
+            }
+        }
+        let mut answer = vec![0; length];
+        self.stream.read_exact(&mut answer).unwrap();
+        status
+    }
+}
+
+#[test]
+fn no_answer_tells_a_secret_or_what_stands_behind_it() {
+    let secrets = [
+        ("ESS_WEBHOOK_TOKEN", "t0p-s3cret-webhook"),
+        ("ESS_REPORTER_TOKEN", "t0p-s3cret-reporter"),
+        ("ESS_ADMIN_TOKEN", "t0p-s3cret-admin"),
+        ("ESS_FACEBOOK_APP_SECRET", "t0p-s3cret-facebook"),
+        ("ESS_FACEBOOK_VERIFY_TOKEN", "t0p-s3cret-verify"),
+    ];
+    let world = World::embedded(&secrets);
+    let bearer = |token: &str| format!("Bearer {token}");
+    let (webhook, reporter) = (bearer("t0p-s3cret-webhook"), bearer("t0p-s3cret-reporter"));
+    let mut answers = Vec::new();
+    for (path, headers, body) in [
+        ("/webhook", vec![("Authorization", "Bearer wrong")], "{}"),
+        ("/webhook", vec![("Authorization", webhook.as_str())], "{"),
+        ("/webhook", vec![("Authorization", webhook.as_str()), ("Content-Type", "text/x")], "{}"),
+        ("/webhook/facebook", vec![("X-Hub-Signature-256", "sha256=00")], "{}"),
+        ("/actors/gateway.ingest/restart", vec![("Authorization", "Bearer wrong")], ""),
+    ] {
+        answers.push(http::post_with(&world.gateway_url(path), &headers, body.as_bytes()).unwrap());
+    }
+    for path in ["/webhook/facebook?hub.mode=subscribe&hub.challenge=1&hub.verify_token=x", "/nowhere"] {
+        answers.push(http::get(&world.gateway_url(path)).unwrap());
+    }
+    for path in ["/reports/events?from='; DROP TABLE event_rows", "/reports/events?source=x", "/events/none"]
+    {
+        let path = path.replace(' ', "%20");
+        answers.push(
+            http::get_with(&world.reporter_url(&path), &[("Authorization", reporter.as_str())]).unwrap(),
+        );
+    }
+    world.damage("ALTER TABLE rollups RENAME TO gone");
+    let away =
+        http::get_with(&world.reporter_url("/reports/events"), &[("Authorization", &reporter)]).unwrap();
+    assert_eq!(away.status, 503);
+    answers.push(away);
+    for answer in &answers {
+        assert!(answer.status >= 400, "{}", answer.text);
+        for inner in ["s3cret", "SELECT", "rollups", "sqlite", "src/", "panicked"] {
+            assert!(!answer.text.contains(inner), "{inner}: {}", answer.text);
+        }
+    }
+    assert!(!world.services[0].process.output().contains("s3cret"), "nor does a line");
+}
+
+#[test]
+fn an_id_is_bound_into_sql_whatever_it_holds() {
+    let world = World::embedded(&[]);
+    let ids = ["'; DROP TABLE event_rows; --", "%", "_", "\\", "$1", "?1", "\"", "' OR 1=1 --"];
+    for id in ids {
+        assert_eq!(world.post(&simple(id, "facebook").to_string()).status, 202);
+    }
+    world.settle();
+    assert_eq!(world.count_rows(), ids.len() as u64);
+    for id in ids {
+        let encoded: String = id.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let found = world.report(&format!("/events/{encoded}"));
+        assert_eq!(found["matches"].as_array().unwrap().len(), 1, "{id}: {found}");
+        let revenue = world.report(&format!("/reports/revenue?campaignId={encoded}&groupBy=campaign"));
+        assert_eq!(revenue["transactions"], 0);
+    }
+}
+
+#[test]
+fn a_service_waits_for_the_file_of_a_secret_alive_and_not_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("token");
+    let environment =
+        [("ESS_WEBHOOK_TOKEN_FILE", secret.to_str().unwrap()), ("NATS_URL", "nats://127.0.0.1:1")];
+    let environment: Vec<(String, String)> =
+        environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let mut gateway = Service::start(&["gateway"], &environment, folder.path());
+    let waiting = eventually("it says what it waits for", MINUTE, || http::get(&gateway.url("/ready")).ok());
+    assert_eq!(waiting.status, 503);
+    assert!(waiting.text.contains("ESS_WEBHOOK_TOKEN_FILE"), "{}", waiting.text);
+    assert_eq!(http::get(&gateway.url("/health")).unwrap().status, 200);
+    assert_eq!(http::post(&gateway.url("/webhook"), "[]").unwrap().status, 404, "nothing is taken");
+    std::fs::write(&secret, "t0ken-one\n").unwrap();
+    let status = || http::post(&gateway.url("/webhook"), "[]").ok().map(|answer| answer.status);
+    eventually("it goes on with the secret", MINUTE, || status().filter(|status| *status == 401));
+    assert!(gateway.process.running());
+    let lines = gateway.lines("can be read by everybody");
+    assert!(!lines.is_empty(), "{}", gateway.process.output());
+    // Commands that run once do not wait.
+    std::fs::remove_file(&secret).unwrap();
+    let check = crate::support::process::ess(&["check"], &environment, folder.path()).output().unwrap();
+    assert_eq!(check.status.code(), Some(2), "{}", String::from_utf8_lossy(&check.stderr));
+    assert!(String::from_utf8_lossy(&check.stderr).contains("ESS_WEBHOOK_TOKEN_FILE"));
+}
+
+#[test]
+fn a_client_that_ends_its_half_gets_its_answer() {
+    let world = World::embedded(&[]);
+    let mut stream = TcpStream::connect(world.gateway_url("").replace("http://", "")).unwrap();
+    stream
+        .write_all(b"POST /webhook HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]")
+        .unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+}

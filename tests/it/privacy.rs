@@ -1,0 +1,167 @@
+//! Personal data: hashed or dropped before anything is stored, and forgotten where that is asked for.
+
+use serde_json::{Value, json};
+
+use crate::support::events::{Chance, event};
+use crate::support::world::{World, both};
+use crate::support::{MINUTE, eventually};
+
+const KEY: &str = "a key that only the operator knows";
+
+/// An event of a user, with the name in its own field and in one that nobody knows.
+fn of_user(id: &str, user: &str, name: &str) -> Value {
+    let mut made = event(id, &mut Chance(id.bytes().map(u64::from).sum()));
+    made["data"]["user"]["userId"] = json!(user);
+    let key = if made["source"] == "facebook" { "name" } else { "username" };
+    made["data"]["user"][key] = json!(name);
+    made["data"]["user"]["profile"] = json!({"name": name, "since": 2019});
+    made
+}
+
+/// All that the folder and the database hold, as bytes, must not hold these words.
+fn assert_nowhere(world: &World, words: &[&str]) {
+    let mut texts: Vec<String> = Vec::new();
+    for table in ["event_rows", "dead_letters", "summary_deltas", "summaries"] {
+        let rows = match &world.database {
+            crate::support::world::Database::Postgres(postgres) => {
+                postgres.query(&format!("SELECT t::text FROM {table} t"))
+            }
+            crate::support::world::Database::Sqlite(_) => continue,
+        };
+        texts.extend(rows);
+    }
+    // PostgreSQL shows bytes as hexadecimal digits.
+    for word in words {
+        let hex: String = word.bytes().map(|byte| format!("{byte:02x}")).collect();
+        for text in &texts {
+            assert!(!text.contains(word) && !text.contains(&hex), "{word}: {text}");
+        }
+    }
+    for service in &world.services {
+        let output = service.process.output();
+        words.iter().for_each(|word| assert!(!output.contains(word), "{word} in a line"));
+    }
+    files(world.folder.path(), &mut |path, bytes| {
+        for word in words {
+            let found = bytes.windows(word.len()).any(|window| window == word.as_bytes());
+            assert!(!found, "{word} in {}", path.display());
+        }
+    });
+}
+
+fn files(folder: &std::path::Path, look: &mut impl FnMut(&std::path::Path, &[u8])) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files(&path, look);
+        } else if let Ok(bytes) = std::fs::read(&path) {
+            look(&path, &bytes);
+        }
+    }
+}
+
+fn is_never_stored(mode: &str) {
+    both(&[("ESS_PII", mode), ("ESS_PII_KEY", KEY), ("LOG_LEVEL", "debug")], |world| {
+        let events: Vec<Value> =
+            (0..40).map(|n| of_user(&format!("e-{n}"), &format!("Zoë-{}", n % 5), "Ada Quixote")).collect();
+        let mut broken = of_user("broken", "Zoë-1", "Ada Quixote");
+        broken["eventType"] = json!("ad.nothing");
+        let mut misplaced = of_user("misplaced", "Zoë-1", "Ada Quixote");
+        misplaced["data"]["user"] = json!("Ada Quixote");
+        let mut all = events;
+        all.extend([broken, misplaced]);
+        let answer = world.post(&Value::from(all).to_string());
+        assert_eq!((answer.status, &answer.json()["rejected"]), (202, &json!(2)), "{}", answer.text);
+        assert_eq!(world.post(r#"{"name": "Ada Quixote", "userId": "Zoë-1""#).status, 400);
+        world.settle();
+        assert_eq!(world.count_rows(), 40);
+        let people = world.report("/reports/demographics");
+        let users =
+            people["facebook"]["users"].as_u64().unwrap() + people["tiktok"]["users"].as_u64().unwrap();
+        let told = "SELECT count(DISTINCT source || user_id) FROM events";
+        assert_eq!(world.database.query(told), [users.to_string()], "users are told apart");
+        let ids = world.database.query("SELECT DISTINCT user_id FROM events");
+        assert_eq!(ids.len(), 5);
+        assert!(ids.iter().all(|id| id.starts_with("anon-")), "{ids:?}");
+        let names = world.database.query("SELECT DISTINCT user_name FROM events");
+        assert_eq!(names.len(), 1);
+        assert_eq!(names[0].is_empty(), mode == "drop", "{names:?}");
+        let letters = || world.report("/dead-letters")["deadLetters"].as_array().unwrap().len();
+        eventually("all letters are there", MINUTE, || (letters() == 3).then_some(()));
+        assert_nowhere(world, &["Ada Quixote", "Zoë-1", "Zo\\u00eb"]);
+    });
+}
+
+#[test]
+fn personal_data_is_hashed_before_anything_is_stored() {
+    is_never_stored("hash");
+}
+
+#[test]
+fn names_are_dropped_before_anything_is_stored() {
+    is_never_stored("drop");
+}
+
+#[test]
+fn a_person_is_forgotten_and_everything_else_stays_counted() {
+    both(&[], |world| {
+        let mut events: Vec<Value> = (0..60)
+            .map(|n| of_user(&format!("e-{n}"), &format!("user-{}", n % 6), &format!("Name {}", n % 6)))
+            .collect();
+        for n in [3, 9] {
+            let mut broken = of_user(&format!("broken-{n}"), &format!("user-{n}"), "Name 3");
+            broken["timestamp"] = json!("never");
+            events.push(broken);
+        }
+        let body = Value::from(events).to_string();
+        assert_eq!(world.post(&body).status, 202);
+        world.settle();
+        let letters = || world.report("/dead-letters")["deadLetters"].as_array().unwrap().clone();
+        eventually("both letters are there", MINUTE, || (letters().len() == 2).then_some(()));
+        let before = (world.report("/reports/events?interval=day"), world.report("/reports/revenue"));
+        let people = world.report("/reports/demographics?limit=1000");
+        let mut told = String::new();
+        for source in ["facebook", "tiktok"] {
+            let done = world.ess(&["forget", "--source", source, "--user", "user-3"]);
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            told += &String::from_utf8_lossy(&done.stdout);
+        }
+        assert!(told.contains("rows have no user any more"), "{told}");
+        assert_eq!(world.count_rows(), 60);
+        let theirs = "SELECT count(*) FROM events WHERE user_id = 'user-3' OR user_name = 'Name 3'";
+        assert_eq!(world.database.query(theirs), ["0"]);
+        let unknown = "SELECT count(*) FROM events WHERE user_id LIKE 'forgotten-%' AND unknown IS NULL";
+        assert_eq!(world.database.query(unknown), ["10"]);
+        let left: Vec<Value> = letters().iter().map(|letter| letter["eventId"].clone()).collect();
+        assert_eq!(left, ["broken-9"], "letters of others stay");
+        assert_eq!((world.report("/reports/events?interval=day"), world.report("/reports/revenue")), before);
+        assert_eq!(world.report("/reports/demographics?limit=1000"), people, "one user less and one more");
+        // What comes again is still a duplicate.
+        assert_eq!(world.post(&body).status, 202);
+        world.settle();
+        assert_eq!(world.count_rows(), 60);
+        eventually("hours are made anew", MINUTE, || {
+            let stale = "SELECT count(*) FROM summaries WHERE stale AND level = 0";
+            (world.database.query(stale) == ["0"]).then_some(())
+        });
+        let verified = world.ess(&["rollups", "verify"]);
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+        assert_eq!(world.report("/reports/demographics?limit=1000"), people);
+        let again = world.ess(&["forget", "--source", "facebook", "--user", "user-3"]);
+        assert!(String::from_utf8_lossy(&again.stdout).contains("0 rows"), "nothing is left of them");
+    });
+}
+
+#[test]
+fn a_person_is_forgotten_by_their_pseudonym_too() {
+    let world = World::embedded(&[("ESS_PII", "hash"), ("ESS_PII_KEY", KEY)]);
+    assert_eq!(world.post(&of_user("e-1", "user-1", "Name").to_string()).status, 202);
+    world.settle();
+    let source = world.database.query("SELECT source FROM events").swap_remove(0);
+    let done = world.ess(&["forget", "--source", &source, "--user", "user-1"]);
+    assert!(
+        String::from_utf8_lossy(&done.stdout).contains("1 rows"),
+        "{}",
+        String::from_utf8_lossy(&done.stdout)
+    );
+}
