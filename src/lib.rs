@@ -30,6 +30,8 @@ pub mod cli;
 pub mod collector;
 pub mod config;
 pub mod event;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod gateway;
 pub mod log;
 pub mod ops;

@@ -16,6 +16,7 @@ use clap::{Parser, Subcommand};
 use crate::config::Config;
 use crate::event::Source;
 use crate::ops::logs::{self, Output};
+use crate::ops::trace;
 use crate::service::Ending;
 use crate::store::{Purpose, Store};
 
@@ -120,8 +121,11 @@ fn run(command: Command) -> Result<Ending, Failure> {
         | Command::Log(_) => ("ess", Output::Stderr),
     };
     logs::start(name, &config.log_level, output).map_err(Failure::Usage)?;
+    if let Some(endpoint) = &config.otlp_endpoint {
+        trace::start(name, endpoint, config.trace_fraction).map_err(Failure::Usage)?;
+    }
     let system = actix::System::new();
-    system.block_on(async move {
+    let ended = system.block_on(async move {
         let Some(config) = waiting::for_secrets(config, &command).await? else { return Ok(Ending::Clean) };
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -141,7 +145,9 @@ fn run(command: Command) -> Result<Ending, Failure> {
             Command::Check => check::check(&config).await,
             Command::Health => check::health(&config).await,
         }
-    })
+    });
+    trace::stop();
+    ended
 }
 
 async fn migrate(config: &Config) -> Result<Ending, Failure> {

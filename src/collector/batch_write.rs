@@ -7,10 +7,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use futures::future;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
 use rand::Rng;
 use uuid::Uuid;
 
@@ -18,7 +20,7 @@ use super::FRAMES;
 use crate::event::{FieldError, Refusal, Source, decode};
 use crate::log::{DeadLetter, Delivery, Frame, FrameError, FrameEvent, Origin, Reason, Receipt};
 use crate::ops::metrics::CollectorMetrics;
-use crate::ops::{Readiness, Sampler, trace_id};
+use crate::ops::{Readiness, Sampler, trace, trace_id};
 use crate::runtime::{DrainHandle, Held, Phase, Room};
 use crate::store::{Batch, BatchFrame, FramePlace, Row, Store, StoreError, Written};
 
@@ -436,5 +438,24 @@ fn tell(parts: &Parts, batch: &Batch<'_>, written: &Written, started: Instant) {
         }
     }
     let Written { stored, duplicates, quarantined, repeated_frames } = *written;
+    let requests = batch.frames.iter().flat_map(|frame| {
+        let requests = frame.rows.chunk_by(|left, right| std::ptr::eq(left.origin, right.origin));
+        requests.map(|request| request[0].origin)
+    });
+    trace::linked(requests, || {
+        let count = |events: u64| i64::try_from(events).unwrap_or(i64::MAX);
+        trace::Said {
+            name: format!("commit {source}"),
+            kind: SpanKind::Consumer,
+            began: SystemTime::now() - started.elapsed(),
+            error: None,
+            attributes: vec![
+                KeyValue::new("ess.stored", count(stored)),
+                KeyValue::new("ess.duplicates", count(duplicates)),
+                KeyValue::new("ess.quarantined", count(quarantined)),
+                KeyValue::new("messaging.batch.message_count", count(batch.frames.len() as u64)),
+            ],
+        }
+    });
     tracing::debug!(%source, stored, duplicates, quarantined, repeated_frames, seconds, "batch committed");
 }

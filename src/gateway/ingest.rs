@@ -3,11 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use bytes::Bytes;
 use futures::future;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
 use serde::Serialize;
 
 use super::DEADLINE;
@@ -18,6 +20,7 @@ use super::validate::{Cursor, Judge, Next, Rejected, Validator};
 use crate::event::{FieldError, Redactor, Refusal, Source};
 use crate::log::{DeadLetter, Origin, Reason};
 use crate::ops::metrics::{GatewayFailure, GatewayMetrics};
+use crate::ops::trace;
 use crate::runtime::{Held, Mailbox, Undelivered};
 
 /// Refused events that an answer names; the others are counted.
@@ -304,8 +307,11 @@ async fn publish(
     parts: &Parts,
 ) -> Result<(), IngestError> {
     let durable = Arc::new(AtomicUsize::new(0));
-    let sends = parts.publishers.iter().zip(accepted).filter(|(_, events)| !events.is_empty());
+    let publishers = Source::ALL.iter().zip(&parts.publishers);
+    let sends = publishers.zip(accepted).filter(|(_, events)| !events.is_empty());
     let sends = sends.map(|(publisher, events)| {
+        let began = SystemTime::now();
+        let (source, count) = (publisher.0, events.len());
         let publish = Publish {
             origin: ingest.origin.clone(),
             body: body.clone(),
@@ -314,7 +320,21 @@ async fn publish(
             deadline: ingest.deadline,
             share: ingest.share.clone(),
         };
-        publish_one(publisher, publish)
+        let origin = ingest.origin.clone();
+        async move {
+            let done = publish_one(publisher.1, publish).await;
+            trace::beneath(&origin, || trace::Said {
+                name: format!("append {source}"),
+                kind: SpanKind::Producer,
+                began,
+                error: done.as_ref().err().cloned(),
+                attributes: vec![
+                    KeyValue::new("messaging.destination.name", source.as_str()),
+                    KeyValue::new("messaging.batch.message_count", i64::try_from(count).unwrap_or(i64::MAX)),
+                ],
+            });
+            done
+        }
     });
     let failed = |why: String| IngestError::NotDurable { accepted: durable.load(Ordering::Relaxed), why };
     let answers = tokio::time::timeout_at(ingest.deadline.into(), future::join_all(sends)).await;

@@ -193,3 +193,20 @@ async fn check_log(log: &dyn Log) -> Result<(), LogError> {
     }
     Ok(())
 }
+
+/// The events of a body that are accepted, as they go into the log.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_body(body: &[u8], redactor: Option<&Redactor>) -> Vec<(Source, Vec<u8>)> {
+    validate::all(bytes::Bytes::copy_from_slice(body), redactor)
+}
+
+/// Checks a signature of each provider; behind the first line stands the body.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_signature(bytes: &[u8], secrets: &[Secret]) {
+    let at = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    let (header, body) = bytes.split_at(at);
+    if let Ok(header) = std::str::from_utf8(header) {
+        let _ = signature::facebook(secrets, Some(header), body);
+        let _ = signature::tiktok(secrets, Some(header), body, 1_764_000_000);
+    }
+}

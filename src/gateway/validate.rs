@@ -202,6 +202,23 @@ fn describe(error: &serde_json::Error, at: usize) -> String {
     }
 }
 
+/// All events of a body that are accepted.
+#[cfg(feature = "fuzzing")]
+pub(super) fn all(body: Bytes, redactor: Option<&Redactor>) -> Vec<(Source, Vec<u8>)> {
+    let (mut from, mut all) = (Cursor::default(), Vec::new());
+    loop {
+        let judged = Judge { body: body.clone(), from, only: None }.run(redactor);
+        let bytes = judged.redacted.as_deref().unwrap_or(&body);
+        for (source, events) in Source::ALL.iter().zip(&judged.accepted) {
+            all.extend(events.iter().map(|event| (*source, bytes[event.clone()].to_vec())));
+        }
+        match judged.next {
+            Next::More(next) => from = next,
+            Next::End | Next::NotJson(_) => return all,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -74,13 +74,30 @@ pub struct JetStream {
     connection: watch::Receiver<u64>,
 }
 
+/// User and password, or a token alone, of the first server whose URL has them.
+fn access_of(urls: &str) -> Result<Option<(String, Option<String>)>, LogError> {
+    let plain = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    for url in urls.split(',') {
+        let server: async_nats::ServerAddr = url.trim().parse().map_err(away)?;
+        if let Some(user) = server.username() {
+            return Ok(Some((plain(user), server.password().map(plain))));
+        }
+    }
+    Ok(None)
+}
+
 /// What NATS is shown, and whom it must show to be.
-async fn options(access: &NatsAccess) -> Result<ConnectOptions, LogError> {
+async fn options(url: &str, access: &NatsAccess) -> Result<ConnectOptions, LogError> {
     let mut options = match &access.credentials {
         Some(path) => ConnectOptions::with_credentials_file(path)
             .await
             .map_err(|error| LogError::Unavailable(format!("{}: {error}", path.display())))?,
-        None => ConnectOptions::new(),
+        // The library does not read what a URL says of who we are.
+        None => match access_of(url)? {
+            Some((user, Some(password))) => ConnectOptions::with_user_and_password(user, password),
+            Some((token, None)) => ConnectOptions::with_token(token),
+            None => ConnectOptions::new(),
+        },
     };
     if let Some(path) = &access.authorities {
         options = options.add_root_certificates(path.clone());
@@ -116,7 +133,7 @@ impl JetStream {
         access: &NatsAccess,
     ) -> Result<Self, LogError> {
         let (connections, connection) = watch::channel(0);
-        let client = options(access)
+        let client = options(url, access)
             .await?
             .event_callback(move |event| {
                 if matches!(event, Event::Connected | Event::Disconnected) {

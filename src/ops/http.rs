@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
@@ -12,6 +12,8 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::{
     App, FromRequest, Handler, HttpMessage, HttpRequest, HttpResponse, HttpServer, Responder, web,
 };
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing_actix_web::{DefaultRootSpanBuilder, RootSpanBuilder, TracingLogger};
@@ -22,11 +24,13 @@ use super::metrics::ServiceMetrics;
 use super::openapi::ProblemShape;
 use super::origin::{CORRELATION_HEADER, TRACE_HEADER, origin_of, trace_id};
 use super::readiness::Readiness;
-use super::tls;
+use super::{tls, trace};
 use crate::config::{HttpSettings, Secret, Token};
 use crate::log::Origin;
 use crate::runtime::{Command, DrainHandle, Phase, Registry};
 
+/// Routes that are in no trace begin so.
+const UNTRACED: [&str; 4] = ["/health", "/ready", "/metrics", "/docs"];
 /// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
@@ -303,11 +307,32 @@ async fn account(
     let view = request.app_data::<web::Data<ServiceView>>().cloned();
     let origin = origin(request.request());
     let route = request.match_pattern();
+    let method = request.method().clone();
+    let began = SystemTime::now();
+    let parent = request.headers().get(TRACE_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let _entered = view.as_ref().map(|view| view.requests.enter());
     let mut response = match next.call(request).await {
         Ok(response) => response.map_into_boxed_body(),
         Err(error) => return Err(error),
     };
+    // Probes and scrapes tell nothing.
+    if let Some(route) =
+        route.as_deref().filter(|route| !UNTRACED.iter().any(|start| route.starts_with(start)))
+    {
+        let status = response.status();
+        trace::request(&origin, parent.as_deref(), || trace::Said {
+            name: format!("{method} {route}"),
+            kind: SpanKind::Server,
+            began,
+            error: status.is_server_error().then(|| status.to_string()),
+            attributes: vec![
+                KeyValue::new("http.request.method", method.to_string()),
+                KeyValue::new("http.route", route.to_owned()),
+                KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
+                KeyValue::new("correlation_id", origin.correlation_id.clone()),
+            ],
+        });
+    }
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&origin.correlation_id) {
         headers.insert(CORRELATION_HEADER, id);

@@ -10,6 +10,7 @@ mod origin;
 mod readiness;
 mod sampler;
 pub mod tls;
+pub mod trace;
 
 pub use client::left;
 pub use origin::{CORRELATION_HEADER, TRACE_HEADER, origin_of, trace_id};

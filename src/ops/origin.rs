@@ -26,7 +26,10 @@ pub fn origin_of(headers: &HeaderMap) -> Origin {
     let span: u64 = rand::rng().random_range(1..=u64::MAX);
     let traceparent = match text(&TRACE_HEADER).filter(|parent| is_traceparent(parent)) {
         Some(parent) => format!("{}-{span:016x}-{}", &parent[..35], &parent[53..55]),
-        None => format!("00-{}-{span:016x}-01", Uuid::new_v4().simple()),
+        None => {
+            let flags = u8::from(super::trace::begins());
+            format!("00-{}-{span:016x}-{flags:02x}", Uuid::new_v4().simple())
+        }
     };
     Origin {
         correlation_id: id.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned),

@@ -17,7 +17,7 @@ use super::report::{Ask, Question, ReportError, Reporter};
 use crate::config::Token;
 use crate::event::{Source, format_micros};
 use crate::log::{Reason, SharedLog};
-use crate::ops::http::{Problem, guard, readable};
+use crate::ops::http::{Problem, guard, origin, readable};
 use crate::ops::ledger::{LedgerError, SourceLedger, source_ledger};
 use crate::ops::left;
 use crate::ops::metrics::{Report, ReporterMetrics};
@@ -183,11 +183,15 @@ async fn ask(request: &HttpRequest, shared: &Shared, report: Report, question: Q
     let asking = async {
         // When this ends before the answer is there, the report ends with it.
         let (_waits, asker) = oneshot::channel();
-        match actor.send_in(room, Ask { question: question.clone(), form, asker }).await {
+        let origin = origin(request);
+        match actor
+            .send_in(room, Ask { question: question.clone(), form, asker, origin: origin.clone() })
+            .await
+        {
             // The actor was restarted under the question: the new one answers it.
             Err(Undelivered::Lost) => {
                 let (_waits, asker) = oneshot::channel();
-                actor.send(Ask { question, form, asker }).await
+                actor.send(Ask { question, form, asker, origin }).await
             }
             other => other,
         }

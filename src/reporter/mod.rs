@@ -142,3 +142,17 @@ async fn watch_ledger(log: SharedLog, store: Store, metrics: ReporterMetrics) {
         }
     }
 }
+
+/// Reads a query string as each of the reports does.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_filters(query: &str) {
+    const ALLOWED: &[&str] =
+        &["from", "to", "source", "funnelStage", "eventType", "interval", "campaignId", "groupBy", "limit"];
+    for unit in [1, 60] {
+        let Ok(parameters) = query::Parameters::read(query, ALLOWED) else { return };
+        let _ = (parameters.limit(), parameters.by_campaign());
+        if let Ok(filter) = parameters.filter(unit) {
+            let _ = (parameters.interval_within(&filter), query::range_of(&filter));
+        }
+    }
+}

@@ -1,9 +1,11 @@
 //! The actors that answer questions.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
 use tokio::sync::oneshot;
 
 use super::answer::{
@@ -13,6 +15,8 @@ use super::answer::{
 use super::form::Form;
 use super::query::{BadParameter, Interval, MAX_BUCKETS, range_of, too_many_buckets};
 use crate::event::Source;
+use crate::log::Origin;
+use crate::ops::trace;
 use crate::runtime::Held;
 use crate::store::report::{EventCount, Filter, Report, RevenueSum};
 use crate::store::summary::SummaryCache;
@@ -27,6 +31,16 @@ pub(super) enum Question {
     Events { filter: Filter, interval: Option<Interval> },
     Revenue { filter: Filter, interval: Option<Interval>, campaigns: Option<usize> },
     Demographics { filter: Filter, limit: usize },
+}
+
+impl Question {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Events { .. } => "events",
+            Self::Revenue { .. } => "revenue",
+            Self::Demographics { .. } => "demographics",
+        }
+    }
 }
 
 /// Why there is no answer.
@@ -52,6 +66,8 @@ pub(super) struct Ask {
     pub form: Form,
     /// Ends when the asker does.
     pub asker: oneshot::Receiver<()>,
+    /// The request that asks.
+    pub origin: Origin,
 }
 
 impl Message for Ask {
@@ -78,17 +94,26 @@ impl Handler<Held<Ask>> for Reporter {
     type Result = ResponseFuture<Result<Vec<u8>, ReportError>>;
 
     fn handle(&mut self, held: Held<Ask>, _: &mut Self::Context) -> Self::Result {
-        let (Ask { question, form, asker }, room) = held.open();
+        let (Ask { question, form, asker, origin }, room) = held.open();
         let (store, cache) = (self.store.clone(), self.cache.clone());
         Box::pin(async move {
             let _room = room;
+            let (name, began) = (question.name(), SystemTime::now());
             // A report that is dropped tells the database to stop.
-            tokio::select! {
+            let answer = tokio::select! {
                 answer = tokio::time::timeout(DEADLINE, answer(&store, &cache, question, form)) => {
                     answer.unwrap_or(Err(ReportError::TooLong))
                 }
                 _ = asker => Err(ReportError::Gone),
-            }
+            };
+            trace::beneath(&origin, || trace::Said {
+                name: format!("query {name}"),
+                kind: SpanKind::Client,
+                began,
+                error: answer.as_ref().err().map(|error| format!("{error:?}")),
+                attributes: vec![KeyValue::new("db.system.name", store.system())],
+            });
+            answer
         })
     }
 }

@@ -152,6 +152,11 @@ impl Store {
         &self.db
     }
 
+    /// The database's name, as OpenTelemetry has it.
+    pub fn system(&self) -> &'static str {
+        if self.is_postgres() { "postgresql" } else { "sqlite" }
+    }
+
     /// Whether it is PostgreSQL.
     pub fn is_postgres(&self) -> bool {
         matches!(self.backend(), Backend::Postgres(_))

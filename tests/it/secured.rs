@@ -232,11 +232,21 @@ impl Credentials {
             "user",
             json!({"pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1}),
         );
+        let system = KeyPair::new_account();
+        let system_jwt = sign(
+            &operator,
+            &system,
+            "account",
+            json!({"limits": {"subs": -1, "data": -1, "payload": -1,
+            "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1}}),
+        );
         let seed = user.seed().unwrap();
         Self {
             server: format!(
-                "operator: {operator_jwt}\nresolver: MEMORY\nresolver_preload: {{ {}: {account_jwt} }}",
-                account.public_key()
+                "operator: {operator_jwt}\nresolver: MEMORY\nsystem_account: {system}\n\
+                 resolver_preload: {{ {account}: {account_jwt}, {system}: {system_jwt} }}",
+                account = account.public_key(),
+                system = system.public_key(),
             ),
             file: format!(
                 "-----BEGIN NATS USER JWT-----\n{user_jwt}\n------END NATS USER JWT------\n\n\
@@ -286,6 +296,7 @@ fn the_reporter_reads_with_a_role_that_cannot_write() {
     }
     let user = "SELECT DISTINCT usename FROM pg_stat_activity WHERE usename LIKE 'ess_%'";
     assert_eq!(postgres.query(user), ["ess_reporter"]);
-    let write = postgres.try_query_as("ess_reporter", "DELETE FROM event_rows");
+    let write =
+        postgres.try_query_as("ess_reporter", "SET transaction_read_only = off; DELETE FROM event_rows");
     assert!(write.is_err_and(|error| error.contains("permission denied")), "it cannot write");
 }

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::support::events::simple;
-use crate::support::world::World;
+use crate::support::otlp::Receiver;
+use crate::support::world::{World, both};
 use crate::support::{MINUTE, eventually, http};
 
 #[test]
@@ -104,5 +105,56 @@ fn every_metric_is_there_from_the_start() {
     eventually("lag", MINUTE, || {
         let page = http::get(&world.service("collector-facebook").url("/metrics")).unwrap().text;
         page.contains(lag).then_some(())
+    });
+}
+
+#[test]
+fn traces_are_exported_from_the_post_to_the_commit_and_from_a_report_to_its_query() {
+    let receiver = Receiver::start();
+    let endpoint = format!("http://127.0.0.1:{}", receiver.port);
+    both(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)], |world| {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let trace = format!("{:032x}", uuid::Uuid::new_v4().as_u128());
+        let parent = format!("00-{trace}-b7ad6b7169203331-01");
+        let id = format!("traced-{trace}");
+        let body = simple(&id, "facebook").to_string();
+        let headers = [("Content-Type", "application/json"), ("traceparent", parent.as_str())];
+        let answer = http::post_with(&world.gateway_url("/webhook"), &headers, body.as_bytes()).unwrap();
+        assert_eq!(answer.status, 202);
+        let unsampled = parent.replace("-01", "-00").replace(&trace, &"1".repeat(32));
+        let headers = [("Content-Type", "application/json"), ("traceparent", unsampled.as_str())];
+        let other = simple("untraced", "tiktok").to_string();
+        assert_eq!(
+            http::post_with(&world.gateway_url("/webhook"), &headers, other.as_bytes()).unwrap().status,
+            202
+        );
+        world.settle();
+
+        let of_trace =
+            |name: &str| receiver.named(name).into_iter().find(|span| hex(&span.trace_id) == trace);
+        let post = eventually("the request's span", MINUTE, || of_trace("POST /webhook"));
+        assert_eq!(hex(&post.parent_span_id), "b7ad6b7169203331", "it goes on where the publisher was");
+        let told = answer.header("traceparent").unwrap();
+        assert_eq!(hex(&post.span_id), told[36..52], "the answer names it");
+        let append = eventually("the frame's span", MINUTE, || of_trace("append facebook"));
+        assert_eq!(append.parent_span_id, post.span_id);
+        assert!(append.start_time_unix_nano <= append.end_time_unix_nano);
+        let commit = eventually("the commit's span", MINUTE, || {
+            let commits = receiver.named("commit facebook").into_iter();
+            commits.flat_map(|span| span.links.clone()).find(|link| link.span_id == post.span_id)
+        });
+        assert_eq!(hex(&commit.trace_id), trace, "it links to the request");
+
+        let asked = format!("00-{trace}-00f067aa0ba902b7-01");
+        let url = world.reporter_url("/reports/events?source=facebook");
+        assert_eq!(http::get_with(&url, &[("traceparent", &asked)]).unwrap().status, 200);
+        let report = eventually("the report's span", MINUTE, || of_trace("GET /reports/events"));
+        let query = eventually("the query's span", MINUTE, || of_trace("query events"));
+        assert_eq!(
+            (query.parent_span_id, hex(&report.parent_span_id)),
+            (report.span_id, "00f067aa0ba902b7".to_owned())
+        );
+        let ones = receiver.spans().iter().any(|span| hex(&span.trace_id) == "1".repeat(32));
+        assert!(!ones, "what its publisher does not record is not exported");
     });
 }

@@ -1,0 +1,49 @@
+//! What fuzz targets call: every decoder that outsiders reach. None may panic, hang, or contradict itself.
+
+use crate::config::{Pii, Secret};
+use crate::event::{Redactor, Source, decode};
+use crate::log::{DeadLetter, Frame};
+
+fn secret() -> Secret {
+    "sixteen letters!".to_owned().into()
+}
+
+/// A body of `POST /webhook`: judged as it is, and with personal data hashed and dropped. What was accepted
+/// must be accepted by collectors as well.
+pub fn body(bytes: &[u8]) {
+    for pii in [Pii::Keep, Pii::Hash(secret()), Pii::Drop(secret())] {
+        let redactor = Redactor::new(&pii);
+        for (source, event) in crate::gateway::fuzz_body(bytes, redactor.as_ref()) {
+            let again = decode(&event, Some(source));
+            assert!(again.is_ok(), "{source}: {:?}: {}", again.err(), String::from_utf8_lossy(&event));
+        }
+        if let Some(redacted) = redactor.as_ref().and_then(|redactor| redactor.anything(bytes)) {
+            assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&redacted).is_ok(), "it is JSON no more");
+        }
+    }
+}
+
+/// A signature's header, and behind its first line the body.
+pub fn signature(bytes: &[u8]) {
+    crate::gateway::fuzz_signature(bytes, &[secret()]);
+}
+
+/// A query string of the reporter.
+pub fn filters(bytes: &[u8]) {
+    if let Ok(query) = std::str::from_utf8(bytes) {
+        crate::reporter::fuzz_filters(query);
+    }
+}
+
+/// A message of the log: a frame of events, or letters.
+pub fn frame(bytes: &[u8]) {
+    if let Ok(frame) = Frame::read(bytes::Bytes::copy_from_slice(bytes)) {
+        assert_eq!(frame.events().count(), frame.len());
+        for event in frame.events() {
+            for source in Source::ALL {
+                let _ = decode(event.bytes, Some(*source));
+            }
+        }
+    }
+    let _ = serde_json::from_slice::<Vec<DeadLetter>>(bytes);
+}

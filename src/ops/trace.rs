@@ -1,0 +1,188 @@
+//! Traces, exported over OTLP where `OTEL_EXPORTER_OTLP_ENDPOINT` is set.
+//!
+//! ```text
+//! POST /webhook ──▶ append (to the log)            one trace a request
+//!        ▲
+//!        └─ link ── commit                          a trace of its own: it stores events of many requests
+//! GET /reports/… ──▶ query
+//! ```
+//!
+//! Spans are made when they end, from the [`Origin`] that goes with a request, into its frame and to the
+//! collector: nothing is kept meanwhile. Exporting happens on a thread of its own; what it has no room for is
+//! dropped, and no request waits for it.
+
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::trace::{Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor,
+};
+use rand::Rng;
+
+use crate::log::Origin;
+
+/// Spans that wait to be exported.
+const QUEUE: usize = 16_384;
+/// How long spans wait for others.
+const DELAY: Duration = Duration::from_secs(1);
+/// How long the receiver may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Requests that a commit's span links to at most; the others are counted.
+const MAX_LINKS: usize = 1_000;
+
+/// The exporter of this process, and the fraction of requests that begin a trace.
+static EXPORT: OnceLock<(BatchSpanProcessor, f64)> = OnceLock::new();
+
+/// Sends what is exported with the HTTP client that we have.
+#[derive(Debug)]
+struct Client(ureq::Agent);
+
+#[async_trait::async_trait]
+impl HttpClient for Client {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        // The exporter has a thread of its own to wait on.
+        let (parts, body) = request.into_parts();
+        let response = self.0.run(Request::from_parts(parts, body.to_vec()))?;
+        let (parts, mut body) = response.into_parts();
+        Ok(Response::from_parts(parts, body.read_to_vec()?.into()))
+    }
+}
+
+/// Starts exporting, once in a process. The error says what is wrong with the endpoint.
+pub fn start(service: &'static str, endpoint: &str, fraction: f64) -> Result<(), String> {
+    let agent =
+        ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build();
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_http_client(Client(agent.into()))
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(format!("{endpoint}/v1/traces"))
+        .build()
+        .map_err(|error| format!("OTEL_EXPORTER_OTLP_ENDPOINT: {error}"))?;
+    let config = BatchConfigBuilder::default().with_max_queue_size(QUEUE).with_scheduled_delay(DELAY).build();
+    let mut processor = BatchSpanProcessor::new(exporter, config);
+    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    processor.set_resource(&Resource::builder().with_service_name(service).with_attribute(version).build());
+    // A second start in one process changes nothing.
+    let _ = EXPORT.set((processor, fraction));
+    Ok(())
+}
+
+/// Exports what is left, and nothing after that.
+pub fn stop() {
+    if let Some((processor, _)) = EXPORT.get()
+        && let Err(error) = processor.shutdown_with_timeout(TIMEOUT)
+    {
+        tracing::debug!(%error, "the last spans were not exported");
+    }
+}
+
+/// Whether a request that brings no trace begins one that is exported.
+pub(super) fn begins() -> bool {
+    EXPORT.get().is_none_or(|(_, fraction)| *fraction >= 1.0 || rand::rng().random_bool(*fraction))
+}
+
+/// The span that a `traceparent` names.
+fn context(traceparent: &str) -> Option<SpanContext> {
+    let trace = TraceId::from_hex(traceparent.get(3..35)?).ok()?;
+    let span = SpanId::from_hex(traceparent.get(36..52)?).ok()?;
+    let sampled = u8::from_str_radix(traceparent.get(53..55)?, 16).ok()? & 1 == 1;
+    let flags = if sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
+    Some(SpanContext::new(trace, span, flags, true, TraceState::default()))
+}
+
+/// The span of a request, if it is to be exported.
+fn sampled(origin: &Origin) -> Option<SpanContext> {
+    context(origin.traceparent.as_deref()?).filter(SpanContext::is_sampled)
+}
+
+fn random_span() -> SpanId {
+    SpanId::from_bytes(rand::rng().random_range(1..=u64::MAX).to_be_bytes())
+}
+
+/// What is said of a span.
+#[derive(Debug)]
+pub struct Said {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: SpanKind,
+    /// When it began.
+    pub began: SystemTime,
+    /// What went wrong, if anything did.
+    pub error: Option<String>,
+    /// Its attributes.
+    pub attributes: Vec<KeyValue>,
+}
+
+fn export(said: Said, context: SpanContext, parent: Option<SpanContext>, links: SpanLinks) {
+    let Some((processor, _)) = EXPORT.get() else { return };
+    processor.on_end(SpanData {
+        span_context: context,
+        parent_span_is_remote: parent.as_ref().is_some_and(SpanContext::is_remote),
+        parent_span_id: parent.map_or(SpanId::INVALID, |parent| parent.span_id()),
+        span_kind: said.kind,
+        name: said.name.into(),
+        start_time: said.began,
+        end_time: SystemTime::now(),
+        attributes: said.attributes,
+        dropped_attributes_count: 0,
+        events: SpanEvents::default(),
+        links,
+        status: said.error.map_or(Status::Unset, Status::error),
+        instrumentation_scope: InstrumentationScope::builder("ess").build(),
+    });
+}
+
+/// Exports the span of a request itself; `parent` is the `traceparent` that it brought.
+pub fn request(origin: &Origin, parent: Option<&str>, said: impl FnOnce() -> Said) {
+    if EXPORT.get().is_some()
+        && let Some(own) = sampled(origin)
+    {
+        // What it brought was taken over only if it belongs to this trace.
+        let parent = parent.and_then(context).filter(|parent| parent.trace_id() == own.trace_id());
+        export(said(), own, parent, SpanLinks::default());
+    }
+}
+
+/// Exports a span beneath a request's.
+pub fn beneath(origin: &Origin, said: impl FnOnce() -> Said) {
+    if EXPORT.get().is_some()
+        && let Some(parent) = sampled(origin)
+    {
+        let own = SpanContext::new(
+            parent.trace_id(),
+            random_span(),
+            parent.trace_flags(),
+            false,
+            TraceState::default(),
+        );
+        export(said(), own, Some(parent), SpanLinks::default());
+    }
+}
+
+/// Exports a span that stands by itself and links to those of requests, if one of them is exported.
+pub fn linked<'o>(origins: impl Iterator<Item = &'o Origin>, said: impl FnOnce() -> Said) {
+    if EXPORT.get().is_none() {
+        return;
+    }
+    let mut links = SpanLinks::default();
+    for context in origins.filter_map(sampled) {
+        if links.links.len() < MAX_LINKS {
+            links.links.push(Link::with_context(context));
+        } else {
+            links.dropped_count += 1;
+        }
+    }
+    if links.links.is_empty() {
+        return;
+    }
+    let trace = TraceId::from_bytes(rand::rng().random_range(1..=u128::MAX).to_be_bytes());
+    let own = SpanContext::new(trace, random_span(), TraceFlags::SAMPLED, false, TraceState::default());
+    export(said(), own, None, links);
+}
