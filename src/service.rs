@@ -32,6 +32,9 @@ pub struct Running {
     pub actors: Arc<Registry>,
     /// Its end.
     pub idle: Idle,
+    /// Whether its work comes over HTTP. The listener of one whose work does not goes on telling how far it
+    /// is until that is done.
+    pub works_over_http: bool,
     /// Background tasks that end with it.
     pub probes: Vec<JoinHandle<()>>,
     /// The threads of its actors.
@@ -89,8 +92,8 @@ pub async fn run(
     let mut handles = Vec::new();
     let mut listeners = Vec::new();
     let mut rest = Vec::new();
-    for Running { name, server, requests, actors, idle, probes, arbiters, .. } in services {
-        handles.push((name, server.handle(), requests, idle));
+    for Running { name, server, requests, actors, idle, probes, arbiters, works_over_http, .. } in services {
+        handles.push((name, server.handle(), requests, idle, works_over_http));
         listeners.push(actix::spawn(server));
         rest.push((actors, probes, arbiters));
     }
@@ -125,10 +128,15 @@ pub async fn run(
         actors.set_draining();
     }
     let drained = async {
-        for (name, listener, requests, idle) in handles {
-            requests.none().await;
-            listener.stop(true).await;
+        for (name, listener, requests, idle, works_over_http) in handles {
+            if works_over_http {
+                requests.none().await;
+                listener.stop(true).await;
+            }
             let done = idle.await;
+            if !works_over_http {
+                listener.stop(true).await;
+            }
             tracing::info!(service = name, done, "drained");
         }
         close.await;

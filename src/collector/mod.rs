@@ -155,7 +155,17 @@ pub fn start(
         batch_write.idle().await;
         format!("{} frames", batch_write.stats().handled())
     });
-    Ok(Running { name: name(source), address, server, requests, actors, idle, probes, arbiters: vec![home] })
+    Ok(Running {
+        name: name(source),
+        address,
+        server,
+        requests,
+        actors,
+        idle,
+        works_over_http: false,
+        probes,
+        arbiters: vec![home],
+    })
 }
 
 /// Migrates, as soon as the database is there, and then asks it again and again whether it still is.

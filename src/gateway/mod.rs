@@ -127,7 +127,7 @@ pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -
     };
     arbiters.push(home);
 
-    let probe = tokio::spawn(probe_log(log.clone(), readiness.clone()));
+    let probe = tokio::spawn(probe_log(log.clone(), readiness.clone(), metrics.clone()));
     let shared = actix_web::web::Data::new(Shared {
         ingest: ingest.clone(),
         dead_letters: dead_letters.clone(),
@@ -172,21 +172,32 @@ pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -
         dead_letters.idle().await;
         format!("{} requests", ingest.stats().handled())
     });
-    Ok(Running { name: NAME, address, server, requests, actors, idle, probes: vec![probe], arbiters })
+    Ok(Running {
+        name: NAME,
+        address,
+        server,
+        requests,
+        actors,
+        idle,
+        works_over_http: true,
+        probes: vec![probe],
+        arbiters,
+    })
 }
 
 /// Asks the log again and again whether it takes events, and makes its topics when it can.
-async fn probe_log(log: SharedLog, readiness: Arc<Readiness>) {
+async fn probe_log(log: SharedLog, readiness: Arc<Readiness>, metrics: GatewayMetrics) {
     loop {
-        readiness.probe(LOG, check_log(&*log)).await;
+        readiness.probe(LOG, check_log(&*log, &metrics)).await;
         tokio::time::sleep(PROBE).await;
     }
 }
 
-async fn check_log(log: &dyn Log) -> Result<(), LogError> {
+async fn check_log(log: &dyn Log, metrics: &GatewayMetrics) -> Result<(), LogError> {
     for topic in Topic::all() {
         log.prepare(topic).await?;
         let state = log.state(topic).await?;
+        metrics.set_log(topic, &state);
         if state.bytes >= state.max_bytes && !topic.drops_oldest() {
             return Err(LogError::Unavailable(format!("{topic} is full")));
         }

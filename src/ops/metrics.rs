@@ -3,18 +3,19 @@
 //! Labels come from enums alone. Counters exist, at 0, for every value of their labels from the start.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry as Metrics, TextEncoder,
 };
 
 use crate::event::Source;
-use crate::log::Reason;
-use crate::runtime::{Registry, RestartReason};
+use crate::log::{Reason, Topic, TopicState};
+use crate::runtime::{Phase, Registry, RestartReason};
 
 /// The label of a source that was not valid.
 pub const UNKNOWN_SOURCE: &str = "unknown";
@@ -73,6 +74,10 @@ pub struct ServiceMetrics {
     requests: IntCounterVec,
     /// `ess_http_connections`: connections that are open.
     pub connections: IntGauge,
+    /// `ess_draining`: 1 while the service finishes what it has.
+    draining: IntGauge,
+    /// `ess_drain_remaining_seconds`: what is left of `ESS_DRAIN_TIMEOUT` meanwhile; 0 otherwise.
+    drain_remaining: Gauge,
     /// `ess_http_heads_too_large_total`: requests whose head was larger than `ESS_MAX_HEADER`.
     pub heads_too_large: IntCounter,
 }
@@ -89,6 +94,12 @@ impl ServiceMetrics {
         );
         let connections =
             register(&metrics, IntGauge::new("ess_http_connections", "Connections that are open"));
+        let draining =
+            register(&metrics, IntGauge::new("ess_draining", "1 while the service finishes what it has"));
+        let drain_remaining = register(
+            &metrics,
+            Gauge::new("ess_drain_remaining_seconds", "Time that is left to finish; 0 while it serves"),
+        );
         let heads_too_large = register(
             &metrics,
             IntCounter::new("ess_http_heads_too_large_total", "Requests whose head was too large"),
@@ -100,7 +111,7 @@ impl ServiceMetrics {
             #[allow(clippy::expect_used)]
             metrics.register(collector).expect("registered once");
         }
-        Self { metrics, requests, connections, heads_too_large }
+        Self { metrics, requests, connections, draining, drain_remaining, heads_too_large }
     }
 
     /// Counts a request; `route` is its match pattern or `unmatched`.
@@ -114,8 +125,14 @@ impl ServiceMetrics {
         self.requests.with_label_values(&[route, class]).inc();
     }
 
-    /// All metrics as Prometheus text.
-    pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+    /// All metrics as Prometheus text, in this phase of the service's life.
+    pub fn text(&self, phase: Phase) -> Result<Vec<u8>, prometheus::Error> {
+        let remaining = match phase {
+            Phase::Draining(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
+            Phase::Running | Phase::Leaving => None,
+        };
+        self.draining.set(i64::from(remaining.is_some()));
+        self.drain_remaining.set(remaining.unwrap_or_default().as_secs_f64());
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.metrics.gather(), &mut text)?;
         Ok(text)
@@ -300,6 +317,10 @@ pub struct GatewayMetrics {
     requests: IntCounterVec,
     /// `ess_gateway_frames_total{source}`: frames that the log took.
     pub frames: BySource<IntCounter>,
+    /// `ess_log_bytes{topic}`: what the log holds.
+    log_bytes: IntGaugeVec,
+    /// `ess_log_max_bytes{topic}`: what it may hold.
+    log_max_bytes: IntGaugeVec,
     /// `ess_gateway_inflight_bytes`: bytes of all requests at this moment.
     pub inflight_bytes: IntGauge,
     /// `ess_gateway_dead_letters_dropped_total`: refused events that could not be set aside.
@@ -344,6 +365,14 @@ impl GatewayMetrics {
             failed,
             requests,
             frames: by_source(metrics, "ess_gateway_frames_total", "Frames that the log took"),
+            log_bytes: register(
+                metrics,
+                IntGaugeVec::new(Opts::new("ess_log_bytes", "Bytes that the log holds"), &["topic"]),
+            ),
+            log_max_bytes: register(
+                metrics,
+                IntGaugeVec::new(Opts::new("ess_log_max_bytes", "Bytes that the log may hold"), &["topic"]),
+            ),
             inflight_bytes: register(
                 metrics,
                 IntGauge::new("ess_gateway_inflight_bytes", "Bytes of all requests at this moment"),
@@ -368,6 +397,14 @@ impl GatewayMetrics {
     /// Counts a request of a publisher.
     pub fn count_request(&self, publisher: &str, outcome: RequestOutcome) {
         self.requests.with_label_values(&[publisher, outcome.as_str()]).inc();
+    }
+
+    /// Says how full a topic of the log is.
+    pub fn set_log(&self, topic: Topic, state: &TopicState) {
+        let topic = topic.to_string();
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.log_bytes.with_label_values(&[&topic]).set(bytes(state.bytes));
+        self.log_max_bytes.with_label_values(&[&topic]).set(bytes(state.max_bytes));
     }
 
     /// Counts events that were not taken.

@@ -107,7 +107,17 @@ pub fn start(
         }
         format!("{} reports", reports.iter().map(|report| report.stats().handled()).sum::<u64>())
     });
-    Ok(Running { name: NAME, address, server, requests, actors, idle, probes, arbiters: vec![home] })
+    Ok(Running {
+        name: NAME,
+        address,
+        server,
+        requests,
+        actors,
+        idle,
+        works_over_http: true,
+        probes,
+        arbiters: vec![home],
+    })
 }
 
 /// Migrates where that is the reporter's to do, and asks again and again for a schema that fits.

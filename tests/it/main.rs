@@ -5,9 +5,11 @@
 mod border;
 mod chaos;
 mod commands;
+mod deployment;
 mod faults;
 mod gateway;
 mod log_contract;
+mod monitoring;
 mod openapi;
 mod oracle;
 mod privacy;

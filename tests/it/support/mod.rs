@@ -36,3 +36,14 @@ pub fn block_on<T>(work: impl Future<Output = T>) -> T {
 }
 
 pub const MINUTE: Duration = Duration::from_secs(60);
+
+/// A program that `./test` installs.
+pub fn tool(name: &str) -> std::path::PathBuf {
+    let tools = std::env::var_os("ESS_TEST_TOOLS").map_or_else(
+        || std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/tools"),
+        std::path::PathBuf::from,
+    );
+    let path = tools.join(name);
+    assert!(path.exists(), "{} is missing: ./test installs it", path.display());
+    path
+}

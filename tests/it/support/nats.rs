@@ -1,28 +1,18 @@
 //! A NATS server with JetStream in a temporary folder.
 
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::Command;
 
 use tempfile::TempDir;
 
 use super::process::Process;
-use super::{MINUTE, eventually, free_port};
+use super::{MINUTE, eventually, free_port, tool};
 
 pub struct Nats {
     pub port: u16,
     pub process: Process,
     folder: TempDir,
     more: String,
-}
-
-fn server() -> PathBuf {
-    let path = std::env::var_os("ESS_TEST_NATS_SERVER").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/tools/nats-server"),
-        PathBuf::from,
-    );
-    assert!(path.exists(), "{} is missing: ./test installs it", path.display());
-    path
 }
 
 fn spawn(port: u16, folder: &TempDir, more: &str) -> Process {
@@ -34,7 +24,7 @@ fn spawn(port: u16, folder: &TempDir, more: &str) -> Process {
         .replace("store_dir: /data", &format!("store_dir: \"{}\"", folder.path().join("store").display()));
     let file = folder.path().join("nats.conf");
     std::fs::write(&file, format!("{config}\n{more}\n")).unwrap();
-    let mut command = Command::new(server());
+    let mut command = Command::new(tool("nats-server"));
     command.arg("-c").arg(file);
     let process = Process::spawn(command, &folder.path().join("nats.log"));
     eventually("NATS listens", MINUTE, || TcpStream::connect(("127.0.0.1", port)).ok());

@@ -1,0 +1,441 @@
+//! What runs in containers: no engine runs here, so that everything that can be tried without one is.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use ess::config::SETTINGS;
+use serde_json::{Value, json};
+
+use crate::support::nats::Nats;
+use crate::support::postgres::Postgres;
+use crate::support::process::{Process, ess};
+use crate::support::{MINUTE, eventually, free_port, http, tool};
+
+const OVERLAYS: [&str; 4] = ["development", "staging", "production", "real-publisher"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The compose file with overlays, as Compose itself reads and merges them by the specification's schema.
+fn compose(overlays: &[&str]) -> Value {
+    let mut command = Command::new(tool("docker-compose"));
+    command.current_dir(root()).env_clear().args(["--file", "compose.yaml"]);
+    for overlay in overlays {
+        command.arg("--file").arg(format!("docker/compose.{overlay}.yaml"));
+    }
+    let done = command.args(["config", "--format", "json", "--no-path-resolution"]).output().unwrap();
+    assert!(done.status.success(), "{overlays:?}: {}", String::from_utf8_lossy(&done.stderr));
+    serde_json::from_slice(&done.stdout).unwrap()
+}
+
+fn services(config: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    config["services"].as_object().unwrap().iter().map(|(name, service)| (name.as_str(), service))
+}
+
+fn is_ess(service: &Value) -> bool {
+    service["image"].as_str().is_some_and(|image| image.starts_with("ess:"))
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    value
+        .as_array()
+        .map(|items| items.iter().map(|item| item.as_str().unwrap()).collect())
+        .unwrap_or_default()
+}
+
+/// Whether a name is a setting's, or that of a file that holds one.
+fn is_setting(name: &str) -> bool {
+    SETTINGS.iter().any(|setting| setting.name == name || setting.file_name().as_deref() == Some(name))
+}
+
+#[test]
+fn compose_files_keep_the_specification_and_wait_for_what_is_healthy() {
+    let mut all = vec![compose(&[])];
+    all.extend(OVERLAYS.map(|overlay| compose(&[overlay])));
+    all.push(compose(&["staging", "development"]));
+    for config in &all {
+        for (name, service) in services(config) {
+            let image = service["image"].as_str().unwrap();
+            // The real publisher has no versions.
+            let pinned = image.split_once(':').is_some_and(|(_, tag)| tag.contains('.'));
+            assert!(pinned || is_ess(service) || image == "andriiuni/events", "{name}: {image}");
+            assert!(service["container_name"].is_null(), "{name} could not be scaled");
+            let serves = name != "publisher";
+            assert_eq!(service["healthcheck"]["test"].is_array(), serves, "{name}");
+            for (other, needed) in service["depends_on"].as_object().into_iter().flatten() {
+                assert_eq!(needed["condition"], "service_healthy", "{name} needs {other}");
+            }
+            for mount in service["volumes"].as_array().into_iter().flatten() {
+                let source = mount["source"].as_str().unwrap();
+                match mount["type"].as_str().unwrap() {
+                    "bind" => {
+                        assert!(root().join(source).exists(), "{name}: {source} is not there");
+                        assert_eq!(mount["read_only"], true, "{name}: {source}");
+                    }
+                    _ => assert!(config["volumes"].get(source).is_some(), "{name}: {source} has no name"),
+                }
+            }
+            if is_ess(service) {
+                assert_eq!(
+                    (&service["read_only"], &service["cap_drop"]),
+                    (&json!(true), &json!(["ALL"])),
+                    "{name}"
+                );
+                for variable in service["environment"].as_object().unwrap().keys() {
+                    assert!(is_setting(variable), "{name}: {variable} is no setting");
+                }
+            }
+        }
+    }
+    let plain = &all[0];
+    let names: Vec<&str> = services(plain).map(|(name, _)| name).collect();
+    let expected = [
+        "fb-collector",
+        "gateway",
+        "grafana",
+        "nats",
+        "postgres",
+        "prometheus",
+        "publisher",
+        "reporter",
+        "ttk-collector",
+    ];
+    assert_eq!(names, expected);
+    // Three gateways and two collectors of a source find a port each.
+    let ports = plain["services"]["gateway"]["ports"].as_array().unwrap();
+    let published = ports[0]["published"].as_str().unwrap();
+    let (first, last) = published.split_once('-').expect("a range");
+    assert!(last.parse::<u16>().unwrap() - first.parse::<u16>().unwrap() >= 2, "{published}");
+    assert!(plain["services"]["fb-collector"]["ports"].is_null());
+    // In production every secret comes from a file.
+    let production = &all[3];
+    for (name, service) in services(production) {
+        for (variable, value) in service["environment"].as_object().into_iter().flatten() {
+            let secret = SETTINGS.iter().any(|setting| setting.secret && setting.name == variable)
+                || variable.contains("PASSWORD") && !variable.ends_with("_FILE");
+            let value = value.as_str().unwrap_or_default();
+            assert!(!secret || value.is_empty() || variable == "NATS_URL", "{name}: {variable}={value}");
+            if let Some(secret) = value.strip_prefix("/run/secrets/") {
+                let given = service["secrets"].as_array().unwrap();
+                assert!(given.iter().any(|given| given["source"] == secret), "{name} has no {secret}");
+            }
+        }
+    }
+    assert!(services(production).all(|(name, _)| name != "publisher"));
+}
+
+#[test]
+fn the_example_files_name_settings_alone() {
+    for file in [".env.event.example", ".env.nats.example", ".env.database.example", ".env.log.example"] {
+        let text = read(file);
+        let names =
+            text.lines().filter_map(|line| line.strip_prefix('#')?.split_once('=').map(|(name, _)| name));
+        let names: Vec<&str> = names.filter(|name| !name.contains(' ')).collect();
+        assert!(!names.is_empty(), "{file}");
+        for name in names {
+            assert!(is_setting(name) || name.starts_with("POSTGRES_"), "{file}: {name}");
+        }
+    }
+}
+
+#[test]
+fn the_dockerfile_is_clean_and_builds_what_is_there() {
+    let linted =
+        Command::new(tool("hadolint")).current_dir(root()).arg("docker/Dockerfile").output().unwrap();
+    assert!(linted.status.success(), "{}", String::from_utf8_lossy(&linted.stdout));
+    let dockerfile = read("docker/Dockerfile").replace("\\\n", " ");
+    let ignored = read(".dockerignore");
+    for line in dockerfile.lines().filter(|line| line.starts_with("COPY ") && !line.contains("--from")) {
+        let sources: Vec<&str> = line.split_whitespace().skip(1).collect();
+        for source in &sources[..sources.len() - 1] {
+            assert!(root().join(source).exists(), "{source}");
+            let top = source.split('/').next().unwrap();
+            assert!(
+                ignored.lines().any(|line| line == format!("!{top}")),
+                "{source} is not sent to the engine"
+            );
+        }
+    }
+    // Cargo wants a file for each target that the manifest names, in the layer of dependencies too.
+    let manifest = read("Cargo.toml");
+    for kind in ["tests/it/main.rs", "benches/pipeline/main.rs", "benches/stages.rs", "benches/reports.rs"] {
+        assert!(dockerfile.contains(kind) && root().join(kind).exists(), "{kind}");
+    }
+    assert_eq!(manifest.matches("[[bench]]").count() + manifest.matches("[[test]]").count(), 4);
+    assert!(dockerfile.contains("USER 10001:10001"), "not root");
+    assert!(dockerfile.contains(
+        r#"HEALTHCHECK --interval=5s --timeout=6s --start-period=60s --retries=3 CMD ["ess", "health"]"#
+    ));
+    for name in ["ESS_LISTEN", "ESS_DATA_DIR"] {
+        assert!(dockerfile.contains(&format!("{name}=")) && is_setting(name));
+    }
+    for setting in
+        SETTINGS.iter().filter(|setting| setting.name.starts_with("ESS_") && setting.name.ends_with("_PORT"))
+    {
+        let exposed = dockerfile.lines().find(|line| line.starts_with("EXPOSE ")).unwrap();
+        assert!(exposed.split(' ').any(|port| port == setting.default), "{}", setting.name);
+    }
+}
+
+/// A container of ours as a process: its command and environment, with the servers where they are here.
+fn start(
+    name: &str,
+    service: &Value,
+    nats: &Nats,
+    postgres: &Postgres,
+    folder: &Path,
+) -> (Process, Vec<(String, String)>, u16) {
+    let own = service["expose"]
+        .get(0)
+        .and_then(Value::as_str)
+        .map(|port| port.parse::<u16>().unwrap())
+        .or_else(|| service["ports"][0]["target"].as_u64().map(|port| port as u16))
+        .unwrap_or(0);
+    let mut environment: Vec<(String, String)> = Vec::new();
+    for (variable, value) in service["environment"].as_object().unwrap() {
+        let value = value
+            .as_str()
+            .unwrap()
+            .replace("nats://nats:4222", &nats.url())
+            .replace("postgres://ess:ess@postgres:5432/ess", &postgres.url());
+        environment.push((variable.clone(), value));
+    }
+    // What the image sets, but for the address: these are this machine's.
+    environment.push(("ESS_DATA_DIR".to_owned(), folder.display().to_string()));
+    let arguments = texts(&service["command"]);
+    // By default it listens where the compose file says.
+    let shown = ess(&["check"], &environment, folder).output().unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(own == 0 || shown.contains(&format!("_PORT={own}\n")), "{name}: {own}: {shown}");
+    let port = free_port();
+    environment.push(("PORT".to_owned(), port.to_string()));
+    let process = Process::spawn(ess(&arguments, &environment, folder), &folder.join(format!("{name}.log")));
+    (process, environment, port)
+}
+
+#[test]
+fn every_command_and_health_check_of_the_compose_file_runs() {
+    let config = compose(&[]);
+    let nats = Nats::start();
+    // The shipped settings, in a real server.
+    let postgres = Postgres::start_with_files(
+        &[("postgresql.conf", &root().join("docker/postgresql.conf"))],
+        &["fsync=off"],
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = Vec::new();
+    for name in ["gateway", "fb-collector", "ttk-collector", "reporter"] {
+        let service = &config["services"][name];
+        let (process, environment, port) = start(name, service, &nats, &postgres, folder.path());
+        let check = texts(&service["healthcheck"]["test"]);
+        assert_eq!(check[..2], ["CMD", "ess"], "{name}");
+        eventually(&format!("{name} is healthy"), MINUTE, || {
+            let done = ess(&check[2..], &environment, folder.path()).output().unwrap();
+            done.status.success().then_some(())
+        });
+        running.push((name, process, port));
+    }
+    let target = format!("http://127.0.0.1:{}/webhook", running[0].2);
+    let publisher = &config["services"]["publisher"];
+    let endpoint = publisher["environment"]["EVENT_ENDPOINT"].as_str().unwrap();
+    assert_eq!(endpoint, "http://gateway:3000/webhook");
+    let environment = vec![("EVENT_ENDPOINT".to_owned(), target)];
+    let mut sending = texts(&publisher["command"]);
+    sending.extend(["--duration", "2s", "--json"]);
+    let sent = ess(&sending, &environment, folder.path()).output().unwrap();
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stdout));
+    let sent: Value = serde_json::from_slice(&sent.stdout).unwrap();
+    let ledger = format!("http://127.0.0.1:{}/ledger", running[3].2);
+    eventually("all is stored", MINUTE, || http::settled(&ledger));
+    assert_eq!(postgres.query("SELECT count(*) FROM event_rows"), [sent["accepted"].to_string()]);
+    // A stop drains within what Compose allows, and says so.
+    for (name, process, _) in &mut running {
+        process.signal("TERM");
+        assert!(process.wait(Duration::from_secs(40)).success(), "{name}: {}", process.output());
+        let grace = config["services"][*name]["stop_grace_period"].as_str().unwrap();
+        assert!(humantime_seconds(grace) > 30, "{name}: {grace}");
+    }
+}
+
+/// `1m30s` or `40s`, as Compose writes it.
+fn humantime_seconds(text: &str) -> u64 {
+    let (minutes, rest) = text.split_once('m').unwrap_or(("0", text));
+    let seconds = rest.trim_end_matches('s');
+    minutes.parse::<u64>().unwrap() * 60
+        + if seconds.is_empty() { 0 } else { seconds.parse::<u64>().unwrap() }
+}
+
+#[test]
+fn the_servers_health_checks_and_settings_are_what_these_servers_know() {
+    let config = compose(&[]);
+    // NATS, with its monitoring port.
+    let monitoring = free_port();
+    let nats = Nats::start_with(&format!("http: 127.0.0.1:{monitoring}"));
+    let check = texts(&config["services"]["nats"]["healthcheck"]["test"]);
+    let url = check.last().unwrap().replace("127.0.0.1:8222", &format!("127.0.0.1:{monitoring}"));
+    assert_eq!(http::get(&url).unwrap().status, 200, "{url}");
+    drop(nats);
+    let shipped = read("docker/nats.conf");
+    assert!(shipped.contains("http_port: 8222") && shipped.contains("store_dir: /data"));
+    assert!(texts(&config["services"]["nats"]["command"]).contains(&"/etc/nats/nats.conf"));
+    // PostgreSQL.
+    let postgres = Postgres::start_with_files(
+        &[("postgresql.conf", &root().join("docker/postgresql.conf"))],
+        &["fsync=off"],
+    );
+    for (setting, value) in
+        [("shared_buffers", "1GB"), ("wal_compression", "lz4"), ("synchronous_commit", "on")]
+    {
+        assert_eq!(postgres.query(&format!("SHOW {setting}")), [value], "{setting}");
+    }
+    let check = config["services"]["postgres"]["healthcheck"]["test"][1].as_str().unwrap().replace("$$", "$");
+    let asked = Command::new("sh")
+        .args(["-c", &check])
+        .envs([("POSTGRES_USER", "ess"), ("POSTGRES_DB", "ess"), ("PGPORT", &postgres.port.to_string())])
+        .status();
+    assert!(asked.unwrap().success(), "{check}");
+    // The script that makes the reporter's role, as the image runs it.
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, "it's read-0nly\n").unwrap();
+    let script = read("docker/postgres/reporter-role.sh")
+        .replace("/etc/ess", &root().join("docker/postgres").display().to_string());
+    let made = Command::new("sh")
+        .args(["-c", &script])
+        .envs([("POSTGRES_USER", "ess"), ("POSTGRES_DB", "ess"), ("PGHOST", "127.0.0.1")])
+        .env("PGPORT", postgres.port.to_string())
+        .env("ESS_REPORTER_PASSWORD_FILE", &password)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert_eq!(postgres.try_query_as("ess_reporter", "SELECT current_user").unwrap().trim(), "ess_reporter");
+    // Prometheus and Grafana are asked where they listen.
+    for (name, port, path) in [("prometheus", "9090", "/-/ready"), ("grafana", "3005", "/api/health")] {
+        let service = &config["services"][name];
+        let url = texts(&service["healthcheck"]["test"]).pop().unwrap().to_owned();
+        assert_eq!(url, format!("http://127.0.0.1:{port}{path}"));
+        assert_eq!(service["ports"][0]["target"].to_string(), port);
+    }
+    let prometheus: Value = serde_yaml_ng::from_str(&read("docker/prometheus/prometheus.yml")).unwrap();
+    for job in prometheus["scrape_configs"].as_array().unwrap() {
+        let Some(found) = job["dns_sd_configs"].get(0) else { continue };
+        let service = &config["services"][found["names"][0].as_str().unwrap()];
+        let target = service["expose"][0].as_str().map(|port| port.parse().unwrap());
+        assert_eq!(found["port"].as_u64(), target.or(service["ports"][0]["target"].as_u64()), "{job}");
+    }
+}
+
+/// Every document of the manifests.
+fn manifests() -> Vec<(PathBuf, Value)> {
+    let mut all = Vec::new();
+    let mut folders = vec![root().join("docker/kubernetes")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            use serde::Deserialize;
+            let text = std::fs::read_to_string(&path).unwrap();
+            for document in serde_yaml_ng::Deserializer::from_str(&text) {
+                all.push((path.clone(), Value::deserialize(document).unwrap()));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn kubernetes_manifests_keep_their_schemas_and_fit_the_binary() {
+    let all = manifests();
+    let mut files: Vec<&PathBuf> = all.iter().map(|(path, _)| path).collect();
+    files.dedup();
+    let plain = files.iter().filter(|path| !path.ends_with("kustomization.yaml"));
+    let checked = Command::new("python3")
+        .args(["-m", "kubernetes_validate", "--strict"])
+        .args(plain)
+        .env("PYTHONPATH", tool("kubernetes"))
+        .output()
+        .unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+    assert!(checked.status.success() && !said.contains("ERROR"), "{said}");
+
+    let base = |path: &Path| path.parent().unwrap().ends_with("base");
+    let of_kind = |kind: &str| -> Vec<&Value> {
+        all.iter().filter(|(path, it)| base(path) && it["kind"] == kind).map(|(_, it)| it).collect()
+    };
+    let settings = of_kind("ConfigMap")[0]["data"].as_object().unwrap();
+    assert!(settings.keys().all(|name| is_setting(name)), "{settings:?}");
+    let seconds = |name: &str| settings[name].as_str().unwrap().trim_end_matches('s').parse::<u64>().unwrap();
+    let (_, secret) = all.iter().find(|(_, it)| it["kind"] == "Secret").unwrap();
+    let deployments = of_kind("Deployment");
+    assert_eq!(deployments.len(), 4);
+    for deployment in deployments {
+        let name = &deployment["metadata"]["name"];
+        let pod = &deployment["spec"]["template"]["spec"];
+        assert_eq!(pod["enableServiceLinks"], false, "{name}");
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{name}");
+        let ending = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+        assert!(ending > seconds("ESS_DRAIN_GRACE") + seconds("ESS_DRAIN_TIMEOUT"), "{name}: {ending}");
+        let container = &pod["containers"][0];
+        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true, "{name}");
+        let help = ess(&texts(&container["args"]), &[("NATS_URL".to_owned(), "x".to_owned())], root())
+            .output()
+            .unwrap();
+        // It gets as far as the URL: the command is one.
+        assert!(String::from_utf8_lossy(&help.stderr).contains("NATS_URL"), "{name}");
+        for variable in container["env"].as_array().unwrap() {
+            let variable_name = variable["name"].as_str().unwrap();
+            assert!(is_setting(variable_name), "{name}: {variable_name}");
+            let from = &variable["valueFrom"]["secretKeyRef"];
+            assert_eq!(
+                (&from["name"], &from["key"]),
+                (&secret["metadata"]["name"], &variable["name"]),
+                "{name}"
+            );
+            let optional = from["optional"] == true;
+            assert!(optional || secret["stringData"].get(variable_name).is_some(), "{name}: {variable_name}");
+        }
+        let port = container["ports"][0]["containerPort"].to_string();
+        assert!(
+            SETTINGS.iter().any(|setting| setting.name.ends_with("_PORT") && setting.default == port),
+            "{name}"
+        );
+        for (probe, path) in [
+            ("startupProbe", "/health/live"),
+            ("livenessProbe", "/health/live"),
+            ("readinessProbe", "/health/ready"),
+        ] {
+            assert_eq!(container[probe]["httpGet"]["path"], path, "{name}");
+        }
+        for kind in ["Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"] {
+            assert!(of_kind(kind).iter().any(|it| it["metadata"]["name"] == *name), "{name} has no {kind}");
+        }
+    }
+    // What kustomizations name is there, and every patch has something to change.
+    for (path, it) in all.iter().filter(|(_, it)| it["kind"] == "Kustomization") {
+        let folder = path.parent().unwrap();
+        for resource in texts(&it["resources"]) {
+            assert!(folder.join(resource).exists(), "{}: {resource}", path.display());
+        }
+        for patch in it["patches"].as_array().into_iter().flatten() {
+            let file = folder.join(patch["path"].as_str().unwrap());
+            for (_, patch) in all.iter().filter(|(path, _)| *path == file) {
+                let same = |it: &&Value| it["metadata"]["name"] == patch["metadata"]["name"];
+                assert!(
+                    of_kind(patch["kind"].as_str().unwrap()).iter().any(same),
+                    "{}: {patch}",
+                    file.display()
+                );
+            }
+        }
+    }
+}

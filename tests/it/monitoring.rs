@@ -1,0 +1,290 @@
+//! Prometheus and Grafana: every alert is tried, every panel has data, no metric is made up.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use regex_lite::Regex;
+use serde_json::{Value, json};
+
+use crate::support::events::simple;
+use crate::support::process::Process;
+use crate::support::world::World;
+use crate::support::{MINUTE, eventually, free_port, http};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn yaml(path: &str) -> Value {
+    serde_yaml_ng::from_str(&std::fs::read_to_string(root().join(path)).unwrap()).unwrap()
+}
+
+fn promtool(arguments: &[&str]) {
+    let done =
+        Command::new("promtool").args(arguments).current_dir(root()).output().expect("./test installs it");
+    let said = [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(done.status.success(), "promtool {arguments:?}: {}", said.join("\n"));
+}
+
+/// The rules: recorded names, and alerts.
+fn rules() -> (Vec<String>, Vec<Value>) {
+    let (mut recorded, mut alerts) = (Vec::new(), Vec::new());
+    for group in yaml("docker/prometheus/rules.yml")["groups"].as_array().unwrap() {
+        for rule in group["rules"].as_array().unwrap() {
+            match rule["record"].as_str() {
+                Some(name) => recorded.push(name.to_owned()),
+                None => alerts.push(rule.clone()),
+            }
+        }
+    }
+    (recorded, alerts)
+}
+
+#[test]
+fn every_alert_fires_when_it_should_and_only_then() {
+    promtool(&["check", "config", "docker/prometheus/prometheus.yml"]);
+    promtool(&["test", "rules", "docker/prometheus/tests/alerts.yml"]);
+    let tests = yaml("docker/prometheus/tests/alerts.yml");
+    let tried = |name: &str, fires: bool| {
+        let tests = tests["tests"].as_array().unwrap().iter();
+        let mut all = tests.flat_map(|test| test["alert_rule_test"].as_array().unwrap());
+        all.any(|test| {
+            test["alertname"] == name && test["exp_alerts"].as_array().unwrap().is_empty() != fires
+        })
+    };
+    let (_, alerts) = rules();
+    assert!(alerts.len() >= 10);
+    for alert in &alerts {
+        let name = alert["alert"].as_str().unwrap();
+        assert!(tried(name, true) && tried(name, false), "{name} has no test that shows both");
+        for told in ["summary", "description", "runbook"] {
+            assert!(
+                alert["annotations"][told].as_str().is_some_and(|text| text.len() > 10),
+                "{name}: {told}"
+            );
+        }
+        assert!(["warning", "critical"].contains(&alert["labels"]["severity"].as_str().unwrap()), "{name}");
+    }
+}
+
+/// A panel's queries: dashboard, title, query.
+fn queries() -> Vec<(String, String, String)> {
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(root().join("dashboards")).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        for panel in dashboard["panels"].as_array().unwrap() {
+            for target in panel["targets"].as_array().unwrap() {
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                found.push((name.clone(), text(&panel["title"]), text(&target["expr"])));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_panels_that_operators_look_for_are_there() {
+    let dashboard: Value =
+        serde_json::from_str(&std::fs::read_to_string(root().join("dashboards/flow.json")).unwrap()).unwrap();
+    for (title, kind, legends) in [
+        ("Gateway", "stat", vec!["accepted", "processed", "failed"]),
+        ("Collectors", "timeseries", vec!["accepted", "processed", "failed"]),
+        ("Reporter", "timeseries", vec!["{{report}} p50", "{{report}} p95"]),
+    ] {
+        let panels = dashboard["panels"].as_array().unwrap();
+        let panel = panels.iter().find(|panel| panel["title"] == title).expect(title);
+        assert_eq!(panel["type"], kind);
+        let told: Vec<&str> = panel["targets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|target| target["legendFormat"].as_str().unwrap())
+            .collect();
+        assert_eq!(told, legends, "{title}");
+        if title == "Collectors" {
+            assert_eq!(panel["fieldConfig"]["defaults"]["custom"]["stacking"]["mode"], "normal");
+        }
+    }
+    // What is provisioned is what the panels ask.
+    let source = yaml("docker/grafana/provisioning/datasources/prometheus.yaml");
+    let uid = &source["datasources"][0]["uid"];
+    let mut ids = BTreeSet::new();
+    for file in std::fs::read_dir(root().join("dashboards")).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let dashboard: Value = serde_json::from_str(&text).unwrap();
+        assert!(ids.insert(dashboard["uid"].as_str().unwrap().to_owned()), "each has a uid of its own");
+        for panel in dashboard["panels"].as_array().unwrap() {
+            assert_eq!(panel["datasource"]["uid"], *uid, "{}", panel["title"]);
+        }
+    }
+    let provider = yaml("docker/grafana/provisioning/dashboards/ess.yaml");
+    let mounted = yaml("compose.yaml")["services"]["grafana"]["volumes"].to_string();
+    let path = provider["providers"][0]["options"]["path"].as_str().unwrap();
+    assert!(mounted.contains(&format!("./dashboards:{path}:ro")), "{mounted}");
+}
+
+/// A Prometheus with the shipped configuration and rules, whose targets are these.
+struct Prometheus {
+    port: u16,
+    _process: Process,
+    _folder: tempfile::TempDir,
+}
+
+impl Prometheus {
+    fn start(targets: &[(&str, u16)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = yaml("docker/prometheus/prometheus.yml");
+        config["global"] = json!({"scrape_interval": "1s", "evaluation_interval": "1s"});
+        config["rule_files"] = json!([root().join("docker/prometheus/rules.yml")]);
+        let port = free_port();
+        for job in config["scrape_configs"].as_array_mut().unwrap() {
+            let name = job["job_name"].as_str().unwrap().to_owned();
+            let target = match targets.iter().find(|(known, _)| *known == name) {
+                Some((_, port)) => *port,
+                None => port,
+            };
+            job.as_object_mut().unwrap().remove("dns_sd_configs");
+            job["static_configs"] = json!([{"targets": [format!("127.0.0.1:{target}")]}]);
+        }
+        let file = folder.path().join("prometheus.yml");
+        std::fs::write(&file, serde_yaml_ng::to_string(&config).unwrap()).unwrap();
+        let mut command = Command::new("prometheus");
+        let path = |name: &str, path: PathBuf| format!("--{name}={}", path.display());
+        command.args([
+            path("config.file", file),
+            path("storage.tsdb.path", folder.path().join("data")),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+        ]);
+        let process = Process::spawn(command, &folder.path().join("prometheus.log"));
+        let ready = format!("http://127.0.0.1:{port}/-/ready");
+        eventually("Prometheus is ready", MINUTE, || {
+            http::get(&ready).ok().filter(|answer| answer.status == 200)
+        });
+        Self { port, _process: process, _folder: folder }
+    }
+
+    /// The values that a query gives; the error is what Prometheus says of it.
+    fn ask(&self, query: &str) -> Result<Vec<f64>, String> {
+        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let url = format!("http://127.0.0.1:{}/api/v1/query?query={encoded}", self.port);
+        let answer = http::get(&url).map_err(|error| error.to_string())?;
+        if answer.status != 200 {
+            return Err(answer.text);
+        }
+        let body = answer.json();
+        let value = |result: &Value| result["value"][1].as_str().unwrap().parse().unwrap();
+        Ok(body["data"]["result"].as_array().unwrap().iter().map(value).collect())
+    }
+}
+
+#[test]
+fn every_panel_has_data_under_load_and_no_metric_is_made_up() {
+    let mut world = World::real(&[("ESS_ADMIN_TOKEN", "admin")]);
+    let mut targets: Vec<(&str, u16)> = Vec::new();
+    for (job, name) in [
+        ("gateway", "gateway"),
+        ("collector-facebook", "collector-facebook"),
+        ("collector-tiktok", "collector-tiktok"),
+        ("reporter", "reporter"),
+    ] {
+        targets.push((job, world.service(name).port));
+    }
+    let prometheus = Prometheus::start(&targets);
+    let (recorded, alerts) = rules();
+
+    // Every name that is asked for is served by a service, or recorded.
+    let mut served: BTreeSet<String> = recorded.iter().cloned().collect();
+    for (_, port) in &targets {
+        let page = http::get(&format!("http://127.0.0.1:{port}/metrics")).unwrap().text;
+        let names = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned));
+        served.extend(names);
+    }
+    let name = Regex::new(r"\b(ess_[a-z0-9_]+|ess:[a-z0-9_:]+|process_[a-z0-9_]+)").unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let mut asked: Vec<String> = queries().into_iter().map(|(.., query)| query).collect();
+    asked.extend(alerts.iter().map(|alert| text(&alert["expr"])));
+    asked.push(std::fs::read_to_string(root().join("docker/prometheus/rules.yml")).unwrap());
+    for query in &asked {
+        for found in name.find_iter(query) {
+            let found = found.as_str();
+            let plain = ["_bucket", "_sum", "_count"].iter().find_map(|end| found.strip_suffix(end));
+            let known = served.contains(found) || plain.is_some_and(|plain| served.contains(plain));
+            assert!(known, "nothing serves {found}: {query}");
+        }
+    }
+
+    let target = world.gateway_url("/webhook");
+    let load = [
+        "publisher",
+        "--target",
+        &target,
+        "--rate",
+        "1000",
+        "--batch",
+        "50",
+        "--duration",
+        "100s",
+        "--duplicates",
+        "0.1",
+        "--invalid",
+        "0.05",
+        "--seed",
+        "7",
+    ];
+    let mut publisher = Process::spawn(
+        crate::support::process::ess(&load, &world.environment, world.folder.path()),
+        &world.folder.path().join("publisher.log"),
+    );
+    let admin = [("Authorization", "Bearer admin")];
+    let restart = world.gateway_url("/actors/gateway.validate.1/restart");
+    assert_eq!(http::post_with(&restart, &admin, b"").unwrap().status, 202);
+    let mut open: Vec<(String, String, String)> = queries();
+    assert!(open.len() > 50);
+    let started = std::time::Instant::now();
+    while !open.is_empty() {
+        for path in ["events", "revenue", "demographics"] {
+            world.report(&format!("/reports/{path}"));
+        }
+        open.retain(|(dashboard, title, query)| {
+            let found = prometheus
+                .ask(query)
+                .unwrap_or_else(|error| panic!("{dashboard}, {title}: {query}: {error}"));
+            !found.iter().any(|value| value.is_finite())
+        });
+        assert!(started.elapsed() < MINUTE, "without data: {open:#?}");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    for record in &recorded {
+        assert!(!prometheus.ask(record).unwrap().is_empty(), "{record}");
+    }
+    assert_eq!(prometheus.ask("sum(ess_ledger_missing_events)").unwrap(), [0.0]);
+    assert!(prometheus.ask("max(ess_gateway_events_accepted_total)").unwrap()[0] > 0.0);
+
+    // A collector that cannot finish says so to the end.
+    let mut lock = Command::new("psql");
+    lock.args(["-X", "-q", "-d", &world.postgres().url(), "-c"]);
+    lock.arg("BEGIN; LOCK TABLE event_rows IN EXCLUSIVE MODE; SELECT pg_sleep(600)");
+    let mut lock = Process::spawn(lock, &world.folder.path().join("lock.log"));
+    let collector = world.service("collector-facebook");
+    std::thread::sleep(Duration::from_secs(2));
+    collector.process.signal("TERM");
+    let url = collector.url("/metrics");
+    let left = eventually("it is draining", MINUTE, || {
+        (http::metric(&url, "ess_draining") == 1.0).then(|| http::metric(&url, "ess_drain_remaining_seconds"))
+    });
+    assert!((1.0..=30.0).contains(&left), "{left}");
+    eventually("Prometheus sees it", MINUTE, || {
+        prometheus.ask("ess_draining == 1").unwrap().first().copied()
+    });
+    lock.kill();
+    world.postgres().query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()");
+    assert!(world.service("collector-facebook").process.wait(MINUTE).success());
+    publisher.kill();
+    assert_eq!(world.post(&simple("after", "tiktok").to_string()).status, 202);
+}
