@@ -1,17 +1,19 @@
 //! The actor that sets refused events aside, on their way to the store through a topic of their own.
 //!
-//! Good events never wait for it: when it has no room, letters are dropped and counted.
+//! Good events never wait for it: when it has no room, letters are dropped and counted. One message is under
+//! way at a time; what comes meanwhile, from however many requests, goes together into the next.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Context, Handler, Message, ResponseActFuture, WrapFuture};
-use tokio::sync::Semaphore;
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::log::{AppendError, DeadLetter, SharedLog, Topic};
 use crate::ops::metrics::GatewayMetrics;
-use crate::runtime::Held;
+use crate::runtime::{Held, Room};
 
 /// Letters that wait at one time, in kibibytes.
 pub(super) const BOUND: usize = 32 * 1_024;
@@ -27,8 +29,12 @@ const RESEND: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub(super) struct SetAside(pub Arc<Vec<DeadLetter>>);
 
+/// The actor was restarted with letters in hand.
+#[derive(Debug)]
+pub(super) struct Restarted;
+
 impl Message for SetAside {
-    type Result = ();
+    type Result = Result<(), Restarted>;
 }
 
 impl SetAside {
@@ -39,39 +45,78 @@ impl SetAside {
     }
 }
 
+/// A request's letters on their way.
+struct Waiting {
+    letters: Arc<Vec<DeadLetter>>,
+    /// How many are in messages already.
+    taken: usize,
+    done: oneshot::Sender<()>,
+    _room: Room,
+}
+
 /// The actor.
 pub(super) struct DeadLetterPublisher {
     log: SharedLog,
     metrics: GatewayMetrics,
-    /// One after the other: refused events may wait.
-    turn: Arc<Semaphore>,
+    waiting: VecDeque<Waiting>,
+    busy: bool,
 }
 
 impl DeadLetterPublisher {
     pub fn new(log: SharedLog, metrics: GatewayMetrics) -> Self {
-        Self { log, metrics, turn: Arc::new(Semaphore::new(1)) }
+        Self { log, metrics, waiting: VecDeque::new(), busy: false }
     }
-}
 
-/// Letters in portions that fit into one message of the log.
-fn messages(letters: &[DeadLetter]) -> Vec<&[DeadLetter]> {
-    let mut messages = Vec::new();
-    let (mut from, mut bytes) = (0, 0);
-    for (at, letter) in letters.iter().enumerate() {
-        if at > from && (at - from == MESSAGE_LETTERS || bytes + letter.size() > MESSAGE_BYTES) {
-            messages.push(&letters[from..at]);
-            (from, bytes) = (at, 0);
+    /// Fills a message from what waits. With it, how many letters it holds, and the requests all of whose
+    /// letters are on their way.
+    fn next(&mut self) -> (Result<Vec<u8>, serde_json::Error>, u64, Vec<Waiting>) {
+        let mut holders: Vec<(Arc<Vec<DeadLetter>>, usize)> = Vec::new();
+        let mut finished = Vec::new();
+        let mut bytes = 0;
+        while let Some(first) = self.waiting.front_mut() {
+            while let Some(letter) = first.letters.get(first.taken) {
+                let full = holders.len() == MESSAGE_LETTERS || bytes + letter.size() > MESSAGE_BYTES;
+                if full && !holders.is_empty() {
+                    break;
+                }
+                bytes += letter.size();
+                holders.push((first.letters.clone(), first.taken));
+                first.taken += 1;
+            }
+            if first.taken < first.letters.len() {
+                break;
+            }
+            finished.extend(self.waiting.pop_front());
         }
-        bytes += letter.size();
+        let letters: Vec<&DeadLetter> = holders.iter().filter_map(|(letters, at)| letters.get(*at)).collect();
+        (serde_json::to_vec(&letters), letters.len() as u64, finished)
     }
-    messages.push(&letters[from..]);
-    messages
+
+    fn pump(&mut self, context: &mut Context<Self>) {
+        if self.busy || self.waiting.is_empty() {
+            return;
+        }
+        self.busy = true;
+        let (message, letters, finished) = self.next();
+        let send = send(self.log.clone(), message);
+        context.spawn(send.into_actor(self).map(move |sent, actor, context| {
+            if let Err(error) = sent {
+                tracing::warn!(letters, %error, "refused events could not be set aside");
+                actor.metrics.dead_letters_dropped.inc_by(letters);
+            }
+            for waiting in finished {
+                // A request does not wait for its letters.
+                let _ = waiting.done.send(());
+            }
+            actor.busy = false;
+            actor.pump(context);
+        }));
+    }
 }
 
-async fn send(log: &SharedLog, letters: &[DeadLetter]) -> Result<(), AppendError> {
+async fn send(log: SharedLog, message: Result<Vec<u8>, serde_json::Error>) -> Result<(), AppendError> {
     let id = Uuid::new_v4().simple().to_string();
-    let message = serde_json::to_vec(letters).map_err(|error| AppendError::Refused(error.to_string()))?;
-    let message = bytes::Bytes::from(message);
+    let message = bytes::Bytes::from(message.map_err(|error| AppendError::Refused(error.to_string()))?);
     let since = Instant::now();
     loop {
         match log.append(Topic::DeadLetters, id.clone(), message.clone()).await {
@@ -89,22 +134,13 @@ impl Actor for DeadLetterPublisher {
 }
 
 impl Handler<Held<SetAside>> for DeadLetterPublisher {
-    type Result = ResponseActFuture<Self, ()>;
+    type Result = ResponseFuture<Result<(), Restarted>>;
 
-    fn handle(&mut self, held: Held<SetAside>, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, held: Held<SetAside>, context: &mut Self::Context) -> Self::Result {
         let (SetAside(letters), room) = held.open();
-        let (log, metrics, turn) = (self.log.clone(), self.metrics.clone(), self.turn.clone());
-        let work = async move {
-            let _room = room;
-            let _turn = turn.acquire().await;
-            for message in messages(&letters) {
-                if let Err(error) = send(&log, message).await {
-                    let letters = message.len() as u64;
-                    tracing::warn!(letters, %error, "refused events could not be set aside");
-                    metrics.dead_letters_dropped.inc_by(letters);
-                }
-            }
-        };
-        Box::pin(work.into_actor(self))
+        let (done, answer) = oneshot::channel();
+        self.waiting.push_back(Waiting { letters, taken: 0, done, _room: room });
+        self.pump(context);
+        Box::pin(async { answer.await.map_err(|_| Restarted) })
     }
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::DEADLINE;
 use super::body::Share;
-use super::dead_letters::{DeadLetterPublisher, SetAside};
+use super::dead_letters::{DeadLetterPublisher, Restarted, SetAside};
 use super::publish::{Publish, PublishError, Publisher};
 use super::validate::{Cursor, Judge, Next, Rejected, Validator};
 use crate::event::{FieldError, Redactor, Refusal, Source};
@@ -287,9 +287,14 @@ pub(super) fn set_aside(
         let handed = match room {
             None => Err(Undelivered::Full),
             Some(room) => match to.send_in(room, message.clone()).await {
+                Ok(Ok(())) => Ok(()),
                 // The actor was restarted with them in hand.
-                Err(Undelivered::Lost) => to.ask(message, SET_ASIDE_AGAIN).await,
-                other => other,
+                Ok(Err(Restarted)) | Err(Undelivered::Lost) => match to.ask(message, SET_ASIDE_AGAIN).await {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(Restarted)) => Err(Undelivered::Lost),
+                    Err(error) => Err(error),
+                },
+                Err(error) => Err(error),
             },
         };
         if let Err(error) = handed {
