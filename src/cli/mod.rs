@@ -127,8 +127,9 @@ fn run(command: Command) -> Result<Ending, Failure> {
     let system = actix::System::new();
     let ended = system.block_on(async move {
         let Some(config) = waiting::for_secrets(config, &command).await? else { return Ok(Ending::Clean) };
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
+        // Neither listens.
+        if !matches!(command, Command::Publisher(_) | Command::Health) {
+            config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
         match command {
             Command::Demo => serve::all(config, true).await,

@@ -77,11 +77,21 @@ impl Actor for Consumer {
     }
 }
 
+/// Asks the log whether it is there, again and again: for the time in which nothing is taken from it.
+async fn ask_log(parts: &Parts) {
+    loop {
+        let answer = parts.log.state(topic(parts.source)).await;
+        parts.readiness.report(LOG, answer.map(drop).map_err(|error| error.to_string()));
+        tokio::time::sleep(MAX_BACKOFF).await;
+    }
+}
+
 /// Takes frames until the collector drains. Frames wait in the log until there is a schema.
 async fn consume(parts: &Parts) {
     let mut migrated = parts.migrated.clone();
     tokio::select! {
         _ = migrated.wait_for(|migrated| *migrated) => {}
+        () = ask_log(parts) => {}
         () = parts.drain.started() => return,
     }
     let mut wait = BACKOFF;

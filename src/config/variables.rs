@@ -34,9 +34,13 @@ fn secrets() -> impl Iterator<Item = &'static Setting> {
     SETTINGS.iter().filter(|setting| setting.secret)
 }
 
+/// Where containers find their secrets: in there nobody else is, whatever the file's mode says.
+const CONTAINER_SECRETS: &str = "/run/secrets";
+
 /// Whether others than a file's owner and group may read it.
 pub(super) fn everybody_reads(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o004 != 0)
+    !path.starts_with(CONTAINER_SECRETS)
+        && std::fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o004 != 0)
 }
 
 /// Variables by name, before they are judged.

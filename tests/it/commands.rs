@@ -146,6 +146,18 @@ fn services_wait_for_nats_and_postgres_and_go_on_when_they_come() {
     let ready = http::get(&collector.url("/ready")).unwrap();
     assert_eq!(ready.status, 503);
     assert!(ready.text.contains("log") && ready.text.contains("database"), "{}", ready.text);
+    // It says so again every few seconds, not at every try.
+    eventually("it is said again", MINUTE, || {
+        let away = |name: &str| {
+            let lines = collector.lines("dependency is not ready");
+            lines.iter().filter(|line| line["dependency"] == name).count()
+        };
+        (away("log") >= 3 && away("database") >= 3).then_some(())
+    });
+    let (said, since) = (collector.lines("dependency is not ready").len(), std::time::Instant::now());
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    let more = collector.lines("dependency is not ready").len() - said;
+    assert!(more <= 2 * (since.elapsed().as_secs() as usize / 5 + 1), "{more} lines");
     postgres.start_again();
     let mut nats = crate::support::nats::Nats::start();
     nats.process.kill();
