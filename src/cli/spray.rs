@@ -48,7 +48,7 @@ pub(super) struct Arguments {
     /// Make the events of this seed, times included
     #[arg(long)]
     seed: Option<u64>,
-    /// The bearer token of the webhook
+    /// The bearer token of the webhook [default: the first of ESS_WEBHOOK_TOKEN]
     #[arg(long)]
     token: Option<String>,
     /// Print the result as JSON
@@ -97,7 +97,10 @@ pub(super) async fn run(config: &Config, arguments: &Arguments) -> Result<Ending
     let plan = Plan {
         target,
         authorities: config.nats.authorities.clone(),
-        token: arguments.token.clone(),
+        token: arguments
+            .token
+            .clone()
+            .or_else(|| config.webhook_tokens.first().map(|token| token.secret.expose().to_owned())),
         sizes: arguments.batch.unwrap_or(REAL_SIZES),
         pace: match (arguments.rate, arguments.batch) {
             (Some(rate), _) => Pace::Rate(rate),

@@ -185,7 +185,7 @@ async fn probe_store(store: Store, readiness: Arc<Readiness>, schema: watch::Sen
 
 /// Folds processed frames into the watermark, and measures the lag.
 async fn keep_house(source: Source, log: SharedLog, store: Store, metrics: CollectorMetrics) {
-    metrics.set_lag(source, 0);
+    metrics.set_lag(source, Some(0));
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
         if let Ok(state) = log.state(topic(source)).await
@@ -194,8 +194,11 @@ async fn keep_house(source: Source, log: SharedLog, store: Store, metrics: Colle
             tracing::debug!(%source, %error, "processed frames were not folded now");
         }
         match source_ledger(&*log, &store, source).await {
-            Ok(ledger) => metrics.set_lag(source, ledger.in_flight),
-            Err(error) => tracing::debug!(%source, %error, "the lag is not known now"),
+            Ok(ledger) => metrics.set_lag(source, Some(ledger.in_flight)),
+            Err(error) => {
+                metrics.set_lag(source, None);
+                tracing::debug!(%source, %error, "the lag is not known now");
+            }
         }
     }
 }

@@ -447,7 +447,7 @@ pub(super) async fn ready(request: HttpRequest, view: web::Data<ServiceView>) ->
     (status = 200, description = "Prometheus text", body = String, content_type = "text/plain"),
 ))]
 pub(super) async fn metrics(request: HttpRequest, view: web::Data<ServiceView>) -> HttpResponse {
-    match view.metrics.text(view.drain.phase()) {
+    match view.metrics.text(view.drain.phase(), &view.readiness) {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),
         Err(error) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).respond(&request),
     }

@@ -13,6 +13,7 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry as Metrics, TextEncoder,
 };
 
+use super::readiness::Readiness;
 use crate::event::Source;
 use crate::log::{Reason, Topic, TopicState};
 use crate::runtime::{Phase, Registry, RestartReason};
@@ -74,6 +75,8 @@ pub struct ServiceMetrics {
     requests: IntCounterVec,
     /// `ess_http_connections`: connections that are open.
     pub connections: IntGauge,
+    /// `ess_ready{dependency}`: 1 where a dependency answers.
+    ready: IntGaugeVec,
     /// `ess_draining`: 1 while the service finishes what it has.
     draining: IntGauge,
     /// `ess_drain_remaining_seconds`: what is left of `ESS_DRAIN_TIMEOUT` meanwhile; 0 otherwise.
@@ -94,6 +97,10 @@ impl ServiceMetrics {
         );
         let connections =
             register(&metrics, IntGauge::new("ess_http_connections", "Connections that are open"));
+        let ready = register(
+            &metrics,
+            IntGaugeVec::new(Opts::new("ess_ready", "1 where the dependency answers"), &["dependency"]),
+        );
         let draining =
             register(&metrics, IntGauge::new("ess_draining", "1 while the service finishes what it has"));
         let drain_remaining = register(
@@ -111,7 +118,7 @@ impl ServiceMetrics {
             #[allow(clippy::expect_used)]
             metrics.register(collector).expect("registered once");
         }
-        Self { metrics, requests, connections, draining, drain_remaining, heads_too_large }
+        Self { metrics, requests, connections, ready, draining, drain_remaining, heads_too_large }
     }
 
     /// Counts a request; `route` is its match pattern or `unmatched`.
@@ -125,8 +132,11 @@ impl ServiceMetrics {
         self.requests.with_label_values(&[route, class]).inc();
     }
 
-    /// All metrics as Prometheus text, in this phase of the service's life.
-    pub fn text(&self, phase: Phase) -> Result<Vec<u8>, prometheus::Error> {
+    /// All metrics as Prometheus text, in this phase of the service's life and with its dependencies as they are.
+    pub fn text(&self, phase: Phase, readiness: &Readiness) -> Result<Vec<u8>, prometheus::Error> {
+        for (dependency, answers) in readiness.answers() {
+            self.ready.with_label_values(&[dependency]).set(i64::from(answers));
+        }
         let remaining = match phase {
             Phase::Draining(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
             Phase::Running | Phase::Leaving => None,
@@ -518,9 +528,20 @@ impl CollectorMetrics {
         self.failed.with_label_values(&[source.as_str(), reason.as_str()]).inc_by(events);
     }
 
-    /// Says how far the store is behind the log.
-    pub fn set_lag(&self, source: Source, events: u64) {
-        self.lag.with_label_values(&[source.as_str()]).set(i64::try_from(events).unwrap_or(i64::MAX));
+    /// Says how far the store is behind the log; where that is not known, nothing is said.
+    pub fn set_lag(&self, source: Source, events: Option<u64>) {
+        set_known(&self.lag, source, events);
+    }
+}
+
+/// Sets a source's gauge; takes it away where its value is not known, so that nobody sees an old one.
+fn set_known(gauge: &IntGaugeVec, source: Source, value: Option<u64>) {
+    match value {
+        Some(value) => {
+            gauge.with_label_values(&[source.as_str()]).set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+        // Taken away already.
+        None => drop(gauge.remove_label_values(&[source.as_str()])),
     }
 }
 
@@ -584,8 +605,8 @@ impl ReporterMetrics {
         self.duration.with_label_values(&[report.as_str()])
     }
 
-    /// Says how many events are nowhere.
-    pub fn set_missing(&self, source: Source, events: u64) {
-        self.missing.with_label_values(&[source.as_str()]).set(i64::try_from(events).unwrap_or(i64::MAX));
+    /// Says how many events are nowhere; where that is not known, nothing is said.
+    pub fn set_missing(&self, source: Source, events: Option<u64>) {
+        set_known(&self.missing, source, events);
     }
 }

@@ -67,6 +67,12 @@ impl Readiness {
         answers.insert(dependency, Answer { answer, said });
     }
 
+    /// Every dependency, and whether it answers.
+    pub fn answers(&self) -> Vec<(&'static str, bool)> {
+        let answers = self.answers.read().unwrap_or_else(PoisonError::into_inner);
+        answers.iter().map(|(name, answer)| (*name, answer.answer.is_ok())).collect()
+    }
+
     /// What is not ready, and why.
     pub fn missing(&self) -> Vec<(&'static str, String)> {
         let answers = self.answers.read().unwrap_or_else(PoisonError::into_inner);

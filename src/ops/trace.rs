@@ -162,6 +162,14 @@ pub fn beneath(origin: &Origin, said: impl FnOnce() -> Said) {
             false,
             TraceState::default(),
         );
+        // The request was taken by this very process.
+        let parent = SpanContext::new(
+            parent.trace_id(),
+            parent.span_id(),
+            parent.trace_flags(),
+            false,
+            TraceState::default(),
+        );
         export(said(), own, Some(parent), SpanLinks::default());
     }
 }

@@ -145,9 +145,12 @@ async fn watch_ledger(log: SharedLog, store: Store, metrics: ReporterMetrics) {
                     if ledger.missing > 0 {
                         tracing::error!(%source, missing = ledger.missing, "events are nowhere");
                     }
-                    metrics.set_missing(source, ledger.missing);
+                    metrics.set_missing(source, Some(ledger.missing));
                 }
-                Err(error) => tracing::debug!(%source, %error, "the ledger is not known now"),
+                Err(error) => {
+                    metrics.set_missing(source, None);
+                    tracing::debug!(%source, %error, "the ledger is not known now");
+                }
             }
         }
     }

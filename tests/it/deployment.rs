@@ -13,6 +13,7 @@ use crate::support::process::{Process, ess};
 use crate::support::{MINUTE, eventually, free_port, http, tool};
 
 const OVERLAYS: [&str; 4] = ["development", "staging", "production", "real-publisher"];
+const EXAMPLES: [&str; 4] = [".env.event", ".env.nats", ".env.database", ".env.log"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -24,8 +25,12 @@ fn read(path: &str) -> String {
 
 /// The compose file with overlays, as Compose itself reads and merges them by the specification's schema.
 fn compose(overlays: &[&str]) -> Value {
+    compose_in(root(), overlays)
+}
+
+fn compose_in(folder: &Path, overlays: &[&str]) -> Value {
     let mut command = Command::new(tool("docker-compose"));
-    command.current_dir(root()).env_clear().args(["--file", "compose.yaml"]);
+    command.current_dir(folder).env_clear().args(["--file", "compose.yaml"]);
     for overlay in overlays {
         command.arg("--file").arg(format!("docker/compose.{overlay}.yaml"));
     }
@@ -59,6 +64,7 @@ fn compose_files_keep_the_specification_and_wait_for_what_is_healthy() {
     let mut all = vec![compose(&[])];
     all.extend(OVERLAYS.map(|overlay| compose(&[overlay])));
     all.push(compose(&["staging", "development"]));
+    all.push(compose(&["production", "providers"]));
     for config in &all {
         for (name, service) in services(config) {
             let image = service["image"].as_str().unwrap();
@@ -81,6 +87,11 @@ fn compose_files_keep_the_specification_and_wait_for_what_is_healthy() {
                     _ => assert!(config["volumes"].get(source).is_some(), "{name}: {source} has no name"),
                 }
             }
+            assert_eq!(
+                service["build"].is_object(),
+                name == "gateway",
+                "{name}: one builds the image of all"
+            );
             if is_ess(service) {
                 assert_eq!(
                     (&service["read_only"], &service["cap_drop"]),
@@ -88,7 +99,8 @@ fn compose_files_keep_the_specification_and_wait_for_what_is_healthy() {
                     "{name}"
                 );
                 for variable in service["environment"].as_object().unwrap().keys() {
-                    assert!(is_setting(variable), "{name}: {variable} is no setting");
+                    let known = is_setting(variable) || variable.starts_with("POSTGRES_");
+                    assert!(known, "{name}: {variable} is no setting");
                 }
             }
         }
@@ -113,8 +125,16 @@ fn compose_files_keep_the_specification_and_wait_for_what_is_healthy() {
     let (first, last) = published.split_once('-').expect("a range");
     assert!(last.parse::<u16>().unwrap() - first.parse::<u16>().unwrap() >= 2, "{published}");
     assert!(plain["services"]["fb-collector"]["ports"].is_null());
+    // On this machine alone.
+    for (name, service) in services(&all[1]) {
+        for port in service["ports"].as_array().into_iter().flatten() {
+            assert_eq!(port["host_ip"], "127.0.0.1", "{name}");
+        }
+    }
+    let projects: Vec<&str> = all.iter().map(|config| config["name"].as_str().unwrap()).collect();
+    assert_eq!(projects[..4], ["ess", "ess", "ess-staging", "ess-production"], "data of its own");
     // In production every secret comes from a file.
-    let production = &all[3];
+    let production = &all[6];
     for (name, service) in services(production) {
         for (variable, value) in service["environment"].as_object().into_iter().flatten() {
             let secret = SETTINGS.iter().any(|setting| setting.secret && setting.name == variable)
@@ -128,12 +148,16 @@ fn compose_files_keep_the_specification_and_wait_for_what_is_healthy() {
         }
     }
     assert!(services(production).all(|(name, _)| name != "publisher"));
+    assert!(
+        production["services"]["reporter"]["environment"]["DATABASE_URL"] == "",
+        "it reads as another role"
+    );
 }
 
 #[test]
 fn the_example_files_name_settings_alone() {
-    for file in [".env.event.example", ".env.nats.example", ".env.database.example", ".env.log.example"] {
-        let text = read(file);
+    for file in EXAMPLES {
+        let text = read(&format!("{file}.example"));
         let names =
             text.lines().filter_map(|line| line.strip_prefix('#')?.split_once('=').map(|(name, _)| name));
         let names: Vec<&str> = names.filter(|name| !name.contains(' ')).collect();
@@ -141,6 +165,45 @@ fn the_example_files_name_settings_alone() {
         for name in names {
             assert!(is_setting(name) || name.starts_with("POSTGRES_"), "{file}: {name}");
         }
+    }
+}
+
+#[test]
+fn what_the_example_files_name_reaches_the_services() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(root().join("compose.yaml"), folder.path().join("compose.yaml")).unwrap();
+    std::fs::create_dir_all(folder.path().join("docker/env")).unwrap();
+    for name in ["event.env", "nats.env", "database.env", "postgres.env"] {
+        let path = Path::new("docker/env").join(name);
+        std::fs::copy(root().join(&path), folder.path().join(&path)).unwrap();
+    }
+    let mut names = Vec::new();
+    for file in EXAMPLES {
+        let mut set = String::new();
+        for line in read(&format!("{file}.example")).lines() {
+            let Some((name, _)) = line.strip_prefix('#').and_then(|line| line.split_once('=')) else {
+                continue;
+            };
+            if !name.contains(' ') {
+                set += &format!("{name}=changed-{name}\n");
+                names.push((file, name.to_owned()));
+            }
+        }
+        std::fs::write(folder.path().join(file), set).unwrap();
+    }
+    let config = compose_in(folder.path(), &[]);
+    for (file, name) in names {
+        let reached: Vec<&str> = services(&config)
+            .filter(|(_, service)| service["environment"][&name] == format!("changed-{name}"))
+            .map(|(service, _)| service)
+            .collect();
+        let expected: &[&str] = match file {
+            ".env.event" => &["gateway", "publisher"],
+            ".env.nats" => &["fb-collector", "gateway", "reporter", "ttk-collector"],
+            ".env.database" => &["fb-collector", "postgres", "reporter", "ttk-collector"],
+            _ => &["fb-collector", "gateway", "publisher", "reporter", "ttk-collector"],
+        };
+        assert_eq!(reached, expected, "{file}: {name}");
     }
 }
 
@@ -209,12 +272,16 @@ fn start(
     // What the image sets, but for the address: these are this machine's.
     environment.push(("ESS_DATA_DIR".to_owned(), folder.display().to_string()));
     let arguments = texts(&service["command"]);
-    // By default it listens where the compose file says.
-    let shown = ess(&["check"], &environment, folder).output().unwrap();
-    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-    assert!(own == 0 || shown.contains(&format!("_PORT={own}\n")), "{name}: {own}: {shown}");
+    // By default it listens where the compose file says; here on a port that is free.
+    let setting =
+        SETTINGS.iter().find(|setting| setting.name.ends_with("_PORT") && setting.default == own.to_string());
+    let setting = setting.unwrap_or_else(|| panic!("{name}: {own}"));
     let port = free_port();
-    environment.push(("PORT".to_owned(), port.to_string()));
+    environment.push((setting.name.to_owned(), port.to_string()));
+    // `ess health` asks all ports of this machine: others' services may be on the defaults.
+    for other in SETTINGS.iter().filter(|other| other.name.ends_with("_PORT") && other.name != setting.name) {
+        environment.push((other.name.to_owned(), free_port().to_string()));
+    }
     let process = Process::spawn(ess(&arguments, &environment, folder), &folder.join(format!("{name}.log")));
     (process, environment, port)
 }

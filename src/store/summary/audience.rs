@@ -4,8 +4,9 @@
 //! users than events, and events are simply added up: so users are counted from the place with the most
 //! events down, until no other can be among the first.
 
-use std::collections::HashMap;
+use std::collections::BinaryHeap;
 
+use super::Map;
 use super::body::{Group, Sum, Summary};
 use super::users::{GrowingUsers, Users};
 
@@ -41,13 +42,36 @@ struct Place<'s> {
     users: Vec<&'s Users>,
 }
 
+/// A place by its rank: events, and of equals the one whose name comes first.
+struct Ranked<'s>(Place<'s>, &'s Group);
+
+impl Ord for Ranked<'_> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.events.cmp(&other.0.events).then_with(|| other.1.cmp(self.1))
+    }
+}
+
+impl PartialOrd for Ranked<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ranked<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Ranked<'_> {}
+
 impl Audience {
     /// Adds up what spans that do not meet tell, with so many countries and cities.
     pub(super) fn of<'s>(parts: impl Iterator<Item = &'s Summary>, limit: usize) -> Self {
         let mut audience = Self::default();
         let mut users = GrowingUsers::default();
-        let mut groups: HashMap<&Group, GrowingUsers> = HashMap::new();
-        let mut places: HashMap<&Group, Place<'_>> = HashMap::new();
+        let mut groups: Map<&Group, GrowingUsers> = Map::default();
+        let mut places: Map<&Group, Place<'_>> = Map::default();
         for part in parts {
             audience.events += part.events;
             audience.followers.merge(part.followers);
@@ -79,14 +103,16 @@ impl Audience {
 }
 
 /// The places with the most users, those first.
-fn first(mut places: Vec<(&Group, Place<'_>)>, limit: usize) -> Vec<(Group, u64)> {
-    places
-        .sort_unstable_by(|left, right| right.1.events.cmp(&left.1.events).then_with(|| left.0.cmp(right.0)));
+fn first(places: Vec<(&Group, Place<'_>)>, limit: usize) -> Vec<(Group, u64)> {
+    // From the one with the most events down, equals by name; only as many are put in order as are looked at.
+    let mut places: BinaryHeap<Ranked<'_>> =
+        places.into_iter().map(|(group, place)| Ranked(place, group)).collect();
     let mut first: Vec<(&Group, u64)> = Vec::with_capacity(limit + 1);
-    for (group, place) in places {
-        // An estimate can be a little more than the events.
+    while let Some(Ranked(place, group)) = places.pop() {
+        // An estimate can be a little more than the events. Whoever follows has fewer, or another name behind.
         let most = place.events + place.events / 50;
-        if first.len() == limit && first.last().is_none_or(|last| last.1 > most) {
+        let beaten = |last: &(&Group, u64)| last.1 > most || (last.1 == most && last.0 < group);
+        if first.len() == limit && first.last().is_none_or(beaten) {
             break;
         }
         let mut users = GrowingUsers::default();

@@ -1,9 +1,8 @@
 //! What a span of hours of one source adds up to.
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 
+use super::Map;
 use super::users::{GrowingUsers, Mark, Users, mark};
 use crate::event::{Columns, Event};
 
@@ -145,9 +144,9 @@ pub(super) struct GrowingSummary {
     watch_time: Sum,
     percentage_watched: Sum,
     users: GrowingUsers,
-    groups: HashMap<Group, (u64, GrowingUsers)>,
+    groups: Map<Group, (u64, GrowingUsers)>,
     truncated: bool,
-    campaigns: HashMap<CampaignKey, Sum>,
+    campaigns: Map<CampaignKey, Sum>,
     too_many_campaigns: bool,
 }
 
@@ -283,7 +282,7 @@ impl GrowingSummary {
     fn bound(&mut self) {
         if self.campaigns.len() > MAX_CAMPAIGNS || self.too_many_campaigns {
             self.too_many_campaigns = true;
-            self.campaigns = HashMap::new();
+            self.campaigns = Map::default();
         }
         if self.groups.len() > 4 * MAX_PLACES {
             self.truncate();

@@ -13,9 +13,15 @@ pub mod world;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-/// A port that nobody listens on at this moment.
+/// A port that nobody listens on at this moment, below those that the system gives to clients: between this look
+/// and the server's start no connection takes it.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    loop {
+        let port = 10_000 + (uuid::Uuid::new_v4().as_u128() % 22_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Waits until `check` gives something; says what it waited for when it does not come.
