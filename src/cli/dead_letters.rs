@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use uuid::Uuid;
 
 use super::Failure;
-use super::serve::{lock_data_dir, open_log, open_reading};
+use super::serve::{lock_data_dir, open_log, open_reading, open_writing};
 use crate::config::Config;
 use crate::event::{FieldError, Redactor, Source, decode, parse_point_in_time};
 use crate::log::{FrameWriter, Origin, Piece, Reason, SharedLog, Topic};
@@ -92,7 +92,10 @@ impl Filters {
 
 /// Runs one of the commands.
 pub(super) async fn run(config: &Config, command: Command) -> Result<Ending, Failure> {
-    let store = open_reading(config).await?;
+    let store = match &command {
+        Command::Replay(_) => open_writing(config).await?,
+        _ => open_reading(config).await?,
+    };
     match command {
         Command::List(listing) => list(&store, &listing).await,
         Command::Show { id } => show(&store, id).await,
@@ -156,7 +159,11 @@ async fn run_replay(config: &Config, store: &Store, replay: &Replay) -> Result<E
         // What was set aside before personal data was hashed is hashed on its way back.
         let redactor = Redactor::new(&config.pii);
         let payload = match &redactor {
-            Some(redactor) => redactor.anything(&letter.payload).unwrap_or_else(|| letter.payload.clone()),
+            Some(redactor) => {
+                let mut payload = Vec::new();
+                redactor.redact(&letter.payload, &mut payload);
+                payload
+            }
             None => letter.payload.clone(),
         };
         match judge(letter, &payload) {

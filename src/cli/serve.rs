@@ -42,6 +42,11 @@ pub(super) async fn open_reading(config: &Config) -> Result<Store, Failure> {
     open(config, READING).await
 }
 
+/// The store, for a command that changes it: never as a role that only reads.
+pub(super) async fn open_writing(config: &Config) -> Result<Store, Failure> {
+    open(config, Purpose::Write { transactions: 1 }).await
+}
+
 /// The log that the configuration names: NATS, or the embedded file.
 pub(super) async fn open_log(config: &Config, name: &str) -> Result<SharedLog, Failure> {
     match &config.nats_url {

@@ -68,7 +68,6 @@ pub(super) async fn for_secrets(config: Config, command: &Command) -> Result<Opt
             requests: Requests::default(),
             tokens: config.reporter_tokens.clone(),
             settings: config.http.clone(),
-            watches_clients: false,
         };
         let (server, _) = serve(view, port, 1, |_| {}).map_err(Failure::Other)?;
         waiting.push((server.handle(), readiness));

@@ -145,7 +145,6 @@ pub fn start(
         requests: Requests::default(),
         tokens: Vec::new(),
         settings: config.http.clone(),
-        watches_clients: false,
     };
     let requests = view.requests.clone();
     let (server, address) = serve(view, port, 1, |_| {})?;

@@ -68,6 +68,8 @@ pub struct HttpSettings {
     pub max_header: usize,
     /// Time for a request's head.
     pub head_timeout: Duration,
+    /// Time that a connection may rest between two requests.
+    pub idle_timeout: Duration,
 }
 
 /// How NATS is reached, beside its URL.
@@ -233,6 +235,15 @@ fn identity(variables: &Variables, certificate: &str, key: &str) -> Result<Optio
     }
 }
 
+/// The list that a secret is.
+fn listed<T>(
+    variables: &Variables,
+    name: &str,
+    read: impl FnOnce(&str) -> Result<Vec<T>, String>,
+) -> Result<Vec<T>, ConfigError> {
+    read(variables.text(name)).map_err(|why| ConfigError::new(name, why))
+}
+
 fn positive_time(variables: &Variables, name: &str) -> Result<Duration, ConfigError> {
     match variables.duration(name)? {
         Duration::ZERO => Err(ConfigError::new(name, "0 is not allowed: nothing comes in no time")),
@@ -286,6 +297,7 @@ impl HttpSettings {
                 usize::try_from(size).ok().filter(|size| (1_024..=65_536).contains(size))
             })?,
             head_timeout: positive_time(variables, "ESS_HEAD_TIMEOUT")?,
+            idle_timeout: positive_time(variables, "ESS_IDLE_TIMEOUT")?,
         })
     }
 }
@@ -303,6 +315,25 @@ fn open_doors(variables: &Variables, http: &HttpSettings) -> Vec<String> {
                 doors.push(format!("{name} is not set while ESS_LISTEN is {listen}: {what}"));
             }
         }
+    }
+    let signs = |name: &&&str| variables.secret(name).is_some();
+    if variables.secret("ESS_WEBHOOK_TOKEN").is_none()
+        && let Some(name) = ["ESS_FACEBOOK_APP_SECRET", "ESS_TIKTOK_CLIENT_SECRET"].iter().find(signs)
+    {
+        doors.push(format!(
+            "ESS_WEBHOOK_TOKEN is not set while {name} is: /webhook takes events of every source without a signature"
+        ));
+    }
+    let clear = |url: &str| {
+        let host = url.strip_prefix("nats://").and_then(|rest| Some(rest.rsplit_once('@')?.1));
+        host.is_some_and(|host| !host.starts_with("127.") && !host.starts_with("localhost"))
+    };
+    if variables.secret("NATS_URL").is_some_and(|urls| urls.expose().split(',').any(clear))
+        && variables.path("ESS_NATS_CERT").is_none()
+    {
+        doors.push(
+            "NATS_URL has a password and no TLS: it goes over the wire in the clear (tls://…)".to_owned(),
+        );
     }
     for name in ["ESS_TLS_KEY", "ESS_NATS_KEY", "ESS_NATS_CREDENTIALS"] {
         if let Some(path) = variables.path(name).filter(|path| everybody_reads(path)) {
@@ -390,11 +421,11 @@ impl Config {
             dead_letter_retention: variables.limit("ESS_DEAD_LETTER_RETENTION")?,
             drain_grace: variables.duration("ESS_DRAIN_GRACE")?,
             drain_timeout: variables.duration("ESS_DRAIN_TIMEOUT")?,
-            facebook_app_secrets: secrets(variables.text("ESS_FACEBOOK_APP_SECRET")),
+            facebook_app_secrets: listed(variables, "ESS_FACEBOOK_APP_SECRET", secrets)?,
             facebook_verify_token: variables.secret("ESS_FACEBOOK_VERIFY_TOKEN"),
-            tiktok_client_secrets: secrets(variables.text("ESS_TIKTOK_CLIENT_SECRET")),
-            webhook_tokens: tokens(variables.text("ESS_WEBHOOK_TOKEN")),
-            reporter_tokens: tokens(variables.text("ESS_REPORTER_TOKEN")),
+            tiktok_client_secrets: listed(variables, "ESS_TIKTOK_CLIENT_SECRET", secrets)?,
+            webhook_tokens: listed(variables, "ESS_WEBHOOK_TOKEN", tokens)?,
+            reporter_tokens: listed(variables, "ESS_REPORTER_TOKEN", tokens)?,
             admin_token: variables.secret("ESS_ADMIN_TOKEN"),
             log_level: variables.text("LOG_LEVEL").to_owned(),
             warnings,
@@ -512,8 +543,8 @@ mod tests {
         assert_eq!(missing.missing.len(), 1, "it may come");
         assert!(missing.missing[0].to_string().contains(path));
         std::fs::write(&file, "\n").unwrap();
-        let error = judge(&[("ESS_ADMIN_TOKEN_FILE", path)]).expect_err("it is empty");
-        assert_eq!(error.name, "ESS_ADMIN_TOKEN_FILE");
+        let empty = judge(&[("ESS_ADMIN_TOKEN_FILE", path)]).unwrap();
+        assert!(empty.missing[0].to_string().contains("is empty"), "somebody is writing it");
         std::fs::write(&file, "hunter2\n").unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         let config = judge(&[("ESS_ADMIN_TOKEN_FILE", path)]).unwrap();
@@ -530,6 +561,13 @@ mod tests {
         let open = judge(&[("ESS_LISTEN", "0.0.0.0"), ("ESS_ADMIN_TOKEN", " ")]).unwrap().warnings.join("; ");
         for name in ["ESS_WEBHOOK_TOKEN", "ESS_REPORTER_TOKEN", "ESS_ADMIN_TOKEN"] {
             assert!(open.contains(name), "{open}");
+        }
+        let unsigned = judge(&[("ESS_FACEBOOK_APP_SECRET", "a")]).unwrap().warnings.join("; ");
+        assert!(unsigned.contains("/webhook takes events of every source"), "{unsigned}");
+        let clear = judge(&[("NATS_URL", "nats://u:p@far:4222")]).unwrap().warnings.join("; ");
+        assert!(clear.contains("in the clear") && !clear.contains("u:p"), "{clear}");
+        for name in ["ESS_WEBHOOK_TOKEN", "ESS_REPORTER_TOKEN", "ESS_FACEBOOK_APP_SECRET"] {
+            refused(name, ",");
         }
         let shut = [("ESS_LISTEN", "0.0.0.0"), ("ESS_WEBHOOK_TOKEN", "a"), ("ESS_REPORTER_TOKEN", "b")];
         assert_eq!(judge(&shut).unwrap().warnings, Vec::<String>::new());

@@ -37,30 +37,40 @@ pub struct Token {
 /// The longest name of a token, in characters.
 const MAX_NAME: usize = 64;
 
-/// Tokens, comma-separated, each as `TOKEN` or `NAME:TOKEN`. One without a name is called by its place.
-pub(super) fn tokens(text: &str) -> Vec<Token> {
+/// Tokens, comma-separated, each as `TOKEN` or `NAME:TOKEN`. One without a name is called by its place. The error
+/// says which is empty: an empty one would be asked of nobody.
+pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
     let is_name = |text: &str| {
         (1..=MAX_NAME).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     };
-    parts(text)
-        .enumerate()
-        .map(|(place, part)| match part.split_once(':') {
-            Some((name, token)) if is_name(name) && !token.trim().is_empty() => {
-                Token { name: name.to_owned(), secret: Secret(token.trim().to_owned()) }
-            }
-            _ => Token { name: format!("token-{}", place + 1), secret: Secret(part.to_owned()) },
-        })
-        .collect()
+    let token = |(place, part): (usize, &str)| match part.split_once(':') {
+        Some((name, token)) if is_name(name) && token.trim().is_empty() => {
+            Err(format!("the token of {name} is empty"))
+        }
+        Some((name, token)) if is_name(name) => {
+            Ok(Token { name: name.to_owned(), secret: Secret(token.trim().to_owned()) })
+        }
+        _ => Ok(Token { name: format!("token-{}", place + 1), secret: Secret(part.to_owned()) }),
+    };
+    parts(text)?.into_iter().enumerate().map(token).collect()
 }
 
-/// Secrets, comma-separated.
-pub(super) fn secrets(text: &str) -> Vec<Secret> {
-    parts(text).map(|part| Secret(part.to_owned())).collect()
+/// Secrets, comma-separated. The error says that one is empty.
+pub(super) fn secrets(text: &str) -> Result<Vec<Secret>, String> {
+    Ok(parts(text)?.into_iter().map(|part| Secret(part.to_owned())).collect())
 }
 
-fn parts(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+/// What stands between commas; nothing, if nothing is set.
+fn parts(text: &str) -> Result<Vec<&str>, String> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    match parts.iter().position(|part| part.is_empty()) {
+        Some(place) => Err(format!("number {} of the list is empty", place + 1)),
+        None => Ok(parts),
+    }
 }
 
 /// URLs, comma-separated, without passwords and tokens: of what stands before the host only a user's name
@@ -97,7 +107,8 @@ mod tests {
 
     #[test]
     fn a_token_has_a_name() {
-        let found: Vec<(String, String)> = tokens("abc, acme:t0k==,a b:c,:d,,acme:")
+        let found: Vec<(String, String)> = tokens("abc, acme:t0k==,a b:c,:d")
+            .unwrap()
             .into_iter()
             .map(|token| (token.name, token.secret.expose().to_owned()))
             .collect();
@@ -107,8 +118,16 @@ mod tests {
             // No names: tokens that have a colon.
             ("token-3", "a b:c"),
             ("token-4", ":d"),
-            ("token-5", "acme:"),
         ];
         assert_eq!(found, expected.map(|(name, token)| (name.to_owned(), token.to_owned())));
+    }
+
+    #[test]
+    fn an_empty_one_is_refused() {
+        for text in [",", "a,", ",a", "acme:", "a, ,b"] {
+            assert!(tokens(text).is_err(), "{text}");
+        }
+        assert!(secrets("a,,b").is_err());
+        assert_eq!((tokens(""), secrets("")), (Ok(vec![]), Ok(vec![])));
     }
 }

@@ -100,8 +100,9 @@ impl Variables {
                 ));
             }
             match std::fs::read_to_string(&path) {
+                // Somebody is writing it, or will.
                 Ok(secret) if secret.trim().is_empty() => {
-                    return Err(ConfigError::new(&file_name, format!("{path} is empty")));
+                    self.missing.push(ConfigError::new(&file_name, format!("{path} is empty")));
                 }
                 Ok(secret) => {
                     if everybody_reads(Path::new(&path)) {

@@ -229,14 +229,23 @@ fn read_whole(bytes: &[u8], only: Option<Source>) -> Result<Event<'_>, Refusal> 
 
 /// Who sent an event that is not read whole, and its id, where they can be seen.
 fn identify(raw: &RawValue) -> (Option<String>, Option<Source>) {
-    let entries = entries(raw).unwrap_or_default();
-    let text = |name: &str| {
-        let found = entries.iter().find(|(key, _)| key.as_deref() == Ok(name));
-        found.and_then(|(_, value)| serde_json::from_str::<String>(value.get()).ok())
+    /// All else is passed over, however much it is.
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "camelCase")]
+    struct Who<'a> {
+        #[serde(borrow, default)]
+        event_id: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        source: Option<&'a RawValue>,
+    }
+    let Who { event_id, source } = serde_json::from_str(raw.get()).unwrap_or_default();
+    let text = |value: Option<&RawValue>, most: usize| {
+        let value = value.filter(|value| value.get().len() <= most)?;
+        serde_json::from_str::<String>(value.get()).ok()
     };
     (
-        text("eventId").filter(|id| id.len() <= MAX_ID_BYTES),
-        text("source").and_then(|name| Source::parse(&name)),
+        text(event_id, 6 * MAX_ID_BYTES).filter(|id| id.len() <= MAX_ID_BYTES),
+        text(source, MAX_ID_BYTES).and_then(|name| Source::parse(&name)),
     )
 }
 

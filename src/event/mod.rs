@@ -28,7 +28,7 @@ mod words;
 pub use columns::Columns;
 pub use decode::{Event, decode, event_key};
 pub use field_error::FieldError;
-pub use redact::Redactor;
+pub use redact::{Redactor, names_user};
 pub use refusal::Refusal;
 pub use scalar::{
     Instant, MICROS_PER_UNIT, Money, NANOS_PER_ONE, Number, format_micros, parse_point_in_time,

@@ -16,6 +16,14 @@ use crate::ops::http::Problem;
 
 /// The budget's unit: a request takes whole units, so that the semaphore's numbers stay small.
 const UNIT: usize = 1_024;
+/// What is allocated for a body before any of it has come.
+const FIRST_BYTES: usize = 64 * 1_024;
+/// Bodies that are unpacked at one time; each has a window of up to [`WINDOW_LOG`] beside it.
+const UNPACKING: usize = 16;
+/// The largest window of zstd, as a power of two: 8 MiB, what the standard asks of every decoder.
+const WINDOW_LOG: u32 = 23;
+/// What is unpacked between two looks at the budget.
+const STEP: usize = 256 * 1_024;
 /// How long a request waits for room before it is told to come again.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -24,6 +32,9 @@ const ROOM_TIMEOUT: Duration = Duration::from_secs(8);
 pub(crate) struct Budget {
     units: Arc<Semaphore>,
     all: usize,
+    /// Half of them: what requests may hold together whose signature is not checked yet.
+    unverified: Arc<Semaphore>,
+    unpacking: Arc<Semaphore>,
     gauge: IntGauge,
 }
 
@@ -33,43 +44,93 @@ pub(crate) struct Share {
     permit: Option<OwnedSemaphorePermit>,
     budget: Budget,
     held: usize,
+    /// As long as it is not known who sends: what is taken of the part of those.
+    unverified: Option<Option<OwnedSemaphorePermit>>,
 }
 
 impl Budget {
     pub fn new(bytes: usize, gauge: IntGauge) -> Self {
         let all = bytes / UNIT;
-        Self { units: Arc::new(Semaphore::new(all)), all, gauge }
+        Self {
+            units: Arc::new(Semaphore::new(all)),
+            all,
+            unverified: Arc::new(Semaphore::new(all.div_ceil(2))),
+            unpacking: Arc::new(Semaphore::new(UNPACKING)),
+            gauge,
+        }
     }
 
-    fn share(&self) -> Share {
-        Share { permit: None, budget: self.clone(), held: 0 }
+    /// A request's share; `verified` says whether it is known who sends.
+    pub fn share(&self, verified: bool) -> Share {
+        Share { permit: None, budget: self.clone(), held: 0, unverified: (!verified).then_some(None) }
     }
 }
 
 impl Share {
-    /// Waits until the share is as large as `bytes`; what it has already stays.
-    pub async fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
+    /// Units that are lacking for so many bytes.
+    fn lacking(&self, bytes: usize) -> u32 {
         let needed = bytes.div_ceil(UNIT).min(self.budget.all);
-        if needed <= self.held {
-            return Ok(());
-        }
-        let more = u32::try_from(needed - self.held).unwrap_or(u32::MAX);
-        let waited =
-            tokio::time::timeout(ROOM_TIMEOUT, self.budget.units.clone().acquire_many_owned(more)).await;
-        let Ok(Ok(permit)) = waited else {
-            let detail = "too many bytes are in flight (ESS_MAX_INFLIGHT); send the whole again";
-            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-                .with("accepted", 0)
-                .retry_after(Duration::from_secs(1)));
-        };
+        u32::try_from(needed.saturating_sub(self.held)).unwrap_or(u32::MAX)
+    }
+
+    fn take(&mut self, more: u32, permit: OwnedSemaphorePermit) {
         match &mut self.permit {
             Some(held) => held.merge(permit),
             None => self.permit = Some(permit),
         }
         self.budget.gauge.add(i64::from(more) * UNIT as i64);
-        self.held = needed;
+        self.held += more as usize;
+    }
+
+    /// Waits until the share is as large as `bytes`; what it has already stays.
+    pub async fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
+        let more = self.lacking(bytes);
+        if more == 0 {
+            return Ok(());
+        }
+        if let Some(part) = &mut self.unverified {
+            // Never more than the part as a whole.
+            let most = u32::try_from(self.budget.all.div_ceil(2)).unwrap_or(u32::MAX);
+            let held =
+                part.as_ref().map_or(0, |permit| u32::try_from(permit.num_permits()).unwrap_or(u32::MAX));
+            let lacking = more.min(most.saturating_sub(held));
+            let room = self.budget.unverified.clone().acquire_many_owned(lacking);
+            let Ok(Ok(permit)) = tokio::time::timeout(ROOM_TIMEOUT, room).await else {
+                return Err(no_room());
+            };
+            match part {
+                Some(held) => held.merge(permit),
+                None => *part = Some(permit),
+            }
+        }
+        let waited =
+            tokio::time::timeout(ROOM_TIMEOUT, self.budget.units.clone().acquire_many_owned(more)).await;
+        let Ok(Ok(permit)) = waited else { return Err(no_room()) };
+        self.take(more, permit);
         Ok(())
     }
+
+    /// It is known who sends.
+    pub fn verified(&mut self) {
+        self.unverified = None;
+    }
+
+    /// Makes the share as large as `bytes` if there is room at once.
+    fn try_grow_to(&mut self, bytes: usize) -> bool {
+        let more = self.lacking(bytes);
+        if more == 0 {
+            return true;
+        }
+        let permit = self.budget.units.clone().try_acquire_many_owned(more);
+        permit.map(|permit| self.take(more, permit)).is_ok()
+    }
+}
+
+fn no_room() -> Problem {
+    let detail = "too many bytes are in flight (ESS_MAX_INFLIGHT); send the whole again";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        .with("accepted", 0)
+        .retry_after(Duration::from_secs(1))
 }
 
 impl Drop for Share {
@@ -129,14 +190,14 @@ pub(crate) async fn read(
     payload: Payload,
     limit: usize,
     within: Duration,
-    budget: &Budget,
+    share: Share,
 ) -> Result<(Bytes, Share), Problem> {
     let declared =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
-    let read = read_all(payload, declared.unwrap_or(UNIT), limit, budget);
+    let read = read_all(payload, declared.unwrap_or(UNIT), limit, share);
     match tokio::time::timeout(within, read).await {
         Ok(read) => read,
         Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time").close()),
@@ -148,10 +209,9 @@ async fn read_all(
     mut payload: Payload,
     expected: usize,
     limit: usize,
-    budget: &Budget,
+    mut share: Share,
 ) -> Result<(Bytes, Share), Problem> {
-    let mut share = budget.share();
-    let mut body = BytesMut::with_capacity(expected);
+    let mut body = BytesMut::with_capacity(expected.min(FIRST_BYTES));
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| {
             Problem::new(StatusCode::BAD_REQUEST, format!("the body could not be read: {error}")).close()
@@ -179,52 +239,71 @@ impl From<Problem> for UnpackError {
     }
 }
 
-/// What was unpacked so far, and how it goes on.
+/// How unpacking ended.
 enum Unpacked {
     Done(Vec<u8>),
     TooLarge,
+    NoRoom,
     Broken(String),
 }
 
-/// Unpacks a body away from the listener's threads; never holds more than the limit.
+/// Unpacks a body away from the listener's threads; holds no more than the limit, and no more than there is
+/// room for: what comes out is counted as it comes.
 pub(crate) async fn unpack(
     encoding: Encoding,
     packed: Bytes,
     limit: usize,
-    share: &mut Share,
-) -> Result<Bytes, UnpackError> {
+    mut share: Share,
+) -> Result<(Bytes, Share), UnpackError> {
     if encoding == Encoding::Plain {
-        return Ok(packed);
+        return Ok((packed, share));
     }
-    // What it will grow to is not known; a bomb gets no further than the limit.
+    // What most bodies come to is waited for; a bomb gets no further than there is room.
     share.grow_to(packed.len() + limit.min(packed.len().saturating_mul(20))).await?;
+    let turn = share.budget.unpacking.clone().acquire_owned().await;
     let work = move || {
-        let mut plain = Vec::new();
-        let most = limit as u64 + 1;
-        let read = match encoding {
-            Encoding::Plain => Ok(0),
+        let _turn = turn;
+        let unpacked = match encoding {
+            Encoding::Plain => Unpacked::Done(packed.to_vec()),
             Encoding::Gzip => {
-                flate2::read::MultiGzDecoder::new(&packed[..]).take(most).read_to_end(&mut plain)
+                inflate(flate2::read::MultiGzDecoder::new(&packed[..]), packed.len(), limit, &mut share)
             }
-            Encoding::Zstd => zstd::stream::read::Decoder::new(&packed[..])
-                .and_then(|decoder| decoder.take(most).read_to_end(&mut plain)),
+            Encoding::Zstd => match zstd::stream::read::Decoder::new(&packed[..]) {
+                Ok(mut decoder) => match decoder.window_log_max(WINDOW_LOG) {
+                    Ok(()) => inflate(decoder, packed.len(), limit, &mut share),
+                    Err(error) => Unpacked::Broken(error.to_string()),
+                },
+                Err(error) => Unpacked::Broken(error.to_string()),
+            },
         };
-        match read {
-            Err(error) => Unpacked::Broken(error.to_string()),
-            Ok(_) if plain.len() > limit => Unpacked::TooLarge,
-            Ok(_) => Unpacked::Done(plain),
-        }
+        (unpacked, share)
     };
     match actix_web::web::block(work).await {
-        Ok(Unpacked::Done(plain)) => {
-            share.grow_to(plain.len()).await?;
-            Ok(plain.into())
-        }
-        Ok(Unpacked::TooLarge) => Err(too_large(limit).into()),
-        Ok(Unpacked::Broken(why)) => Err(UnpackError::Broken(why)),
+        Ok((Unpacked::Done(plain), share)) => Ok((plain.into(), share)),
+        Ok((Unpacked::TooLarge, _)) => Err(too_large(limit).into()),
+        Ok((Unpacked::NoRoom, _)) => Err(no_room().into()),
+        Ok((Unpacked::Broken(why), _)) => Err(UnpackError::Broken(why)),
         Err(_) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the body could not be unpacked now")
             .with("accepted", 0)
             .retry_after(Duration::from_secs(1))
             .into()),
+    }
+}
+
+/// Reads step by step, each under the share. `held` bytes are in it for the packed body.
+fn inflate(mut from: impl Read, held: usize, limit: usize, share: &mut Share) -> Unpacked {
+    let mut plain = Vec::new();
+    loop {
+        let step = STEP.min(limit + 1 - plain.len());
+        // A vector that grows is twice as large for a moment.
+        if !share.try_grow_to(held + 2 * (plain.len() + step)) {
+            return Unpacked::NoRoom;
+        }
+        match from.by_ref().take(step as u64).read_to_end(&mut plain) {
+            Err(error) => return Unpacked::Broken(error.to_string()),
+            Ok(0) => return Unpacked::Done(plain),
+            Ok(_) if plain.len() > limit => return Unpacked::TooLarge,
+            Ok(_) => {}
+        }
     }
 }

@@ -171,7 +171,7 @@ async fn take(
     };
     if !signed {
         *publisher = match borne(request, &shared.tokens) {
-            Some(place) => Publisher::with_token(place),
+            Some(place) => shared.publishers.with_token(place),
             None if shared.tokens.is_empty() => Publisher::ANONYMOUS,
             None => {
                 let detail = "a bearer token is asked for, and it is missing or wrong";
@@ -188,7 +188,8 @@ async fn take(
     if !signed && let Err(problem) = encoding {
         return Err(problem.close());
     }
-    let wire = read(request.headers(), payload, shared.max_body, shared.body_timeout, &shared.budget).await;
+    let share = shared.budget.share(!signed);
+    let wire = read(request.headers(), payload, shared.max_body, shared.body_timeout, share).await;
     let (wire, mut share) = match (wire, &encoding) {
         // The type comes before the size.
         (Err(_), Err(_)) => return Err(encoding.err().unwrap_or_else(|| unauthorized("")).close()),
@@ -196,11 +197,12 @@ async fn take(
     };
     if signed {
         check_signature(request, shared, only, &wire).map_err(unauthorized)?;
+        share.verified();
         *publisher = only.map_or(Publisher::UNKNOWN, Publisher::signed);
         pass(shared, *publisher)?;
     }
-    let body = match unpack(encoding?, wire.clone(), shared.max_body, &mut share).await {
-        Ok(body) => body,
+    let (body, mut share) = match unpack(encoding?, wire.clone(), shared.max_body, share).await {
+        Ok(unpacked) => unpacked,
         Err(UnpackError::Refused(problem)) => return Err(problem),
         Err(UnpackError::Broken(why)) => {
             let letter = unreadable_body(origin, only, &wire, &why, shared.redactor.as_deref());

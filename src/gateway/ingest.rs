@@ -153,8 +153,8 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn refuse(&mut self, ingest: &Ingest, rejected: Rejected, redactor: Option<&Redactor>) {
-        let Rejected { index, bytes, refusal } = rejected;
+    fn refuse(&mut self, ingest: &Ingest, rejected: Rejected) {
+        let Rejected { index, bytes, redacted, refusal } = rejected;
         self.rejected += 1;
         match self.rejected_by_source.iter_mut().find(|(source, _)| *source == refusal.source) {
             Some((_, count)) => *count += 1,
@@ -169,10 +169,10 @@ impl Sorted {
             return;
         }
         let Origin { correlation_id, accepted_at, .. } = &*ingest.origin;
-        let mut letter =
-            DeadLetter::new(*accepted_at, correlation_id, Reason::Invalid, &ingest.body[bytes], refusal);
-        if let Some(redactor) = redactor {
-            letter.redact(redactor);
+        let kept = redacted.as_deref().unwrap_or(&ingest.body[bytes]);
+        let mut letter = DeadLetter::new(*accepted_at, correlation_id, Reason::Invalid, kept, refusal);
+        if redacted.is_some() {
+            letter.redact_errors();
         }
         self.letter_bytes += letter.size();
         self.letters.push(letter);
@@ -227,7 +227,7 @@ pub(super) fn unreadable_body(
     let mut letter =
         DeadLetter::new(origin.accepted_at, &origin.correlation_id, Reason::NotJson, body, refusal);
     if let Some(redactor) = redactor {
-        letter.redact(redactor);
+        letter.withhold(redactor);
     }
     letter
 }
@@ -256,7 +256,7 @@ async fn judge(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Sor
             }
         }
         for rejected in judged.rejected {
-            sorted.refuse(ingest, rejected, parts.redactor.as_deref());
+            sorted.refuse(ingest, rejected);
         }
         if sorted.accepted.iter().map(Vec::len).sum::<usize>() + sorted.rejected > parts.max_events {
             return Err(IngestError::TooMany);
@@ -355,7 +355,11 @@ async fn publish_one(publisher: &Mailbox<Publisher>, publish: Publish) -> Result
     for _ in 0..RESTARTS {
         match publisher.send(publish.clone()).await {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(PublishError::Full(why) | PublishError::Unavailable(why))) => return Err(why),
+            // The lines say more; it is nobody's else business.
+            Ok(Err(PublishError::Full(_))) => return Err("the log is full".to_owned()),
+            Ok(Err(PublishError::Unavailable(_))) => {
+                return Err("the log is away, or did not confirm in time".to_owned());
+            }
             Ok(Err(PublishError::Restarted)) | Err(Undelivered::Lost) => {}
             Err(error) => return Err(error.to_string()),
         }

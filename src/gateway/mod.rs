@@ -78,7 +78,7 @@ struct Shared {
 pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -> Result<Running, String> {
     let actors = Arc::new(Registry::default());
     let service_metrics = ServiceMetrics::new(actors.clone());
-    let known = publishers::Publishers::new(&config.webhook_tokens, config.rate_limit);
+    let known = publishers::Publishers::new(&config.webhook_tokens, config.rate_limit)?;
     let metrics = GatewayMetrics::new(&service_metrics, known.names());
     let redactor = Redactor::new(&config.pii).map(Arc::new);
     let readiness = Arc::new(Readiness::new(NAME, &[LOG]));
@@ -155,7 +155,6 @@ pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -
         requests: Requests::default(),
         tokens: Vec::new(),
         settings: config.http.clone(),
-        watches_clients: false,
     };
     let requests = view.requests.clone();
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);

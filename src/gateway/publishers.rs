@@ -28,16 +28,13 @@ impl Publisher {
     pub const fn signed(source: Source) -> Self {
         Self(2 + source.index())
     }
-
-    /// Who has the token of this place.
-    pub fn with_token(place: usize) -> Self {
-        Self(2 + Source::ALL.len() + place)
-    }
 }
 
 /// All publishers that can be told apart.
 pub(super) struct Publishers {
     names: Vec<String>,
+    /// By the places of the tokens.
+    tokens: Vec<Publisher>,
     /// One for each, where requests are limited.
     limits: Vec<DefaultDirectRateLimiter>,
     clock: DefaultClock,
@@ -46,15 +43,36 @@ pub(super) struct Publishers {
 impl Publishers {
     /// Those whose tokens these are, the providers that sign, and whoever has to show neither; each may send
     /// so many requests a second.
-    pub fn new(tokens: &[Token], limit: Option<NonZeroU32>) -> Self {
+    /// The error says whose name is taken.
+    pub fn new(tokens: &[Token], limit: Option<NonZeroU32>) -> Result<Self, String> {
         let fixed = [UNKNOWN, ANONYMOUS].into_iter().chain(Source::ALL.iter().map(|source| source.as_str()));
-        let names: Vec<String> =
-            fixed.map(str::to_owned).chain(tokens.iter().map(|token| token.name.clone())).collect();
+        let mut names: Vec<String> = fixed.map(str::to_owned).collect();
+        let own = names.len();
+        let mut places = Vec::new();
+        for Token { name, .. } in tokens {
+            // Several tokens of one name are one publisher's: while one is rotated.
+            let place = match names.iter().position(|known| known == name) {
+                Some(place) if place < own => {
+                    return Err(format!("ESS_WEBHOOK_TOKEN: no publisher can be called {name}"));
+                }
+                Some(place) => place,
+                None => {
+                    names.push(name.clone());
+                    names.len() - 1
+                }
+            };
+            places.push(Publisher(place));
+        }
         let limits = match limit {
             Some(limit) => names.iter().map(|_| RateLimiter::direct(Quota::per_second(limit))).collect(),
             None => Vec::new(),
         };
-        Self { names, limits, clock: DefaultClock::default() }
+        Ok(Self { names, tokens: places, limits, clock: DefaultClock::default() })
+    }
+
+    /// Who has the token of this place.
+    pub fn with_token(&self, place: usize) -> Publisher {
+        self.tokens.get(place).copied().unwrap_or(Publisher::UNKNOWN)
     }
 
     /// All names.
@@ -81,15 +99,18 @@ mod tests {
     #[test]
     fn each_publisher_has_a_limit_of_its_own() {
         let token = |name: &str| Token { name: name.to_owned(), secret: name.to_owned().into() };
-        let publishers = Publishers::new(&[token("acme"), token("other")], NonZeroU32::new(5));
-        let (acme, other) = (Publisher::with_token(0), Publisher::with_token(1));
+        let tokens = [token("acme"), token("other"), token("acme")];
+        let publishers = Publishers::new(&tokens, NonZeroU32::new(5)).unwrap();
+        let (acme, other) = (publishers.with_token(0), publishers.with_token(1));
+        assert_eq!(publishers.with_token(2), acme, "a name has one limit, however many tokens");
+        assert!(Publishers::new(&[token("facebook")], None).is_err());
         assert_eq!((publishers.name(acme), publishers.name(other)), ("acme", "other"));
         assert_eq!(publishers.name(Publisher::signed(Source::Tiktok)), "tiktok");
         let passed = (0..100).filter(|_| publishers.pass(acme).is_ok()).count();
         assert!((5..10).contains(&passed), "{passed}");
         assert!(publishers.pass(acme).is_err_and(|wait| wait <= Duration::from_millis(250)));
         assert!(publishers.pass(other).is_ok());
-        let open = Publishers::new(&[], None);
+        let open = Publishers::new(&[], None).unwrap();
         assert!((0..1_000).all(|_| open.pass(Publisher::ANONYMOUS).is_ok()));
     }
 }

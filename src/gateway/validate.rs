@@ -44,6 +44,8 @@ pub(super) struct Rejected {
     pub index: usize,
     /// Its bytes in the body.
     pub bytes: Range<usize>,
+    /// What is kept of them where personal data is not.
+    pub redacted: Option<Vec<u8>>,
     pub refusal: Refusal,
 }
 
@@ -118,12 +120,22 @@ impl Judge {
     fn judge_one(&self, index: usize, bytes: Range<usize>, redactor: Option<&Redactor>, judged: &mut Judged) {
         let event = match decode(&self.body[bytes.clone()], self.only) {
             Ok(event) => event,
-            Err(refusal) => return judged.rejected.push(Rejected { index, bytes, refusal }),
+            Err(refusal) => {
+                // Of what is larger than an event nothing is kept then.
+                let redacted = redactor.map(|redactor| {
+                    let mut kept = Vec::new();
+                    if bytes.len() <= MAX_EVENT_BYTES {
+                        redactor.redact(&self.body[bytes.clone()], &mut kept);
+                    }
+                    kept
+                });
+                return judged.rejected.push(Rejected { index, bytes, redacted, refusal });
+            }
         };
         let place = match (redactor, &mut judged.redacted) {
             (Some(redactor), Some(redacted)) => {
                 let from = redacted.len();
-                redactor.event(&self.body[bytes.clone()], redacted);
+                redactor.redact(&self.body[bytes.clone()], redacted);
                 if redacted.len() - from > MAX_EVENT_BYTES {
                     redacted.truncate(from);
                     let message = format!("is larger than {MAX_EVENT_BYTES} bytes once its user is hashed");
@@ -132,7 +144,8 @@ impl Judge {
                         source: Some(event.source),
                         errors: vec![FieldError { path: String::new(), message }],
                     };
-                    return judged.rejected.push(Rejected { index, bytes, refusal });
+                    let redacted = Some(Vec::new());
+                    return judged.rejected.push(Rejected { index, bytes, redacted, refusal });
                 }
                 from..redacted.len()
             }

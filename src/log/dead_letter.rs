@@ -125,16 +125,16 @@ impl DeadLetter {
 }
 
 impl DeadLetter {
-    /// Takes personal data out: of the bytes, all of which go if they are no JSON, and of what is said of
-    /// the user's fields.
-    pub fn redact(&mut self, redactor: &Redactor) {
-        let whole = self.payload.len() as u64 == self.payload_length;
-        self.payload = redactor.anything(&self.payload).unwrap_or_default();
-        if whole && !self.payload.is_empty() {
-            self.payload_length = self.payload.len() as u64;
-        }
+    /// Takes all bytes out, for they could tell of a person; their digest can be tried only by who has the key.
+    pub fn withhold(&mut self, redactor: &Redactor) {
+        self.payload.clear();
+        self.payload_sha256 = redactor.keyed(&self.payload_sha256);
+        self.redact_errors();
+    }
+
+    /// Takes out what errors say of the user's fields: a message may say what it found.
+    pub fn redact_errors(&mut self) {
         for error in self.errors.iter_mut().filter(|error| error.path.starts_with("data.user")) {
-            // A message may say what it found.
             "is not what the contract asks for".clone_into(&mut error.message);
         }
     }

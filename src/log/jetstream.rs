@@ -103,7 +103,10 @@ async fn options(url: &str, access: &NatsAccess) -> Result<ConnectOptions, LogEr
         options = options.add_root_certificates(path.clone());
     }
     if let Some(identity) = &access.identity {
-        options = options.add_client_certificate(identity.certificate.clone(), identity.key.clone());
+        // Whoever shows a certificate wants no connection without TLS, whatever the server says first.
+        options = options
+            .add_client_certificate(identity.certificate.clone(), identity.key.clone())
+            .require_tls(true);
     }
     Ok(options)
 }

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use tracing_actix_web::{DefaultRootSpanBuilder, RootSpanBuilder, TracingLogger};
 use utoipa::ToSchema;
 
-use super::client;
+use super::connections::{self, Connections};
 use super::metrics::ServiceMetrics;
 use super::openapi::ProblemShape;
 use super::origin::{CORRELATION_HEADER, TRACE_HEADER, origin_of, trace_id};
@@ -31,8 +31,6 @@ use crate::runtime::{Command, DrainHandle, Phase, Registry};
 
 /// Routes that are in no trace begin so.
 const UNTRACED: [&str; 4] = ["/health", "/ready", "/metrics", "/docs"];
-/// How long an idle connection is kept.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// One service, as its listener shows it.
 #[derive(Clone)]
@@ -55,8 +53,6 @@ pub struct ServiceView {
     pub tokens: Vec<Token>,
     /// Bounds, address and TLS.
     pub settings: HttpSettings,
-    /// Whether handlers want to know when a client has [`left`](super::left): it takes a file a connection.
-    pub watches_clients: bool,
 }
 
 /// Requests that are being answered at this moment.
@@ -202,9 +198,9 @@ where
     F: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 {
     let shown = view.clone();
-    let ServiceView { watches_clients, settings, .. } = view.clone();
+    let settings = view.settings.clone();
     let address = (settings.listen, port);
-    let connections = view.metrics.connections.clone();
+    let connections = Connections::new(settings.idle_timeout, view.metrics.connections.clone());
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(shown.clone()))
@@ -217,14 +213,9 @@ where
     })
     .workers(workers)
     .max_connections(settings.max_connections.div_ceil(workers))
-    .on_connect(move |connection, data| {
-        data.insert(Connected::new(&connections));
-        if watches_clients {
-            client::remember(connection, data);
-        }
-    })
+    .on_connect(move |connection, data| connections.remember(connection, data))
     .client_request_timeout(settings.head_timeout)
-    .keep_alive(KEEP_ALIVE)
+    .keep_alive(settings.idle_timeout)
     // Requests are waited for before the listener is stopped; what is left then is idle.
     .shutdown_timeout(1)
     .disable_signals();
@@ -236,22 +227,6 @@ where
         .map_err(|error| format!("{}: cannot listen on {}:{}: {error}", view.name, address.0, address.1))?;
     let bound = server.addrs().first().copied().ok_or_else(|| format!("{}: no address", view.name))?;
     Ok((server.run(), bound))
-}
-
-/// A connection that is open, as the gauge counts it.
-struct Connected(prometheus::IntGauge);
-
-impl Connected {
-    fn new(gauge: &prometheus::IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 /// Refuses a head that is too large.
@@ -310,6 +285,7 @@ async fn account(
     let method = request.method().clone();
     let began = SystemTime::now();
     let parent = request.headers().get(TRACE_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let _used = connections::enter(request.request());
     let _entered = view.as_ref().map(|view| view.requests.enter());
     let mut response = match next.call(request).await {
         Ok(response) => response.map_into_boxed_body(),

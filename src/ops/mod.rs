@@ -1,6 +1,6 @@
 //! What every service serves and says: health, readiness, metrics, actors, problems, logs, the ledger.
 
-mod client;
+mod connections;
 pub mod http;
 pub mod ledger;
 pub mod logs;
@@ -12,7 +12,7 @@ mod sampler;
 pub mod tls;
 pub mod trace;
 
-pub use client::left;
+pub use connections::left;
 pub use origin::{CORRELATION_HEADER, TRACE_HEADER, origin_of, trace_id};
 pub use readiness::Readiness;
 pub use sampler::Sampler;

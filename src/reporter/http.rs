@@ -307,7 +307,10 @@ async fn ledger(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
         for &source in Source::ALL {
             sources.push(source_ledger(&**log, &shared.store, source).await.map_err(
                 |error| match error {
-                    LedgerError::Log(error) => away(error.to_string()),
+                    LedgerError::Log(error) => {
+                        tracing::warn!(%error, "the log did not answer");
+                        away("the log is away")
+                    }
                     LedgerError::Store(error) => store_away(&error),
                 },
             )?);

@@ -89,7 +89,6 @@ pub fn start(
         requests: Requests::default(),
         tokens: config.reporter_tokens.clone(),
         settings: config.http.clone(),
-        watches_clients: true,
     };
     let requests = view.requests.clone();
     let shared = actix_web::web::Data::new(http::Shared {

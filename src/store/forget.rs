@@ -7,8 +7,8 @@
 
 use std::collections::BTreeSet;
 
-use sea_orm::{ConnectionTrait, Statement, Value};
-use serde_json::Value as Json;
+use sea_orm::{ConnectionTrait, Statement};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::connect::{Snapshot, Store};
@@ -16,7 +16,7 @@ use super::dead_letters::DeadLetterFilter;
 use super::dialect::places;
 use super::error::StoreError;
 use super::retention::{retain, retained_from};
-use crate::event::Source;
+use crate::event::{Source, names_user};
 
 /// Dead letters that are read at one time.
 const LETTERS: usize = 200;
@@ -75,7 +75,8 @@ impl Store {
         retain(&tx, source, -1).await?;
         let from = retained_from(&tx, source).await?.unwrap_or(i64::MIN);
         let window = self.window("$3", "$4");
-        let mut values: Vec<Value> = vec![source.code().into(), nobody.into(), first.into(), end.into()];
+        let mut values: Vec<sea_orm::Value> =
+            vec![source.code().into(), nobody.into(), first.into(), end.into()];
         let ids = places(&mut values, ids.iter().cloned());
         let sql = format!(
             "UPDATE event_rows SET user_id = $2, user_name = NULL, rest = NULL
@@ -137,20 +138,26 @@ struct Window {
     kept: BTreeSet<i64>,
 }
 
-/// Whether bytes name a user: JSON by a value that is one of the ids, anything else by containing it.
+/// Whether bytes name a user: JSON by a user id, what cannot be read as JSON by containing one, written plainly
+/// or with escapes.
 fn names(payload: &[u8], ids: &[String]) -> bool {
-    match serde_json::from_slice::<Json>(payload) {
-        Ok(json) => holds(&json, ids),
-        Err(_) => ids.iter().any(|id| memchr::memmem::find(payload, id.as_bytes()).is_some()),
+    if let Ok(json) = serde_json::from_slice::<Value>(payload) {
+        return names_user(&json, ids);
     }
-}
-
-fn holds(json: &Json, ids: &[String]) -> bool {
-    match json {
-        Json::String(text) => ids.contains(text),
-        Json::Number(number) => ids.contains(&number.to_string()),
-        Json::Array(items) => items.iter().any(|item| holds(item, ids)),
-        Json::Object(entries) => entries.values().any(|value| holds(value, ids)),
-        _ => false,
-    }
+    let found = |text: &str| memchr::memmem::find(payload, text.as_bytes()).is_some();
+    let escaped = |id: &str| -> String {
+        let unit = |unit: u16| match u8::try_from(unit) {
+            Ok(byte) if byte.is_ascii_graphic() || byte == b' ' => char::from(byte).to_string(),
+            _ => format!("\\u{unit:04x}"),
+        };
+        id.encode_utf16().map(unit).collect()
+    };
+    ids.iter().any(|id| {
+        let json = Value::from(id.as_str()).to_string();
+        let escaped = escaped(id);
+        found(id)
+            || found(json.trim_matches('"'))
+            || found(&escaped)
+            || found(&escaped.to_uppercase().replace("\\U", "\\u"))
+    })
 }

@@ -103,7 +103,9 @@ fn half_open_requests_hold_nobody_up_and_end() {
     halves.extend((0..150).map(|_| {
         open("POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 60000000\r\n\r\n[")
     }));
-    assert!(gateway_metric(&world, "ess_http_connections") >= 300.0);
+    eventually("all are open", MINUTE, || {
+        (gateway_metric(&world, "ess_http_connections") >= 300.0).then_some(())
+    });
     let slowest = (0..200)
         .map(|n| {
             let started = Instant::now();
@@ -126,6 +128,140 @@ fn half_open_requests_hold_nobody_up_and_end() {
     eventually("all connections are closed", MINUTE, || {
         (gateway_metric(&world, "ess_http_connections") < 20.0).then_some(())
     });
+}
+
+#[test]
+fn a_second_head_that_does_not_come_whole_ends_its_connection() {
+    let world = World::embedded(&[("ESS_IDLE_TIMEOUT", "2s")]);
+    let mut stream = TcpStream::connect(world.gateway_url("").replace("http://", "")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = [0; 4_096];
+    let read = stream.read(&mut answer).unwrap();
+    assert!(answer[..read].starts_with(b"HTTP/1.1 200"));
+    stream.write_all(b"P").unwrap();
+    let started = Instant::now();
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    // One that is used goes on.
+    let mut client = Client::connect(&world.gateway_url("").replace("http://", ""));
+    for _ in 0..6 {
+        assert_eq!(client.post(b"[]"), 202);
+        std::thread::sleep(Duration::from_millis(700));
+    }
+}
+
+#[test]
+fn connections_beyond_the_limit_wait_until_there_is_room() {
+    let world = World::embedded(&[("ESS_MAX_CONNECTIONS", "4"), ("ESS_HEAD_TIMEOUT", "60s")]);
+    let address = world.gateway_url("").replace("http://", "");
+    std::thread::sleep(Duration::from_millis(500));
+    let idle: Vec<TcpStream> = (0..12).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    std::thread::sleep(Duration::from_millis(500));
+    let mut late = TcpStream::connect(&address).unwrap();
+    late.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    late.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut answer = String::new();
+    assert!(late.read_to_string(&mut answer).is_err(), "it waits: {answer}");
+    drop(idle);
+    late.set_read_timeout(Some(MINUTE)).unwrap();
+    late.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+/// A POST all but the last byte of whose body has come.
+fn nearly(address: &str, path: &str, headers: &str, length: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&vec![b' '; length - 1]).unwrap();
+    stream
+}
+
+#[test]
+fn bytes_in_flight_are_bounded_and_who_has_not_shown_who_it_is_has_half_of_them() {
+    let world = World::embedded(&[
+        ("ESS_MAX_BODY", "1MiB"),
+        ("ESS_MAX_INFLIGHT", "4MiB"),
+        ("ESS_FACEBOOK_APP_SECRET", "secret"),
+    ]);
+    let address = world.gateway_url("").replace("http://", "");
+    let inflight = || gateway_metric(&world, "ess_gateway_inflight_bytes");
+    let signed = "X-Hub-Signature-256: sha256=00\r\n";
+    let strangers: Vec<_> = (0..6).map(|_| nearly(&address, "/webhook/facebook", signed, 1 << 20)).collect();
+    eventually("strangers have their half", MINUTE, || (inflight() >= f64::from(2 << 20)).then_some(()));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(inflight() <= f64::from(2 << 20) + 4_096.0, "{}", inflight());
+    assert_eq!(world.post(&simple("beside", "tiktok").to_string()).status, 202, "others have theirs");
+    let _known: Vec<_> = (0..2).map(|_| nearly(&address, "/webhook", "", 1 << 20)).collect();
+    eventually("all is taken", MINUTE, || (inflight() >= f64::from(4 << 20) - 8_192.0).then_some(()));
+    let full = world.post(&format!("[{}]", " ".repeat(20_000)));
+    assert_eq!(full.status, 503, "{}", full.text);
+    assert!(full.text.contains("ESS_MAX_INFLIGHT") && full.header("retry-after").is_some());
+    drop((strangers, _known));
+    eventually("there is room again", MINUTE, || {
+        (world.post(&simple("after", "tiktok").to_string()).status == 202).then_some(())
+    });
+}
+
+#[test]
+fn bombs_together_cost_no_more_than_what_may_be_in_flight() {
+    let world = World::embedded(&[("ESS_MAX_INFLIGHT", "128MiB")]);
+    // 64 MiB and a little, from some kilobytes; and one that asks for a window of 128 MiB.
+    let bomb = vec![b' '; (64 << 20) + 1];
+    let packed = zstd::encode_all(&bomb[..], 3).unwrap();
+    let mut wide = zstd::Encoder::new(Vec::new(), 3).unwrap();
+    wide.window_log(27).unwrap();
+    wide.write_all(&bomb).unwrap();
+    let wide = wide.finish().unwrap();
+    let headers = [("Content-Type", "application/json"), ("Content-Encoding", "zstd")];
+    let url = world.gateway_url("/webhook");
+    assert_eq!(http::post_with(&url, &headers, &wide).unwrap().status, 400);
+    let peak = || {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", world.services[0].process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1_024
+    };
+    let before = peak();
+    std::thread::scope(|scope| {
+        for _ in 0..24 {
+            scope.spawn(|| {
+                let answer = http::post_with(&url, &headers, &packed).unwrap();
+                assert!([413, 503].contains(&answer.status), "{}", answer.text);
+            });
+        }
+    });
+    // What is counted, and what the allocator keeps beside it.
+    assert!(peak() - before < 400, "{} MiB more", peak() - before);
+    assert_eq!(world.post(&simple("after", "tiktok").to_string()).status, 202);
+}
+
+#[test]
+fn an_event_of_any_shape_costs_no_more_than_itself() {
+    let world = World::embedded(&[]);
+    let peak = || {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", world.services[0].process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1_024
+    };
+    let before = peak();
+    let many = format!("{{{}\"eventId\":\"many\"}}", "\"a\":0,".repeat(6_000_000));
+    let answer = world.post(&many);
+    assert_eq!(
+        (answer.status, &answer.json()["errors"][0]["eventId"]),
+        (422, &json!("many")),
+        "{}",
+        answer.text
+    );
+    assert!(peak() - before < 300, "{} MiB more", peak() - before);
+    let mut deep = simple("deep", "facebook");
+    deep["more"] = serde_json::from_str(&format!("{}1{}", "[".repeat(70), "]".repeat(70))).unwrap();
+    let answer = world.post(&deep.to_string());
+    assert_eq!(answer.status, 422);
+    assert!(answer.text.contains("nests deeper than 64"), "{}", answer.text);
 }
 
 /// Bodies that are nearly valid.
