@@ -21,12 +21,12 @@ use utoipa::ToSchema;
 
 use super::connections::{self, Connections};
 use super::metrics::ServiceMetrics;
-use super::openapi::ProblemShape;
 use super::origin::{CORRELATION_HEADER, TRACE_HEADER, origin_of, trace_id};
+use super::problem::ProblemShape;
+pub use super::problem::{Problem, origin};
 use super::readiness::Readiness;
 use super::{tls, trace};
 use crate::config::{HttpSettings, Secret, Token};
-use crate::log::Origin;
 use crate::runtime::{Command, DrainHandle, Phase, Registry};
 
 /// Routes that are in no trace begin so.
@@ -76,80 +76,6 @@ impl Requests {
         while self.0.load(Ordering::Relaxed) > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-    }
-}
-
-/// An RFC 9457 problem.
-pub struct Problem {
-    status: StatusCode,
-    detail: String,
-    more: Map<String, Value>,
-    retry_after: Option<Duration>,
-    close: bool,
-}
-
-impl Problem {
-    /// A problem with a sentence that explains it.
-    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), more: Map::new(), retry_after: None, close: false }
-    }
-
-    /// Another member of the body.
-    #[must_use]
-    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.more.insert(name.to_owned(), value.into());
-        self
-    }
-
-    /// When to try again.
-    #[must_use]
-    pub fn retry_after(mut self, time: Duration) -> Self {
-        self.retry_after = Some(time);
-        self
-    }
-
-    /// The connection ends with the answer: the rest of the request is not read.
-    #[must_use]
-    pub fn close(mut self) -> Self {
-        self.close = true;
-        self
-    }
-
-    /// The answer to a request.
-    pub fn respond(self, request: &HttpRequest) -> HttpResponse {
-        let origin = origin(request);
-        self.respond_to(&origin)
-    }
-
-    /// The answer, with the correlation id of an origin.
-    pub fn respond_to(self, origin: &Origin) -> HttpResponse {
-        let mut body = Map::new();
-        body.insert("type".to_owned(), "about:blank".into());
-        body.insert("title".to_owned(), self.status.canonical_reason().unwrap_or("Problem").into());
-        body.insert("status".to_owned(), self.status.as_u16().into());
-        body.insert("detail".to_owned(), self.detail.into());
-        body.insert("correlationId".to_owned(), origin.correlation_id.as_str().into());
-        body.extend(self.more);
-        let mut response = HttpResponse::build(self.status);
-        response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
-        if let Some(time) = self.retry_after {
-            response.insert_header((header::RETRY_AFTER, time.as_secs().max(1).to_string()));
-        }
-        if self.status == StatusCode::UNAUTHORIZED {
-            response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
-        }
-        if self.close {
-            response.force_close();
-        }
-        response.body(Value::Object(body).to_string())
-    }
-}
-
-/// The origin of a request, made once when it arrived.
-pub fn origin(request: &HttpRequest) -> Origin {
-    match request.extensions().get::<Origin>() {
-        Some(origin) => origin.clone(),
-        None => origin_of(request.headers()),
     }
 }
 

@@ -7,6 +7,7 @@ pub mod logs;
 pub mod metrics;
 pub mod openapi;
 mod origin;
+mod problem;
 mod readiness;
 mod sampler;
 pub mod tls;

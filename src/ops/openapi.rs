@@ -6,28 +6,13 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
+use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi as Document, RefOr};
-use utoipa::{OpenApi, ToSchema};
 use utoipa_swagger_ui::{Config, Url};
 
-use super::http::{Problem, ServiceView, guard, readable};
-
-/// An RFC 9457 problem: every answer over 399.
-#[derive(ToSchema)]
-#[schema(as = Problem)]
-#[expect(dead_code, reason = "it is the shape alone")]
-pub(super) struct ProblemShape {
-    #[schema(rename = "type", example = "about:blank")]
-    kind: String,
-    #[schema(example = "Bad Request")]
-    title: String,
-    #[schema(example = 400)]
-    status: u16,
-    detail: String,
-    #[schema(rename = "correlationId")]
-    correlation_id: String,
-}
+use super::http::{ServiceView, guard, readable};
+use super::problem::{Problem, ProblemShape};
 
 /// What all services have.
 #[derive(OpenApi)]

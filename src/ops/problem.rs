@@ -1,0 +1,102 @@
+//! Problems, as every service answers them (RFC 9457).
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::origin::origin_of;
+use crate::log::Origin;
+
+/// An RFC 9457 problem.
+pub struct Problem {
+    status: StatusCode,
+    detail: String,
+    more: Map<String, Value>,
+    retry_after: Option<Duration>,
+    close: bool,
+}
+
+impl Problem {
+    /// A problem with a sentence that explains it.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), more: Map::new(), retry_after: None, close: false }
+    }
+
+    /// Another member of the body.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// When to try again.
+    #[must_use]
+    pub fn retry_after(mut self, time: Duration) -> Self {
+        self.retry_after = Some(time);
+        self
+    }
+
+    /// The connection ends with the answer: the rest of the request is not read.
+    #[must_use]
+    pub fn close(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    /// The answer to a request.
+    pub fn respond(self, request: &HttpRequest) -> HttpResponse {
+        let origin = origin(request);
+        self.respond_to(&origin)
+    }
+
+    /// The answer, with the correlation id of an origin.
+    pub fn respond_to(self, origin: &Origin) -> HttpResponse {
+        let mut body = Map::new();
+        body.insert("type".to_owned(), "about:blank".into());
+        body.insert("title".to_owned(), self.status.canonical_reason().unwrap_or("Problem").into());
+        body.insert("status".to_owned(), self.status.as_u16().into());
+        body.insert("detail".to_owned(), self.detail.into());
+        body.insert("correlationId".to_owned(), origin.correlation_id.as_str().into());
+        body.extend(self.more);
+        let mut response = HttpResponse::build(self.status);
+        response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
+        if let Some(time) = self.retry_after {
+            response.insert_header((header::RETRY_AFTER, time.as_secs().max(1).to_string()));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
+        if self.close {
+            response.force_close();
+        }
+        response.body(Value::Object(body).to_string())
+    }
+}
+
+/// The origin of a request, made once when it arrived.
+pub fn origin(request: &HttpRequest) -> Origin {
+    match request.extensions().get::<Origin>() {
+        Some(origin) => origin.clone(),
+        None => origin_of(request.headers()),
+    }
+}
+
+/// An RFC 9457 problem: every answer over 399.
+#[derive(ToSchema)]
+#[schema(as = Problem)]
+#[expect(dead_code, reason = "it is the shape alone")]
+pub(super) struct ProblemShape {
+    #[schema(rename = "type", example = "about:blank")]
+    kind: String,
+    #[schema(example = "Bad Request")]
+    title: String,
+    #[schema(example = 400)]
+    status: u16,
+    detail: String,
+    #[schema(rename = "correlationId")]
+    correlation_id: String,
+}
