@@ -4,6 +4,7 @@
 //! start with the setting's name; an unknown `ESS_*` name is warned of, and so is what leaves a door open. A
 //! secret may stand in a file that `NAME_FILE` names; services wait for one that is not there yet.
 
+mod doors;
 mod secret;
 mod settings;
 mod variables;
@@ -13,8 +14,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use doors::open_doors;
 use secret::{secrets, tokens};
-use variables::everybody_reads;
 
 pub use secret::{Secret, Token, hide_password};
 pub use settings::{SETTINGS, Setting};
@@ -300,47 +301,6 @@ impl HttpSettings {
             idle_timeout: positive_time(variables, "ESS_IDLE_TIMEOUT")?,
         })
     }
-}
-
-/// What lets somebody in who may not be meant to be.
-fn open_doors(variables: &Variables, http: &HttpSettings) -> Vec<String> {
-    let mut doors = Vec::new();
-    if !http.listen.is_loopback() {
-        let listen = http.listen;
-        for (name, what) in [
-            ("ESS_WEBHOOK_TOKEN", "whoever reaches /webhook can send events"),
-            ("ESS_REPORTER_TOKEN", "whoever reaches the reporter can read reports"),
-        ] {
-            if variables.secret(name).is_none() {
-                doors.push(format!("{name} is not set while ESS_LISTEN is {listen}: {what}"));
-            }
-        }
-    }
-    let signs = |name: &&&str| variables.secret(name).is_some();
-    if variables.secret("ESS_WEBHOOK_TOKEN").is_none()
-        && let Some(name) = ["ESS_FACEBOOK_APP_SECRET", "ESS_TIKTOK_CLIENT_SECRET"].iter().find(signs)
-    {
-        doors.push(format!(
-            "ESS_WEBHOOK_TOKEN is not set while {name} is: /webhook takes events of every source without a signature"
-        ));
-    }
-    let clear = |url: &str| {
-        let host = url.strip_prefix("nats://").and_then(|rest| Some(rest.rsplit_once('@')?.1));
-        host.is_some_and(|host| !host.starts_with("127.") && !host.starts_with("localhost"))
-    };
-    if variables.secret("NATS_URL").is_some_and(|urls| urls.expose().split(',').any(clear))
-        && variables.path("ESS_NATS_CERT").is_none()
-    {
-        doors.push(
-            "NATS_URL has a password and no TLS: it goes over the wire in the clear (tls://…)".to_owned(),
-        );
-    }
-    for name in ["ESS_TLS_KEY", "ESS_NATS_KEY", "ESS_NATS_CREDENTIALS"] {
-        if let Some(path) = variables.path(name).filter(|path| everybody_reads(path)) {
-            doors.push(format!("{name}: {} can be read by everybody (chmod 600)", path.display()));
-        }
-    }
-    doors
 }
 
 impl Config {
