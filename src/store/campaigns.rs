@@ -5,7 +5,7 @@
 //! time is the most that it can have earned in a range, so that the first few by that bound hold the first
 //! few of any range, and the search ends when no other can be among them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use sea_orm::{FromQueryResult, Value};
 
@@ -13,7 +13,7 @@ use super::batch::big;
 use super::dialect::{Condition, places};
 use super::error::StoreError;
 use super::report::{CampaignSum, Filter, Report, RevenueSum, total};
-use super::summary::{CampaignRevenue, Map, Reading};
+use super::summary::{CampaignRevenue, Reading};
 use crate::event::Source;
 
 /// Transactions in a range that are summed up one by one.
@@ -103,7 +103,7 @@ impl Report<'_> {
         source: Source,
         filter: &Filter,
         hours: (Option<i64>, Option<i64>),
-        mut sums: Map<String, (u64, i128)>,
+        mut sums: HashMap<String, (u64, i128)>,
     ) -> Result<Vec<CampaignSum>, StoreError> {
         let before = hours.0.map(|hour| (filter.from, Some(hour * 60)));
         let after = hours.1.map(|hour| (Some(hour * 60), filter.to));

@@ -4,9 +4,8 @@
 //! users than events, and events are simply added up: so users are counted from the place with the most
 //! events down, until no other can be among the first.
 
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 
-use super::Map;
 use super::body::{Group, Sum, Summary};
 use super::users::{GrowingUsers, Users};
 
@@ -70,8 +69,8 @@ impl Audience {
     pub(super) fn of<'s>(parts: impl Iterator<Item = &'s Summary>, limit: usize) -> Self {
         let mut audience = Self::default();
         let mut users = GrowingUsers::default();
-        let mut groups: Map<&Group, GrowingUsers> = Map::default();
-        let mut places: Map<&Group, Place<'_>> = Map::default();
+        let mut groups: HashMap<&Group, GrowingUsers> = HashMap::new();
+        let mut places: HashMap<&Group, Place<'_>> = HashMap::new();
         for part in parts {
             audience.events += part.events;
             audience.followers.merge(part.followers);

@@ -1,8 +1,9 @@
 //! What a span of hours of one source adds up to.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::Map;
 use super::users::{GrowingUsers, Mark, Users, mark};
 use crate::event::{Columns, Event};
 
@@ -144,9 +145,9 @@ pub(super) struct GrowingSummary {
     watch_time: Sum,
     percentage_watched: Sum,
     users: GrowingUsers,
-    groups: Map<Group, (u64, GrowingUsers)>,
+    groups: HashMap<Group, (u64, GrowingUsers)>,
     truncated: bool,
-    campaigns: Map<CampaignKey, Sum>,
+    campaigns: HashMap<CampaignKey, Sum>,
     too_many_campaigns: bool,
 }
 
@@ -282,7 +283,7 @@ impl GrowingSummary {
     fn bound(&mut self) {
         if self.campaigns.len() > MAX_CAMPAIGNS || self.too_many_campaigns {
             self.too_many_campaigns = true;
-            self.campaigns = Map::default();
+            self.campaigns = HashMap::new();
         }
         if self.groups.len() > 4 * MAX_PLACES {
             self.truncate();

@@ -27,9 +27,6 @@ pub use users::{Mark, Users, mark};
 
 use super::error::StoreError;
 
-/// A map of a summary's many groups and campaigns: its hash is a quick one, seeded for each map.
-pub(super) type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
-
 /// The version of the encoding that this program writes and reads.
 const VERSION: u8 = 1;
 

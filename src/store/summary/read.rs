@@ -10,10 +10,10 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, Stre
 
 use super::audience::Audience;
 use super::body::{GrowingSummary, Seen, Summary};
+use super::decode;
 use super::delta::{CampaignRevenue, Delta, HOUR, merge_campaigns};
 use super::span::{Span, cover};
 use super::users::mark;
-use super::{Map, decode};
 use crate::event::Source;
 use crate::store::connect::Store;
 use crate::store::dialect::places;
@@ -234,8 +234,8 @@ impl Reading {
     }
 
     /// Transactions and revenue (in millionths) by campaign; `None` if some summary holds no campaigns.
-    pub fn sum_campaigns(&self) -> Option<Map<String, (u64, i128)>> {
-        let mut sums: Map<String, (u64, i128)> = Map::default();
+    pub fn sum_campaigns(&self) -> Option<HashMap<String, (u64, i128)>> {
+        let mut sums: HashMap<String, (u64, i128)> = HashMap::new();
         for summary in self.parts() {
             for (key, sum) in summary.campaigns.as_ref()? {
                 let known = match sums.get_mut(&key.campaign_id) {
