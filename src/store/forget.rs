@@ -145,19 +145,35 @@ fn names(payload: &[u8], ids: &[String]) -> bool {
         return names_user(&json, ids);
     }
     let found = |text: &str| memchr::memmem::find(payload, text.as_bytes()).is_some();
-    let escaped = |id: &str| -> String {
+    // Only the digits of an escape may be in either case.
+    let escaped = |id: &str, escape: fn(u16) -> String| -> String {
         let unit = |unit: u16| match u8::try_from(unit) {
             Ok(byte) if byte.is_ascii_graphic() || byte == b' ' => char::from(byte).to_string(),
-            _ => format!("\\u{unit:04x}"),
+            _ => escape(unit),
         };
         id.encode_utf16().map(unit).collect()
     };
     ids.iter().any(|id| {
         let json = Value::from(id.as_str()).to_string();
-        let escaped = escaped(id);
         found(id)
             || found(json.trim_matches('"'))
-            || found(&escaped)
-            || found(&escaped.to_uppercase().replace("\\U", "\\u"))
+            || found(&escaped(id, |unit| format!("\\u{unit:04x}")))
+            || found(&escaped(id, |unit| format!("\\u{unit:04X}")))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_found_in_what_is_no_json_however_their_id_is_written() {
+        let ids = ["Zoë-jay".to_owned()];
+        for cut in [r#"{"userId":"Zoë-jay","#, r#"{"userId":"Zo\u00eb-jay","#, r#"{"userId":"Zo\u00EB-jay","#]
+        {
+            assert!(names(cut.as_bytes(), &ids), "{cut}");
+        }
+        assert!(!names(br#"{"userId":"Zoe-jay","#, &ids));
+        assert!(!names("{\"name\":\"Zoë-jay\"}".as_bytes(), &ids), "JSON is told by its keys");
+    }
 }
