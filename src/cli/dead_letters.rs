@@ -154,10 +154,10 @@ async fn run_replay(config: &Config, store: &Store, replay: &Replay) -> Result<E
     // The embedded log belongs to one process at a time.
     let _lock = (!replay.dry_run && config.nats_url.is_none()).then(|| lock_data_dir(config)).transpose()?;
     let log = if replay.dry_run { None } else { Some(open_log(config, "ess dead-letters").await?) };
+    // What was set aside before personal data was hashed is hashed on its way back.
+    let redactor = Redactor::new(&config.pii);
     let (mut passed, mut failed) = (0, 0);
     for letter in &letters {
-        // What was set aside before personal data was hashed is hashed on its way back.
-        let redactor = Redactor::new(&config.pii);
         let payload = match &redactor {
             Some(redactor) => {
                 let mut payload = Vec::new();

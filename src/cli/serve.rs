@@ -65,11 +65,12 @@ fn writing(config: &Config) -> Purpose {
 const READING: Purpose = Purpose::Read { connections: reporter::CONNECTIONS };
 
 /// A service's own port, unless it runs alone and `PORT` says otherwise.
-fn alone(config: &Config, own: u16) -> u16 {
+pub(super) fn alone(config: &Config, own: u16) -> u16 {
     config.ports.alone.unwrap_or(own)
 }
 
-fn collector_port(config: &Config, source: Source) -> u16 {
+/// The port of a source's collector.
+pub(super) fn collector_port(config: &Config, source: Source) -> u16 {
     match source {
         Source::Facebook => config.ports.facebook_collector,
         Source::Tiktok => config.ports.tiktok_collector,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::serve::{alone, collector_port};
 use super::{Command, Failure};
 use crate::config::Config;
 use crate::event::Source;
@@ -19,23 +20,17 @@ const SECRETS: &str = "secrets";
 
 /// The services that a command runs, by their ports; none for a command that is no service.
 fn services(config: &Config, command: &Command) -> Vec<(&'static str, u16)> {
-    let ports = &config.ports;
-    let collector = |source: Source| match source {
-        Source::Facebook => ports.facebook_collector,
-        Source::Tiktok => ports.tiktok_collector,
-    };
-    let alone = |name, own| vec![(name, ports.alone.unwrap_or(own))];
+    let gateway = (crate::gateway::NAME, config.ports.gateway);
+    let collector = |source: Source| (crate::collector::name(source), collector_port(config, source));
+    let reporter = (crate::reporter::NAME, config.ports.reporter);
+    let by_itself = |(name, own)| vec![(name, alone(config, own))];
     match command {
-        Command::Gateway => alone(crate::gateway::NAME, ports.gateway),
-        Command::Collector { source } => alone(crate::collector::name(*source), collector(*source)),
-        Command::Reporter => alone(crate::reporter::NAME, ports.reporter),
+        Command::Gateway => by_itself(gateway),
+        Command::Collector { source } => by_itself(collector(*source)),
+        Command::Reporter => by_itself(reporter),
         Command::Up | Command::Demo => {
-            let mut all = vec![(crate::gateway::NAME, ports.gateway)];
-            all.extend(
-                Source::ALL.iter().map(|source| (crate::collector::name(*source), collector(*source))),
-            );
-            all.push((crate::reporter::NAME, ports.reporter));
-            all
+            let collectors = Source::ALL.iter().map(|source| collector(*source));
+            [gateway].into_iter().chain(collectors).chain([reporter]).collect()
         }
         _ => Vec::new(),
     }

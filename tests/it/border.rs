@@ -218,12 +218,7 @@ fn bombs_together_cost_no_more_than_what_may_be_in_flight() {
     let headers = [("Content-Type", "application/json"), ("Content-Encoding", "zstd")];
     let url = world.gateway_url("/webhook");
     assert_eq!(http::post_with(&url, &headers, &wide).unwrap().status, 400);
-    let peak = || {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", world.services[0].process.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1_024
-    };
+    let peak = || world.services[0].process.memory_kib("VmHWM") / 1_024;
     let before = peak();
     std::thread::scope(|scope| {
         for _ in 0..24 {
@@ -241,12 +236,7 @@ fn bombs_together_cost_no_more_than_what_may_be_in_flight() {
 #[test]
 fn an_event_of_any_shape_costs_no_more_than_itself() {
     let world = World::embedded(&[]);
-    let peak = || {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", world.services[0].process.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1_024
-    };
+    let peak = || world.services[0].process.memory_kib("VmHWM") / 1_024;
     let before = peak();
     let many = format!("{{{}\"eventId\":\"many\"}}", "\"a\":0,".repeat(6_000_000));
     let answer = world.post(&many);

@@ -276,7 +276,7 @@ fn postgres_away_for_a_minute_stops_no_publisher_and_costs_no_memory() {
         assert_eq!(answer.status, 202, "{}", answer.text);
         accepted += 500;
         for service in &world.services {
-            highest = highest.max(resident_kib(service.process.id()));
+            highest = highest.max(service.process.memory_kib("VmRSS"));
         }
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -289,10 +289,4 @@ fn postgres_away_for_a_minute_stops_no_publisher_and_costs_no_memory() {
     assert_eq!(ledger["sources"][0]["missing"], 0);
     let blocked = "ess_actor_blocked_seconds_total{actor=\"collector.facebook.batch_write\"}";
     assert!(world.service("collector-facebook").metric(blocked) > 10.0, "time blocked is measured");
-}
-
-fn resident_kib(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }

@@ -36,6 +36,13 @@ impl Process {
         assert!(sent.success(), "kill -{name}");
     }
 
+    /// A line of what the kernel says of its memory (`VmRSS`, `VmHWM`), in KiB.
+    pub fn memory_kib(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let found = status.lines().find_map(|known| known.strip_prefix(line)?.strip_prefix(':'));
+        found.unwrap().trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// SIGKILL, at once.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
