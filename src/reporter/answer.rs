@@ -274,7 +274,7 @@ fn words(groups: &[(Group, u64)], of: impl Fn(&Group) -> Option<i16>) -> Vec<(&'
 
 fn countries(countries: Vec<(Group, u64)>) -> Vec<CountryUsers> {
     let entry = |(group, users)| match group {
-        Group::Country(country) => Some(CountryUsers { country, users }),
+        Group::Country(country) => Some(CountryUsers { country: country.into(), users }),
         _ => None,
     };
     countries.into_iter().filter_map(entry).collect()
@@ -291,7 +291,9 @@ impl From<Audience> for FacebookAudience {
             _ => None,
         };
         let city = |(group, users)| match group {
-            Group::City(country, city) => Some(CityUsers { country, city, users }),
+            Group::City(country, city) => {
+                Some(CityUsers { country: country.into(), city: city.into(), users })
+            },
             _ => None,
         };
         let genders = words(&audience.groups, gender).into_iter();

@@ -4,6 +4,7 @@
 //! users than events, and events are simply added up: so users are counted from the place with the most
 //! events down, until no other can be among the first.
 
+use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 use super::body::{Group, Sum, Summary};
@@ -34,43 +35,67 @@ pub struct Audience {
     pub cities_truncated: bool,
 }
 
-/// A place's events, and the sets of its users.
-#[derive(Default)]
-struct Place<'s> {
-    events: u64,
-    users: Vec<&'s Users>,
-}
+/// By group: reports put many thousands of places together.
+type ByGroup<'s, T> = HashMap<&'s Group, T, foldhash::fast::RandomState>;
 
 /// A place by its rank: events, and of equals the one whose name comes first.
-struct Ranked<'s>(Place<'s>, &'s Group);
-
-impl Ord for Ranked<'_> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.events.cmp(&other.0.events).then_with(|| other.1.cmp(self.1))
-    }
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Ranked<'s> {
+    events: u64,
+    group: Reverse<&'s Group>,
+    /// The last of its sets.
+    last: Option<usize>,
 }
 
-impl PartialOrd for Ranked<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
+/// Places, with the sets of their users: each set says which one of the same place was before it.
+#[derive(Default)]
+struct Places<'s> {
+    sets: Vec<(&'s Users, Option<usize>)>,
+    of: ByGroup<'s, (u64, Option<usize>)>,
 }
 
-impl PartialEq for Ranked<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
+impl<'s> Places<'s> {
+    fn add(&mut self, group: &'s Group, events: u64, users: &'s Users) {
+        let place = self.of.entry(group).or_default();
+        place.0 += events;
+        self.sets.push((users, place.1.replace(self.sets.len())));
+    }
+
+    /// The places with the most users, those first.
+    fn first(self, limit: usize) -> Vec<(Group, u64)> {
+        let rank = |(group, (events, last))| Ranked { events, group: Reverse(group), last };
+        // From the one with the most events down, equals by name; only as many are put in order as are looked at.
+        let mut places: BinaryHeap<Ranked<'_>> = self.of.into_iter().map(rank).collect();
+        let mut first: Vec<(&Group, u64)> = Vec::with_capacity(limit + 1);
+        while let Some(Ranked { events, group: Reverse(group), last }) = places.pop() {
+            // An estimate can be a little more than the events. Whoever follows has fewer, or another name behind.
+            let most = events + events / 50;
+            let beaten = |last: &(&Group, u64)| last.1 > most || (last.1 == most && last.0 < group);
+            if first.len() == limit && first.last().is_none_or(beaten) {
+                break;
+            }
+            let mut users = GrowingUsers::default();
+            let mut next = last;
+            while let Some((more, before)) = next.and_then(|next| self.sets.get(next)) {
+                users.add(more);
+                next = *before;
+            }
+            let counted = (group, users.count().0);
+            let at = first.partition_point(|known| (counted.1, known.0) < (known.1, counted.0));
+            first.insert(at, counted);
+            first.truncate(limit);
+        }
+        first.into_iter().map(|(group, users)| (group.clone(), users)).collect()
     }
 }
-
-impl Eq for Ranked<'_> {}
 
 impl Audience {
     /// Adds up what spans that do not meet tell, with so many countries and cities.
     pub(super) fn of<'s>(parts: impl Iterator<Item = &'s Summary>, limit: usize) -> Self {
         let mut audience = Self::default();
         let mut users = GrowingUsers::default();
-        let mut groups: HashMap<&Group, GrowingUsers> = HashMap::new();
-        let mut places: HashMap<&Group, Place<'_>> = HashMap::new();
+        let mut groups: ByGroup<'_, GrowingUsers> = HashMap::default();
+        let (mut countries, mut cities) = (Places::default(), Places::default());
         for part in parts {
             audience.events += part.events;
             audience.followers.merge(part.followers);
@@ -79,12 +104,10 @@ impl Audience {
             audience.cities_truncated |= part.truncated;
             users.add(&part.users);
             for (group, events, users) in &part.groups {
-                if group.is_place() {
-                    let place = places.entry(group).or_default();
-                    place.events += events;
-                    place.users.push(users);
-                } else {
-                    groups.entry(group).or_default().add(users);
+                match group {
+                    Group::Country(_) => countries.add(group, *events, users),
+                    Group::City(..) => cities.add(group, *events, users),
+                    _ => groups.entry(group).or_default().add(users),
                 }
             }
         }
@@ -92,36 +115,11 @@ impl Audience {
         let count = |(group, users): (&Group, GrowingUsers)| (group.clone(), users.count().0);
         audience.groups = groups.into_iter().map(count).collect();
         audience.groups.sort();
-        let (cities, countries): (Vec<_>, Vec<_>) =
-            places.into_iter().partition(|(group, _)| group.is_city());
-        audience.cities_truncated |= cities.len() > limit;
-        audience.countries = first(countries, limit);
-        audience.cities = first(cities, limit);
+        audience.cities_truncated |= cities.of.len() > limit;
+        audience.countries = countries.first(limit);
+        audience.cities = cities.first(limit);
         audience
     }
-}
-
-/// The places with the most users, those first.
-fn first(places: Vec<(&Group, Place<'_>)>, limit: usize) -> Vec<(Group, u64)> {
-    // From the one with the most events down, equals by name; only as many are put in order as are looked at.
-    let mut places: BinaryHeap<Ranked<'_>> =
-        places.into_iter().map(|(group, place)| Ranked(place, group)).collect();
-    let mut first: Vec<(&Group, u64)> = Vec::with_capacity(limit + 1);
-    while let Some(Ranked(place, group)) = places.pop() {
-        // An estimate can be a little more than the events. Whoever follows has fewer, or another name behind.
-        let most = place.events + place.events / 50;
-        let beaten = |last: &(&Group, u64)| last.1 > most || (last.1 == most && last.0 < group);
-        if first.len() == limit && first.last().is_none_or(beaten) {
-            break;
-        }
-        let mut users = GrowingUsers::default();
-        place.users.iter().for_each(|more| users.add(more));
-        let counted = (group, users.count().0);
-        let at = first.partition_point(|known| (counted.1, known.0) < (known.1, counted.0));
-        first.insert(at, counted);
-        first.truncate(limit);
-    }
-    first.into_iter().map(|(group, users)| (group.clone(), users)).collect()
 }
 
 #[cfg(test)]
@@ -131,7 +129,7 @@ mod tests {
     #[test]
     fn the_places_with_the_most_users_are_found_among_those_with_many_events() {
         let place = |name: &str, events: u64, users: u64| {
-            (Group::Country(name.to_owned()), events, Users::Few((0..users).collect()))
+            (Group::Country(name.into()), events, Users::Few((0..users).collect()))
         };
         // Ever fewer events, and the most users where there are not the most events.
         let groups = vec![
@@ -151,6 +149,6 @@ mod tests {
         let told = Audience::of([&summary, &summary].into_iter(), 1_000);
         let users: Vec<u64> = told.countries.iter().map(|(_, users)| *users).collect();
         assert_eq!(users, [60, 50, 49, 3, 3, 2, 1]);
-        assert_eq!(told.countries[3].0, Group::Country("a".to_owned()), "equally many go by name");
+        assert_eq!(told.countries[3].0, Group::Country("a".into()), "equally many go by name");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use super::users::{GrowingUsers, Mark, Users, mark};
@@ -24,9 +25,9 @@ pub enum Group {
     /// The device's number.
     Device(i16),
     /// The country.
-    Country(String),
+    Country(CompactString),
     /// The country and the city.
-    City(String, String),
+    City(CompactString, CompactString),
 }
 
 /// Lower bounds of the age ranges.
@@ -206,8 +207,8 @@ impl SeenGroup<'_> {
             Self::Gender(gender) => Group::Gender(gender),
             Self::Followers(followers) => Group::Followers(followers),
             Self::Device(device) => Group::Device(device),
-            Self::Country(country) => Group::Country(country.to_owned()),
-            Self::City(country, city) => Group::City(country.to_owned(), city.to_owned()),
+            Self::Country(country) => Group::Country(country.into()),
+            Self::City(country, city) => Group::City(country.into(), city.into()),
         }
     }
 }

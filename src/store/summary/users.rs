@@ -4,8 +4,11 @@
 //! Between those two, registers are bytes here, of which two sets have the greater one of each: reports put
 //! thousands of sets together, and this is what makes that cheap.
 
-use datasketches::hll::{HllSketch, HllType};
+use std::hash::{Hash, Hasher};
+
+use datasketches::hll::{Coupon, HllSketch};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// Up to so many users are counted exactly.
 const EXACT: usize = 1_024;
@@ -27,7 +30,7 @@ pub fn mark(user_id: &str) -> Mark {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Users {
     /// The marks, ascending.
-    Few(#[serde(with = "marks")] Vec<Mark>),
+    Few(#[serde(with = "marks")] SmallVec<[Mark; 2]>),
     /// The registers that are not zero: place (two bytes, little endian) and value of each, ascending.
     Some(#[serde(with = "serde_bytes")] Vec<u8>),
     /// All registers.
@@ -36,7 +39,7 @@ pub enum Users {
 
 impl Default for Users {
     fn default() -> Self {
-        Self::Few(Vec::new())
+        Self::Few(SmallVec::new())
     }
 }
 
@@ -123,50 +126,54 @@ impl GrowingUsers {
     pub fn count(&self) -> (u64, bool) {
         match &self.many {
             None => (self.few.len() as u64, false),
-            Some(many) => (many.clone().estimate(), true),
+            Some(many) => (many.estimate(), true),
         }
     }
 
     pub fn finish(self) -> Users {
         match self.many {
-            None => Users::Few(self.few),
+            None => Users::Few(SmallVec::from_vec(self.few)),
             Some(many) => many.finish(),
         }
     }
 }
 
-/// Registers, and marks that have not found theirs yet.
+/// How many registers have which value.
+type Values = [u32; 64];
+
+/// The registers of a set.
 #[derive(Clone)]
 struct Registers {
     values: Vec<u8>,
-    fresh: Option<HllSketch>,
+    /// Kept up while registers are raised one by one; `None` after many were at once.
+    of_value: Option<Values>,
 }
 
 impl Default for Registers {
     fn default() -> Self {
-        Self { values: vec![0; REGISTERS], fresh: None }
+        let mut of_value = [0; 64];
+        of_value[0] = REGISTERS as u32;
+        Self { values: vec![0; REGISTERS], of_value: Some(of_value) }
     }
 }
 
-/// Where in a sketch's image its kind is told, and where its coupons or registers begin.
-const KIND: usize = 7;
-const LIST: usize = 8;
-const SET: usize = 12;
-const ARRAY: usize = 40;
-/// Bits of a coupon that tell the place; those above tell the value.
-const PLACE_BITS: u32 = 26;
-
 impl Registers {
     fn add_marks(&mut self, marks: &[Mark]) {
-        if !marks.is_empty() {
-            let fresh = self.fresh.get_or_insert_with(empty);
-            marks.iter().for_each(|mark| fresh.update(*mark));
+        for mark in marks {
+            let coupon = coupon(*mark);
+            let value = (coupon >> PLACE_BITS) as u8;
+            self.raise((coupon & ((1 << PLACE_BITS) - 1)) as usize, value);
         }
     }
 
     fn raise(&mut self, place: usize, value: u8) {
-        if let Some(known) = self.values.get_mut(place % REGISTERS) {
-            *known = value.max(*known);
+        let Some(known) = self.values.get_mut(place % REGISTERS) else { return };
+        if value > *known {
+            if let Some(of_value) = &mut self.of_value {
+                of_value[usize::from(*known % 64)] -= 1;
+                of_value[usize::from(value % 64)] += 1;
+            }
+            *known = value;
         }
     }
 
@@ -177,56 +184,50 @@ impl Registers {
     }
 
     fn add_all(&mut self, all: &[u8]) {
+        self.of_value = None;
         self.values.iter_mut().zip(all).for_each(|(known, value)| *known = (*known).max(*value));
     }
 
-    /// Lets fresh marks find their registers.
-    fn settle(&mut self) {
-        let Some(fresh) = self.fresh.take() else { return };
-        // The image is the library's documented format: a list or set of coupons, or all registers.
-        let image = fresh.serialize();
-        let coupons = |from: usize| image.get(from..).unwrap_or_default().as_chunks::<4>().0;
-        match image.get(KIND).map_or(0, |kind| kind & 3) {
-            kind @ (0 | 1) => {
-                for coupon in coupons(if kind == 0 { LIST } else { SET }) {
-                    let coupon = u32::from_le_bytes(*coupon);
-                    let value = u8::try_from(coupon >> PLACE_BITS).unwrap_or(0);
-                    self.raise((coupon & ((1 << PLACE_BITS) - 1)) as usize, value);
-                }
-            }
-            _ => self.add_all(image.get(ARRAY..).unwrap_or_default()),
-        }
-    }
-
-    fn finish(mut self) -> Users {
-        self.settle();
-        let places = self.values.iter().zip(0_u16..=u16::MAX).filter(|(value, _)| **value > 0);
-        if places.clone().count() > SPARSE {
+    fn finish(self) -> Users {
+        let zero = self.of_value()[0] as usize;
+        if REGISTERS - zero > SPARSE {
             return Users::Many(self.values);
         }
-        let entry = |(value, place): (&u8, u16)| {
+        let mut entries = Vec::with_capacity(3 * (REGISTERS - zero));
+        for (value, place) in self.values.iter().zip(0_u16..=u16::MAX).filter(|(value, _)| **value > 0) {
             let [low, high] = place.to_le_bytes();
-            [low, high, *value]
-        };
-        Users::Some(places.flat_map(entry).collect())
+            entries.extend([low, high, *value]);
+        }
+        Users::Some(entries)
+    }
+
+    fn of_value(&self) -> Values {
+        self.of_value.unwrap_or_else(|| {
+            // Four counts at a time do not wait for each other.
+            let mut lanes = [[0_u32; 64]; 4];
+            for four in self.values.as_chunks::<4>().0 {
+                for (lane, value) in lanes.iter_mut().zip(four) {
+                    lane[usize::from(*value % 64)] += 1;
+                }
+            }
+            std::array::from_fn(|value| lanes.iter().map(|lane| lane[value]).sum())
+        })
     }
 
     /// What the registers amount to.
-    fn estimate(mut self) -> u64 {
-        self.settle();
+    fn estimate(&self) -> u64 {
+        let of_value = self.of_value();
         // The sums of 2^-value that the estimator goes by, of small values and of large ones apart.
-        let mut of_value = [0_u32; 256];
-        self.values.iter().for_each(|value| of_value[usize::from(*value)] += 1);
         let sum = |values: std::ops::Range<usize>| -> f64 {
             values.map(|value| f64::from(of_value[value]) * (-(value as f64)).exp2()).sum()
         };
-        let mut image = vec![ARRAY as u8 / 4, 1, 7, LG_REGISTERS, 0, 16, 0, 0b1010];
-        for part in [0.0, sum(0..32), sum(32..64)] {
-            image.extend_from_slice(&f64::to_le_bytes(part));
+        // The library's image of a sketch. Of its registers the estimator asks nothing else.
+        let mut image = vec![0; ARRAY + REGISTERS];
+        image[..8].copy_from_slice(&[ARRAY as u8 / 4, 1, 7, LG_REGISTERS, 0, 16, 0, 0b1010]);
+        for (part, sum) in image[8..32].as_chunks_mut::<8>().0.iter_mut().zip([0.0, sum(0..32), sum(32..64)]) {
+            *part = sum.to_le_bytes();
         }
-        image.extend_from_slice(&of_value[0].to_le_bytes());
-        image.extend_from_slice(&[0; 4]);
-        image.extend_from_slice(&self.values);
+        image[32..36].copy_from_slice(&of_value[0].to_le_bytes());
         match HllSketch::deserialize(&image) {
             // A small positive number: the cast saturates and does not wrap.
             Ok(sketch) => sketch.estimate().max(0.0).round() as u64,
@@ -238,20 +239,44 @@ impl Registers {
     }
 }
 
-#[expect(clippy::expect_used, reason = "the number of registers is a constant that is allowed")]
-fn empty() -> HllSketch {
-    HllSketch::new(LG_REGISTERS, HllType::Hll8).expect("4 to 21")
+/// Where the registers begin in a sketch's image.
+const ARRAY: usize = 40;
+/// Bits of a coupon that tell the place; those above tell the value.
+const PLACE_BITS: u32 = 26;
+
+/// The library's coupon of a mark, as the number that it is: which register, and what value.
+fn coupon(mark: Mark) -> u32 {
+    /// A coupon shows its number to hashers alone.
+    #[derive(Default)]
+    struct Number(u32);
+
+    impl Hasher for Number {
+        fn write(&mut self, _: &[u8]) {}
+
+        fn write_u32(&mut self, number: u32) {
+            self.0 = number;
+        }
+
+        fn finish(&self) -> u64 {
+            self.0.into()
+        }
+    }
+
+    let mut number = Number::default();
+    Coupon::from_value(mark).hash(&mut number);
+    number.0
 }
 
 mod marks {
     use serde::{Deserialize, Deserializer, Serializer};
+    use smallvec::SmallVec;
 
     pub fn serialize<S: Serializer>(marks: &[u64], to: S) -> Result<S::Ok, S::Error> {
         let bytes: Vec<u8> = marks.iter().flat_map(|mark| mark.to_le_bytes()).collect();
         to.serialize_bytes(&bytes)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u64>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SmallVec<[u64; 2]>, D::Error> {
         let bytes: &[u8] = Deserialize::deserialize(from)?;
         let (words, rest) = bytes.as_chunks::<8>();
         if !rest.is_empty() {
@@ -302,7 +327,8 @@ mod tests {
 
     #[test]
     fn registers_are_the_librarys_own_and_amount_to_what_it_says() {
-        use datasketches::hll::HllUnion;
+        use datasketches::hll::{HllType, HllUnion};
+        let empty = || HllSketch::new(LG_REGISTERS, HllType::Hll8).unwrap();
         for users in [1_100, 2_500, 3_200, 9_000, 60_000] {
             let mut union = HllUnion::new(LG_REGISTERS).unwrap();
             let mut whole = empty();
@@ -320,10 +346,11 @@ mod tests {
             // While the library has coupons it knows users apart that share a register.
             let near = if users < 4_000 { theirs * 0.01 } else { 0.51 };
             assert!((ours - theirs).abs() <= near, "{users}: {ours} {theirs}");
+            // From some thousand users on the library, too, has registers and nothing else.
             let image = whole.serialize();
-            if image[KIND] & 3 == 2 {
-                let mut registers = Registers { values: vec![0; REGISTERS], fresh: Some(whole) };
-                registers.settle();
+            if users >= 9_000 {
+                let mut registers = Registers::default();
+                registers.add_marks(&(0..users).map(|id| mark(&format!("user-{id}"))).collect::<Vec<_>>());
                 assert_eq!(registers.values, image[ARRAY..]);
             }
         }
