@@ -10,6 +10,7 @@ mod m20261124_000001_events;
 mod m20261124_000002_ledger;
 mod m20261124_000003_dead_letters;
 mod m20261124_000004_summaries;
+mod m20261124_000005_widths;
 
 /// Runs the migrations in their order.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000002_ledger::Migration),
             Box::new(m20261124_000003_dead_letters::Migration),
             Box::new(m20261124_000004_summaries::Migration),
+            Box::new(m20261124_000005_widths::Migration),
         ]
     }
 }

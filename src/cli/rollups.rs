@@ -121,13 +121,9 @@ fn date(day: i64) -> String {
 
 fn lines(differences: &DayDifferences) -> Vec<String> {
     let rollup = |found: &RollupDifference| {
-        let name = match found.level {
-            0 => "minute",
-            1 => "hour",
-            _ => "day",
-        };
         format!(
-            "{name} {}: {} {}: events {:+}, transactions {:+}, revenue {:+} units {:+} millionths",
+            "rollup of {} min from {}: {} {}: events {:+}, transactions {:+}, revenue {:+} units {:+} millionths",
+            found.minutes,
             format_micros(found.first_minute() * 60_000_000),
             word_of(found.source),
             word_of(found.event_type),

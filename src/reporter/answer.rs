@@ -293,7 +293,7 @@ impl From<Audience> for FacebookAudience {
         let city = |(group, users)| match group {
             Group::City(country, city) => {
                 Some(CityUsers { country: country.into(), city: city.into(), users })
-            },
+            }
             _ => None,
         };
         let genders = words(&audience.groups, gender).into_iter();

@@ -4,7 +4,7 @@ use tokio::task::JoinHandle;
 
 use super::error::StoreError;
 use super::report::{Filter, Report};
-use super::summary::Audience;
+use super::summary::{Asked, Audience};
 use crate::event::Source;
 
 impl Report<'_> {
@@ -23,7 +23,8 @@ impl Report<'_> {
         // Many users are many bytes to go through: one source's while the next one's are read.
         let mut counting: Vec<(Source, JoinHandle<Audience>)> = Vec::new();
         for &source in Source::ALL.iter().filter(|source| filter.asks(**source)) {
-            let reading = self.store.read_summaries(self.tx()?, source, hours, self.cache).await?;
+            let reading =
+                self.store.read_summaries(self.tx()?, source, hours, Asked::Everything, self.cache).await?;
             counting.push((source, tokio::task::spawn_blocking(move || reading.audience(limit))));
         }
         let mut audiences = Vec::new();

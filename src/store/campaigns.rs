@@ -13,7 +13,7 @@ use super::batch::big;
 use super::dialect::{Condition, places};
 use super::error::StoreError;
 use super::report::{CampaignSum, Filter, Report, RevenueSum, total};
-use super::summary::{CampaignRevenue, Reading};
+use super::summary::{Asked, CampaignRevenue, Reading};
 use crate::event::Source;
 
 /// Transactions in a range that are summed up one by one.
@@ -87,7 +87,8 @@ impl Report<'_> {
         if in_range <= FEW || no_hour {
             return self.by_rows(source, filter, Some(limit)).await;
         }
-        let reading = self.store.read_summaries(self.tx()?, source, hours, self.cache).await?;
+        let reading =
+            self.store.read_summaries(self.tx()?, source, hours, Asked::Campaigns, self.cache).await?;
         if let Some(sums) = reading.sum_campaigns() {
             return self.beside_hours(source, filter, hours, sums).await;
         }

@@ -212,15 +212,15 @@ impl PostgresWrite {
         }
         let sql = format!(
             "INSERT INTO rollups ({COLUMNS})
-             SELECT level, at, event_type, $9, source, funnel_stage, events, transactions, units, micros
+             SELECT minutes, at, event_type, $9, source, funnel_stage, events, transactions, units, micros
              FROM unnest($1::int2[], $2::int4[], $3::int2[], $4::int2[], $5::int2[], $6::int8[], $7::int8[], $8::int8[],
-                $10::int8[]) AS t (level, at, event_type, source, funnel_stage, events, transactions, units, micros)
+                $10::int8[]) AS t (minutes, at, event_type, source, funnel_stage, events, transactions, units, micros)
              {ADDED}",
             COLUMNS = rollup::COLUMNS,
             ADDED = rollup::ADDED,
         );
         sqlx::query(AssertSqlSafe(sql))
-            .bind(each!(|(span, _)| span.level))
+            .bind(each!(|(span, _)| span.minutes))
             .bind(each!(|(span, _)| span.at))
             .bind(each!(|(span, _)| span.event_type))
             .bind(each!(|(span, _)| span.source))

@@ -13,8 +13,8 @@ use super::connect::{Snapshot, Store};
 use super::error::StoreError;
 use super::postgres::SHARDS;
 use super::retention::{retain, retained_from};
-use super::rollup::{ADD, LEVELS};
-use super::summary::{SummaryCache, fold_all};
+use super::rollup::{ADD, WIDTHS};
+use super::summary::{Asked, SummaryCache, fold_all};
 use crate::event::Source;
 
 /// The shard of what was mended.
@@ -27,8 +27,8 @@ const DAY: i64 = 1_440;
 /// A rollup that is not what the rows say.
 #[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
 pub struct RollupDifference {
-    /// 0 for a minute, 1 for an hour, 2 for a day.
-    pub level: i16,
+    /// The span's width.
+    pub minutes: i16,
     /// So many of them since 1970.
     pub at: i32,
     /// A word's number.
@@ -50,8 +50,7 @@ pub struct RollupDifference {
 impl RollupDifference {
     /// The minute since 1970 with which it begins.
     pub fn first_minute(&self) -> i64 {
-        let width = LEVELS.iter().find(|(level, _)| *level == self.level).map_or(1, |(_, width)| *width);
-        i64::from(self.at) * width
+        i64::from(self.at) * i64::from(self.minutes)
     }
 }
 
@@ -87,7 +86,7 @@ impl Store {
                 format!("(SELECT {what}(occurred_at) / 86400000000 FROM event_rows)")
             }
         };
-        let kept = |what: &str| format!("(SELECT {what}(at) FROM rollups WHERE level = 2)");
+        let kept = |what: &str| format!("(SELECT {what}(at) FROM rollups WHERE minutes = 1440)");
         let (least, most) = if self.is_postgres() { ("least", "greatest") } else { ("min", "max") };
         let either = |pick: &str, what: &str, none: i64| {
             let (rows, kept) = (day(what), kept(what));
@@ -149,25 +148,25 @@ impl Store {
         from: i64,
     ) -> Result<Vec<RollupDifference>, StoreError> {
         let (minute, instant) = (self.minute(), self.instant());
-        let levels = LEVELS.map(|(level, width)| format!("({level}, {width})")).join(", ");
+        let widths = WIDTHS.map(|minutes| format!("({minutes})")).join(", ");
         let whole = |sum: &str| format!("CAST(coalesce({sum}, 0) AS bigint)");
         let sql = format!(
-            "WITH levels (level, width) AS (VALUES {levels}), minutes AS (
+            "WITH widths (minutes) AS (VALUES {widths}), by_minute AS (
                 SELECT {minute} AS minute, event_type, funnel_stage, count(*) AS events,
                     count(revenue) AS transactions, {} AS units, {} AS micros
                 FROM event_rows WHERE source = $1 AND occurred_at >= {} AND occurred_at < {}
                 GROUP BY 1, 2, 3
             ), truth AS (
-                SELECT level, minute / width AS at, event_type, funnel_stage, {} AS events, {} AS transactions,
+                SELECT minutes, minute / minutes AS at, event_type, funnel_stage, {} AS events, {} AS transactions,
                     {} AS units, {} AS micros
-                FROM minutes, levels GROUP BY 1, 2, 3, 4
+                FROM by_minute, widths GROUP BY 1, 2, 3, 4
             ), kept AS (
-                SELECT r.level, r.at, r.event_type, r.funnel_stage, {} AS events, {} AS transactions, {} AS units,
+                SELECT r.minutes, r.at, r.event_type, r.funnel_stage, {} AS events, {} AS transactions, {} AS units,
                     {} AS micros
-                FROM rollups r JOIN levels l ON l.level = r.level
-                WHERE r.source = $1 AND r.at >= $2 / l.width AND r.at < $3 / l.width GROUP BY 1, 2, 3, 4
+                FROM rollups r JOIN widths w ON w.minutes = r.minutes
+                WHERE r.source = $1 AND r.at >= $2 / w.minutes AND r.at < $3 / w.minutes GROUP BY 1, 2, 3, 4
             )
-            SELECT CAST(coalesce(t.level, k.level) AS smallint) AS level,
+            SELECT CAST(coalesce(t.minutes, k.minutes) AS smallint) AS minutes,
                 CAST(coalesce(t.at, k.at) AS integer) AS at, CAST($1 AS smallint) AS source,
                 coalesce(t.funnel_stage, k.funnel_stage) AS funnel_stage,
                 coalesce(t.event_type, k.event_type) AS event_type,
@@ -175,7 +174,7 @@ impl Store {
                 coalesce(t.transactions, 0) - coalesce(k.transactions, 0) AS transactions,
                 coalesce(t.units, 0) - coalesce(k.units, 0) AS units,
                 coalesce(t.micros, 0) - coalesce(k.micros, 0) AS micros
-            FROM truth t FULL JOIN kept k ON k.level = t.level AND k.at = t.at AND k.event_type = t.event_type
+            FROM truth t FULL JOIN kept k ON k.minutes = t.minutes AND k.at = t.at AND k.event_type = t.event_type
             WHERE (t.events, t.transactions, t.units, t.micros)
                 IS DISTINCT FROM (k.events, k.transactions, k.units, k.micros)
             ORDER BY 1, 2, 5",
@@ -219,7 +218,9 @@ impl Store {
         let cache = SummaryCache::new(0);
         let mut wrong = Vec::new();
         for hour in (day * 24..(day + 1) * 24).filter(|hour| hour * 60 >= from) {
-            let reading = self.read_summaries(tx, source, (Some(hour), Some(hour + 1)), &cache).await?;
+            let reading = self
+                .read_summaries(tx, source, (Some(hour), Some(hour + 1)), Asked::Everything, &cache)
+                .await?;
             if reading.is_told_by_rows() {
                 continue;
             }
@@ -318,7 +319,7 @@ fn work(days: &Range<i64>) -> String {
 async fn add(tx: &DatabaseTransaction, differences: &[RollupDifference]) -> Result<(), StoreError> {
     for difference in differences {
         let values = [
-            difference.level.into(),
+            difference.minutes.into(),
             difference.at.into(),
             difference.event_type.into(),
             MENDED.into(),

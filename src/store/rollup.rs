@@ -1,7 +1,7 @@
-//! Events and revenue by type, in minutes, hours and days.
+//! Events and revenue by type, in spans of a minute to a day.
 //!
-//! They count the rows of a transaction in that transaction. A range is told by the days within it, the hours
-//! beside those and the minutes beside those: so many rows at most, whatever is stored.
+//! They count the rows of a transaction in that transaction. A range is told by the days within it, the six
+//! hours beside those, and so on down to minutes: so many rows at most, whatever is stored.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
@@ -15,13 +15,12 @@ use super::report::{EventCount, Filter, Report, RevenueSum};
 use super::row::Row;
 use crate::event::{EventType, MICROS_PER_UNIT, Source};
 
-/// The levels, with their width in minutes.
-pub(super) const LEVELS: [(i16, i64); 3] = [(0, 1), (1, 60), (2, 1_440)];
+/// The widths of spans, in minutes: each a multiple of the one before.
+pub(super) const WIDTHS: [i16; 5] = [1, 10, 60, 360, 1_440];
 
 /// The columns of a rollup, and what becomes of what is counted where something is counted already.
-pub(super) const COLUMNS: &str =
-    "level, at, event_type, shard, source, funnel_stage, events, transactions, revenue_units, revenue_micros";
-pub(super) const ADDED: &str = "ON CONFLICT (level, at, event_type, shard) DO UPDATE SET
+pub(super) const COLUMNS: &str = "minutes, at, event_type, shard, source, funnel_stage, events, transactions, revenue_units, revenue_micros";
+pub(super) const ADDED: &str = "ON CONFLICT (minutes, at, event_type, shard) DO UPDATE SET
     events = rollups.events + excluded.events, transactions = rollups.transactions + excluded.transactions,
     revenue_units = rollups.revenue_units + excluded.revenue_units,
     revenue_micros = rollups.revenue_micros + excluded.revenue_micros";
@@ -34,7 +33,7 @@ pub(super) static ADD: LazyLock<String> = LazyLock::new(|| {
 /// What a rollup is of, but for its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Counted {
-    pub level: i16,
+    pub minutes: i16,
     pub at: i32,
     pub event_type: i16,
     pub source: i16,
@@ -71,11 +70,11 @@ impl Counts {
         }
         let mut counts: BTreeMap<Counted, Count> = BTreeMap::new();
         for ((minute, _), (kind, source, more)) in minutes {
-            for (level, width) in LEVELS {
+            for minutes in WIDTHS {
                 let span = Counted {
-                    level,
+                    minutes,
                     // Instants of the contract are within 1970 to 2199.
-                    at: i32::try_from(minute / width).unwrap_or(i32::MAX),
+                    at: i32::try_from(minute / i64::from(minutes)).unwrap_or(i32::MAX),
                     event_type: kind.word.code,
                     source: source.code(),
                     funnel_stage: kind.stage.code(),
@@ -95,18 +94,19 @@ impl Counts {
     }
 }
 
-/// A range at one level, counted in its width; open where it is open.
+/// A range of spans of one width, counted in them; open where it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Part {
-    level: i16,
+    minutes: i16,
     from: Option<i64>,
     to: Option<i64>,
 }
 
 /// The parts that make up a range of minutes, none of them wider than `widest` minutes.
 fn parts(from: Option<i64>, to: Option<i64>, widest: i64) -> Vec<Part> {
-    fn add(parts: &mut Vec<Part>, from: Option<i64>, to: Option<i64>, levels: &[(i16, i64)]) {
-        let Some((&(level, width), finer)) = levels.split_last() else { return };
+    fn add(parts: &mut Vec<Part>, from: Option<i64>, to: Option<i64>, widths: &[i16]) {
+        let Some((&minutes, finer)) = widths.split_last() else { return };
+        let width = i64::from(minutes);
         if from.zip(to).is_some_and(|(from, to)| from >= to) {
             return;
         }
@@ -115,7 +115,7 @@ fn parts(from: Option<i64>, to: Option<i64>, widest: i64) -> Vec<Part> {
         if first.zip(end).is_some_and(|(first, end)| first >= end) {
             return add(parts, from, to, finer);
         }
-        parts.push(Part { level, from: first, to: end });
+        parts.push(Part { minutes, from: first, to: end });
         if let Some(first) = first {
             add(parts, from, Some(first * width), finer);
         }
@@ -123,9 +123,9 @@ fn parts(from: Option<i64>, to: Option<i64>, widest: i64) -> Vec<Part> {
             add(parts, Some(end * width), to, finer);
         }
     }
-    let levels = LEVELS.iter().filter(|(_, width)| *width <= widest).count();
+    let widths = WIDTHS.iter().filter(|minutes| i64::from(**minutes) <= widest).count();
     let mut all = Vec::new();
-    add(&mut all, from, to, &LEVELS[..levels]);
+    add(&mut all, from, to, &WIDTHS[..widths]);
     all
 }
 
@@ -135,14 +135,14 @@ fn rollups(filter: &Filter, interval: Option<i64>) -> Select<Entity> {
     let mut any = Condition::any();
     for part in parts(filter.from, filter.to, interval.unwrap_or(i64::MAX)) {
         let range = Condition::all()
-            .add(Column::Level.eq(part.level))
+            .add(Column::Minutes.eq(part.minutes))
             .add_option(part.from.map(|from| Column::At.gte(whole(from))))
             .add_option(part.to.map(|to| Column::At.lt(whole(to))));
         any = any.add(range);
     }
     if any.is_empty() {
         // No minute at all.
-        any = any.add(Column::Level.lt(0));
+        any = any.add(Column::Minutes.lt(0));
     }
     Entity::find()
         .select_only()
@@ -155,12 +155,8 @@ fn rollups(filter: &Filter, interval: Option<i64>) -> Select<Entity> {
 /// The bucket that a row is in.
 fn bucket(interval: Option<i64>) -> SimpleExpr {
     let Some(interval) = interval else { return Expr::cust("CAST(0 AS bigint)") };
-    // Instants are never before 1970, so that this rounds down.
-    let cases = LEVELS
-        .iter()
-        .filter(|(_, width)| *width <= interval)
-        .map(|(level, width)| format!("WHEN {level} THEN at / {}", interval / width));
-    Expr::cust(format!("CAST(CASE level {} END AS bigint)", cases.collect::<Vec<_>>().join(" ")))
+    // Instants are never before 1970, so that this rounds down. No span is wider than the interval.
+    Expr::cust(format!("CAST(at / ({interval} / minutes) AS bigint)"))
 }
 
 fn sum(column: &str) -> SimpleExpr {
@@ -253,10 +249,10 @@ mod tests {
 
     #[test]
     fn an_open_range_is_days_alone() {
-        assert_eq!(parts(None, None, i64::MAX), [Part { level: 2, from: None, to: None }]);
+        assert_eq!(parts(None, None, i64::MAX), [Part { minutes: 1_440, from: None, to: None }]);
         let all = parts(None, Some(1_500), i64::MAX);
-        assert_eq!(all[0], Part { level: 2, from: None, to: Some(1) });
-        assert_eq!(all[1..], [Part { level: 1, from: Some(24), to: Some(25) }]);
+        assert_eq!(all[0], Part { minutes: 1_440, from: None, to: Some(1) });
+        assert_eq!(all[1..], [Part { minutes: 60, from: Some(24), to: Some(25) }]);
     }
 
     proptest! {
@@ -266,7 +262,7 @@ mod tests {
             let mut ranges: Vec<(i64, i64)> = Vec::new();
             let mut rows = 0;
             for part in parts(Some(from), Some(from + minutes), widest) {
-                let (_, width) = LEVELS[usize::try_from(part.level).unwrap()];
+                let width = i64::from(part.minutes);
                 prop_assert!(width <= widest);
                 let (first, end) = (part.from.unwrap(), part.to.unwrap());
                 rows += end - first;
@@ -280,7 +276,7 @@ mod tests {
             }
             prop_assert_eq!(next, from + minutes);
             if widest > 60 {
-                prop_assert!(rows <= minutes / 1_440 + 2 * (59 + 23), "{} rows", rows);
+                prop_assert!(rows <= minutes / 1_440 + 2 * (9 + 5 + 5 + 3), "{} rows", rows);
             }
         }
     }

@@ -121,7 +121,7 @@ impl Write for SqliteWrite {
         let new: Vec<&Row<'_>> = rows.iter().filter(|row| new.contains(&row.key)).copied().collect();
         for (span, count) in Counts::of(&new).iter() {
             sqlx::query(AssertSqlSafe(ADD.as_str()))
-                .bind(span.level)
+                .bind(span.minutes)
                 .bind(span.at)
                 .bind(span.event_type)
                 .bind(0)

@@ -64,7 +64,7 @@ fn a_write_that_is_cut_off_leaves_nothing_to_the_next() {
                 assert_eq!(again, Written { duplicates: 200, ..Written::default() }, "turn {turn}");
             }
             assert_eq!(number(&store, "SELECT count(*) FROM event_rows").await, 200 * TURNS as i64);
-            let rollups = "SELECT sum(events) FROM rollups WHERE level = 0";
+            let rollups = "SELECT sum(events) FROM rollups WHERE minutes = 1";
             assert_eq!(number(&store, rollups).await, 200 * TURNS as i64);
         });
     }
@@ -112,7 +112,7 @@ fn a_frame_that_comes_again_is_counted_once() {
             };
             let written = store.write(&other).await.unwrap();
             assert_eq!(written, Written { duplicates: 2, ..Written::default() });
-            assert_eq!(number(&store, "SELECT sum(events) FROM rollups WHERE level = 0").await, 7);
+            assert_eq!(number(&store, "SELECT sum(events) FROM rollups WHERE minutes = 1").await, 7);
         });
     }
 }
@@ -174,7 +174,7 @@ fn a_row_that_the_database_refuses_is_set_aside_and_all_others_are_stored() {
                 (Some("r-13"), Reason::Database.as_str())
             );
             assert!(letters[0].errors.get().contains("no_thirteen"), "{}", letters[0].errors.get());
-            assert_eq!(number(&store, "SELECT sum(events) FROM rollups WHERE level = 0").await, 99);
+            assert_eq!(number(&store, "SELECT sum(events) FROM rollups WHERE minutes = 1").await, 99);
             let cut = store.ledger(Source::Facebook, log()).await.unwrap();
             assert_eq!(cut.logs[&log()].processed(), 100);
         });
@@ -222,7 +222,7 @@ fn rows_in_are_stored_or_duplicates_or_set_aside_and_the_rollup_and_the_ledger_a
                         })
                         .collect();
                     let count = |sql: &'static str| number(&store, sql);
-                    let before = (count("SELECT count(*) FROM event_rows").await, count("SELECT coalesce(sum(events), 0) FROM rollups WHERE level = 0").await);
+                    let before = (count("SELECT count(*) FROM event_rows").await, count("SELECT coalesce(sum(events), 0) FROM rollups WHERE minutes = 1").await);
                     **sequence.borrow_mut() += 1;
                     let place = **sequence.borrow();
                     let written = write(&store, vec![frame(place, place, &origin, &events)]).await;
@@ -230,11 +230,11 @@ fn rows_in_are_stored_or_duplicates_or_set_aside_and_the_rollup_and_the_ledger_a
                     prop_assert_eq!(written.stored + written.duplicates + written.quarantined, events.len() as u64);
                     let bad: std::collections::HashSet<_> = ids.iter().filter(|(_, bad)| *bad).map(|(id, _)| id).collect();
                     prop_assert_eq!(written.quarantined, bad.len() as u64);
-                    let after = (count("SELECT count(*) FROM event_rows").await, count("SELECT coalesce(sum(events), 0) FROM rollups WHERE level = 0").await);
+                    let after = (count("SELECT count(*) FROM event_rows").await, count("SELECT coalesce(sum(events), 0) FROM rollups WHERE minutes = 1").await);
                     prop_assert_eq!(after.0 - before.0, written.stored as i64);
                     prop_assert_eq!(after.1 - before.1, written.stored as i64);
                     let revenue = count("SELECT coalesce(sum(revenue), 0) FROM event_rows").await;
-                    let rolled = count("SELECT coalesce(sum(revenue_units) * 1000000 + sum(revenue_micros), 0) FROM rollups WHERE level = 0").await;
+                    let rolled = count("SELECT coalesce(sum(revenue_units) * 1000000 + sum(revenue_micros), 0) FROM rollups WHERE minutes = 1").await;
                     prop_assert_eq!(revenue, rolled);
                     let cut = store.ledger(Source::Facebook, log()).await.unwrap();
                     prop_assert_eq!(cut.logs[&log()].processed(), **total.borrow());

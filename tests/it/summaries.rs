@@ -279,9 +279,9 @@ fn what_was_damaged_is_told_and_mended_while_events_come() {
         );
 
         let damage = [
-            "UPDATE rollups SET events = events + 3 WHERE level = 1 AND at % 7 = 0",
-            "DELETE FROM rollups WHERE level = 2 AND at % 2 = 0",
-            "UPDATE rollups SET revenue_micros = revenue_micros + 1 WHERE level = 0 AND transactions > 0 AND at % 3 = 0",
+            "UPDATE rollups SET events = events + 3 WHERE minutes = 60 AND at % 7 = 0",
+            "DELETE FROM rollups WHERE minutes = 1440 AND at % 2 = 0",
+            "UPDATE rollups SET revenue_micros = revenue_micros + 1 WHERE minutes = 1 AND transactions > 0 AND at % 3 = 0",
         ];
         eventually("everything is folded", MINUTE, || {
             (world.database.query("SELECT count(*) FROM summary_deltas")[0] == "0").then_some(())
@@ -299,9 +299,14 @@ fn what_was_damaged_is_told_and_mended_while_events_come() {
         let verified = world.ess(&["rollups", "verify"]);
         let told = String::from_utf8_lossy(&verified.stdout).into_owned();
         assert_eq!(verified.status.code(), Some(1), "{told}");
-        for word in
-            ["day 2026-03-", "hour 2026-03-", "events -3", "the summary is another", "campaigns of facebook"]
-        {
+        for word in [
+            "rollup of 1440 min from 2026-03-",
+            "rollup of 60 min from 2026-03-",
+            "hour 2026-03-",
+            "events -3",
+            "the summary is another",
+            "campaigns of facebook",
+        ] {
             assert!(told.contains(word), "{word}: {told}");
         }
 
@@ -353,7 +358,7 @@ fn rows_leave_after_their_time_and_stay_counted() {
 }
 
 #[test]
-fn a_database_of_the_version_before_is_brought_up_to_date() {
+fn a_database_of_a_version_before_is_brought_up_to_date() {
     use migration::{Migrator, MigratorTrait};
     let stores = stores();
     for url in &stores.urls {
@@ -368,11 +373,14 @@ fn a_database_of_the_version_before_is_brought_up_to_date() {
                 .collect();
             write(&store, 1, &events).await;
             let before = shape(&store, None, None).await;
-            // What the version before knew: rows, and events by the minute.
-            Migrator::down(store.db(), Some(1)).await.unwrap();
-            assert_eq!(number(&store, "SELECT sum(events) FROM event_rollup").await, 600);
-            store.migrate().await.unwrap();
-            assert_eq!(shape(&store, None, None).await, before, "told by rows");
+            // What a version before knew: minutes, hours and days; and before that rows, and events by the minute.
+            let known = ["rollups WHERE level = 2", "event_rollup"];
+            for (steps, known) in (1..).zip(known) {
+                Migrator::down(store.db(), Some(steps)).await.unwrap();
+                assert_eq!(number(&store, &format!("SELECT sum(events) FROM {known}")).await, 600);
+                store.migrate().await.unwrap();
+                assert_eq!(shape(&store, None, None).await, before, "{known}");
+            }
             let more = vec![checkout(9_999, "u-1", "c-1", 28_000_001, 250)];
             write(&store, 2, &more).await;
             let with_more = shape(&store, None, None).await;

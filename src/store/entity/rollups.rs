@@ -1,15 +1,15 @@
-//! Events and revenue by minute, hour and day, source and type.
+//! Events and revenue by span, source and type.
 
 use sea_orm::entity::prelude::*;
 
-/// One type of event over one minute, hour or day, as one shard counted it.
+/// One type of event over one span, as one shard counted it.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "rollups")]
 pub struct Model {
-    /// 0 counts by minutes, 1 by hours, 2 by days.
+    /// The span's width.
     #[sea_orm(primary_key, auto_increment = false)]
-    pub level: i16,
-    /// So many of them since 1970.
+    pub minutes: i16,
+    /// So many spans of that width since 1970.
     #[sea_orm(primary_key, auto_increment = false)]
     pub at: i32,
     /// A word's number.

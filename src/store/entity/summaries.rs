@@ -23,6 +23,8 @@ pub struct Model {
     pub touched_at: i64,
     /// The encoded summary; null if it is stale.
     pub body: Option<Vec<u8>>,
+    /// Whether the body tells campaigns; null where that is not known.
+    pub campaigns: Option<bool>,
 }
 
 /// None.

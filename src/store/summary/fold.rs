@@ -42,6 +42,7 @@ fn resting(source: Source, span: Span, summary: &Summary) -> Result<summaries::A
         stale: Set(false),
         touched_at: Set(now()),
         body: Set(Some(encode(summary, summary.size())?)),
+        campaigns: Set(Some(summary.campaigns.is_some())),
     })
 }
 
@@ -54,17 +55,18 @@ fn stale(source: Source, span: Span) -> summaries::ActiveModel {
         stale: Set(true),
         touched_at: Set(now()),
         body: Set(None),
+        campaigns: Set(None),
     }
 }
 
 async fn put(tx: &DatabaseTransaction, rows: Vec<summaries::ActiveModel>) -> Result<(), StoreError> {
-    use summaries::Column::{At, Body, Level, Source, Stale, TouchedAt, Version};
+    use summaries::Column::{At, Body, Campaigns, Level, Source, Stale, TouchedAt, Version};
     let mut rows = rows.into_iter().peekable();
     while rows.peek().is_some() {
         summaries::Entity::insert_many(rows.by_ref().take(ROWS))
             .on_conflict(
                 OnConflict::columns([Source, Level, At])
-                    .update_columns([Version, Stale, TouchedAt, Body])
+                    .update_columns([Version, Stale, TouchedAt, Body, Campaigns])
                     .to_owned(),
             )
             .exec_without_returning(tx)

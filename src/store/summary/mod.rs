@@ -21,8 +21,8 @@ pub use audience::Audience;
 pub use body::{AGES, CampaignKey, FOLLOWERS, Group, Sum, Summary};
 pub(super) use delta::{CampaignRevenue, Delta};
 pub(super) use fold::fold_all;
-pub(super) use read::Reading;
 pub use read::SummaryCache;
+pub(super) use read::{Asked, Reading};
 pub use users::{Mark, Users, mark};
 
 use super::error::StoreError;

@@ -67,12 +67,22 @@ impl SummaryCache {
     }
 }
 
+/// What is asked of a range of hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// All that is told.
+    Everything,
+    /// Campaigns: nothing, if some summary tells none.
+    Campaigns,
+}
+
 /// What tells a range of hours of a source, in one snapshot.
 pub struct Reading {
     from: i64,
     to: i64,
-    /// Summaries of spans that cover the range together.
+    /// Summaries of spans that cover the range together; none if campaigns are asked for and were too many.
     summaries: Vec<Arc<Summary>>,
+    too_many_campaigns: bool,
     /// What was added to hours since, whatever the range.
     deltas: Vec<Arc<Delta>>,
     /// Hours that the rows told.
@@ -102,6 +112,7 @@ impl Store {
         tx: &DatabaseTransaction,
         source: Source,
         (from, to): (Option<i64>, Option<i64>),
+        asked: Asked,
         cache: &SummaryCache,
     ) -> Result<Reading, StoreError> {
         let backend = ConnectionTrait::get_database_backend(tx);
@@ -110,6 +121,7 @@ impl Store {
             from: from.unwrap_or(0),
             to: to.unwrap_or(i64::MAX),
             summaries: Vec::new(),
+            too_many_campaigns: false,
             deltas: Vec::new(),
             told_by_rows: Vec::new(),
         };
@@ -118,19 +130,28 @@ impl Store {
         if !spans.is_empty() {
             // A stale span is told by the four beneath it.
             let sql = format!(
-                "WITH RECURSIVE wanted (level, at, version, stale) AS (
-                    SELECT level, at, version, stale FROM summaries
+                "WITH RECURSIVE wanted (level, at, version, stale, campaigns) AS (
+                    SELECT level, at, version, stale, campaigns FROM summaries
                     WHERE source = $1 AND (level, at) IN (VALUES {})
                     UNION ALL
-                    SELECT s.level, s.at, s.version, s.stale FROM wanted w JOIN summaries s
+                    SELECT s.level, s.at, s.version, s.stale, s.campaigns FROM wanted w JOIN summaries s
                         ON s.source = $1 AND s.level = w.level - 1 AND s.at BETWEEN w.at * 4 AND w.at * 4 + 3
                     WHERE w.stale AND w.level > 0
-                ) SELECT level, at, version, stale FROM wanted WHERE level = 0 OR NOT stale",
+                ) SELECT level, at, version, stale, campaigns FROM wanted WHERE level = 0 OR NOT stale",
                 pairs(2, spans.len())
             );
             let mut values = vec![code()];
             values.extend(spans.iter().flat_map(|span| [span.level.into(), span.at.into()]));
-            for row in tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await? {
+            let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+            if asked == Asked::Campaigns {
+                let none = |row: &QueryResult| {
+                    row.try_get::<Option<bool>>("", "campaigns").map(|told| told == Some(false))
+                };
+                for row in &rows {
+                    reading.too_many_campaigns |= none(row)?;
+                }
+            }
+            for row in rows.iter().filter(|_| !reading.too_many_campaigns) {
                 let span = Span { level: row.try_get("", "level")?, at: row.try_get("", "at")? };
                 let version: i64 = row.try_get("", "version")?;
                 if row.try_get("", "stale")? {
@@ -235,6 +256,9 @@ impl Reading {
 
     /// Transactions and revenue (in millionths) by campaign; `None` if some summary holds no campaigns.
     pub fn sum_campaigns(&self) -> Option<HashMap<String, (u64, i128)>> {
+        if self.too_many_campaigns {
+            return None;
+        }
         let mut sums: HashMap<String, (u64, i128)> = HashMap::new();
         for summary in self.parts() {
             for (key, sum) in summary.campaigns.as_ref()? {

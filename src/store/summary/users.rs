@@ -224,7 +224,8 @@ impl Registers {
         // The library's image of a sketch. Of its registers the estimator asks nothing else.
         let mut image = vec![0; ARRAY + REGISTERS];
         image[..8].copy_from_slice(&[ARRAY as u8 / 4, 1, 7, LG_REGISTERS, 0, 16, 0, 0b1010]);
-        for (part, sum) in image[8..32].as_chunks_mut::<8>().0.iter_mut().zip([0.0, sum(0..32), sum(32..64)]) {
+        for (part, sum) in image[8..32].as_chunks_mut::<8>().0.iter_mut().zip([0.0, sum(0..32), sum(32..64)])
+        {
             *part = sum.to_le_bytes();
         }
         image[32..36].copy_from_slice(&of_value[0].to_le_bytes());
