@@ -1,6 +1,8 @@
 //! Connecting, migrating, and asking whether the store is there.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
@@ -49,6 +51,8 @@ pub struct Store {
     db: DatabaseConnection,
     /// A connection beside those for reports: to ask whether PostgreSQL is there, and to stop what it does.
     control: Option<DatabaseConnection>,
+    /// How many of the next batches look first which of their rows are stored already.
+    pub(super) wary: Arc<AtomicU32>,
 }
 
 /// What a transaction with one view of all tables is for.
@@ -105,7 +109,7 @@ impl Store {
             Purpose::Read { .. } if !sqlite => Some(Database::connect(Self::options(url, 1)).await?),
             _ => None,
         };
-        Ok(Self { db, control })
+        Ok(Self { db, control, wary: Arc::default() })
     }
 
     fn options(url: &str, connections: u32) -> ConnectOptions {

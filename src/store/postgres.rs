@@ -1,7 +1,8 @@
 //! The writer's transaction in PostgreSQL.
 //!
-//! New rows are copied. Where another transaction is in the way, or the database refuses a row, rows go in as
-//! arrays, one parameter a column: no limit of parameters, one plan for every size.
+//! Rows are copied. Where some of them may be stored already, those are looked for before. Where another
+//! transaction is in the way, or the database refuses a row, rows go in as arrays, one parameter a column: no
+//! limit of parameters, one plan for every size.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -138,9 +139,11 @@ pub(super) struct PostgresWrite {
 /// The way in which rows are inserted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// Look which are there already, and copy the others: half the work, but whoever inserts one of them
-    /// at the same moment ends the transaction.
+    /// Copy them: half the work, but one that is there already ends the transaction.
     Copy,
+    /// Look which are there already, and copy the others: whoever inserts one of them at the same moment ends
+    /// the transaction.
+    Look,
     /// Row by row, whatever else happens.
     Insert,
 }
@@ -167,21 +170,27 @@ impl PostgresWrite {
         Ok(write)
     }
 
-    /// Copies the rows that are not there yet; gives them.
-    async fn copy<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
+    /// Copies rows, all of which have to be new.
+    async fn copy(&mut self, rows: &[&Row<'_>]) -> Result<(), StoreError> {
+        if !rows.is_empty() {
+            let mut copy = self.tx.copy_in_raw(&COPY).await?;
+            copy.send(&*encode(rows)).await.map_err(in_the_way)?;
+            copy.finish().await.map_err(in_the_way)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the rows that are not there yet.
+    async fn unknown<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
+        // A plan that was made when there were few rows would read all of them.
+        sqlx::raw_sql("SET LOCAL enable_seqscan = off").execute(&mut *self.tx).await?;
         let keys: Vec<Uuid> = rows.iter().map(|row| row.key).collect();
         let known: Vec<Uuid> = sqlx::query_scalar("SELECT key FROM event_rows WHERE key = ANY($1)")
             .bind(keys)
             .fetch_all(&mut *self.tx)
             .await?;
         let known: HashSet<Uuid> = known.into_iter().collect();
-        let new: Vec<&Row<'_>> = rows.iter().filter(|row| !known.contains(&row.key)).copied().collect();
-        if !new.is_empty() {
-            let mut copy = self.tx.copy_in_raw(&COPY).await?;
-            copy.send(&*encode(&new)).await.map_err(in_the_way)?;
-            copy.finish().await.map_err(in_the_way)?;
-        }
-        Ok(new)
+        Ok(rows.iter().filter(|row| !known.contains(&row.key)).copied().collect())
     }
 
     /// Inserts the rows that are not there yet; gives them.
@@ -280,7 +289,15 @@ impl Write for PostgresWrite {
 
     async fn insert<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
         let new = match self.way {
-            Way::Copy => self.copy(rows).await?,
+            Way::Copy => {
+                self.copy(rows).await?;
+                rows.to_vec()
+            }
+            Way::Look => {
+                let new = self.unknown(rows).await?;
+                self.copy(&new).await?;
+                new
+            }
             Way::Insert => self.insert_each(rows).await?,
         };
         self.roll_up(&new).await?;

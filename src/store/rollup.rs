@@ -55,7 +55,8 @@ pub(super) struct Counts(BTreeMap<Counted, Count>);
 impl Counts {
     pub fn of(rows: &[&Row<'_>]) -> Self {
         // Minutes first: there are far fewer of them than rows.
-        let mut minutes: HashMap<(i64, i16), (&'static EventType, Source, Count)> = HashMap::new();
+        let mut minutes: HashMap<_, (&'static EventType, Source, Count), foldhash::fast::RandomState> =
+            HashMap::default();
         for row in rows {
             let minute = row.event.occurred_at.div_euclid(60_000_000);
             let (kind, source) = (row.event.kind, row.event.source);

@@ -10,6 +10,8 @@
 //! If the database refuses a row, the transaction is done again, split by savepoints down to the rows
 //! that are guilty: they are set aside, all others are stored.
 
+use std::sync::atomic::Ordering;
+
 use uuid::Uuid;
 
 use super::batch::{Batch, BatchFrame, Write, Written};
@@ -22,22 +24,32 @@ use super::summary::Delta;
 use crate::event::{FieldError, Refusal};
 use crate::log::{DeadLetter, Reason};
 
+/// Batches after one that had duplicates that look for them before they copy.
+const WARY: u32 = 64;
+
 impl Store {
     /// Stores a batch, exactly once. Nothing of it is there after an error.
     pub async fn write(&self, batch: &Batch<'_>) -> Result<Written, StoreError> {
-        let tried = match self.write_once(batch, Way::Copy, false).await {
-            Err(StoreError::Conflict(reason)) => {
-                tracing::debug!(reason, source = %batch.source, "another transaction is in the way; row by row");
-                self.write_once(batch, Way::Insert, false).await
+        let mut way = if self.wary.load(Ordering::Relaxed) > 0 { Way::Look } else { Way::Copy };
+        loop {
+            let tried = self.write_once(batch, way, false).await;
+            match &tried {
+                Err(StoreError::Conflict(reason)) if way != Way::Insert => {
+                    tracing::debug!(reason, source = %batch.source, ?way, "a row is there already, or in the way");
+                    self.wary.store(WARY, Ordering::Relaxed);
+                    way = if way == Way::Copy { Way::Look } else { Way::Insert };
+                }
+                Err(StoreError::Data(reason)) => {
+                    tracing::warn!(reason, source = %batch.source, "the database refuses a row; looking for it");
+                    return self.write_once(batch, Way::Insert, true).await;
+                }
+                Ok(written) if way == Way::Look => {
+                    let left = if written.duplicates > 0 { WARY } else { self.wary.load(Ordering::Relaxed) };
+                    self.wary.store(left.saturating_sub(1), Ordering::Relaxed);
+                    return tried;
+                }
+                _ => return tried,
             }
-            other => other,
-        };
-        match tried {
-            Err(StoreError::Data(reason)) => {
-                tracing::warn!(reason, source = %batch.source, "the database refuses a row; looking for it");
-                self.write_once(batch, Way::Insert, true).await
-            }
-            other => other,
         }
     }
 

@@ -146,7 +146,7 @@ pub(super) struct GrowingSummary {
     watch_time: Sum,
     percentage_watched: Sum,
     users: GrowingUsers,
-    groups: HashMap<Group, (u64, GrowingUsers)>,
+    groups: HashMap<Group, (u64, GrowingUsers), foldhash::fast::RandomState>,
     truncated: bool,
     campaigns: HashMap<CampaignKey, Sum>,
     too_many_campaigns: bool,
@@ -190,7 +190,7 @@ impl<'a> Seen<'a> {
 }
 
 /// A group of an event, with its texts borrowed.
-#[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
+#[derive(PartialEq, Eq, Hash, Clone, Copy)]
 enum SeenGroup<'a> {
     Age(i16),
     Gender(i16),
@@ -218,7 +218,9 @@ impl GrowingSummary {
     pub fn add_events(&mut self, events: &[Seen<'_>]) {
         let mut marks: Vec<Mark> = events.iter().map(|seen| seen.user).collect();
         self.users.add_marks(&mut marks);
-        let mut groups: Vec<(SeenGroup<'_>, Mark)> = Vec::with_capacity(events.len() * 4);
+        // Groups by number: sorting texts would be most of the work.
+        let mut numbers: HashMap<SeenGroup<'_>, u32, foldhash::fast::RandomState> = HashMap::default();
+        let mut groups: Vec<(u32, Mark)> = Vec::with_capacity(events.len() * 5);
         for seen in events {
             self.events += 1;
             self.followers.add(seen.followers);
@@ -237,13 +239,18 @@ impl GrowingSummary {
                 seen.country.map(SeenGroup::Country),
                 city,
             ];
-            groups.extend(all.into_iter().flatten().map(|group| (group, seen.user)));
+            for group in all.into_iter().flatten() {
+                let next = numbers.len() as u32;
+                groups.push((*numbers.entry(group).or_insert(next), seen.user));
+            }
         }
         groups.sort_unstable();
-        for group in groups.chunk_by(|left, right| left.0 == right.0) {
-            marks.extend(group.iter().map(|(_, mark)| *mark));
-            let known = self.groups.entry(group[0].0.owned()).or_default();
-            known.0 += group.len() as u64;
+        let mut numbers: Vec<(SeenGroup<'_>, u32)> = numbers.into_iter().collect();
+        numbers.sort_unstable_by_key(|(_, number)| *number);
+        for (of_group, (group, _)) in groups.chunk_by(|left, right| left.0 == right.0).zip(numbers) {
+            marks.extend(of_group.iter().map(|(_, mark)| *mark));
+            let known = self.groups.entry(group.owned()).or_default();
+            known.0 += of_group.len() as u64;
             known.1.add_marks(&mut marks);
         }
         self.bound();
