@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use compact_str::CompactString;
 use sea_orm::{FromQueryResult, Value};
 
 use super::batch::big;
@@ -104,19 +105,23 @@ impl Report<'_> {
         source: Source,
         filter: &Filter,
         hours: (Option<i64>, Option<i64>),
-        mut sums: HashMap<String, (u64, i128)>,
+        mut sums: HashMap<CompactString, (u64, i128)>,
     ) -> Result<Vec<CampaignSum>, StoreError> {
         let before = hours.0.map(|hour| (filter.from, Some(hour * 60)));
         let after = hours.1.map(|hour| (Some(hour * 60), filter.to));
         for (from, to) in [before, after].into_iter().flatten().filter(|(from, to)| from < to) {
             for sum in self.by_rows(source, &Filter { from, to, ..filter.clone() }, None).await? {
-                let known = sums.entry(sum.campaign_id).or_default();
+                let known = sums.entry(sum.campaign_id.into()).or_default();
                 known.0 += sum.transactions;
                 known.1 += sum.total;
             }
         }
-        let sum =
-            |(campaign_id, (transactions, total))| CampaignSum { source, campaign_id, transactions, total };
+        let sum = |(campaign_id, (transactions, total)): (CompactString, _)| CampaignSum {
+            source,
+            campaign_id: campaign_id.into(),
+            transactions,
+            total,
+        };
         Ok(sums.into_iter().map(sum).collect())
     }
 

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
-use super::users::{GrowingUsers, Mark, Users, mark};
-use crate::event::{Columns, Event};
+use super::seen::Events;
+use super::users::{GrowingUsers, Users};
+use super::{decode, encode};
+use crate::store::error::StoreError;
 
 /// The most countries, and the most cities, that a summary holds: those with the most events stay.
 const MAX_PLACES: usize = 1_000;
@@ -35,12 +37,6 @@ pub const AGES: [i16; 7] = [0, 18, 25, 35, 45, 55, 65];
 /// Lower bounds of the ranges of followers.
 pub const FOLLOWERS: [i64; 5] = [0, 1_000, 10_000, 100_000, 1_000_000];
 
-/// The bound that a value stands above.
-fn lower<T: Copy + PartialOrd>(bounds: &[T], value: T) -> T {
-    let above = bounds.partition_point(|bound| *bound <= value);
-    bounds[above.saturating_sub(1)]
-}
-
 /// A count and a sum, both exact.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sum {
@@ -51,7 +47,7 @@ pub struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, value: Option<i64>) {
+    pub(super) fn add(&mut self, value: Option<i64>) {
         if let Some(value) = value {
             self.count += 1;
             self.sum += i128::from(value);
@@ -70,7 +66,7 @@ pub struct CampaignKey {
     /// The type's number.
     pub event_type: i16,
     /// The campaign.
-    pub campaign_id: String,
+    pub campaign_id: CompactString,
 }
 
 /// What a span of hours adds up to.
@@ -94,7 +90,20 @@ pub struct Summary {
     pub campaigns: Option<Vec<(CampaignKey, Sum)>>,
 }
 
+/// The version of a summary's encoding.
+const VERSION: u8 = 1;
+
 impl Summary {
+    /// As it rests.
+    pub(super) fn encode(&self) -> Result<Vec<u8>, StoreError> {
+        encode(self, VERSION, self.size())
+    }
+
+    /// As it was before it rested.
+    pub(super) fn decode(body: &[u8]) -> Result<Self, StoreError> {
+        decode(body, VERSION)
+    }
+
     /// Whether two are of the same events. Places are compared where none was left out.
     pub fn agrees(&self, other: &Self) -> bool {
         let sums = |summary: &Self| {
@@ -152,107 +161,26 @@ pub(super) struct GrowingSummary {
     too_many_campaigns: bool,
 }
 
-/// Of a row, what is summed up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen<'a> {
-    pub user: Mark,
-    pub event_type: i16,
-    pub revenue: Option<i64>,
-    pub age: Option<i16>,
-    pub gender: Option<i16>,
-    pub followers: Option<i64>,
-    pub device: Option<i16>,
-    pub watch_time: Option<i64>,
-    pub percentage_watched: Option<i64>,
-    pub country: Option<&'a str>,
-    pub city: Option<&'a str>,
-    pub campaign_id: Option<&'a str>,
-}
-
-impl<'a> Seen<'a> {
-    pub fn of(event: &'a Event<'_>) -> Self {
-        let Columns { age, gender, followers, device, watch_time, percentage_watched, .. } = event.columns;
-        Self {
-            user: mark(&event.columns.user_id),
-            event_type: event.kind.word.code,
-            revenue: event.revenue(),
-            age,
-            gender,
-            followers,
-            device,
-            watch_time,
-            percentage_watched,
-            country: event.columns.country.as_deref(),
-            city: event.columns.city.as_deref(),
-            campaign_id: event.columns.campaign_id.as_deref(),
-        }
-    }
-}
-
-/// A group of an event, with its texts borrowed.
-#[derive(PartialEq, Eq, Hash, Clone, Copy)]
-enum SeenGroup<'a> {
-    Age(i16),
-    Gender(i16),
-    Followers(i64),
-    Device(i16),
-    Country(&'a str),
-    City(&'a str, &'a str),
-}
-
-impl SeenGroup<'_> {
-    fn owned(self) -> Group {
-        match self {
-            Self::Age(age) => Group::Age(age),
-            Self::Gender(gender) => Group::Gender(gender),
-            Self::Followers(followers) => Group::Followers(followers),
-            Self::Device(device) => Group::Device(device),
-            Self::Country(country) => Group::Country(country.into()),
-            Self::City(country, city) => Group::City(country.into(), city.into()),
-        }
-    }
-}
-
 impl GrowingSummary {
     /// Adds events.
-    pub fn add_events(&mut self, events: &[Seen<'_>]) {
-        let mut marks: Vec<Mark> = events.iter().map(|seen| seen.user).collect();
-        self.users.add_marks(&mut marks);
-        // Groups by number: sorting texts would be most of the work.
-        let mut numbers: HashMap<SeenGroup<'_>, u32, foldhash::fast::RandomState> = HashMap::default();
-        let mut groups: Vec<(u32, Mark)> = Vec::with_capacity(events.len() * 5);
-        for seen in events {
-            self.events += 1;
-            self.followers.add(seen.followers);
-            self.watch_time.add(seen.watch_time);
-            self.percentage_watched.add(seen.percentage_watched);
-            if let (Some(campaign_id), Some(_)) = (seen.campaign_id, seen.revenue) {
-                let key = CampaignKey { event_type: seen.event_type, campaign_id: campaign_id.to_owned() };
-                self.campaigns.entry(key).or_default().add(seen.revenue);
-            }
-            let city = seen.country.zip(seen.city).map(|(country, city)| SeenGroup::City(country, city));
-            let all = [
-                seen.age.map(|age| SeenGroup::Age(lower(&AGES, age))),
-                seen.gender.map(SeenGroup::Gender),
-                seen.followers.map(|followers| SeenGroup::Followers(lower(&FOLLOWERS, followers))),
-                seen.device.map(SeenGroup::Device),
-                seen.country.map(SeenGroup::Country),
-                city,
-            ];
-            for group in all.into_iter().flatten() {
-                let next = numbers.len() as u32;
-                groups.push((*numbers.entry(group).or_insert(next), seen.user));
-            }
+    pub fn add_events(&mut self, events: &Events) {
+        self.events += events.users.len() as u64;
+        self.followers.merge(events.followers);
+        self.watch_time.merge(events.watch_time);
+        self.percentage_watched.merge(events.percentage_watched);
+        self.users.add_marks(&mut events.users.clone());
+        for sale in &events.sales {
+            let key = CampaignKey { event_type: sale.event_type, campaign_id: sale.campaign_id.clone() };
+            self.campaigns.entry(key).or_default().add(Some(sale.revenue));
         }
-        groups.sort_unstable();
-        let mut numbers: Vec<(SeenGroup<'_>, u32)> = numbers.into_iter().collect();
-        numbers.sort_unstable_by_key(|(_, number)| *number);
-        for (of_group, (group, _)) in groups.chunk_by(|left, right| left.0 == right.0).zip(numbers) {
-            marks.extend(of_group.iter().map(|(_, mark)| *mark));
-            let known = self.groups.entry(group.owned()).or_default();
-            known.0 += of_group.len() as u64;
-            known.1.add_marks(&mut marks);
-        }
+        events.each_group(|group, marks| {
+            let known = match self.groups.get_mut(group) {
+                Some(known) => known,
+                None => self.groups.entry(group.clone()).or_default(),
+            };
+            known.0 += marks.len() as u64;
+            known.1.add_marks(marks);
+        });
         self.bound();
     }
 

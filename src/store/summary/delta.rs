@@ -1,9 +1,13 @@
 //! What one transaction of rows adds.
 
+use std::collections::BTreeMap;
+
 use sea_orm::FromQueryResult;
 use serde::{Deserialize, Serialize};
 
-use super::body::{GrowingSummary, Seen, Summary};
+use super::body::{GrowingSummary, Summary};
+use super::seen::{Events, Sale, Seen};
+use super::{decode, encode};
 use crate::event::MICROS_PER_UNIT;
 use crate::store::error::StoreError;
 use crate::store::report::total;
@@ -11,15 +15,73 @@ use crate::store::row::Row;
 
 /// Microseconds of an hour and of a minute.
 pub const HOUR: i64 = 3_600_000_000;
-const MINUTE: i64 = 60_000_000;
+pub const MINUTE: i64 = 60_000_000;
 
-/// What one transaction added, by hours since 1970.
+/// The version of the encoding of a [`Delta`], and of an [`Added`].
+const VERSION: u8 = 2;
+const SUMMED_UP: u8 = 1;
+
+/// What one transaction added, by hours since 1970: as it rests until it is folded.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Delta {
+    /// Ascending.
+    hours: Vec<(i32, Events)>,
+}
+
+/// What transactions added, summed up.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Added {
     /// By hour, ascending.
     pub hours: Vec<(i32, Summary)>,
     /// All campaigns' revenue, ascending by id.
     pub campaigns: Vec<CampaignRevenue>,
+}
+
+/// What transactions added, while more is added.
+#[derive(Default)]
+pub struct Adding {
+    pub hours: BTreeMap<i32, GrowingSummary>,
+    campaigns: Vec<CampaignRevenue>,
+}
+
+impl Adding {
+    /// Adds what one transaction left.
+    pub fn add(&mut self, body: &[u8]) -> Result<(), StoreError> {
+        if body.first() == Some(&SUMMED_UP) {
+            // A version before this one summed up at once.
+            let added: Added = decode(body, SUMMED_UP)?;
+            for (hour, summary) in &added.hours {
+                self.hours.entry(*hour).or_default().add(summary);
+            }
+            self.campaigns.extend(added.campaigns);
+            return Ok(());
+        }
+        let delta: Delta = decode(body, VERSION)?;
+        for (hour, events) in &delta.hours {
+            self.hours.entry(*hour).or_default().add_events(events);
+            self.campaigns.extend(events.sales.iter().map(CampaignRevenue::of));
+        }
+        Ok(())
+    }
+
+    pub fn campaigns(&mut self) -> Vec<CampaignRevenue> {
+        merge_campaigns(std::mem::take(&mut self.campaigns))
+    }
+
+    pub fn finish(mut self) -> Added {
+        let campaigns = self.campaigns();
+        let finish = |(hour, growing): (i32, GrowingSummary)| (hour, growing.finish());
+        Added { hours: self.hours.into_iter().map(finish).collect(), campaigns }
+    }
+}
+
+impl Added {
+    /// What one transaction left.
+    pub fn read(body: &[u8]) -> Result<Self, StoreError> {
+        let mut adding = Adding::default();
+        adding.add(body)?;
+        Ok(adding.finish())
+    }
 }
 
 /// What a campaign earned: by one transaction, or over all time.
@@ -40,6 +102,18 @@ pub struct CampaignRevenue {
 }
 
 impl CampaignRevenue {
+    /// What one sale is.
+    fn of(sale: &Sale) -> Self {
+        Self {
+            campaign_id: sale.campaign_id.to_string(),
+            transactions: 1,
+            units: sale.revenue / MICROS_PER_UNIT,
+            micros: sale.revenue % MICROS_PER_UNIT,
+            first_minute: sale.minute,
+            last_minute: sale.minute,
+        }
+    }
+
     /// The sum, in millionths.
     pub fn total(&self) -> i128 {
         total(self.units, self.micros)
@@ -69,7 +143,7 @@ pub fn merge_campaigns(mut campaigns: Vec<CampaignRevenue>) -> Vec<CampaignReven
     campaigns
 }
 
-fn whole(number: i64) -> i32 {
+pub fn whole(number: i64) -> i32 {
     // Instants of the contract are within 1970 to 2199: their minutes fit.
     i32::try_from(number).unwrap_or(i32::MAX)
 }
@@ -82,30 +156,59 @@ impl Delta {
         rows.sort_by_key(|row| hour(row));
         let mut delta = Self::default();
         for part in rows.chunk_by(|left, right| hour(left) == hour(right)) {
-            let seen: Vec<Seen<'_>> = part.iter().map(|row| Seen::of(&row.event)).collect();
-            let mut growing = GrowingSummary::default();
-            growing.add_events(&seen);
-            delta.hours.push((hour(part[0]), growing.finish()));
+            let events = Events::of(part.iter().map(|row| Seen::of(&row.event)));
+            delta.hours.push((hour(part[0]), events));
         }
-        let campaigns = rows.iter().filter_map(|row| {
-            let (campaign_id, revenue) = (row.event.columns.campaign_id.as_ref()?, row.event.revenue()?);
-            let minute = whole(row.event.occurred_at.div_euclid(MINUTE));
-            Some(CampaignRevenue {
-                campaign_id: campaign_id.to_string(),
-                transactions: 1,
-                units: revenue / MICROS_PER_UNIT,
-                micros: revenue % MICROS_PER_UNIT,
-                first_minute: minute,
-                last_minute: minute,
-            })
-        });
-        delta.campaigns = merge_campaigns(campaigns.collect());
         delta
     }
 
     /// As it rests until it is folded.
     pub fn encode(&self) -> Result<Vec<u8>, StoreError> {
-        let size = self.hours.iter().map(|(_, summary)| summary.size()).sum::<usize>();
-        super::encode(self, size + self.campaigns.len() * 48)
+        encode(self, VERSION, self.hours.iter().map(|(_, events)| events.size()).sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(user: u64, campaign_id: Option<&'static str>) -> Seen<'static> {
+        Seen {
+            user,
+            event_type: 3,
+            minute: 61,
+            revenue: Some(1_250_000),
+            age: Some(20),
+            gender: None,
+            followers: None,
+            device: None,
+            watch_time: Some(5),
+            percentage_watched: None,
+            country: Some("Chad"),
+            city: (user % 2 == 0).then_some("Abéché"),
+            campaign_id,
+        }
+    }
+
+    #[test]
+    fn what_a_version_before_summed_up_is_read_like_what_is_left_now() {
+        let events = [seen(1, None), seen(2, Some("b")), seen(2, Some("b")), seen(4, Some("a"))];
+        let delta = Delta { hours: vec![(1, Events::of(events.into_iter()))] };
+        let now = Added::read(&delta.encode().unwrap()).unwrap();
+        let (hour, summary) = &now.hours[0];
+        assert_eq!((*hour, summary.events, summary.users.count()), (1, 4, (3, false)));
+        assert_eq!((summary.watch_time.count, summary.watch_time.sum), (4, 20));
+        let groups: Vec<_> =
+            summary.groups.iter().map(|(group, events, users)| (group, events, users)).collect();
+        assert_eq!(
+            format!("{groups:?}"),
+            "[(Age(18), 4, 3 users), (Country(\"Chad\"), 4, 3 users), (City(\"Chad\", \"Abéché\"), 3, 2 users)]"
+        );
+        let campaigns: Vec<_> =
+            now.campaigns.iter().map(|one| (&*one.campaign_id, one.transactions, one.total())).collect();
+        assert_eq!(campaigns, [("a", 1, 1_250_000), ("b", 2, 2_500_000)]);
+        let before = Added::read(&encode(&now, SUMMED_UP, 0).unwrap()).unwrap();
+        assert!(before.hours[0].1.agrees(summary));
+        assert_eq!(before.campaigns, now.campaigns);
     }
 }

@@ -9,9 +9,9 @@ use sea_orm::{
 };
 
 use super::body::{GrowingSummary, Summary};
-use super::delta::{CampaignRevenue, Delta, merge_campaigns};
+use super::delta::{Adding, CampaignRevenue};
+use super::read;
 use super::span::{HIGHEST, Span};
-use super::{decode, encode, read};
 use crate::event::Source;
 use crate::store::connect::{Snapshot, Store};
 use crate::store::entity::{campaigns, summaries, summary_deltas};
@@ -41,7 +41,7 @@ fn resting(source: Source, span: Span, summary: &Summary) -> Result<summaries::A
         version: Set(rand::random()),
         stale: Set(false),
         touched_at: Set(now()),
-        body: Set(Some(encode(summary, summary.size())?)),
+        body: Set(Some(summary.encode()?)),
         campaigns: Set(Some(summary.campaigns.is_some())),
     })
 }
@@ -163,7 +163,7 @@ async fn sum_beneath(tx: &DatabaseTransaction, source: Source, span: Span) -> Re
         .all(tx)
         .await?;
     for body in beneath.iter().filter_map(|part| part.body.as_deref()) {
-        growing.add(&decode(body)?);
+        growing.add(&Summary::decode(body)?);
     }
     Ok(growing.finish())
 }
@@ -179,8 +179,9 @@ async fn fold_some(tx: &DatabaseTransaction, source: Source) -> Result<(u64, boo
     let Some(last) = waiting.last().map(|delta| delta.id) else { return Ok((0, false)) };
     let more = waiting.len() as u64 == FOLD;
     let events = waiting.iter().map(|delta| delta.events.unsigned_abs()).sum::<u64>();
-    let (hours, campaigns) = sum_up(waiting).await?;
-    add_to_hours(tx, source, hours).await?;
+    let mut added = sum_up(waiting).await?;
+    let campaigns = added.campaigns();
+    add_to_hours(tx, source, added.hours).await?;
     add_to_campaigns(tx, source, campaigns).await?;
     // The snapshot holds no others up to the last.
     summary_deltas::Entity::delete_many()
@@ -217,7 +218,7 @@ async fn add_to_hours(
             let span = Span::hour(hour.at);
             rows.push(match hour.body {
                 Some(body) => {
-                    growing.add(&decode(&body)?);
+                    growing.add(&Summary::decode(&body)?);
                     resting(source, span, &growing.finish())?
                 }
                 // Told by the rows, which have what was added. Whoever sums those up meanwhile finds that
@@ -278,7 +279,7 @@ impl Store {
             let span = Span { level, at };
             let kept = summaries::Entity::find_by_id((source.code(), level, at)).one(&tx).await?;
             let Some(body) = kept.and_then(|kept| kept.body) else { continue };
-            let kept: Summary = decode(&body)?;
+            let kept = Summary::decode(&body)?;
             if !kept.agrees(&sum_beneath(&tx, source, span).await?) {
                 wrong.push(span);
             }
@@ -305,23 +306,15 @@ impl Store {
     }
 }
 
-/// What transactions left, by hour and by campaign.
-type SummedUp = (BTreeMap<i32, GrowingSummary>, Vec<CampaignRevenue>);
-
 /// Adds up, one transaction after another, so that others get their turn. On one thread, which uses the
 /// memory of the fold before again.
-async fn sum_up(waiting: Vec<summary_deltas::Model>) -> Result<SummedUp, StoreError> {
-    let mut hours: BTreeMap<i32, GrowingSummary> = BTreeMap::new();
-    let mut campaigns = Vec::new();
+async fn sum_up(waiting: Vec<summary_deltas::Model>) -> Result<Adding, StoreError> {
+    let mut adding = Adding::default();
     for delta in waiting {
-        let delta: Delta = decode(&delta.body)?;
-        for (hour, summary) in &delta.hours {
-            hours.entry(*hour).or_default().add(summary);
-        }
-        campaigns.extend(delta.campaigns);
+        adding.add(&delta.body)?;
         tokio::task::yield_now().await;
     }
-    Ok((hours, merge_campaigns(campaigns)))
+    Ok(adding)
 }
 
 async fn add_to_campaigns(

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A delta is written in the transaction of its rows, and leaves in the transaction that folds it, so that
-//! rows, summaries and deltas agree in every snapshot. [`body`] is what a summary holds, [`users`] how
+//! rows, summaries and deltas agree in every snapshot. [`seen`] is what a delta holds, [`body`] what a summary holds, [`users`] how
 //! users are counted, [`span`] how a range is covered by few of them, [`audience`] what a report is told.
 
 mod audience;
@@ -14,6 +14,7 @@ mod body;
 mod delta;
 mod fold;
 mod read;
+mod seen;
 mod span;
 mod users;
 
@@ -27,21 +28,18 @@ pub use users::{Mark, Users, mark};
 
 use super::error::StoreError;
 
-/// The version of the encoding that this program writes and reads.
-const VERSION: u8 = 1;
-
-/// Encodes what rests in a `body` column, of so many bytes, about.
-fn encode<T: serde::Serialize>(value: &T, size: usize) -> Result<Vec<u8>, StoreError> {
+/// Encodes what rests in a `body` column: a version, and so many bytes, about.
+fn encode<T: serde::Serialize>(value: &T, version: u8, size: usize) -> Result<Vec<u8>, StoreError> {
     let mut body = Vec::with_capacity(size);
-    body.push(VERSION);
+    body.push(version);
     postcard::to_extend(value, body)
         .map_err(|error| StoreError::Transient(format!("a summary was not encoded: {error}")))
 }
 
-/// Decodes a `body` column.
-fn decode<'b, T: serde::Deserialize<'b>>(body: &'b [u8]) -> Result<T, StoreError> {
+/// Decodes a `body` column of a version.
+fn decode<'b, T: serde::Deserialize<'b>>(body: &'b [u8], version: u8) -> Result<T, StoreError> {
     match body.split_first() {
-        Some((&VERSION, rest)) => postcard::from_bytes(rest)
+        Some((known, rest)) if *known == version => postcard::from_bytes(rest)
             .map_err(|error| StoreError::Transient(format!("a summary is not readable: {error}"))),
         Some((version, _)) => Err(StoreError::Schema(format!(
             "a summary has version {version}, which this program does not know"

@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use futures::TryStreamExt;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, StreamTrait, Value};
 
 use super::audience::Audience;
-use super::body::{GrowingSummary, Seen, Summary};
-use super::decode;
-use super::delta::{CampaignRevenue, Delta, HOUR, merge_campaigns};
+use super::body::{GrowingSummary, Summary};
+use super::delta::{Added, CampaignRevenue, HOUR, merge_campaigns};
+use super::seen::{Events, Seen};
 use super::span::{Span, cover};
 use super::users::mark;
 use crate::event::Source;
@@ -26,7 +27,7 @@ const ROWS: usize = 5_000;
 #[derive(Clone)]
 enum Kept {
     Summary(Arc<Summary>),
-    Delta(Arc<Delta>),
+    Delta(Arc<Added>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,7 +85,7 @@ pub struct Reading {
     summaries: Vec<Arc<Summary>>,
     too_many_campaigns: bool,
     /// What was added to hours since, whatever the range.
-    deltas: Vec<Arc<Delta>>,
+    deltas: Vec<Arc<Added>>,
     /// Hours that the rows told.
     told_by_rows: Vec<i32>,
 }
@@ -172,10 +173,14 @@ impl Store {
             let mut values = vec![code()];
             values.extend(part.iter().flat_map(|span| [span.level.into(), span.at.into()]));
             let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
-            let read = decoded(rows, |row| {
-                let span = Span { level: row.try_get("", "level")?, at: row.try_get("", "at")? };
-                Ok((Key::Span(source, span, row.try_get("", "version")?), row.try_get("", "body")?))
-            });
+            let read = decoded(
+                rows,
+                |row| {
+                    let span = Span { level: row.try_get("", "level")?, at: row.try_get("", "at")? };
+                    Ok((Key::Span(source, span, row.try_get("", "version")?), row.try_get("", "body")?))
+                },
+                Summary::decode,
+            );
             for (key, summary) in read.await? {
                 let summary: Arc<Summary> = Arc::new(summary);
                 cache.0.insert(key, Kept::Summary(summary.clone()));
@@ -210,10 +215,13 @@ impl Store {
             let places = places(&mut values, part.iter().copied());
             let sql = format!("SELECT id, body FROM summary_deltas WHERE id IN ({places})");
             let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
-            let read =
-                decoded(rows, |row| Ok((Key::Delta(row.try_get("", "id")?), row.try_get("", "body")?)));
+            let read = decoded(
+                rows,
+                |row| Ok((Key::Delta(row.try_get("", "id")?), row.try_get("", "body")?)),
+                Added::read,
+            );
             for (key, delta) in read.await? {
-                let delta: Arc<Delta> = Arc::new(delta);
+                let delta: Arc<Added> = Arc::new(delta);
                 cache.0.insert(key, Kept::Delta(delta.clone()));
                 reading.deltas.push(delta);
             }
@@ -223,9 +231,10 @@ impl Store {
 }
 
 /// Decodes rows' bodies away from whoever else works here.
-async fn decoded<T: serde::de::DeserializeOwned + Send + 'static>(
+async fn decoded<T: Send + 'static>(
     rows: Vec<QueryResult>,
     parts: impl Fn(&QueryResult) -> Result<(Key, Vec<u8>), sea_orm::DbErr>,
+    decode: fn(&[u8]) -> Result<T, StoreError>,
 ) -> Result<Vec<(Key, T)>, StoreError> {
     let bodies = rows.iter().map(parts).collect::<Result<Vec<_>, _>>()?;
     tokio::task::spawn_blocking(move || {
@@ -255,11 +264,11 @@ impl Reading {
     }
 
     /// Transactions and revenue (in millionths) by campaign; `None` if some summary holds no campaigns.
-    pub fn sum_campaigns(&self) -> Option<HashMap<String, (u64, i128)>> {
+    pub fn sum_campaigns(&self) -> Option<HashMap<CompactString, (u64, i128)>> {
         if self.too_many_campaigns {
             return None;
         }
-        let mut sums: HashMap<String, (u64, i128)> = HashMap::new();
+        let mut sums: HashMap<CompactString, (u64, i128)> = HashMap::new();
         for summary in self.parts() {
             for (key, sum) in summary.campaigns.as_ref()? {
                 let known = match sums.get_mut(&key.campaign_id) {
@@ -311,7 +320,7 @@ pub(super) async fn sum_rows(
     let mut growing = GrowingSummary::default();
     while let Some(part) = rows.try_next().await.map_err(|error| error.1)? {
         let part = part.iter().map(Told::read).collect::<Result<Vec<_>, _>>()?;
-        growing.add_events(&part.iter().map(Told::seen).collect::<Vec<_>>());
+        growing.add_events(&Events::of(part.iter().map(Told::seen)));
     }
     Ok(growing.finish())
 }
@@ -338,6 +347,7 @@ impl Told {
             seen: Seen {
                 user: 0,
                 event_type: row.try_get("", "event_type")?,
+                minute: 0,
                 revenue: get("revenue")?,
                 age: code("age")?,
                 gender: code("gender")?,

@@ -80,8 +80,13 @@ pub(super) struct GrowingUsers {
 }
 
 impl GrowingUsers {
-    /// Adds marks, which are taken out of `marks`.
+    /// Adds marks, in any order and as often as they come; they are taken out of `marks`.
     pub fn add_marks(&mut self, marks: &mut Vec<Mark>) {
+        if let Some(many) = &mut self.many {
+            many.add_marks(marks);
+            marks.clear();
+            return;
+        }
         marks.sort_unstable();
         marks.dedup();
         self.add_ascending(marks);
@@ -268,16 +273,15 @@ fn coupon(mark: Mark) -> u32 {
     number.0
 }
 
-mod marks {
+pub(super) mod marks {
     use serde::{Deserialize, Deserializer, Serializer};
-    use smallvec::SmallVec;
 
     pub fn serialize<S: Serializer>(marks: &[u64], to: S) -> Result<S::Ok, S::Error> {
         let bytes: Vec<u8> = marks.iter().flat_map(|mark| mark.to_le_bytes()).collect();
         to.serialize_bytes(&bytes)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SmallVec<[u64; 2]>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>, M: FromIterator<u64>>(from: D) -> Result<M, D::Error> {
         let bytes: &[u8] = Deserialize::deserialize(from)?;
         let (words, rest) = bytes.as_chunks::<8>();
         if !rest.is_empty() {

@@ -1,0 +1,188 @@
+//! Events as a delta has them: of each its user and its groups, and what it earned. Nothing is put in order or
+//! together here, in the transaction of the rows; folding does that.
+
+use std::collections::HashMap;
+
+use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
+
+use super::body::{AGES, FOLLOWERS, Group, Sum};
+use super::delta::{MINUTE, whole};
+use super::users::{Mark, mark, marks};
+use crate::event::{Columns, Event};
+
+/// Of a row, what is summed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen<'a> {
+    pub user: Mark,
+    pub event_type: i16,
+    pub minute: i32,
+    pub revenue: Option<i64>,
+    pub age: Option<i16>,
+    pub gender: Option<i16>,
+    pub followers: Option<i64>,
+    pub device: Option<i16>,
+    pub watch_time: Option<i64>,
+    pub percentage_watched: Option<i64>,
+    pub country: Option<&'a str>,
+    pub city: Option<&'a str>,
+    pub campaign_id: Option<&'a str>,
+}
+
+/// A group, with its texts borrowed.
+#[derive(PartialEq, Eq, Hash, Clone, Copy)]
+enum SeenGroup<'a> {
+    Age(i16),
+    Gender(i16),
+    Followers(i64),
+    Device(i16),
+    Country(&'a str),
+    City(&'a str, &'a str),
+}
+
+/// Groups that an event may be of.
+const GROUPS: usize = 6;
+
+/// Events of one hour.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Events {
+    pub followers: Sum,
+    pub watch_time: Sum,
+    pub percentage_watched: Sum,
+    /// The user of each.
+    #[serde(with = "marks")]
+    pub users: Vec<Mark>,
+    /// The groups that they are of.
+    groups: Vec<Group>,
+    /// Of each, the numbers of its groups: [`GROUPS`], with 0 for none and 1 for the first.
+    of_event: Vec<u32>,
+    /// Those that made revenue for a campaign.
+    pub sales: Vec<Sale>,
+}
+
+/// An event that made revenue for a campaign.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Sale {
+    pub event_type: i16,
+    pub campaign_id: CompactString,
+    /// Millionths.
+    pub revenue: i64,
+    /// When, in minutes since 1970.
+    pub minute: i32,
+}
+
+/// The bound that a value stands above.
+fn lower<T: Copy + PartialOrd>(bounds: &[T], value: T) -> T {
+    let above = bounds.partition_point(|bound| *bound <= value);
+    bounds[above.saturating_sub(1)]
+}
+
+impl<'a> Seen<'a> {
+    pub fn of(event: &'a Event<'_>) -> Self {
+        let Columns { age, gender, followers, device, watch_time, percentage_watched, .. } = event.columns;
+        Self {
+            user: mark(&event.columns.user_id),
+            event_type: event.kind.word.code,
+            minute: whole(event.occurred_at.div_euclid(MINUTE)),
+            revenue: event.revenue(),
+            age,
+            gender,
+            followers,
+            device,
+            watch_time,
+            percentage_watched,
+            country: event.columns.country.as_deref(),
+            city: event.columns.city.as_deref(),
+            campaign_id: event.columns.campaign_id.as_deref(),
+        }
+    }
+
+    fn groups(&self) -> [Option<SeenGroup<'a>>; GROUPS] {
+        [
+            self.age.map(|age| SeenGroup::Age(lower(&AGES, age))),
+            self.gender.map(SeenGroup::Gender),
+            self.followers.map(|followers| SeenGroup::Followers(lower(&FOLLOWERS, followers))),
+            self.device.map(SeenGroup::Device),
+            self.country.map(SeenGroup::Country),
+            self.country.zip(self.city).map(|(country, city)| SeenGroup::City(country, city)),
+        ]
+    }
+}
+
+impl SeenGroup<'_> {
+    fn owned(self) -> Group {
+        match self {
+            Self::Age(age) => Group::Age(age),
+            Self::Gender(gender) => Group::Gender(gender),
+            Self::Followers(followers) => Group::Followers(followers),
+            Self::Device(device) => Group::Device(device),
+            Self::Country(country) => Group::Country(country.into()),
+            Self::City(country, city) => Group::City(country.into(), city.into()),
+        }
+    }
+}
+
+impl Events {
+    pub fn of<'a>(seen: impl ExactSizeIterator<Item = Seen<'a>>) -> Self {
+        let mut events = Self::default();
+        let mut numbers: HashMap<SeenGroup<'a>, u32, foldhash::fast::RandomState> = HashMap::default();
+        events.users.reserve(seen.len());
+        events.of_event.reserve(seen.len() * GROUPS);
+        for seen in seen {
+            events.users.push(seen.user);
+            events.followers.add(seen.followers);
+            events.watch_time.add(seen.watch_time);
+            events.percentage_watched.add(seen.percentage_watched);
+            for group in seen.groups() {
+                let number = group.map_or(0, |group| {
+                    *numbers.entry(group).or_insert_with(|| {
+                        events.groups.push(group.owned());
+                        // One transaction has far fewer.
+                        u32::try_from(events.groups.len()).unwrap_or(0)
+                    })
+                });
+                events.of_event.push(number);
+            }
+            if let Some((campaign_id, revenue)) = seen.campaign_id.zip(seen.revenue) {
+                let Seen { event_type, minute, .. } = seen;
+                events.sales.push(Sale { event_type, campaign_id: campaign_id.into(), revenue, minute });
+            }
+        }
+        events
+    }
+
+    /// Gives each group the marks of its users, as often as there are events of them. The marks may be taken.
+    pub fn each_group(&self, mut give: impl FnMut(&Group, &mut Vec<Mark>)) {
+        // How many each has; then where its marks begin; then where they end.
+        let mut place = vec![0_usize; self.groups.len() + 1];
+        let numbers = || self.of_event.chunks(GROUPS).zip(&self.users);
+        let known =
+            |number: &u32| (*number as usize).checked_sub(1).filter(|group| *group < self.groups.len());
+        for group in self.of_event.iter().filter_map(known) {
+            place[group + 1] += 1;
+        }
+        for group in 1..place.len() {
+            place[group] += place[group - 1];
+        }
+        let mut all = vec![0; place.last().copied().unwrap_or(0)];
+        for (numbers, mark) in numbers() {
+            for group in numbers.iter().filter_map(known) {
+                all[place[group]] = *mark;
+                place[group] += 1;
+            }
+        }
+        let mut marks = Vec::new();
+        let mut begin = 0;
+        for (group, end) in self.groups.iter().zip(place) {
+            marks.clear();
+            marks.extend_from_slice(&all[begin..end]);
+            give(group, &mut marks);
+            begin = end;
+        }
+    }
+
+    /// Bytes that they take encoded, about.
+    pub fn size(&self) -> usize {
+        self.users.len() * 8 + self.groups.len() * 24 + self.of_event.len() * 2 + self.sales.len() * 40 + 64
+    }
+}
