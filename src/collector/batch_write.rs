@@ -386,14 +386,7 @@ fn decode_event<'t>(source: Source, event: &FrameEvent<'t>, taken: &Taken) -> Re
     let decoded = decode(event.bytes, Some(source))?;
     #[cfg(feature = "faults")]
     assert!(!decoded.id.starts_with("fault-panic"), "an event that ends collectors");
-    Ok(Row {
-        key: decoded.key(),
-        event: decoded,
-        bytes: event.bytes,
-        origin: event.origin,
-        logged_at: taken.logged_at,
-        collected_at: taken.collected_at,
-    })
+    Ok(Row::new(decoded, event.bytes, event.origin, taken.logged_at, taken.collected_at))
 }
 
 /// The eventId alone, of an event that must not be decoded.

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::summary::{Mark, mark};
 use crate::event::Event;
 use crate::log::Origin;
 
@@ -10,6 +11,8 @@ use crate::log::Origin;
 pub struct Row<'a> {
     /// The deduplication key.
     pub key: Uuid,
+    /// What stands for its user where users are counted.
+    pub user: Mark,
     /// The event.
     pub event: Event<'a>,
     /// The event as sent, for the case that the database refuses it.
@@ -20,6 +23,20 @@ pub struct Row<'a> {
     pub logged_at: i64,
     /// When the collector took it, in microseconds since 1970.
     pub collected_at: i64,
+}
+
+impl<'a> Row<'a> {
+    /// A row. What has to be computed of it is, while its bytes are at hand.
+    pub fn new(
+        event: Event<'a>,
+        bytes: &'a [u8],
+        origin: &'a Origin,
+        logged_at: i64,
+        collected_at: i64,
+    ) -> Self {
+        let (key, user) = (event.key(), mark(&event.columns.user_id));
+        Self { key, user, event, bytes, origin, logged_at, collected_at }
+    }
 }
 
 /// What takes a row's columns, one after another.

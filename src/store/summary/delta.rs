@@ -156,7 +156,7 @@ impl Delta {
         rows.sort_by_key(|row| hour(row));
         let mut delta = Self::default();
         for part in rows.chunk_by(|left, right| hour(left) == hour(right)) {
-            let events = Events::of(part.iter().map(|row| Seen::of(&row.event)));
+            let events = Events::of(part.iter().map(|row| Seen::of(row)));
             delta.hours.push((hour(part[0]), events));
         }
         delta
@@ -185,7 +185,7 @@ mod tests {
             watch_time: Some(5),
             percentage_watched: None,
             country: Some("Chad"),
-            city: (user % 2 == 0).then_some("Abéché"),
+            city: (user.is_multiple_of(2)).then_some("Abéché"),
             campaign_id,
         }
     }

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::body::{AGES, FOLLOWERS, Group, Sum};
 use super::delta::{MINUTE, whole};
-use super::users::{Mark, mark, marks};
-use crate::event::{Columns, Event};
+use super::users::{Mark, marks};
+use crate::event::Columns;
+use crate::store::row::Row;
 
 /// Of a row, what is summed up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,10 +79,11 @@ fn lower<T: Copy + PartialOrd>(bounds: &[T], value: T) -> T {
 }
 
 impl<'a> Seen<'a> {
-    pub fn of(event: &'a Event<'_>) -> Self {
+    pub fn of(row: &'a Row<'_>) -> Self {
+        let event = &row.event;
         let Columns { age, gender, followers, device, watch_time, percentage_watched, .. } = event.columns;
         Self {
-            user: mark(&event.columns.user_id),
+            user: row.user,
             event_type: event.kind.word.code,
             minute: whole(event.occurred_at.div_euclid(MINUTE)),
             revenue: event.revenue(),

@@ -38,7 +38,7 @@ pub fn origin() -> Origin {
 pub fn frame<'a>(sequence: u64, number: u64, origin: &'a Origin, events: &'a [String]) -> BatchFrame<'a> {
     let rows = events.iter().map(|text| {
         let event = decode(text.as_bytes(), None).unwrap();
-        Row { key: event.key(), event, bytes: text.as_bytes(), origin, logged_at: 5, collected_at: 6 }
+        Row::new(event, text.as_bytes(), origin, 5, 6)
     });
     BatchFrame {
         sequence,
