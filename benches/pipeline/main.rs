@@ -167,7 +167,7 @@ fn drain() -> Vec<Line> {
     )]
 }
 
-/// Fills a log with a million events, then lets so many collectors of each source have it.
+/// Fills a log with two million events, then lets so many collectors of each source have it.
 fn drained(collectors: usize) -> ((Machine, u64), f64, String) {
     let mut machine = Machine::start_without_collectors(&[]);
     let sent = publish(&machine.gateway(), &["--batch", "50000", "--rate", "50000", "--duration", "40s"]);

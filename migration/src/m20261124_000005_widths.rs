@@ -5,10 +5,15 @@
 //! days are few.
 //!
 //! `summaries.campaigns` says whether a summary tells campaigns, so that nobody reads it to find that there were
-//! too many; null where a version before this one has written it. The index of campaigns by revenue has all
-//! that is asked of it.
+//! too many; null where that is not known, as in what versions before this one have written. What such a
+//! version rewrites while it still runs beside this one keeps what was said of it: its campaigns may be looked
+//! for where they are told, which gives the same answer and takes longer.
+//!
+//! The index of campaigns by revenue has all that is asked of it. What versions before this one do not read any
+//! more are the deltas of this one: [`down`](MigrationTrait::down) wants those folded.
 
 use sea_orm_migration::prelude::*;
+use sea_orm_migration::sea_orm::{ConnectionTrait, Statement};
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
@@ -17,7 +22,7 @@ const COLUMNS: &str =
     "event_type, shard, source, funnel_stage, events, transactions, revenue_units, revenue_micros";
 
 const POSTGRES: &str = "
--- What a collector of the version before has begun is in; what it begins now waits, and then fails and comes again.
+-- Whatever a collector of the version before has counted is in; what it has not counted yet fails, and comes again.
 LOCK TABLE rollups IN SHARE ROW EXCLUSIVE MODE;
 CREATE TABLE spans (
     minutes smallint NOT NULL,
@@ -31,12 +36,14 @@ CREATE TABLE spans (
     revenue_units bigint NOT NULL,
     revenue_micros bigint NOT NULL,
     PRIMARY KEY (minutes, at, event_type, shard)
-);
+    -- Rows are counted up again and again: with room beside them they stay where they are, near each other.
+) WITH (fillfactor = 50);
 INSERT INTO spans
-SELECT minutes, at / minutes, event_type, shard, source, funnel_stage, sum(events)::bigint,
+SELECT minutes, at / factor, event_type, 0, source, funnel_stage, sum(events)::bigint,
     sum(transactions)::bigint, sum(revenue_units)::bigint, sum(revenue_micros)::bigint
-FROM rollups, (VALUES (1::smallint), (10::smallint), (60::smallint), (360::smallint), (1440::smallint)) AS w (minutes)
-WHERE level = 0 GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4;
+FROM rollups JOIN (VALUES (1::smallint, 0, 1), (10::smallint, 0, 10), (60::smallint, 1, 1), (360::smallint, 1, 6),
+    (1440::smallint, 2, 1)) AS widths (minutes, of_level, factor) ON level = of_level
+GROUP BY 1, 2, 3, 5, 6 ORDER BY 1, 2, 3;
 DROP TABLE rollups;
 ALTER TABLE spans RENAME TO rollups;
 ALTER INDEX spans_pkey RENAME TO rollups_pkey;
@@ -61,9 +68,10 @@ CREATE TABLE spans (
     PRIMARY KEY (minutes, at, event_type, shard)
 ) WITHOUT ROWID;
 INSERT INTO spans
-SELECT column1, at / column1, event_type, shard, source, funnel_stage, sum(events), sum(transactions),
+SELECT column1, at / column3, event_type, 0, source, funnel_stage, sum(events), sum(transactions),
     sum(revenue_units), sum(revenue_micros)
-FROM rollups, (VALUES (1), (10), (60), (360), (1440)) WHERE level = 0 GROUP BY 1, 2, 3, 4, 5, 6;
+FROM rollups JOIN (VALUES (1, 0, 1), (10, 0, 10), (60, 1, 1), (360, 1, 6), (1440, 2, 1)) ON level = column2
+GROUP BY 1, 2, 3, 5, 6;
 DROP TABLE rollups;
 ALTER TABLE spans RENAME TO rollups;
 ALTER TABLE summaries ADD COLUMN campaigns boolean;
@@ -108,6 +116,14 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let waiting = "SELECT 1 AS waiting FROM summary_deltas LIMIT 1";
+        let db = manager.get_connection();
+        let statement = Statement::from_string(manager.get_database_backend(), waiting);
+        if db.query_one_raw(statement).await?.is_some() {
+            let why = "the version before does not read what waits in summary_deltas: stop the gateways, and the \
+                collectors once they have folded all of it";
+            return Err(DbErr::Custom(why.to_owned()));
+        }
         let down = DOWN.replace("{COLUMNS}", COLUMNS);
         crate::run(manager, &down, &down).await
     }

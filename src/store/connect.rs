@@ -1,8 +1,6 @@
 //! Connecting, migrating, and asking whether the store is there.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
@@ -15,6 +13,7 @@ use sea_orm::{
 };
 
 use super::error::StoreError;
+use super::postgres::Wary;
 use crate::config::{Config, Secret};
 use crate::event::all_words;
 
@@ -51,8 +50,7 @@ pub struct Store {
     db: DatabaseConnection,
     /// A connection beside those for reports: to ask whether PostgreSQL is there, and to stop what it does.
     control: Option<DatabaseConnection>,
-    /// How many of the next batches look first which of their rows are stored already.
-    pub(super) wary: Arc<AtomicU32>,
+    pub(super) wary: Wary,
 }
 
 /// What a transaction with one view of all tables is for.
@@ -109,7 +107,7 @@ impl Store {
             Purpose::Read { .. } if !sqlite => Some(Database::connect(Self::options(url, 1)).await?),
             _ => None,
         };
-        Ok(Self { db, control, wary: Arc::default() })
+        Ok(Self { db, control, wary: Wary::default() })
     }
 
     fn options(url: &str, connections: u32) -> ConnectOptions {
@@ -250,6 +248,15 @@ impl Store {
         .map_err(|error: std::io::Error| StoreError::Transient(error.to_string()))
     }
 
+    /// Whether so many migrations are enough for this version.
+    pub(super) fn suffices(applied: i64) -> Result<(), StoreError> {
+        let needed = Migrator::migrations().len();
+        if usize::try_from(applied).unwrap_or(0) < needed {
+            return Err(StoreError::Schema(format!("{applied} of {needed} migrations are applied")));
+        }
+        Ok(())
+    }
+
     /// Whether the database answers and has the schema that this version needs.
     pub async fn check(&self) -> Result<(), StoreError> {
         let sql = "SELECT count(*) AS applied FROM seaql_migrations";
@@ -257,11 +264,7 @@ impl Store {
         let db = self.control.as_ref().unwrap_or(&self.db);
         let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
         let applied: i64 = row.map_or(Ok(0), |row| row.try_get("", "applied"))?;
-        let needed = Migrator::migrations().len();
-        if usize::try_from(applied).unwrap_or(0) < needed {
-            return Err(StoreError::Schema(format!("{applied} of {needed} migrations are applied")));
-        }
-        Ok(())
+        Self::suffices(applied)
     }
 
     /// Ends all connections.

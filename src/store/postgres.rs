@@ -5,7 +5,8 @@
 //! limit of parameters, one plan for every size.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use sea_orm::sqlx::encode::IsNull;
 use sea_orm::sqlx::error::BoxDynError;
@@ -134,12 +135,13 @@ pub(super) struct PostgresWrite {
     committed: bool,
     shard: i16,
     way: Way,
+    wary: Wary,
 }
 
 /// The way in which rows are inserted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// Copy them: half the work, but one that is there already ends the transaction.
+    /// Copy them: half the work, but one that is there already ends the transaction, and its connection.
     Copy,
     /// Look which are there already, and copy the others: whoever inserts one of them at the same moment ends
     /// the transaction.
@@ -148,10 +150,36 @@ pub(super) enum Way {
     Insert,
 }
 
+/// Batches after one that had duplicates that look for them before they copy.
+const WARY: u32 = 64;
+
+/// How many of the next batches look first which of their rows are stored already.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wary(Arc<AtomicU32>);
+
+impl Wary {
+    /// The way in which a batch is tried first.
+    pub fn way(&self) -> Way {
+        if self.0.load(Ordering::Relaxed) > 0 { Way::Look } else { Way::Copy }
+    }
+
+    /// A row was there already.
+    pub fn met(&self) {
+        self.0.store(WARY, Ordering::Relaxed);
+    }
+
+    /// A batch looked, and all of its rows were new.
+    fn met_none(&self) {
+        // Two that end at once may count as one.
+        let left = self.0.load(Ordering::Relaxed);
+        let _ = self.0.compare_exchange(left, left.saturating_sub(1), Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
 impl PostgresWrite {
-    pub async fn begin(pool: &PgPool, source: Source, way: Way) -> Result<Self, StoreError> {
+    pub async fn begin(pool: &PgPool, source: Source, way: Way, wary: &Wary) -> Result<Self, StoreError> {
         let tx = pool.acquire().await?;
-        let mut write = Self { tx, committed: false, shard: 0, way };
+        let mut write = Self { tx, committed: false, shard: 0, way, wary: wary.clone() };
         sqlx::raw_sql("BEGIN").execute(&mut *write.tx).await?;
         // Folding processed frames into the watermark waits for this transaction, and this for it.
         let shard: Option<i32> = sqlx::query_scalar(
@@ -295,6 +323,11 @@ impl Write for PostgresWrite {
             }
             Way::Look => {
                 let new = self.unknown(rows).await?;
+                if new.len() < rows.len() {
+                    self.wary.met()
+                } else {
+                    self.wary.met_none()
+                }
                 self.copy(&new).await?;
                 new
             }

@@ -129,14 +129,18 @@ impl Store {
     /// If the store is away.
     pub async fn report<'s>(&'s self, cache: &'s SummaryCache) -> Result<Report<'s>, StoreError> {
         let tx = self.snapshot(Snapshot::ToRead).await?;
-        let process = if self.is_postgres() {
+        // The schema as this snapshot has it: a table that a migration makes meanwhile is empty to it.
+        let sql = if self.is_postgres() {
             // Reports have a deadline of their own; this is for those whose reporter is gone.
-            let sql = "SELECT pg_backend_pid() AS process, set_config('statement_timeout', '30s', true)";
-            let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), sql)).await?;
-            row.map(|row| row.try_get("", "process")).transpose()?
+            "SELECT pg_backend_pid() AS process, set_config('statement_timeout', '30s', true), count(*) AS applied
+             FROM seaql_migrations"
         } else {
-            None
+            "SELECT NULL AS process, count(*) AS applied FROM seaql_migrations"
         };
+        let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), sql)).await?;
+        let begun = row.ok_or_else(|| StoreError::Transient("the database does not answer".to_owned()))?;
+        Self::suffices(begun.try_get("", "applied")?)?;
+        let process = begun.try_get("", "process")?;
         Ok(Report { store: self, cache, running: Some(Running { tx, process }) })
     }
 

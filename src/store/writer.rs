@@ -10,8 +10,6 @@
 //! If the database refuses a row, the transaction is done again, split by savepoints down to the rows
 //! that are guilty: they are set aside, all others are stored.
 
-use std::sync::atomic::Ordering;
-
 use uuid::Uuid;
 
 use super::batch::{Batch, BatchFrame, Write, Written};
@@ -24,29 +22,21 @@ use super::summary::Delta;
 use crate::event::{FieldError, Refusal};
 use crate::log::{DeadLetter, Reason};
 
-/// Batches after one that had duplicates that look for them before they copy.
-const WARY: u32 = 64;
-
 impl Store {
     /// Stores a batch, exactly once. Nothing of it is there after an error.
     pub async fn write(&self, batch: &Batch<'_>) -> Result<Written, StoreError> {
-        let mut way = if self.wary.load(Ordering::Relaxed) > 0 { Way::Look } else { Way::Copy };
+        let mut way = self.wary.way();
         loop {
             let tried = self.write_once(batch, way, false).await;
             match &tried {
                 Err(StoreError::Conflict(reason)) if way != Way::Insert => {
                     tracing::debug!(reason, source = %batch.source, ?way, "a row is there already, or in the way");
-                    self.wary.store(WARY, Ordering::Relaxed);
+                    self.wary.met();
                     way = if way == Way::Copy { Way::Look } else { Way::Insert };
                 }
                 Err(StoreError::Data(reason)) => {
                     tracing::warn!(reason, source = %batch.source, "the database refuses a row; looking for it");
                     return self.write_once(batch, Way::Insert, true).await;
-                }
-                Ok(written) if way == Way::Look => {
-                    let left = if written.duplicates > 0 { WARY } else { self.wary.load(Ordering::Relaxed) };
-                    self.wary.store(left.saturating_sub(1), Ordering::Relaxed);
-                    return tried;
                 }
                 _ => return tried,
             }
@@ -57,7 +47,7 @@ impl Store {
     pub async fn rehearse(&self, row: &Row<'_>) -> Result<(), StoreError> {
         let tried = match self.backend() {
             Backend::Postgres(pool) => {
-                let tx = PostgresWrite::begin(pool, row.event.source, Way::Insert).await;
+                let tx = PostgresWrite::begin(pool, row.event.source, Way::Insert, &self.wary).await;
                 tx?.insert(&[row]).await.map(drop)
             }
             Backend::Sqlite(pool) => SqliteWrite::begin(pool).await?.insert(&[row]).await.map(drop),
@@ -72,7 +62,7 @@ impl Store {
     async fn write_once(&self, batch: &Batch<'_>, way: Way, isolate: bool) -> Result<Written, StoreError> {
         match self.backend() {
             Backend::Postgres(pool) => {
-                write(PostgresWrite::begin(pool, batch.source, way).await?, batch, isolate).await
+                write(PostgresWrite::begin(pool, batch.source, way, &self.wary).await?, batch, isolate).await
             }
             Backend::Sqlite(pool) => write(SqliteWrite::begin(pool).await?, batch, isolate).await,
         }

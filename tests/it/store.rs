@@ -1,7 +1,7 @@
 //! The store by itself: exactly once, money exact, one bad row alone.
 
 use ess::event::Source;
-use ess::log::Reason;
+use ess::log::{Origin, Reason};
 use ess::store::{Batch, BatchFrame, DeadLetterFilter, Purpose, Store, Written};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -15,6 +15,11 @@ use crate::support::stores::{frame, log, number, open, origin, stores};
 
 async fn write(store: &Store, frames: Vec<BatchFrame<'_>>) -> Written {
     store.write(&Batch { source: Source::Facebook, log_id: log(), frames }).await.unwrap()
+}
+
+/// One frame at a place of the log.
+fn at<'a>(place: u64, origin: &'a Origin, events: &'a [String]) -> Vec<BatchFrame<'a>> {
+    vec![frame(place, place, origin, events)]
 }
 
 fn texts(ids: &[&str]) -> Vec<String> {
@@ -36,6 +41,50 @@ fn a_database_that_is_not_there_yet_is_opened_at_the_first_try() {
             store.unwrap_or_else(|error| panic!("turn {turn}: {error}")).close().await.unwrap();
         }
     });
+}
+
+#[test]
+fn rows_that_are_there_already_are_found_whether_they_are_looked_for_or_not() {
+    let stores = stores();
+    for url in &stores.urls {
+        block_on(async {
+            let (one, other) = (open(url).await, open(url).await);
+            let origin = origin();
+            let of = |round: u64, ids: std::ops::Range<u64>| {
+                let ids: Vec<String> = ids.map(|id| format!("{round}-{id}")).collect();
+                texts(&ids.iter().map(String::as_str).collect::<Vec<_>>())
+            };
+            let mut places = 1_u64..;
+            let mut place = || places.next().unwrap();
+            // Twice: when nobody looks, and when nobody looks any more.
+            for round in 0..2 {
+                let (first, second) = (of(round, 0..40), of(round, 20..60));
+                assert_eq!(
+                    write(&one, at(place(), &origin, &first)).await,
+                    Written { stored: 40, ..Written::default() }
+                );
+                let met = Written { stored: 20, duplicates: 20, ..Written::default() };
+                assert_eq!(write(&one, at(place(), &origin, &second)).await, met, "round {round}");
+                for more in 0..70 {
+                    let new = of(round, 1_000 + more..1_001 + more);
+                    assert_eq!(
+                        write(&one, at(place(), &origin, &new)).await,
+                        Written { stored: 1, ..Written::default() }
+                    );
+                }
+            }
+            // Two at the same moment.
+            for round in 10..30 {
+                let events = of(round, 0..100);
+                let (left, right) = (at(place(), &origin, &events), at(place(), &origin, &events));
+                let (left, right) = futures::join!(write(&one, left), write(&other, right));
+                assert_eq!((left.stored + right.stored, left.duplicates + right.duplicates), (100, 100));
+            }
+            let rows = 2 * (60 + 70) + 20 * 100;
+            assert_eq!(number(&one, "SELECT count(*) FROM event_rows").await, rows);
+            assert_eq!(number(&one, "SELECT sum(events) FROM rollups WHERE minutes = 1").await, rows);
+        });
+    }
 }
 
 #[test]

@@ -168,8 +168,8 @@ impl GrowingSummary {
         self.followers.merge(events.followers);
         self.watch_time.merge(events.watch_time);
         self.percentage_watched.merge(events.percentage_watched);
-        self.users.add_marks(&mut events.users.clone());
-        for sale in &events.sales {
+        self.users.add_marks(&mut events.users.to_vec());
+        for sale in events.sales.iter().filter(|_| !self.too_many_campaigns) {
             let key = CampaignKey { event_type: sale.event_type, campaign_id: sale.campaign_id.clone() };
             self.campaigns.entry(key).or_default().add(Some(sale.revenue));
         }

@@ -57,6 +57,9 @@ impl Adding {
             return Ok(());
         }
         let delta: Delta = decode(body, VERSION)?;
+        if !delta.hours.iter().all(|(_, events)| events.is_whole()) {
+            return Err(StoreError::Transient("a delta is not readable".to_owned()));
+        }
         for (hour, events) in &delta.hours {
             self.hours.entry(*hour).or_default().add_events(events);
             self.campaigns.extend(events.sales.iter().map(CampaignRevenue::of));
@@ -190,6 +193,16 @@ mod tests {
         }
     }
 
+    const SUMMED_UP_BEFORE: &str = "\
+        0101020400000428000000180100000000000000020000000000000004000000000000000300240400180100000000000000\
+        0200000000000000040000000000000004044368616404001801000000000000000200000000000000040000000000000005\
+        0443686164084162c3a96368c3a90300100200000000000000040000000000000000010206016101a0cb980106016202c096\
+        b1020201610202a0c21e7a7a01620404c0843d7a7a";
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     #[test]
     fn what_a_version_before_summed_up_is_read_like_what_is_left_now() {
         let events = [seen(1, None), seen(2, Some("b")), seen(2, Some("b")), seen(4, Some("a"))];
@@ -207,6 +220,8 @@ mod tests {
         let campaigns: Vec<_> =
             now.campaigns.iter().map(|one| (&*one.campaign_id, one.transactions, one.total())).collect();
         assert_eq!(campaigns, [("a", 1, 1_250_000), ("b", 2, 2_500_000)]);
+        // As that version left it.
+        assert_eq!(hex(&encode(&now, SUMMED_UP, 0).unwrap()), SUMMED_UP_BEFORE);
         let before = Added::read(&encode(&now, SUMMED_UP, 0).unwrap()).unwrap();
         assert!(before.hours[0].1.agrees(summary));
         assert_eq!(before.campaigns, now.campaigns);

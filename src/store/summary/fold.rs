@@ -22,8 +22,6 @@ use crate::store::postgres::SUMMARY_LOCKS;
 const FOLD: u64 = 16;
 /// Rows of one statement.
 const ROWS: usize = 500;
-/// Hours that are in memory at one time, with all that is in their summaries.
-const HOURS: usize = 32;
 /// Microseconds that nothing beneath a span changed before a summary of it is made.
 const QUIET: i64 = 15_000_000;
 /// Wider summaries that are made in one transaction.
@@ -134,36 +132,33 @@ impl Store {
             .iter()
             .map(|row| Ok(Span { level: row.try_get("", "level")?, at: row.try_get("", "at")? }))
             .collect::<Result<_, sea_orm::DbErr>>()?;
-        let mut made = Vec::new();
+        let mut made = 0;
         for &span in &spans {
             if span.level == 0 {
                 // The rows have what was left to be folded of this hour, and folding skips it while it is stale.
                 fold_all(&tx, source).await?;
                 let summary = read::sum_rows(self, &tx, source, span).await?;
-                made.push(resting(source, span, &summary)?);
+                put(&tx, vec![resting(source, span, &summary)?]).await?;
+                made += 1;
                 // One hour can have very many rows.
                 break;
             }
-            made.push(resting(source, span, &sum_beneath(&tx, source, span).await?)?);
+            put(&tx, vec![resting(source, span, &sum_beneath(&tx, source, span).await?)?]).await?;
+            made += 1;
         }
-        let count = made.len() as u64;
-        put(&tx, made).await?;
         tx.commit().await?;
-        Ok(count)
+        Ok(made)
     }
 }
 
 /// What the summaries beneath a span add up to.
 async fn sum_beneath(tx: &DatabaseTransaction, source: Source, span: Span) -> Result<Summary, StoreError> {
     let mut growing = GrowingSummary::default();
-    let beneath = summaries::Entity::find()
-        .filter(summaries::Column::Source.eq(source.code()))
-        .filter(summaries::Column::Level.eq(span.level - 1))
-        .filter(summaries::Column::At.between(span.at * 4, span.at * 4 + 3))
-        .all(tx)
-        .await?;
-    for body in beneath.iter().filter_map(|part| part.body.as_deref()) {
-        growing.add(&Summary::decode(body)?);
+    for at in span.at * 4..span.at * 4 + 4 {
+        let part = summaries::Entity::find_by_id((source.code(), span.level - 1, at)).one(tx).await?;
+        if let Some(body) = part.and_then(|part| part.body) {
+            growing.add(&Summary::decode(&body)?);
+        }
     }
     Ok(growing.finish())
 }
@@ -201,37 +196,27 @@ pub(in crate::store) async fn fold_all(tx: &DatabaseTransaction, source: Source)
 async fn add_to_hours(
     tx: &DatabaseTransaction,
     source: Source,
-    mut hours: BTreeMap<i32, GrowingSummary>,
+    hours: BTreeMap<i32, GrowingSummary>,
 ) -> Result<(), StoreError> {
     let wider: BTreeSet<Span> = hours.keys().flat_map(|hour| Span::hour(*hour).ancestors()).collect();
-    let all: Vec<i32> = hours.keys().copied().collect();
-    for part in all.chunks(HOURS) {
-        let known = summaries::Entity::find()
-            .filter(summaries::Column::Source.eq(source.code()))
-            .filter(summaries::Column::Level.eq(0))
-            .filter(summaries::Column::At.is_in(part.iter().copied()))
-            .all(tx)
-            .await?;
-        let mut rows = Vec::new();
-        for hour in known {
-            let Some(mut growing) = hours.remove(&hour.at) else { continue };
-            let span = Span::hour(hour.at);
-            rows.push(match hour.body {
-                Some(body) => {
-                    growing.add(&Summary::decode(&body)?);
-                    resting(source, span, &growing.finish())?
-                }
-                // Told by the rows, which have what was added. Whoever sums those up meanwhile finds that
-                // the hour was touched.
-                None => stale(source, span),
-            });
-        }
-        for hour in part {
-            if let Some(growing) = hours.remove(hour) {
-                rows.push(resting(source, Span::hour(*hour), &growing.finish())?);
+    // One after another, and in one form at a time: an hour of millions of users is many megabytes.
+    for (at, mut growing) in hours {
+        let span = Span::hour(at);
+        let known = summaries::Entity::find_by_id((source.code(), span.level, at)).one(tx).await?;
+        let row = match known.map(|known| known.body) {
+            // Told by the rows, which have what was added. Whoever sums those up meanwhile finds that the
+            // hour was touched.
+            Some(None) => stale(source, span),
+            Some(Some(body)) => {
+                let known = Summary::decode(&body)?;
+                drop(body);
+                growing.add(&known);
+                drop(known);
+                resting(source, span, &growing.finish())?
             }
-        }
-        put(tx, rows).await?;
+            None => resting(source, span, &growing.finish())?,
+        };
+        put(tx, vec![row]).await?;
     }
     put(tx, wider.into_iter().map(|span| stale(source, span)).collect()).await
 }

@@ -308,9 +308,10 @@ pub(super) async fn sum_rows(
 ) -> Result<Summary, StoreError> {
     let instant = store.instant();
     let sql = format!(
-        "SELECT user_id, event_type, revenue, age, gender, followers, device, watch_time, percentage_watched, country,
+        "SELECT user_id, event_type, CAST({} AS integer) AS minute, revenue, age, gender, followers, device, watch_time, percentage_watched, country,
             city, campaign_id
          FROM event_rows WHERE source = $1 AND occurred_at >= {} AND occurred_at < {}",
+        store.minute(),
         instant.replace("{}", "$2"),
         instant.replace("{}", "$3"),
     );
@@ -328,10 +329,18 @@ pub(super) async fn sum_rows(
 /// A row's columns.
 struct Told {
     user_id: String,
+    event_type: i16,
+    minute: i32,
+    revenue: Option<i64>,
+    age: Option<i16>,
+    gender: Option<i16>,
+    followers: Option<i64>,
+    device: Option<i16>,
+    watch_time: Option<i64>,
+    percentage_watched: Option<i64>,
     country: Option<String>,
     city: Option<String>,
     campaign_id: Option<String>,
-    seen: Seen<'static>,
 }
 
 impl Told {
@@ -341,34 +350,36 @@ impl Told {
         let text = |name| row.try_get::<Option<String>>("", name);
         Ok(Self {
             user_id: row.try_get("", "user_id")?,
+            event_type: row.try_get("", "event_type")?,
+            minute: row.try_get("", "minute")?,
+            revenue: get("revenue")?,
+            age: code("age")?,
+            gender: code("gender")?,
+            followers: get("followers")?,
+            device: code("device")?,
+            watch_time: get("watch_time")?,
+            percentage_watched: get("percentage_watched")?,
             country: text("country")?,
             city: text("city")?,
             campaign_id: text("campaign_id")?,
-            seen: Seen {
-                user: 0,
-                event_type: row.try_get("", "event_type")?,
-                minute: 0,
-                revenue: get("revenue")?,
-                age: code("age")?,
-                gender: code("gender")?,
-                followers: get("followers")?,
-                device: code("device")?,
-                watch_time: get("watch_time")?,
-                percentage_watched: get("percentage_watched")?,
-                country: None,
-                city: None,
-                campaign_id: None,
-            },
         })
     }
 
     fn seen(&self) -> Seen<'_> {
         Seen {
             user: mark(&self.user_id),
+            event_type: self.event_type,
+            minute: self.minute,
+            revenue: self.revenue,
+            age: self.age,
+            gender: self.gender,
+            followers: self.followers,
+            device: self.device,
+            watch_time: self.watch_time,
+            percentage_watched: self.percentage_watched,
             country: self.country.as_deref(),
             city: self.city.as_deref(),
             campaign_id: self.campaign_id.as_deref(),
-            ..self.seen.clone()
         }
     }
 }

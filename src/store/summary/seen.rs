@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::body::{AGES, FOLLOWERS, Group, Sum};
 use super::delta::{MINUTE, whole};
-use super::users::{Mark, marks};
+use super::users::{Mark, Marks, marks};
 use crate::event::Columns;
 use crate::store::row::Row;
 
@@ -52,7 +52,7 @@ pub(super) struct Events {
     pub percentage_watched: Sum,
     /// The user of each.
     #[serde(with = "marks")]
-    pub users: Vec<Mark>,
+    pub users: Marks,
     /// The groups that they are of.
     groups: Vec<Group>,
     /// Of each, the numbers of its groups: [`GROUPS`], with 0 for none and 1 for the first.
@@ -153,13 +153,17 @@ impl Events {
         events
     }
 
+    /// Whether every event has its groups, and those are there: anything else was damaged.
+    pub fn is_whole(&self) -> bool {
+        self.of_event.len() == self.users.len() * GROUPS
+            && self.of_event.iter().all(|number| *number as usize <= self.groups.len())
+    }
+
     /// Gives each group the marks of its users, as often as there are events of them. The marks may be taken.
     pub fn each_group(&self, mut give: impl FnMut(&Group, &mut Vec<Mark>)) {
         // How many each has; then where its marks begin; then where they end.
         let mut place = vec![0_usize; self.groups.len() + 1];
-        let numbers = || self.of_event.chunks(GROUPS).zip(&self.users);
-        let known =
-            |number: &u32| (*number as usize).checked_sub(1).filter(|group| *group < self.groups.len());
+        let known = |number: &u32| (*number as usize).checked_sub(1);
         for group in self.of_event.iter().filter_map(known) {
             place[group + 1] += 1;
         }
@@ -167,7 +171,7 @@ impl Events {
             place[group] += place[group - 1];
         }
         let mut all = vec![0; place.last().copied().unwrap_or(0)];
-        for (numbers, mark) in numbers() {
+        for (numbers, mark) in self.of_event.chunks(GROUPS).zip(&self.users) {
             for group in numbers.iter().filter_map(known) {
                 all[place[group]] = *mark;
                 place[group] += 1;
