@@ -203,10 +203,14 @@ impl Machine {
 
     /// Waits until everything is stored; says how long that took.
     pub fn settle(&self, within: Duration) -> Duration {
+        self.settle_asking(within, Duration::from_millis(100))
+    }
+
+    /// The same, asking so often: that costs CPU that others could use.
+    pub fn settle_asking(&self, within: Duration, often: Duration) -> Duration {
         let started = Instant::now();
         eventually("everything is stored", within, || {
-            // Asking costs CPU that others could use.
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(often);
             http::settled(&self.reporter("/ledger"))
         });
         started.elapsed()

@@ -81,6 +81,9 @@ impl Report<'_> {
         if filter.campaign_id.is_some() {
             return self.by_rows(source, filter, Some(limit)).await;
         }
+        if !self.has_campaigns(source).await? {
+            return Ok(Vec::new());
+        }
         let in_range: i64 = self.sum_revenue(filter, None).await?.iter().map(|sum| sum.transactions).sum();
         // The whole hours in range, and the minutes beside them.
         let hours = (filter.from.map(|from| -(-from).div_euclid(60)), filter.to.map(|to| to.div_euclid(60)));
@@ -97,6 +100,18 @@ impl Report<'_> {
             Some(top) => Ok(top),
             None => self.by_rows(source, filter, Some(limit)).await,
         }
+    }
+
+    /// Whether a source has ever had a campaign: some never do, and would be read for nothing.
+    async fn has_campaigns(&self, source: Source) -> Result<bool, StoreError> {
+        if !self.ranked(source, 0, 1).await?.is_empty() {
+            return Ok(true);
+        }
+        // No hour, and what is not folded.
+        let none = (Some(0), Some(0));
+        let reading =
+            self.store.read_summaries(self.tx()?, source, none, Asked::Campaigns, self.cache).await?;
+        Ok(!reading.campaign_deltas().is_empty())
     }
 
     /// Adds the rows in the minutes before and after whole hours.

@@ -23,7 +23,7 @@ use super::row::{COLUMNS, Columns, Row, column_names};
 use crate::event::Source;
 use crate::log::DeadLetter;
 
-/// Transactions that may count at one time without waiting for each other.
+/// Transactions of a source that may count at one time without waiting for each other.
 pub(super) const SHARDS: i32 = 32;
 /// Names spaces of advisory locks: shards, folding of processed frames, and of summaries.
 pub(super) const SHARD_LOCKS: i32 = 0x0e55_0001;
@@ -185,7 +185,7 @@ impl PostgresWrite {
         let shard: Option<i32> = sqlx::query_scalar(
             "SELECT shard FROM (SELECT pg_advisory_xact_lock_shared($1, $2)) fold
              LEFT JOIN (SELECT k AS shard FROM generate_series(0, $4 - 1) k
-                WHERE pg_try_advisory_xact_lock($3, k) LIMIT 1) free ON true",
+                WHERE pg_try_advisory_xact_lock($3, $2 * 256 + k) LIMIT 1) free ON true",
         )
         .bind(FOLD_LOCKS)
         .bind(i32::from(source.code()))
@@ -193,6 +193,7 @@ impl PostgresWrite {
         .bind(SHARDS)
         .fetch_one(&mut *write.tx)
         .await?;
+        // Each source has shards of its own: the fewer a source has, the fewer rows tell what it counted.
         // More writers than shards: some will wait for each other, which is slow and not wrong.
         write.shard = i16::try_from(shard.unwrap_or(0)).unwrap_or(0);
         Ok(write)
