@@ -50,6 +50,7 @@ pub struct Store {
     db: DatabaseConnection,
     /// A connection beside those for reports: to ask whether PostgreSQL is there, and to stop what it does.
     control: Option<DatabaseConnection>,
+    /// Whether rows may be copied without looking for them first.
     pub(super) wary: Wary,
 }
 

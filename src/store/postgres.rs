@@ -185,7 +185,7 @@ impl PostgresWrite {
         let shard: Option<i32> = sqlx::query_scalar(
             "SELECT shard FROM (SELECT pg_advisory_xact_lock_shared($1, $2)) fold
              LEFT JOIN (SELECT k AS shard FROM generate_series(0, $4 - 1) k
-                WHERE pg_try_advisory_xact_lock($3, $2 * 256 + k) LIMIT 1) free ON true",
+                WHERE pg_try_advisory_xact_lock($3, $2 * $4 + k) LIMIT 1) free ON true",
         )
         .bind(FOLD_LOCKS)
         .bind(i32::from(source.code()))

@@ -3,7 +3,7 @@
 //! They count the rows of a transaction in that transaction. A range is told by the days within it, the six
 //! hours beside those, and so on down to minutes: so many rows at most, whatever is stored.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use sea_orm::sea_query::{Condition, Expr, SimpleExpr};
@@ -13,6 +13,7 @@ use super::entity::rollups::{Column, Entity};
 use super::error::StoreError;
 use super::report::{EventCount, Filter, Report, RevenueSum};
 use super::row::Row;
+use super::summary::Map;
 use crate::event::{EventType, MICROS_PER_UNIT, Source};
 
 /// The widths of spans, in minutes: each a multiple of the one before.
@@ -55,8 +56,7 @@ pub(super) struct Counts(BTreeMap<Counted, Count>);
 impl Counts {
     pub fn of(rows: &[&Row<'_>]) -> Self {
         // Minutes first: there are far fewer of them than rows.
-        let mut minutes: HashMap<_, (&'static EventType, Source, Count), foldhash::fast::RandomState> =
-            HashMap::default();
+        let mut minutes: Map<(i64, i16), (&'static EventType, Source, Count)> = Map::default();
         for row in rows {
             let minute = row.event.occurred_at.div_euclid(60_000_000);
             let (kind, source) = (row.event.kind, row.event.source);

@@ -5,8 +5,9 @@
 //! events down, until no other can be among the first.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 
+use super::Map;
 use super::body::{Group, Sum, Summary};
 use super::users::{GrowingUsers, Users};
 
@@ -35,9 +36,6 @@ pub struct Audience {
     pub cities_truncated: bool,
 }
 
-/// By group: reports put many thousands of places together.
-type ByGroup<'s, T> = HashMap<&'s Group, T, foldhash::fast::RandomState>;
-
 /// A place by its rank: events, and of equals the one whose name comes first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Ranked<'s> {
@@ -51,7 +49,7 @@ struct Ranked<'s> {
 #[derive(Default)]
 struct Places<'s> {
     sets: Vec<(&'s Users, Option<usize>)>,
-    of: ByGroup<'s, (u64, Option<usize>)>,
+    of: Map<&'s Group, (u64, Option<usize>)>,
 }
 
 impl<'s> Places<'s> {
@@ -94,7 +92,7 @@ impl Audience {
     pub(super) fn of<'s>(parts: impl Iterator<Item = &'s Summary>, limit: usize) -> Self {
         let mut audience = Self::default();
         let mut users = GrowingUsers::default();
-        let mut groups: ByGroup<'_, GrowingUsers> = HashMap::default();
+        let mut groups: Map<&Group, GrowingUsers> = Map::default();
         let (mut countries, mut cities) = (Places::default(), Places::default());
         for part in parts {
             audience.events += part.events;

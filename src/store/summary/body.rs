@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
+use super::Map;
 use super::seen::Events;
 use super::users::{GrowingUsers, Users};
 use super::{decode, encode};
@@ -155,7 +156,7 @@ pub(super) struct GrowingSummary {
     watch_time: Sum,
     percentage_watched: Sum,
     users: GrowingUsers,
-    groups: HashMap<Group, (u64, GrowingUsers), foldhash::fast::RandomState>,
+    groups: Map<Group, (u64, GrowingUsers)>,
     truncated: bool,
     campaigns: HashMap<CampaignKey, Sum>,
     too_many_campaigns: bool,

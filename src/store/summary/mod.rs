@@ -26,7 +26,13 @@ pub use read::SummaryCache;
 pub(super) use read::{Asked, Reading};
 pub use users::{Mark, Users, mark};
 
+use std::collections::HashMap;
+
 use super::error::StoreError;
+
+/// A map for what is looked up once an event, or once a place of a report. Its hash is quick, and seeded by
+/// chance; whoever finds keys that meet all the same slows down one batch, whose groups are few thousands.
+pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// Encodes what rests in a `body` column: a version, and so many bytes, about.
 fn encode<T: serde::Serialize>(value: &T, version: u8, size: usize) -> Result<Vec<u8>, StoreError> {

@@ -1,11 +1,10 @@
 //! Events as a delta has them: of each its user and its groups, and what it earned. Nothing is put in order or
 //! together here, in the transaction of the rows; folding does that.
 
-use std::collections::HashMap;
-
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
+use super::Map;
 use super::body::{AGES, FOLLOWERS, Group, Sum};
 use super::delta::{MINUTE, whole};
 use super::users::{Mark, Marks, marks};
@@ -127,7 +126,7 @@ impl SeenGroup<'_> {
 impl Events {
     pub fn of<'a>(seen: impl ExactSizeIterator<Item = Seen<'a>>) -> Self {
         let mut events = Self::default();
-        let mut numbers: HashMap<SeenGroup<'a>, u32, foldhash::fast::RandomState> = HashMap::default();
+        let mut numbers: Map<SeenGroup<'a>, u32> = Map::default();
         events.users.reserve(seen.len());
         events.of_event.reserve(seen.len() * GROUPS);
         for seen in seen {
