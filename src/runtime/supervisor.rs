@@ -113,6 +113,10 @@ where
     }
 
     /// Runs one instance to its end.
+    #[cfg_attr(
+        not(feature = "faults"),
+        expect(clippy::never_loop, reason = "the only order that an instance survives is for tests")
+    )]
     async fn live(&mut self) -> Ending {
         let mut context = Context::<A>::new();
         // The permits bound the mailbox; actix's own bound must not be the smaller one.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
-use sea_orm::sqlx::{PgPool, SqlitePool};
+use sea_orm::sqlx::{Connection, PgPool, SqlitePool};
 use sea_orm::{
     AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseBackend, DatabaseConnection,
     DatabaseTransaction, IsolationLevel, SqliteTransactionMode, Statement, TransactionOptions,
@@ -14,6 +14,7 @@ use sea_orm::{
 
 use super::error::StoreError;
 use super::postgres::Wary;
+use super::stop::{Control, Flags};
 use crate::config::{Config, Secret};
 use crate::event::all_words;
 
@@ -48,8 +49,8 @@ pub enum Purpose {
 #[derive(Debug, Clone)]
 pub struct Store {
     db: DatabaseConnection,
-    /// A connection beside those for reports: to ask whether PostgreSQL is there, and to stop what it does.
-    control: Option<DatabaseConnection>,
+    /// To stop what is done for reports.
+    control: Option<Control>,
     /// Whether rows may be copied without looking for them first.
     pub(super) wary: Wary,
 }
@@ -103,11 +104,18 @@ impl Store {
             Purpose::Write { transactions } => u32::try_from(transactions).unwrap_or(16) + 2,
             Purpose::Read { connections } => connections,
         };
-        let db = Database::connect(Self::options(url, connections)).await?;
+        let mut options = Self::options(url, connections);
         let control = match purpose {
-            Purpose::Read { .. } if !sqlite => Some(Database::connect(Self::options(url, 1)).await?),
-            _ => None,
+            _ if sqlite => {
+                let flags = Flags::default();
+                let watching = flags.clone();
+                options.map_sqlx_sqlite_pool_opts(move |pool| watching.watch(pool));
+                Some(Control::Sqlite(flags))
+            }
+            Purpose::Read { .. } => Some(Control::Postgres(Database::connect(Self::options(url, 1)).await?)),
+            Purpose::Write { .. } => None,
         };
+        let db = Database::connect(options).await?;
         Ok(Self { db, control, wary: Wary::default() })
     }
 
@@ -128,6 +136,13 @@ impl Store {
                     ("tcp_keepalives_interval", "10"),
                 ])
             })
+            // Whatever was large in between (a summary's registers), a connection at rest is small.
+            .map_sqlx_postgres_pool_opts(|pool| {
+                pool.after_release(|connection, _| {
+                    connection.shrink_buffers();
+                    Box::pin(std::future::ready(Ok(true)))
+                })
+            })
             .map_sqlx_sqlite_opts(|options| {
                 options
                     .journal_mode(SqliteJournalMode::Wal)
@@ -138,9 +153,17 @@ impl Store {
         options
     }
 
-    /// The connection to stop reports with, if there is one.
-    pub(super) fn control(&self) -> Option<&DatabaseConnection> {
+    /// What stops reports, if there is anything.
+    pub(super) fn control(&self) -> Option<&Control> {
         self.control.as_ref()
+    }
+
+    /// The connection beside those for reports, if there is one.
+    fn beside(&self) -> Option<&DatabaseConnection> {
+        match &self.control {
+            Some(Control::Postgres(beside)) => Some(beside),
+            _ => None,
+        }
     }
 
     pub(super) fn backend(&self) -> Backend<'_> {
@@ -262,7 +285,7 @@ impl Store {
     pub async fn check(&self) -> Result<(), StoreError> {
         let sql = "SELECT count(*) AS applied FROM seaql_migrations";
         // Readiness does not wait for reports.
-        let db = self.control.as_ref().unwrap_or(&self.db);
+        let db = self.beside().unwrap_or(&self.db);
         let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
         let applied: i64 = row.map_or(Ok(0), |row| row.try_get("", "applied"))?;
         Self::suffices(applied)
@@ -270,8 +293,8 @@ impl Store {
 
     /// Ends all connections.
     pub async fn close(&self) -> Result<(), StoreError> {
-        if let Some(control) = &self.control {
-            control.close_by_ref().await?;
+        if let Some(beside) = self.beside() {
+            beside.close_by_ref().await?;
         }
         self.db.close_by_ref().await.map_err(StoreError::from)
     }

@@ -12,8 +12,8 @@ pub(super) const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What stands for the number of columns after the last row.
 const END: i16 = -1;
-/// Bytes of a row, about.
-const ROW: usize = 480;
+/// Bytes of a part: more than a hundred rows.
+const FULL: usize = 64 << 10;
 
 /// A row's columns, as they are written.
 struct Tuple<'b> {
@@ -59,16 +59,41 @@ impl Columns<'_> for Tuple<'_> {
     }
 }
 
-/// Rows as `COPY event_rows (COLUMNS) FROM STDIN (FORMAT binary)` takes them.
-pub(super) fn encode(rows: &[&Row<'_>]) -> BytesMut {
-    let mut bytes = BytesMut::with_capacity(rows.len() * ROW + HEADER.len() + 2);
-    bytes.put_slice(HEADER);
-    for row in rows {
+/// A part of what `COPY event_rows (COLUMNS) FROM STDIN (FORMAT binary)` takes. Sent part by part, rows need the
+/// memory of one, here and in the connection.
+pub(super) struct Part(BytesMut);
+
+impl Part {
+    /// The first part.
+    pub fn first() -> Self {
+        let mut bytes = BytesMut::with_capacity(2 * FULL);
+        bytes.put_slice(HEADER);
+        Self(bytes)
+    }
+
+    pub fn add(&mut self, row: &Row<'_>) {
         // There are few columns.
-        bytes.put_i16(i16::try_from(COLUMNS.len()).unwrap_or(i16::MAX));
-        let tuple = row.columns(Tuple { to: &mut bytes, written: 0 });
+        self.0.put_i16(i16::try_from(COLUMNS.len()).unwrap_or(i16::MAX));
+        let tuple = row.columns(Tuple { to: &mut self.0, written: 0 });
         debug_assert_eq!(tuple.written, COLUMNS.len());
     }
-    bytes.put_i16(END);
-    bytes
+
+    /// Whether it is to be sent.
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= FULL
+    }
+
+    /// After the last row.
+    pub fn end(&mut self) {
+        self.0.put_i16(END);
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The next part.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
 }

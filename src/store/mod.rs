@@ -27,6 +27,7 @@ mod retention;
 mod rollup;
 mod row;
 mod sqlite;
+mod stop;
 pub mod summary;
 mod suspects;
 mod trace;

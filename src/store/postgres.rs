@@ -16,7 +16,7 @@ use sea_orm::sqlx::{self, AssertSqlSafe, Encode, PgPool, Postgres, Type};
 use uuid::Uuid;
 
 use super::batch::{Batch, Write, Written, big};
-use super::copy::{POSTGRES_EPOCH, encode};
+use super::copy::{POSTGRES_EPOCH, Part};
 use super::error::StoreError;
 use super::rollup::{self, Counts};
 use super::row::{COLUMNS, Columns, Row, column_names};
@@ -203,7 +203,16 @@ impl PostgresWrite {
     async fn copy(&mut self, rows: &[&Row<'_>]) -> Result<(), StoreError> {
         if !rows.is_empty() {
             let mut copy = self.tx.copy_in_raw(&COPY).await?;
-            copy.send(&*encode(rows)).await.map_err(in_the_way)?;
+            let mut part = Part::first();
+            for row in rows {
+                part.add(row);
+                if part.is_full() {
+                    copy.send(part.bytes()).await.map_err(in_the_way)?;
+                    part.clear();
+                }
+            }
+            part.end();
+            copy.send(part.bytes()).await.map_err(in_the_way)?;
             copy.finish().await.map_err(in_the_way)?;
         }
         Ok(())

@@ -7,6 +7,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement, 
 
 use super::connect::{Snapshot, Store};
 use super::error::StoreError;
+use super::stop::Running;
 use super::summary::SummaryCache;
 use crate::event::{FunnelStage, MICROS_PER_UNIT, Source};
 
@@ -108,13 +109,6 @@ pub struct Report<'s> {
     running: Option<Running>,
 }
 
-/// A transaction, and how to stop what it does.
-struct Running {
-    tx: DatabaseTransaction,
-    /// The number of PostgreSQL's process that works on it.
-    process: Option<i32>,
-}
-
 impl std::fmt::Debug for Report<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Report").finish_non_exhaustive()
@@ -128,30 +122,16 @@ impl Store {
     ///
     /// If the store is away.
     pub async fn report<'s>(&'s self, cache: &'s SummaryCache) -> Result<Report<'s>, StoreError> {
-        let tx = self.snapshot(Snapshot::ToRead).await?;
-        // The schema as this snapshot has it: a table that a migration makes meanwhile is empty to it.
-        let sql = if self.is_postgres() {
-            // Reports have a deadline of their own; this is for those whose reporter is gone.
-            "SELECT pg_backend_pid() AS process, set_config('statement_timeout', '30s', true), count(*) AS applied
-             FROM seaql_migrations"
-        } else {
-            "SELECT NULL AS process, count(*) AS applied FROM seaql_migrations"
-        };
-        let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), sql)).await?;
-        let begun = row.ok_or_else(|| StoreError::Transient("the database does not answer".to_owned()))?;
-        Self::suffices(begun.try_get("", "applied")?)?;
-        let process = begun.try_get("", "process")?;
-        Ok(Report { store: self, cache, running: Some(Running { tx, process }) })
+        let (running, applied) = Running::begin(self, self.snapshot(Snapshot::ToRead).await?).await?;
+        Self::suffices(applied)?;
+        Ok(Report { store: self, cache, running: Some(running) })
     }
 
-    /// Tells PostgreSQL to stop what one of our connections does, and gives the connection back.
-    async fn stop(&self, Running { tx, process }: Running) -> Result<(), StoreError> {
-        if let Some((process, db)) = process.zip(self.control()) {
-            let sql = "SELECT pg_cancel_backend($1)";
-            let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, [process.into()]);
-            db.execute_raw(statement).await?;
+    async fn stop(&self, running: Running) -> Result<(), StoreError> {
+        match self.control() {
+            Some(control) => running.stop(control).await,
+            None => running.end().await,
         }
-        Ok(tx.rollback().await?)
     }
 }
 
@@ -178,7 +158,7 @@ impl Report<'_> {
     /// If the store is away; what was answered stays true.
     pub async fn end(mut self) -> Result<(), StoreError> {
         match self.running.take() {
-            Some(Running { tx, .. }) => Ok(tx.commit().await?),
+            Some(running) => running.end().await,
             None => Ok(()),
         }
     }

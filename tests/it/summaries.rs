@@ -6,7 +6,8 @@ use std::time::Duration;
 use ess::event::Source;
 use ess::store::report::Filter;
 use ess::store::summary::{Group, SummaryCache};
-use ess::store::{Batch, Store};
+use ess::store::{Batch, Purpose, Store};
+use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
 
 use crate::support::events::{Chance, event, simple};
@@ -458,6 +459,36 @@ fn an_answer_is_given_again_only_if_it_is_another() {
     let other = http::get_with(&url, &[("If-None-Match", &tag)]).unwrap();
     assert_eq!(other.status, 200);
     assert_ne!(other.header("etag"), Some(tag.as_str()));
+}
+
+#[test]
+fn a_report_that_nobody_waits_for_is_stopped_in_sqlite_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}?mode=rwc", folder.path().join("ess.db").display());
+    block_on(async {
+        let writer = open(&url).await;
+        // Rollups without end.
+        for sql in [
+            "ALTER TABLE rollups RENAME TO hidden",
+            "CREATE VIEW rollups AS WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)
+             SELECT 1440 AS minutes, x AS at, 1 AS event_type, 0 AS shard, 1 AS source, 1 AS funnel_stage,
+                x AS events, 0 AS transactions, 0 AS revenue_units, 0 AS revenue_micros FROM n",
+        ] {
+            writer.db().execute_unprepared(sql).await.unwrap();
+        }
+        let reader = Store::connect(&url, Purpose::Read { connections: 1 }).await.unwrap();
+        let cache = SummaryCache::new(1 << 20);
+        for turn in 0..3 {
+            let report = reader.report(&cache).await.unwrap();
+            let filter = Filter::default();
+            let counting = report.count_events(&filter, None);
+            let waited = tokio::time::timeout(Duration::from_millis(300), counting).await;
+            assert!(waited.is_err(), "turn {turn}: {waited:?}");
+            drop(report);
+            // There is one connection: it is given back, and does nothing any more.
+            reader.check().await.unwrap();
+        }
+    });
 }
 
 #[test]

@@ -66,19 +66,16 @@ impl<'s> Places<'s> {
         let mut places: BinaryHeap<Ranked<'_>> = self.of.into_iter().map(rank).collect();
         let mut first: Vec<(&Group, u64)> = Vec::with_capacity(limit + 1);
         while let Some(Ranked { events, group: Reverse(group), last }) = places.pop() {
-            // An estimate can be a little more than the events. Whoever follows has fewer, or another name behind.
-            let most = events + events / 50;
-            let beaten = |last: &(&Group, u64)| last.1 > most || (last.1 == most && last.0 < group);
+            // Whoever follows has fewer events, or another name behind.
+            let beaten = |last: &(&Group, u64)| last.1 > events || (last.1 == events && last.0 < group);
             if first.len() == limit && first.last().is_none_or(beaten) {
                 break;
             }
-            let mut users = GrowingUsers::default();
-            let mut next = last;
-            while let Some((more, before)) = next.and_then(|next| self.sets.get(next)) {
-                users.add(more);
-                next = *before;
-            }
-            let counted = (group, users.count().0);
+            let sets = std::iter::successors(last.and_then(|last| self.sets.get(last)), |(_, before)| {
+                before.and_then(|before| self.sets.get(before))
+            });
+            let users = GrowingUsers::of(sets.map(|(users, _)| *users));
+            let counted = (group, users.among(events).0);
             let at = first.partition_point(|known| (counted.1, known.0) < (known.1, counted.0));
             first.insert(at, counted);
             first.truncate(limit);
@@ -91,8 +88,8 @@ impl Audience {
     /// Adds up what spans that do not meet tell, with so many countries and cities.
     pub(super) fn of<'s>(parts: impl Iterator<Item = &'s Summary>, limit: usize) -> Self {
         let mut audience = Self::default();
-        let mut users = GrowingUsers::default();
-        let mut groups: Map<&Group, GrowingUsers> = Map::default();
+        let mut sets: Vec<&Users> = Vec::new();
+        let mut groups: Map<&Group, (u64, Vec<&Users>)> = Map::default();
         let (mut countries, mut cities) = (Places::default(), Places::default());
         for part in parts {
             audience.events += part.events;
@@ -100,18 +97,25 @@ impl Audience {
             audience.watch_time.merge(part.watch_time);
             audience.percentage_watched.merge(part.percentage_watched);
             audience.cities_truncated |= part.truncated;
-            users.add(&part.users);
+            sets.push(&part.users);
             for (group, events, users) in &part.groups {
                 match group {
                     Group::Country(_) => countries.add(group, *events, users),
                     Group::City(..) => cities.add(group, *events, users),
-                    _ => groups.entry(group).or_default().add(users),
+                    _ => {
+                        let known = groups.entry(group).or_default();
+                        known.0 += events;
+                        known.1.push(users);
+                    }
                 }
             }
         }
-        (audience.users, audience.estimated) = users.count();
-        let count = |(group, users): (&Group, GrowingUsers)| (group.clone(), users.count().0);
-        audience.groups = groups.into_iter().map(count).collect();
+        let count = |events, sets: Vec<&Users>| GrowingUsers::of(sets.into_iter()).among(events);
+        (audience.users, audience.estimated) = count(audience.events, sets);
+        audience.groups = groups
+            .into_iter()
+            .map(|(group, (events, sets))| (group.clone(), count(events, sets).0))
+            .collect();
         audience.groups.sort();
         audience.cities_truncated |= cities.of.len() > limit;
         audience.countries = countries.first(limit);
@@ -122,12 +126,13 @@ impl Audience {
 
 #[cfg(test)]
 mod tests {
+    use super::super::users::Few;
     use super::*;
 
     #[test]
     fn the_places_with_the_most_users_are_found_among_those_with_many_events() {
         let place = |name: &str, events: u64, users: u64| {
-            (Group::Country(name.into()), events, Users::Few((0..users).collect()))
+            (Group::Country(name.into()), events, Users::Few(Few::of((0..users).collect())))
         };
         // Ever fewer events, and the most users where there are not the most events.
         let groups = vec![

@@ -91,8 +91,9 @@ pub struct Summary {
     pub campaigns: Option<Vec<(CampaignKey, Sum)>>,
 }
 
-/// The version of a summary's encoding.
-const VERSION: u8 = 1;
+/// The version of a summary's encoding: it packs registers. The one before did not, and is read as well.
+const VERSION: u8 = 2;
+const UNPACKED: u8 = 1;
 
 impl Summary {
     /// As it rests.
@@ -102,7 +103,8 @@ impl Summary {
 
     /// As it was before it rested.
     pub(super) fn decode(body: &[u8]) -> Result<Self, StoreError> {
-        decode(body, VERSION)
+        let version = if body.first() == Some(&UNPACKED) { UNPACKED } else { VERSION };
+        decode(body, version)
     }
 
     /// Whether two are of the same events. Places are compared where none was left out.
@@ -123,11 +125,13 @@ impl Summary {
 
     /// Bytes that it takes in memory, about.
     pub fn size(&self) -> usize {
-        let groups: usize = self.groups.iter().map(|(_, _, users)| users.size() + 96).sum();
-        groups
+        let beside: usize = self.groups.iter().map(|(_, _, users)| users.size()).sum();
+        let campaigns = self.campaigns.as_ref().map_or(0, Vec::len);
+        size_of::<Self>()
+            + size_of_val(self.groups.as_slice())
+            + beside
             + self.users.size()
-            + self.campaigns.as_ref().map_or(0, |campaigns| campaigns.len() * 128)
-            + 256
+            + campaigns * size_of::<(CampaignKey, Sum)>()
     }
 }
 
@@ -260,5 +264,34 @@ impl GrowingSummary {
             truncated: self.truncated,
             campaigns: (!self.too_many_campaigns).then_some(campaigns),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_version_before_wrote_is_read() {
+        // One event, one group, every register a byte.
+        let mut body = vec![UNPACKED, 1, 0, 0, 0, 0, 0, 0];
+        let many = |body: &mut Vec<u8>| {
+            body.extend([2, 0x80, 0x80, 2]);
+            body.extend(vec![3; 1 << 15]);
+        };
+        many(&mut body);
+        body.extend([1, 1, 2, 9]);
+        many(&mut body);
+        body.extend([1, 0]);
+        let read = Summary::decode(&body).unwrap();
+        assert_eq!((read.events, read.truncated, read.campaigns.as_deref()), (1, true, None));
+        assert_eq!(read.groups[0].0, Group::Gender(1));
+        assert_eq!((read.groups[0].1, read.groups[0].2 == read.users), (9, true));
+        let mut growing = GrowingSummary::default();
+        growing.add(&read);
+        let body = growing.finish().encode().unwrap();
+        assert_eq!(body[0], VERSION);
+        assert!(body.len() < 1 << 16, "{} bytes", body.len());
+        assert_eq!(Summary::decode(&body).unwrap().users, read.users);
     }
 }

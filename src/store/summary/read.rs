@@ -23,11 +23,24 @@ use crate::store::error::StoreError;
 /// Rows that are summed up at a time.
 const ROWS: usize = 5_000;
 
-/// What a reader keeps decoded.
+/// What a reader keeps decoded, and the bytes that it takes, about: the cache asks for them again and again.
 #[derive(Clone)]
 enum Kept {
-    Summary(Arc<Summary>),
-    Delta(Arc<Added>),
+    Summary(Arc<Summary>, u64),
+    Delta(Arc<Added>, u64),
+}
+
+impl Kept {
+    fn summary(summary: Arc<Summary>) -> Self {
+        let bytes = summary.size() as u64;
+        Self::Summary(summary, bytes)
+    }
+
+    fn delta(delta: Arc<Added>) -> Self {
+        let hours = delta.hours.iter().map(|(_, summary)| summary.size()).sum::<usize>();
+        let bytes = hours + delta.campaigns.len() * 96;
+        Self::Delta(delta, bytes as u64)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,14 +54,8 @@ struct Bytes;
 
 impl Weighter<Key, Kept> for Bytes {
     fn weight(&self, _: &Key, kept: &Kept) -> u64 {
-        let size = match kept {
-            Kept::Summary(summary) => summary.size(),
-            Kept::Delta(delta) => {
-                delta.hours.iter().map(|(_, summary)| summary.size()).sum::<usize>()
-                    + delta.campaigns.len() * 96
-            }
-        };
-        size as u64 + 64
+        let (Kept::Summary(_, bytes) | Kept::Delta(_, bytes)) = kept;
+        bytes + 64
     }
 }
 
@@ -158,7 +165,7 @@ impl Store {
                 if row.try_get("", "stale")? {
                     reading.told_by_rows.push(span.at);
                     reading.summaries.push(Arc::new(sum_rows(self, tx, source, span).await?));
-                } else if let Some(Kept::Summary(kept)) = cache.0.get(&Key::Span(source, span, version)) {
+                } else if let Some(Kept::Summary(kept, _)) = cache.0.get(&Key::Span(source, span, version)) {
                     reading.summaries.push(kept);
                 } else {
                     lacking.push(span);
@@ -183,7 +190,7 @@ impl Store {
             );
             for (key, summary) in read.await? {
                 let summary: Arc<Summary> = Arc::new(summary);
-                cache.0.insert(key, Kept::Summary(summary.clone()));
+                cache.0.insert(key, Kept::summary(summary.clone()));
                 reading.summaries.push(summary);
             }
         }
@@ -206,7 +213,7 @@ impl Store {
         for row in rows {
             let id = row.try_get("", "id")?;
             match cache.0.get(&Key::Delta(id)) {
-                Some(Kept::Delta(kept)) => reading.deltas.push(kept),
+                Some(Kept::Delta(kept, _)) => reading.deltas.push(kept),
                 _ => lacking.push(id),
             }
         }
@@ -222,7 +229,7 @@ impl Store {
             );
             for (key, delta) in read.await? {
                 let delta: Arc<Added> = Arc::new(delta);
-                cache.0.insert(key, Kept::Delta(delta.clone()));
+                cache.0.insert(key, Kept::delta(delta.clone()));
                 reading.deltas.push(delta);
             }
         }

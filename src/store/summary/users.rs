@@ -7,6 +7,7 @@
 use std::hash::{Hash, Hasher};
 
 use datasketches::hll::{Coupon, HllSketch};
+use once_cell::race::OnceBox;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -15,8 +16,11 @@ const EXACT: usize = 1_024;
 /// 2^15 registers: a standard error of 1.04 / √32768 = 0.57 %.
 const LG_REGISTERS: u8 = 15;
 const REGISTERS: usize = 1 << LG_REGISTERS;
-/// Registers up to this many are kept as places and values: 3 bytes each.
-const SPARSE: usize = REGISTERS / 4;
+/// Registers up to this many are kept as places and values, 3 bytes each: more are shorter packed.
+const SPARSE: usize = REGISTERS / 6;
+
+/// Bytes that an allocation takes beside what was asked for, about.
+const ALLOCATION: usize = 16;
 
 /// What stands for a user: equal ids have equal marks.
 pub type Mark = u64;
@@ -29,19 +33,78 @@ pub fn mark(user_id: &str) -> Mark {
 }
 
 /// A set of users, as it rests and is read.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub enum Users {
-    /// The marks, ascending.
-    Few(#[serde(with = "marks")] Marks),
-    /// The registers that are not zero: place (two bytes, little endian) and value of each, ascending.
-    Some(#[serde(with = "serde_bytes")] Vec<u8>),
-    /// All registers.
+    /// Their marks.
+    Few(Few),
+    /// The registers that are not zero, as [`Entries`].
+    Some(#[serde(with = "serde_bytes")] Entries),
+    /// All registers, a byte each: so they rest since versions before this one.
     Many(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// All registers, half a byte each.
+    Packed(Box<Packed>),
 }
+
+/// Few users.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Few {
+    /// Ascending.
+    #[serde(with = "marks")]
+    marks: Marks,
+    /// What they raise in registers, once that was asked: who is kept in a cache is asked again and again.
+    #[serde(skip)]
+    coupons: OnceBox<Vec<u32>>,
+}
+
+/// Registers: place (two bytes, little endian) and value of each, ascending.
+type Entries = Vec<u8>;
+
+/// All registers, as what they are above the lowest.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Packed {
+    /// The value of the lowest.
+    lowest: u8,
+    /// The first half of the registers in the low halves of bytes, the second in the high ones.
+    #[serde(with = "serde_bytes")]
+    halves: Vec<u8>,
+    /// Registers that are more above the lowest than half a byte tells: there are few.
+    #[serde(with = "serde_bytes")]
+    beyond: Entries,
+}
+
+impl PartialEq for Users {
+    /// Whether they are of the same users, however they are kept.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Few(few), Self::Few(others)) => few.marks == others.marks,
+            (Self::Few(_), _) | (_, Self::Few(_)) => false,
+            _ => Registers::of(self) == Registers::of(other),
+        }
+    }
+}
+
+impl Eq for Users {}
 
 impl Default for Users {
     fn default() -> Self {
-        Self::Few(SmallVec::new())
+        Self::Few(Few::default())
+    }
+}
+
+impl Few {
+    pub fn of(marks: Marks) -> Self {
+        Self { marks, coupons: OnceBox::new() }
+    }
+
+    fn coupons(&self) -> &[u32] {
+        self.coupons.get_or_init(|| Box::new(self.marks.iter().map(|mark| coupon(*mark)).collect()))
+    }
+}
+
+impl Clone for Few {
+    fn clone(&self) -> Self {
+        Self::of(self.marks.clone())
     }
 }
 
@@ -50,17 +113,23 @@ impl Users {
     pub fn count(&self) -> (u64, bool) {
         let mut growing = GrowingUsers::default();
         match self {
-            Self::Few(marks) => return (marks.len() as u64, false),
+            Self::Few(few) => return (few.marks.len() as u64, false),
             more => growing.add(more),
         }
         growing.count()
     }
 
-    /// Bytes that it takes in memory, about.
+    /// Bytes that it takes in memory beside itself, about.
     pub fn size(&self) -> usize {
-        32 + match self {
-            Self::Few(marks) => marks.len() * size_of::<Mark>(),
-            Self::Some(bytes) | Self::Many(bytes) => bytes.len(),
+        match self {
+            Self::Few(few) if few.marks.spilled() => {
+                few.marks.len() * (size_of::<Mark>() + size_of::<u32>()) + 2 * ALLOCATION
+            }
+            Self::Few(_) => 0,
+            Self::Some(bytes) | Self::Many(bytes) => bytes.len() + ALLOCATION,
+            Self::Packed(packed) => {
+                packed.halves.len() + packed.beyond.len() + size_of::<Packed>() + 3 * ALLOCATION
+            }
         }
     }
 }
@@ -82,6 +151,23 @@ pub(super) struct GrowingUsers {
 }
 
 impl GrowingUsers {
+    /// The users of sets that are kept in a cache: put together at once, which costs less than one after another.
+    pub fn of<'s>(sets: impl Iterator<Item = &'s Users> + Clone) -> Self {
+        let mut growing = Self::default();
+        if sets.clone().any(|set| !matches!(set, Users::Few(_))) {
+            growing.registers();
+        }
+        for set in sets {
+            match (set, &mut growing.many) {
+                (Users::Few(few), Some(many)) => many.add_coupons(few.coupons().iter().copied()),
+                (Users::Few(few), None) => growing.few.extend_from_slice(&few.marks),
+                _ => growing.add(set),
+            }
+        }
+        growing.settle();
+        growing
+    }
+
     /// Adds marks, in any order and as often as they come; they are taken out of `marks`.
     pub fn add_marks(&mut self, marks: &mut Vec<Mark>) {
         if let Some(many) = &mut self.many {
@@ -100,13 +186,15 @@ impl GrowingUsers {
             many.add_marks(more);
             return;
         }
-        let had_some = !self.few.is_empty();
         self.few.extend_from_slice(more);
-        if had_some {
-            // Two ascending runs: the stable sort merges them.
-            self.few.sort();
-            self.few.dedup();
-        }
+        self.settle();
+    }
+
+    /// Puts those that are few in order, or in registers when they are not any more.
+    fn settle(&mut self) {
+        // Ascending runs: the stable sort merges them, and leaves a single one as it is.
+        self.few.sort();
+        self.few.dedup();
         if self.few.len() > EXACT {
             self.registers();
         }
@@ -123,9 +211,10 @@ impl GrowingUsers {
     /// Adds the users of a set.
     pub fn add(&mut self, users: &Users) {
         match users {
-            Users::Few(marks) => self.add_ascending(marks),
+            Users::Few(few) => self.add_ascending(&few.marks),
             Users::Some(entries) => self.registers().add_entries(entries),
             Users::Many(all) => self.registers().add_all(all),
+            Users::Packed(packed) => self.registers().add_packed(packed),
         }
     }
 
@@ -137,51 +226,53 @@ impl GrowingUsers {
         }
     }
 
+    /// How many, where each made at least one of so many events, and whether that is an estimate.
+    pub fn among(&self, events: u64) -> (u64, bool) {
+        let (users, estimated) = self.count();
+        (users.min(events), estimated)
+    }
+
     pub fn finish(self) -> Users {
         match self.many {
-            None => Users::Few(SmallVec::from_slice(&self.few)),
+            None => Users::Few(Few::of(SmallVec::from_slice(&self.few))),
             Some(many) => many.finish(),
         }
     }
 }
 
-/// How many registers have which value.
-type Values = [u32; 64];
-
 /// The registers of a set.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 struct Registers {
-    values: Vec<u8>,
-    /// Kept up while registers are raised one by one; `None` after many were at once.
-    of_value: Option<Values>,
+    values: [u8; REGISTERS],
 }
 
 impl Default for Registers {
     fn default() -> Self {
-        let mut of_value = [0; 64];
-        of_value[0] = REGISTERS as u32;
-        Self { values: vec![0; REGISTERS], of_value: Some(of_value) }
+        Self { values: [0; REGISTERS] }
     }
 }
 
 impl Registers {
-    fn add_marks(&mut self, marks: &[Mark]) {
-        for mark in marks {
-            let coupon = coupon(*mark);
-            let value = (coupon >> PLACE_BITS) as u8;
-            self.raise((coupon & ((1 << PLACE_BITS) - 1)) as usize, value);
-        }
+    /// Those of a set.
+    fn of(set: &Users) -> Box<Self> {
+        let mut growing = GrowingUsers::default();
+        growing.registers();
+        growing.add(set);
+        growing.many.unwrap_or_default()
     }
 
+    fn add_marks(&mut self, marks: &[Mark]) {
+        self.add_coupons(marks.iter().map(|mark| coupon(*mark)));
+    }
+
+    fn add_coupons(&mut self, coupons: impl Iterator<Item = u32>) {
+        coupons.for_each(|coupon| self.raise(coupon as usize, (coupon >> PLACE_BITS) as u8));
+    }
+
+    /// Raises the register that a number's lowest bits tell. Without a branch: none could be foreseen.
     fn raise(&mut self, place: usize, value: u8) {
-        let Some(known) = self.values.get_mut(place % REGISTERS) else { return };
-        if value > *known {
-            if let Some(of_value) = &mut self.of_value {
-                of_value[usize::from(*known % 64)] -= 1;
-                of_value[usize::from(value % 64)] += 1;
-            }
-            *known = value;
-        }
+        let known = &mut self.values[place % REGISTERS];
+        *known = (*known).max(value);
     }
 
     fn add_entries(&mut self, entries: &[u8]) {
@@ -191,51 +282,73 @@ impl Registers {
     }
 
     fn add_all(&mut self, all: &[u8]) {
-        self.of_value = None;
         self.values.iter_mut().zip(all).for_each(|(known, value)| *known = (*known).max(*value));
     }
 
-    fn finish(self) -> Users {
-        let zero = self.of_value()[0] as usize;
-        if REGISTERS - zero > SPARSE {
-            return Users::Many(self.values);
+    fn add_packed(&mut self, Packed { lowest, halves, beyond }: &Packed) {
+        let (first, second) = self.values.split_at_mut(REGISTERS / 2);
+        for ((first, second), halves) in first.iter_mut().zip(second).zip(halves.iter()) {
+            *first = (*first).max(lowest.wrapping_add(halves & HALF));
+            *second = (*second).max(lowest.wrapping_add(halves >> 4));
         }
-        let mut entries = Vec::with_capacity(3 * (REGISTERS - zero));
-        for (value, place) in self.values.iter().zip(0_u16..=u16::MAX).filter(|(value, _)| **value > 0) {
+        self.add_entries(beyond);
+    }
+
+    fn finish(&self) -> Users {
+        if REGISTERS - self.zero() <= SPARSE {
+            return Users::Some(self.above(0));
+        }
+        let lowest = self.values.iter().copied().min().unwrap_or(0);
+        let half = |value: u8| (value - lowest).min(HALF);
+        let (first, second) = self.values.split_at(REGISTERS / 2);
+        let halves = first.iter().zip(second).map(|(first, second)| half(*first) | half(*second) << 4);
+        let halves = halves.collect();
+        Users::Packed(Box::new(Packed { lowest, halves, beyond: self.above(lowest + HALF) }))
+    }
+
+    /// The registers with a greater value.
+    fn above(&self, value: u8) -> Entries {
+        let mut entries = Entries::new();
+        for (value, place) in self.values.iter().zip(0_u16..=u16::MAX).filter(|(known, _)| **known > value) {
             let [low, high] = place.to_le_bytes();
             entries.extend([low, high, *value]);
         }
-        Users::Some(entries)
+        entries
     }
 
-    fn of_value(&self) -> Values {
-        self.of_value.unwrap_or_else(|| {
-            // Four counts at a time do not wait for each other.
-            let mut lanes = [[0_u32; 64]; 4];
-            for four in self.values.as_chunks::<4>().0 {
-                for (lane, value) in lanes.iter_mut().zip(four) {
-                    lane[usize::from(*value % 64)] += 1;
+    /// How many registers are zero.
+    fn zero(&self) -> usize {
+        // As many at a time as a byte can count: that many are compared at once.
+        let part = |part: &[u8]| part.iter().map(|value| u8::from(*value == 0)).sum::<u8>();
+        self.values.chunks(128).map(|values| usize::from(part(values))).sum()
+    }
+
+    /// The sum of 2^-value.
+    fn sum(&self) -> f64 {
+        self.values
+            .chunks(2_048)
+            .map(|values| {
+                // Sums beside each other are added to at once; each is of few and stays all but exact.
+                let mut sums = [0_f32; 16];
+                for values in values.as_chunks::<16>().0 {
+                    for (sum, value) in sums.iter_mut().zip(values) {
+                        // The bits of 2^-value.
+                        *sum += f32::from_bits((127 - u32::from(*value % 64)) << 23);
+                    }
                 }
-            }
-            std::array::from_fn(|value| lanes.iter().map(|lane| lane[value]).sum())
-        })
+                sums.map(f64::from).iter().sum::<f64>()
+            })
+            .sum()
     }
 
     /// What the registers amount to.
     fn estimate(&self) -> u64 {
-        let of_value = self.of_value();
-        // The sums of 2^-value that the estimator goes by, of small values and of large ones apart.
-        let sum = |values: std::ops::Range<usize>| -> f64 {
-            values.map(|value| f64::from(of_value[value]) * (-(value as f64)).exp2()).sum()
-        };
-        // The library's image of a sketch. Of its registers the estimator asks nothing else.
+        // The library's image of a sketch. Of its registers the estimator asks their sum and how many are
+        // zero, and nothing else.
         let mut image = vec![0; ARRAY + REGISTERS];
         image[..8].copy_from_slice(&[ARRAY as u8 / 4, 1, 7, LG_REGISTERS, 0, 16, 0, 0b1010]);
-        for (part, sum) in image[8..32].as_chunks_mut::<8>().0.iter_mut().zip([0.0, sum(0..32), sum(32..64)])
-        {
-            *part = sum.to_le_bytes();
-        }
-        image[32..36].copy_from_slice(&of_value[0].to_le_bytes());
+        image[16..24].copy_from_slice(&self.sum().to_le_bytes());
+        image[32..36].copy_from_slice(&(self.zero() as u32).to_le_bytes());
         match HllSketch::deserialize(&image) {
             // A small positive number: the cast saturates and does not wrap.
             Ok(sketch) => sketch.estimate().max(0.0).round() as u64,
@@ -247,6 +360,8 @@ impl Registers {
     }
 }
 
+/// What half a byte tells at most.
+const HALF: u8 = 15;
 /// Where the registers begin in a sketch's image.
 const ARRAY: usize = 40;
 /// Bits of a coupon that tell the place; those above tell the value.
@@ -378,6 +493,38 @@ mod tests {
                 registers.add_marks(&(0..users).map(|id| mark(&format!("user-{id}"))).collect::<Vec<_>>());
                 assert_eq!(registers.values, image[ARRAY..]);
             }
+        }
+    }
+
+    #[test]
+    fn registers_are_the_same_however_they_are_kept() {
+        for users in [2_000, 6_000, 60_000, 1_000_000] {
+            let mut marks: Vec<Mark> = (0..users).map(|id| mark(&format!("user-{id}"))).collect();
+            let mut registers = Registers::default();
+            registers.add_marks(&marks);
+            let mut growing = GrowingUsers::default();
+            growing.add_marks(&mut marks);
+            let kept = growing.finish();
+            let whole = Users::Many(registers.values.to_vec());
+            assert_eq!(kept, whole, "{users}");
+            assert!(
+                *Registers::of(&kept) == registers && kept.size() <= REGISTERS / 2 + 1_000,
+                "{}",
+                kept.size()
+            );
+            match kept {
+                Users::Some(_) => assert!(users < 6_000),
+                Users::Packed(packed) => {
+                    assert_eq!(packed.lowest, registers.values.iter().copied().min().unwrap());
+                    assert_eq!(packed.lowest > 0, users == 1_000_000);
+                    assert!(!packed.beyond.is_empty() || users == 6_000, "some are beyond half a byte");
+                }
+                other => panic!("{other:?} is neither"),
+            }
+            // What it was before the last register was raised is another set.
+            let mut other = registers.clone();
+            other.values[7] += 1;
+            assert_ne!(Users::Many(other.values.to_vec()), whole);
         }
     }
 

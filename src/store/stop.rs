@@ -1,0 +1,121 @@
+//! Stopping a statement whose answer nobody waits for.
+//!
+//! PostgreSQL is told so on a connection beside those for reports. SQLite works in this process and asks while it
+//! works: each connection has a number, by which the one that a transaction runs on is found, and a flag.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use sea_orm::sqlx::pool::PoolOptions;
+use sea_orm::sqlx::{self, AssertSqlSafe, Sqlite};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, Statement};
+
+use super::connect::Store;
+use super::error::StoreError;
+
+/// Steps of SQLite's machine, some tens of nanoseconds each, after which it asks whether to go on.
+const STEPS: i32 = 10_000;
+
+/// How the statements of a pool are stopped.
+#[derive(Debug, Clone)]
+pub(super) enum Control {
+    Postgres(DatabaseConnection),
+    Sqlite(Flags),
+}
+
+/// The flags of a pool's connections: what is raised stops.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Flags(Arc<Mutex<Numbered>>);
+
+#[derive(Debug, Default)]
+struct Numbered {
+    last: i32,
+    flags: HashMap<i32, Weak<AtomicBool>>,
+}
+
+impl Flags {
+    fn numbered(&self) -> MutexGuard<'_, Numbered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more: its number, and the flag, which is known as long as its connection lives.
+    fn add(&self) -> (i32, Arc<AtomicBool>) {
+        let mut numbered = self.numbered();
+        numbered.last = numbered.last.wrapping_add(1);
+        let (number, flag) = (numbered.last, Arc::<AtomicBool>::default());
+        numbered.flags.retain(|_, flag| flag.strong_count() > 0);
+        numbered.flags.insert(number, Arc::downgrade(&flag));
+        (number, flag)
+    }
+
+    fn of(&self, number: i32) -> Option<Arc<AtomicBool>> {
+        self.numbered().flags.get(&number)?.upgrade()
+    }
+
+    /// Gives every connection that a pool makes a number and a flag.
+    pub fn watch(&self, pool: PoolOptions<Sqlite>) -> PoolOptions<Sqlite> {
+        let flags = self.clone();
+        pool.after_connect(move |connection, _| {
+            let (number, flag) = flags.add();
+            Box::pin(async move {
+                let sql = format!("CREATE TEMP TABLE connection AS SELECT {number} AS number");
+                sqlx::query(AssertSqlSafe(sql)).execute(&mut *connection).await?;
+                let goes_on = move || !flag.load(Ordering::Relaxed);
+                connection.lock_handle().await?.set_progress_handler(STEPS, goes_on);
+                Ok(())
+            })
+        })
+    }
+}
+
+/// A transaction whose statements can be stopped.
+pub(super) struct Running {
+    pub tx: DatabaseTransaction,
+    /// Who works on it: the number of PostgreSQL's process, or of the connection to SQLite.
+    worker: i32,
+}
+
+impl Running {
+    /// Finds out who works on a transaction, and how many migrations it sees.
+    pub async fn begin(store: &Store, tx: DatabaseTransaction) -> Result<(Self, i64), StoreError> {
+        // The schema as this snapshot has it: a table that a migration makes meanwhile is empty to it.
+        let sql = if store.is_postgres() {
+            // Reports have a deadline of their own; this is for those whose reporter is gone.
+            "SELECT pg_backend_pid() AS worker, set_config('statement_timeout', '30s', true), count(*) AS applied
+             FROM seaql_migrations"
+        } else {
+            "SELECT (SELECT number FROM temp.connection) AS worker, count(*) AS applied FROM seaql_migrations"
+        };
+        let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), sql)).await?;
+        let begun = row.ok_or_else(|| StoreError::Transient("the database does not answer".to_owned()))?;
+        let (worker, applied) = (begun.try_get("", "worker")?, begun.try_get("", "applied")?);
+        Ok((Self { tx, worker }, applied))
+    }
+
+    /// Ends it once its statement has ended.
+    pub async fn end(self) -> Result<(), StoreError> {
+        Ok(self.tx.commit().await?)
+    }
+
+    /// Stops what is done for it, and gives the connection back.
+    pub async fn stop(self, control: &Control) -> Result<(), StoreError> {
+        match control {
+            Control::Postgres(db) => {
+                let sql = "SELECT pg_cancel_backend($1)";
+                let values = [self.worker.into()];
+                db.execute_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values))
+                    .await?;
+                Ok(self.tx.rollback().await?)
+            }
+            Control::Sqlite(flags) => {
+                let flag = flags.of(self.worker);
+                let raise = |raised| flag.iter().for_each(|flag| flag.store(raised, Ordering::Relaxed));
+                raise(true);
+                let ended = self.tx.rollback().await;
+                raise(false);
+                Ok(ended?)
+            }
+        }
+    }
+}
