@@ -1,6 +1,8 @@
 //! Whom events reached.
 
-use tokio::task::JoinHandle;
+use std::sync::Arc;
+
+use tokio::task::{JoinError, spawn_blocking};
 
 use super::error::StoreError;
 use super::report::{Filter, Report};
@@ -20,17 +22,21 @@ impl Report<'_> {
         limit: usize,
     ) -> Result<Vec<(Source, Audience)>, StoreError> {
         let hours = (filter.from.map(|from| from.div_euclid(60)), filter.to.map(|to| -(-to).div_euclid(60)));
-        // Many users are many bytes to go through: one source's while the next one's are read.
-        let mut counting: Vec<(Source, JoinHandle<Audience>)> = Vec::new();
+        // Many users are many bytes to go through: one source's while the next one's are read, and cities, which
+        // are more than everything else, beside it.
+        let mut counting = Vec::new();
         for &source in Source::ALL.iter().filter(|source| filter.asks(**source)) {
             let reading =
                 self.store.read_summaries(self.tx()?, source, hours, Asked::Everything, self.cache).await?;
-            counting.push((source, tokio::task::spawn_blocking(move || reading.audience(limit))));
+            let reading = Arc::new(reading);
+            let same = reading.clone();
+            let cities = spawn_blocking(move || same.cities(limit));
+            counting.push((source, spawn_blocking(move || reading.audience(limit)), cities));
         }
         let mut audiences = Vec::new();
-        for (source, audience) in counting {
-            let audience = audience.await.map_err(|error| StoreError::Transient(error.to_string()))?;
-            audiences.push((source, audience));
+        let failed = |error: JoinError| StoreError::Transient(error.to_string());
+        for (source, audience, cities) in counting {
+            audiences.push((source, audience.await.map_err(failed)?.with(cities.await.map_err(failed)?)));
         }
         Ok(audiences)
     }

@@ -49,7 +49,7 @@ pub enum Purpose {
 #[derive(Debug, Clone)]
 pub struct Store {
     db: DatabaseConnection,
-    /// To stop what is done for reports.
+    /// To stop what is done for reports; SQLite's connections have it in any case.
     control: Option<Control>,
     /// Whether rows may be copied without looking for them first.
     pub(super) wary: Wary,
@@ -136,7 +136,7 @@ impl Store {
                     ("tcp_keepalives_interval", "10"),
                 ])
             })
-            // Whatever was large in between (a summary's registers), a connection at rest is small.
+            // What was large in between, a summary's registers, is let go with the transaction.
             .map_sqlx_postgres_pool_opts(|pool| {
                 pool.after_release(|connection, _| {
                     connection.shrink_buffers();

@@ -130,7 +130,7 @@ impl Store {
     async fn stop(&self, running: Running) -> Result<(), StoreError> {
         match self.control() {
             Some(control) => running.stop(control).await,
-            None => running.end().await,
+            None => Ok(running.tx.rollback().await?),
         }
     }
 }
@@ -158,7 +158,7 @@ impl Report<'_> {
     /// If the store is away; what was answered stays true.
     pub async fn end(mut self) -> Result<(), StoreError> {
         match self.running.take() {
-            Some(running) => running.end().await,
+            Some(running) => Ok(running.tx.commit().await?),
             None => Ok(()),
         }
     }

@@ -24,7 +24,7 @@ pub(super) enum Control {
     Sqlite(Flags),
 }
 
-/// The flags of a pool's connections: what is raised stops.
+/// The flags of a pool's connections: where one is raised, nothing goes on.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Flags(Arc<Mutex<Numbered>>);
 
@@ -42,7 +42,7 @@ impl Flags {
     /// One more: its number, and the flag, which is known as long as its connection lives.
     fn add(&self) -> (i32, Arc<AtomicBool>) {
         let mut numbered = self.numbered();
-        numbered.last = numbered.last.wrapping_add(1);
+        numbered.last += 1;
         let (number, flag) = (numbered.last, Arc::<AtomicBool>::default());
         numbered.flags.retain(|_, flag| flag.strong_count() > 0);
         numbered.flags.insert(number, Arc::downgrade(&flag));
@@ -53,19 +53,36 @@ impl Flags {
         self.numbered().flags.get(&number)?.upgrade()
     }
 
-    /// Gives every connection that a pool makes a number and a flag.
+    /// Gives every connection that a pool makes a number and a flag. While that fails there is none: the pool
+    /// tries again, until whoever waits has waited long enough.
     pub fn watch(&self, pool: PoolOptions<Sqlite>) -> PoolOptions<Sqlite> {
         let flags = self.clone();
         pool.after_connect(move |connection, _| {
             let (number, flag) = flags.add();
             Box::pin(async move {
                 let sql = format!("CREATE TEMP TABLE connection AS SELECT {number} AS number");
-                sqlx::query(AssertSqlSafe(sql)).execute(&mut *connection).await?;
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await?;
                 let goes_on = move || !flag.load(Ordering::Relaxed);
                 connection.lock_handle().await?.set_progress_handler(STEPS, goes_on);
                 Ok(())
             })
         })
+    }
+}
+
+/// A raised flag, until it is let go.
+struct Raised(Arc<AtomicBool>);
+
+impl Raised {
+    fn new(flag: Arc<AtomicBool>) -> Self {
+        flag.store(true, Ordering::Relaxed);
+        Self(flag)
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 
@@ -93,11 +110,6 @@ impl Running {
         Ok((Self { tx, worker }, applied))
     }
 
-    /// Ends it once its statement has ended.
-    pub async fn end(self) -> Result<(), StoreError> {
-        Ok(self.tx.commit().await?)
-    }
-
     /// Stops what is done for it, and gives the connection back.
     pub async fn stop(self, control: &Control) -> Result<(), StoreError> {
         match control {
@@ -109,12 +121,10 @@ impl Running {
                 Ok(self.tx.rollback().await?)
             }
             Control::Sqlite(flags) => {
-                let flag = flags.of(self.worker);
-                let raise = |raised| flag.iter().for_each(|flag| flag.store(raised, Ordering::Relaxed));
-                raise(true);
-                let ended = self.tx.rollback().await;
-                raise(false);
-                Ok(ended?)
+                // The connection works off one thing after another: what it does now ends, then the transaction,
+                // and no other one has it before that.
+                let _raised = flags.of(self.worker).map(Raised::new);
+                Ok(self.tx.rollback().await?)
             }
         }
     }

@@ -84,29 +84,49 @@ impl<'s> Places<'s> {
     }
 }
 
+/// The cities that a range of hours reached.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Cities {
+    first: Vec<(Group, u64)>,
+    truncated: bool,
+}
+
+impl Cities {
+    /// The first so many of spans that do not meet.
+    pub(super) fn of<'s>(parts: impl Iterator<Item = &'s Summary>, limit: usize) -> Self {
+        let mut cities = Places::default();
+        let mut truncated = false;
+        for part in parts {
+            truncated |= part.truncated;
+            // They are the last of the groups.
+            let begin = part.groups.partition_point(|(group, ..)| !group.is_city());
+            part.groups[begin..].iter().for_each(|(city, events, users)| cities.add(city, *events, users));
+        }
+        truncated |= cities.of.len() > limit;
+        Self { first: cities.first(limit), truncated }
+    }
+}
+
 impl Audience {
-    /// Adds up what spans that do not meet tell, with so many countries and cities.
+    /// Adds up what spans that do not meet tell, with so many countries, and without cities.
     pub(super) fn of<'s>(parts: impl Iterator<Item = &'s Summary>, limit: usize) -> Self {
         let mut audience = Self::default();
         let mut sets: Vec<&Users> = Vec::new();
         let mut groups: Map<&Group, (u64, Vec<&Users>)> = Map::default();
-        let (mut countries, mut cities) = (Places::default(), Places::default());
+        let mut countries = Places::default();
         for part in parts {
             audience.events += part.events;
             audience.followers.merge(part.followers);
             audience.watch_time.merge(part.watch_time);
             audience.percentage_watched.merge(part.percentage_watched);
-            audience.cities_truncated |= part.truncated;
             sets.push(&part.users);
-            for (group, events, users) in &part.groups {
-                match group {
-                    Group::Country(_) => countries.add(group, *events, users),
-                    Group::City(..) => cities.add(group, *events, users),
-                    _ => {
-                        let known = groups.entry(group).or_default();
-                        known.0 += events;
-                        known.1.push(users);
-                    }
+            for (group, events, users) in part.groups.iter().take_while(|(group, ..)| !group.is_city()) {
+                if group.is_country() {
+                    countries.add(group, *events, users);
+                } else {
+                    let known = groups.entry(group).or_default();
+                    known.0 += events;
+                    known.1.push(users);
                 }
             }
         }
@@ -117,10 +137,14 @@ impl Audience {
             .map(|(group, (events, sets))| (group.clone(), count(events, sets).0))
             .collect();
         audience.groups.sort();
-        audience.cities_truncated |= cities.of.len() > limit;
         audience.countries = countries.first(limit);
-        audience.cities = cities.first(limit);
         audience
+    }
+
+    /// The same, with its cities.
+    pub(in crate::store) fn with(mut self, cities: Cities) -> Self {
+        (self.cities, self.cities_truncated) = (cities.first, cities.truncated);
+        self
     }
 }
 

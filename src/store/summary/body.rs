@@ -104,7 +104,12 @@ impl Summary {
     /// As it was before it rested.
     pub(super) fn decode(body: &[u8]) -> Result<Self, StoreError> {
         let version = if body.first() == Some(&UNPACKED) { UNPACKED } else { VERSION };
-        decode(body, version)
+        let summary: Self = decode(body, version)?;
+        let sets = summary.groups.iter().map(|(_, _, users)| users).chain([&summary.users]);
+        if !sets.into_iter().all(Users::is_whole) {
+            return Err(StoreError::Transient("a summary is not readable".to_owned()));
+        }
+        Ok(summary)
     }
 
     /// Whether two are of the same events. Places are compared where none was left out.
@@ -293,5 +298,16 @@ mod tests {
         assert_eq!(body[0], VERSION);
         assert!(body.len() < 1 << 16, "{} bytes", body.len());
         assert_eq!(Summary::decode(&body).unwrap().users, read.users);
+    }
+
+    #[test]
+    fn a_summary_with_a_damaged_set_is_refused() {
+        for users in [vec![1, 2, 7, 7], vec![2, 1, 7], vec![3, 9, 1, 7, 0]] {
+            let mut body = vec![VERSION, 1, 0, 0, 0, 0, 0, 0];
+            body.extend(users);
+            body.extend([0, 0, 0]);
+            let refused = Summary::decode(&body).unwrap_err();
+            assert!(refused.to_string().ends_with("a summary is not readable"), "{body:?}: {refused}");
+        }
     }
 }

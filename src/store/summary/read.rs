@@ -9,7 +9,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, StreamTrait, Value};
 
-use super::audience::Audience;
+use super::audience::{Audience, Cities};
 use super::body::{GrowingSummary, Summary};
 use super::delta::{Added, CampaignRevenue, HOUR, merge_campaigns};
 use super::seen::{Events, Seen};
@@ -265,9 +265,14 @@ impl Reading {
         growing.finish()
     }
 
-    /// Whom the range reached, with so many countries and cities.
+    /// Whom the range reached, with so many countries, and without cities.
     pub fn audience(&self, limit: usize) -> Audience {
         Audience::of(self.parts(), limit)
+    }
+
+    /// The first so many cities that it reached.
+    pub fn cities(&self, limit: usize) -> Cities {
+        Cities::of(self.parts(), limit)
     }
 
     /// Transactions and revenue (in millionths) by campaign; `None` if some summary holds no campaigns.

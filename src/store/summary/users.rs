@@ -2,7 +2,7 @@
 //!
 //! The sketch is `datasketches`': it says which register a user's mark goes to, and what registers amount to.
 //! Between those two, registers are bytes here, of which two sets have the greater one of each: reports put
-//! thousands of sets together, and this is what makes that cheap.
+//! thousands of sets together, and this is what makes that cheap. At rest, many registers take half a byte each.
 
 use std::hash::{Hash, Hasher};
 
@@ -74,7 +74,8 @@ pub struct Packed {
 }
 
 impl PartialEq for Users {
-    /// Whether they are of the same users, however they are kept.
+    /// Whether the same users would make them, however they are kept: more than [`EXACT`] are registers always,
+    /// and fewer never are.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Few(few), Self::Few(others)) => few.marks == others.marks,
@@ -119,6 +120,17 @@ impl Users {
         growing.count()
     }
 
+    /// Whether it is as long as it has to be: anything else was damaged.
+    pub fn is_whole(&self) -> bool {
+        let whole = |entries: &Entries| entries.len().is_multiple_of(3);
+        match self {
+            Self::Few(_) => true,
+            Self::Some(entries) => whole(entries),
+            Self::Many(all) => all.len() == REGISTERS,
+            Self::Packed(packed) => packed.halves.len() == REGISTERS / 2 && whole(&packed.beyond),
+        }
+    }
+
     /// Bytes that it takes in memory beside itself, about.
     pub fn size(&self) -> usize {
         match self {
@@ -159,8 +171,13 @@ impl GrowingUsers {
         }
         for set in sets {
             match (set, &mut growing.many) {
-                (Users::Few(few), Some(many)) => many.add_coupons(few.coupons().iter().copied()),
-                (Users::Few(few), None) => growing.few.extend_from_slice(&few.marks),
+                (Users::Few(few), Some(many)) if few.marks.spilled() => many.add_coupons(few.coupons()),
+                (Users::Few(few), None) => {
+                    growing.few.extend_from_slice(&few.marks);
+                    if growing.few.len() > 16 * EXACT {
+                        growing.settle();
+                    }
+                }
                 _ => growing.add(set),
             }
         }
@@ -262,11 +279,15 @@ impl Registers {
     }
 
     fn add_marks(&mut self, marks: &[Mark]) {
-        self.add_coupons(marks.iter().map(|mark| coupon(*mark)));
+        marks.iter().for_each(|mark| self.add_coupon(coupon(*mark)));
     }
 
-    fn add_coupons(&mut self, coupons: impl Iterator<Item = u32>) {
-        coupons.for_each(|coupon| self.raise(coupon as usize, (coupon >> PLACE_BITS) as u8));
+    fn add_coupons(&mut self, coupons: &[u32]) {
+        coupons.iter().for_each(|coupon| self.add_coupon(*coupon));
+    }
+
+    fn add_coupon(&mut self, coupon: u32) {
+        self.raise(coupon as usize, (coupon >> PLACE_BITS) as u8);
     }
 
     /// Raises the register that a number's lowest bits tell. Without a branch: none could be foreseen.
@@ -303,7 +324,7 @@ impl Registers {
         let (first, second) = self.values.split_at(REGISTERS / 2);
         let halves = first.iter().zip(second).map(|(first, second)| half(*first) | half(*second) << 4);
         let halves = halves.collect();
-        Users::Packed(Box::new(Packed { lowest, halves, beyond: self.above(lowest + HALF) }))
+        Users::Packed(Box::new(Packed { lowest, halves, beyond: self.above(lowest.saturating_add(HALF)) }))
     }
 
     /// The registers with a greater value.
@@ -313,6 +334,7 @@ impl Registers {
             let [low, high] = place.to_le_bytes();
             entries.extend([low, high, *value]);
         }
+        entries.shrink_to_fit();
         entries
     }
 
@@ -521,11 +543,25 @@ mod tests {
                 }
                 other => panic!("{other:?} is neither"),
             }
-            // What it was before the last register was raised is another set.
+            // With one register raised it is another set.
             let mut other = registers.clone();
             other.values[7] += 1;
             assert_ne!(Users::Many(other.values.to_vec()), whole);
         }
+    }
+
+    #[test]
+    fn packed_registers_rest_as_they_rested_before() {
+        let mut registers = Registers { values: [9; REGISTERS] };
+        registers.values[1] = 10;
+        registers.values[REGISTERS / 2 + 1] = 12;
+        registers.values[REGISTERS - 1] = 60;
+        let body = postcard::to_stdvec(&registers.finish()).unwrap();
+        // The variant, the lowest, 2^14 halves; the last is beyond, by 15 at most in its half.
+        let mut known = vec![3, 9, 0x80, 0x80, 1, 0, 0x31];
+        known.extend(vec![0; REGISTERS / 2 - 3]);
+        known.extend([0xf0, 3, 0xff, 0x7f, 60]);
+        assert!(body == known, "{:?} … {:?}", &body[..8], &body[body.len() - 6..]);
     }
 
     #[test]
