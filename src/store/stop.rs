@@ -98,8 +98,10 @@ impl Running {
     pub async fn begin(store: &Store, tx: DatabaseTransaction) -> Result<(Self, i64), StoreError> {
         // The schema as this snapshot has it: a table that a migration makes meanwhile is empty to it.
         let sql = if store.is_postgres() {
-            // Reports have a deadline of their own; this is for those whose reporter is gone.
-            "SELECT pg_backend_pid() AS worker, set_config('statement_timeout', '30s', true), count(*) AS applied
+            // Reports have a deadline of their own; this is for those whose reporter is gone. And a plan that was
+            // made for any range would read whole ranges for a few campaigns.
+            "SELECT pg_backend_pid() AS worker, set_config('statement_timeout', '30s', true),
+                set_config('plan_cache_mode', 'force_custom_plan', true), count(*) AS applied
              FROM seaql_migrations"
         } else {
             "SELECT (SELECT number FROM temp.connection) AS worker, count(*) AS applied FROM seaql_migrations"

@@ -253,6 +253,44 @@ fn some_thousand_campaigns_are_ranked_exactly() {
     ranks_campaigns(4_000);
 }
 
+#[test]
+fn a_report_that_is_asked_often_stays_as_quick_as_it_was_at_first() {
+    const BEGIN: i64 = 29_500_000;
+    let stores = stores();
+    block_on(async {
+        let store = open(&stores.urls[1]).await;
+        // Too many campaigns for any hour's summary. Those on top have one sale before the range, and one in it.
+        for batch in 0..30 {
+            let one = |n: u64| checkout(n, "u", &format!("c-{n}"), BEGIN + 60 + (n % 1_200) as i64, n % 100);
+            let mut events: Vec<String> = (batch * 1_000..(batch + 1) * 1_000).map(one).collect();
+            for top in 0..10 {
+                let n = 100_000 + batch * 10 + top;
+                for (id, minute) in [(n, BEGIN), (n + 100_000, BEGIN + 100)] {
+                    events.push(checkout(id, "u", &format!("top-{n}"), minute, 1_000_000 + n));
+                }
+            }
+            write(&store, batch + 1, &events).await;
+        }
+        store.fold_summaries(Source::Facebook).await.unwrap();
+        store.db().execute_unprepared("VACUUM ANALYZE").await.unwrap();
+        let reader = Store::connect(&stores.urls[1], Purpose::Read { connections: 1 }).await.unwrap();
+        let cache = SummaryCache::new(64 << 20);
+        let filter = Filter { from: Some(BEGIN + 1), to: Some(BEGIN + 10_000), ..Filter::default() };
+        let mut took = Vec::new();
+        for _ in 0..16 {
+            let began = std::time::Instant::now();
+            let report = reader.report(&cache).await.unwrap();
+            let top = report.top_campaigns(&filter, 50).await.unwrap();
+            assert_eq!((top.len(), top[0].transactions, top[0].total), (50, 1, 11_002_990_000));
+            report.end().await.unwrap();
+            took.push(began.elapsed());
+        }
+        let quickest = |some: &[Duration]| some.iter().min().copied().unwrap();
+        let (first, last) = (quickest(&took[1..5]), quickest(&took[11..]));
+        assert!(last < first * 3, "{took:?}");
+    });
+}
+
 /// Sends events of 2026-03; gives how many.
 fn send(world: &World, seed: u64, count: usize) -> usize {
     let mut chance = Chance(seed);
