@@ -13,8 +13,8 @@ use sea_orm::{
 };
 
 use super::error::StoreError;
-use super::postgres::Wary;
 use super::stop::{Control, Flags};
+use super::way::Wary;
 use crate::config::{Config, Secret};
 use crate::event::all_words;
 

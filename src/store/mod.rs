@@ -31,6 +31,7 @@ mod stop;
 pub mod summary;
 mod suspects;
 mod trace;
+mod way;
 mod writer;
 
 pub use batch::{Batch, BatchFrame, Written};

@@ -122,7 +122,7 @@ impl Store {
     ///
     /// If the store is away.
     pub async fn report<'s>(&'s self, cache: &'s SummaryCache) -> Result<Report<'s>, StoreError> {
-        let (running, applied) = Running::begin(self, self.snapshot(Snapshot::ToRead).await?).await?;
+        let (running, applied) = Running::begin(self.snapshot(Snapshot::ToRead).await?).await?;
         Self::suffices(applied)?;
         Ok(Report { store: self, cache, running: Some(running) })
     }

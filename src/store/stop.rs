@@ -9,9 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::{self, AssertSqlSafe, Sqlite};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, Statement};
+use sea_orm::{ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, Statement};
 
-use super::connect::Store;
 use super::error::StoreError;
 
 /// Steps of SQLite's machine, some tens of nanoseconds each, after which it asks whether to go on.
@@ -95,9 +94,9 @@ pub(super) struct Running {
 
 impl Running {
     /// Finds out who works on a transaction, and how many migrations it sees.
-    pub async fn begin(store: &Store, tx: DatabaseTransaction) -> Result<(Self, i64), StoreError> {
+    pub async fn begin(tx: DatabaseTransaction) -> Result<(Self, i64), StoreError> {
         // The schema as this snapshot has it: a table that a migration makes meanwhile is empty to it.
-        let sql = if store.is_postgres() {
+        let sql = if tx.get_database_backend() == DatabaseBackend::Postgres {
             // Reports have a deadline of their own; this is for those whose reporter is gone. And a plan that was
             // made for any range would read whole ranges for a few campaigns.
             "SELECT pg_backend_pid() AS worker, set_config('statement_timeout', '30s', true),

@@ -15,10 +15,11 @@ use uuid::Uuid;
 use super::batch::{Batch, BatchFrame, Write, Written};
 use super::connect::{Backend, Store};
 use super::error::StoreError;
-use super::postgres::{PostgresWrite, Way};
+use super::postgres::PostgresWrite;
 use super::row::Row;
 use super::sqlite::SqliteWrite;
 use super::summary::Delta;
+use super::way::Way;
 use crate::event::{FieldError, Refusal};
 use crate::log::{DeadLetter, Reason};
 

@@ -8,7 +8,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::Map;
-use super::body::{Group, Sum, Summary};
+use super::body::Summary;
+use super::group::{Group, Sum};
 use super::users::{GrowingUsers, Users};
 
 /// Whom a range of hours reached.

@@ -6,6 +6,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use super::Map;
+use super::group::{Group, Sum};
 use super::seen::Events;
 use super::users::{GrowingUsers, Users};
 use super::{decode, encode};
@@ -15,51 +16,6 @@ use crate::store::error::StoreError;
 const MAX_PLACES: usize = 1_000;
 /// The most campaigns that a summary holds; with more it holds none.
 const MAX_CAMPAIGNS: usize = 1_000;
-
-/// What users are grouped by.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Group {
-    /// The lower bound of an age range.
-    Age(i16),
-    /// The gender's number.
-    Gender(i16),
-    /// The lower bound of a range of followers.
-    Followers(i64),
-    /// The device's number.
-    Device(i16),
-    /// The country.
-    Country(CompactString),
-    /// The country and the city.
-    City(CompactString, CompactString),
-}
-
-/// Lower bounds of the age ranges.
-pub const AGES: [i16; 7] = [0, 18, 25, 35, 45, 55, 65];
-/// Lower bounds of the ranges of followers.
-pub const FOLLOWERS: [i64; 5] = [0, 1_000, 10_000, 100_000, 1_000_000];
-
-/// A count and a sum, both exact.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sum {
-    /// How many.
-    pub count: u64,
-    /// What they add up to.
-    pub sum: i128,
-}
-
-impl Sum {
-    pub(super) fn add(&mut self, value: Option<i64>) {
-        if let Some(value) = value {
-            self.count += 1;
-            self.sum += i128::from(value);
-        }
-    }
-
-    pub(super) fn merge(&mut self, other: Self) {
-        self.count += other.count;
-        self.sum += other.sum;
-    }
-}
 
 /// One type of event of one campaign.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -137,23 +93,6 @@ impl Summary {
             + beside
             + self.users.size()
             + campaigns * size_of::<(CampaignKey, Sum)>()
-    }
-}
-
-impl Group {
-    /// Whether it is a city.
-    pub fn is_city(&self) -> bool {
-        matches!(self, Self::City(..))
-    }
-
-    /// Whether it is a country.
-    pub fn is_country(&self) -> bool {
-        matches!(self, Self::Country(_))
-    }
-
-    /// Whether it is one of those that may be very many.
-    pub fn is_place(&self) -> bool {
-        self.is_city() || self.is_country()
     }
 }
 

@@ -7,15 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::body::{GrowingSummary, Summary};
 use super::seen::{Events, Sale, Seen};
+use super::span::{HOUR, whole};
 use super::{decode, encode};
 use crate::event::MICROS_PER_UNIT;
 use crate::store::error::StoreError;
 use crate::store::report::total;
 use crate::store::row::Row;
-
-/// Microseconds of an hour and of a minute.
-pub const HOUR: i64 = 3_600_000_000;
-pub const MINUTE: i64 = 60_000_000;
 
 /// The version of the encoding of a [`Delta`], and of an [`Added`].
 const VERSION: u8 = 2;
@@ -144,11 +141,6 @@ pub fn merge_campaigns(mut campaigns: Vec<CampaignRevenue>) -> Vec<CampaignReven
         same
     });
     campaigns
-}
-
-pub fn whole(number: i64) -> i32 {
-    // Instants of the contract are within 1970 to 2199: their minutes fit.
-    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 impl Delta {

@@ -6,22 +6,24 @@
 //! ```
 //!
 //! A delta is written in the transaction of its rows, and leaves in the transaction that folds it, so that
-//! rows, summaries and deltas agree in every snapshot. [`seen`] is what a delta holds, [`body`] what a summary holds, [`users`] how
-//! users are counted, [`span`] how a range is covered by few of them, [`audience`] what a report is told.
+//! rows, summaries and deltas agree in every snapshot. [`seen`] is what a delta holds, [`body`] what a summary holds, [`group`] by what users are grouped, [`users`] how
+//! they are counted, [`span`] how a range is covered by few of them, [`audience`] what a report is told.
 
 mod audience;
 mod body;
 mod delta;
 mod fold;
+mod group;
 mod read;
 mod seen;
 mod span;
 mod users;
 
 pub use audience::Audience;
-pub use body::{AGES, CampaignKey, FOLLOWERS, Group, Sum, Summary};
+pub use body::{CampaignKey, Summary};
 pub(super) use delta::{CampaignRevenue, Delta};
 pub(super) use fold::fold_all;
+pub use group::{AGES, FOLLOWERS, Group, Sum};
 pub use read::SummaryCache;
 pub(super) use read::{Asked, Reading};
 pub use users::{Mark, Users, mark};

@@ -11,9 +11,9 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, Stre
 
 use super::audience::{Audience, Cities};
 use super::body::{GrowingSummary, Summary};
-use super::delta::{Added, CampaignRevenue, HOUR, merge_campaigns};
+use super::delta::{Added, CampaignRevenue, merge_campaigns};
 use super::seen::{Events, Seen};
-use super::span::{Span, cover};
+use super::span::{HOUR, Span, cover};
 use super::users::mark;
 use crate::event::Source;
 use crate::store::connect::Store;

@@ -5,8 +5,8 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use super::Map;
-use super::body::{AGES, FOLLOWERS, Group, Sum};
-use super::delta::{MINUTE, whole};
+use super::group::{AGES, FOLLOWERS, Group, Sum};
+use super::span::{MINUTE, whole};
 use super::users::{Mark, Marks, marks};
 use crate::event::Columns;
 use crate::store::row::Row;

@@ -3,6 +3,16 @@
 //! A span of level n is 4^n hours, at a multiple of as many. Any range of hours is covered by at most six
 //! spans of each level below the highest: 54 and a few of the highest, however long the range is.
 
+/// Microseconds of an hour and of a minute.
+pub(super) const HOUR: i64 = 60 * MINUTE;
+pub(super) const MINUTE: i64 = 60_000_000;
+
+/// The number of an hour, or of a minute, since 1970.
+pub(super) fn whole(number: i64) -> i32 {
+    // Instants of the contract are within 1970 to 2199: their minutes fit.
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
 /// The highest level: 4^8 hours, seven and a half years.
 pub(super) const HIGHEST: i16 = 8;
 

@@ -135,7 +135,8 @@ impl Users {
     pub fn size(&self) -> usize {
         match self {
             Self::Few(few) if few.marks.spilled() => {
-                few.marks.len() * (size_of::<Mark>() + size_of::<u32>()) + 2 * ALLOCATION
+                let each = size_of::<Mark>() + size_of::<u32>();
+                few.marks.len() * each + size_of::<Vec<u32>>() + 3 * ALLOCATION
             }
             Self::Few(_) => 0,
             Self::Some(bytes) | Self::Many(bytes) => bytes.len() + ALLOCATION,
