@@ -83,8 +83,11 @@ fn listeners_speak_tls_alone_where_they_have_a_certificate() {
         pairs.push(((*name).to_owned(), port.to_string()));
     }
     let _up = Service::start(&["up"], &pairs, folder.path());
-    let url = format!("https://127.0.0.1:{}/ready", ports[0]);
-    eventually("it is ready", MINUTE, || get(&url, &authority.ca()).ok().filter(|status| *status == 200));
+    let ready = |port: &u16| format!("https://127.0.0.1:{port}/ready");
+    for url in ports.iter().map(ready) {
+        eventually("it is ready", MINUTE, || get(&url, &authority.ca()).ok().filter(|status| *status == 200));
+    }
+    let url = ready(&ports[0]);
     let stranger = Authority::new();
     assert!(get(&url, &stranger.ca()).is_err(), "another authority");
     assert!(http::get(&url.replace("https", "http")).is_err(), "no TLS");
