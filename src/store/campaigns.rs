@@ -17,10 +17,8 @@ use super::report::{CampaignSum, Filter, Report, RevenueSum, total};
 use super::summary::{Asked, CampaignRevenue, Reading};
 use crate::event::Source;
 
-/// Transactions in a range that are summed up one by one, whatever else there is.
+/// Transactions in a range that are summed up one by one.
 const FEW: i64 = 4_000;
-/// Campaigns that are passed over in the time that one transaction is summed up.
-const PASSED_OVER: i64 = 20;
 /// Campaigns of one look at their rows.
 const STEP: usize = 400;
 /// Campaigns that are looked at from the highest down before all rows in range are.
@@ -86,7 +84,7 @@ impl Report<'_> {
         if !self.has_campaigns(source).await? {
             return Ok(Vec::new());
         }
-        let in_range = self.count_transactions(filter).await?;
+        let in_range: i64 = self.sum_revenue(filter, None).await?.iter().map(|sum| sum.transactions).sum();
         // The whole hours in range, and the minutes beside them.
         let hours = (filter.from.map(|from| -(-from).div_euclid(60)), filter.to.map(|to| to.div_euclid(60)));
         let no_hour = matches!(hours, (Some(first), Some(end)) if first >= end);
@@ -98,25 +96,15 @@ impl Report<'_> {
         if let Some(sums) = reading.sum_campaigns() {
             return self.beside_hours(source, filter, hours, sums).await;
         }
-        // In a range of one in a thousand, the search passes over a thousand campaigns for each that it finds.
-        let everything = Filter { source: Some(source), ..Filter::default() };
-        let passed_over = self.count_transactions(&everything).await? / in_range * big(limit as u64);
-        if passed_over / PASSED_OVER > in_range {
-            return self.by_rows(source, filter, Some(limit)).await;
-        }
         match self.search_down(source, filter, limit, &reading).await? {
             Some(top) => Ok(top),
             None => self.by_rows(source, filter, Some(limit)).await,
         }
     }
 
-    async fn count_transactions(&self, filter: &Filter) -> Result<i64, StoreError> {
-        Ok(self.sum_revenue(filter, None).await?.iter().map(|sum| sum.transactions).sum())
-    }
-
     /// Whether a source has ever had a campaign: some never do, and would be read for nothing.
     async fn has_campaigns(&self, source: Source) -> Result<bool, StoreError> {
-        if !self.ranked(&Filter { source: Some(source), ..Filter::default() }, 0, 1).await?.is_empty() {
+        if !self.ranked(source, 0, 1).await?.is_empty() {
             return Ok(true);
         }
         // No hour, and what is not folded.
@@ -188,12 +176,12 @@ impl Report<'_> {
         let fresh: HashSet<&str> = fresh.iter().map(|ranked| ranked.campaign_id.as_str()).collect();
         let mut top: Vec<CampaignSum> = Vec::new();
         let mut looked_at = 0;
-        let mut step = 2 * limit;
+        let mut step = STEP.max(2 * limit);
         while looked_at < MANY {
-            let ranked = self.ranked(filter, looked_at, step).await?;
+            let ranked = self.ranked(source, looked_at, step).await?;
             let end = ranked.len() < step;
             looked_at += ranked.len();
-            // Nobody in range who was not looked at earned more than this, but for those that are fresh.
+            // Nobody who was not looked at earned more than this, but for those that are fresh.
             let bound = ranked.last().map_or(0, CampaignRevenue::total);
             let mut candidates: Vec<CampaignRevenue> =
                 ranked.into_iter().filter(|ranked| !fresh.contains(ranked.campaign_id.as_str())).collect();
@@ -248,23 +236,18 @@ impl Report<'_> {
         Ok(sums)
     }
 
-    /// Campaigns that can have earned something in a filter's range, from the highest down, after so many.
     async fn ranked(
         &self,
-        filter: &Filter,
-        after: usize,
+        source: Source,
+        from: usize,
         count: usize,
     ) -> Result<Vec<CampaignRevenue>, StoreError> {
-        let mut condition = Condition::new("TRUE");
-        condition.also("source =", filter.source.map(Source::code), "{}");
-        condition.also("last_minute >=", filter.from, "{}");
-        condition.also("first_minute <", filter.to, "{}");
         let sql = format!(
-            "SELECT {CAMPAIGN} FROM campaigns WHERE {}
-             ORDER BY units DESC, micros DESC, campaign_id LIMIT {count} OFFSET {after}",
-            condition.sql()
+            "SELECT {CAMPAIGN} FROM campaigns WHERE source = $1
+             ORDER BY units DESC, micros DESC, campaign_id LIMIT $2 OFFSET $3"
         );
-        self.select(sql, condition.values).await
+        let values = vec![source.code().into(), big(count as u64).into(), big(from as u64).into()];
+        self.select(sql, values).await
     }
 
     /// The campaigns to which something was added that is not folded yet, with it.
