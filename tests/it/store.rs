@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::support::block_on;
 use crate::support::events::{Chance, event, simple};
-use crate::support::stores::{frame, log, number, open, origin, stores};
+use crate::support::stores::{frame, log, number, open, origin, sqlite, stores};
 
 async fn write(store: &Store, frames: Vec<BatchFrame<'_>>) -> Written {
     store.write(&Batch { source: Source::Facebook, log_id: log(), frames }).await.unwrap()
@@ -31,7 +31,7 @@ fn a_database_that_is_not_there_yet_is_opened_at_the_first_try() {
     let folder = tempfile::tempdir().unwrap();
     block_on(async {
         for turn in 0..300 {
-            let url = format!("sqlite://{}?mode=rwc", folder.path().join(format!("{turn}.db")).display());
+            let url = sqlite(&folder.path().join(format!("{turn}.db")));
             let purpose = if turn % 2 == 0 {
                 Purpose::Write { transactions: 2 }
             } else {

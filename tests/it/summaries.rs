@@ -11,7 +11,7 @@ use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
 
 use crate::support::events::{Chance, event, simple};
-use crate::support::stores::{frame, log, number, open, origin, stores};
+use crate::support::stores::{frame, log, number, open, origin, sqlite, stores};
 use crate::support::world::{World, both};
 use crate::support::{MINUTE, block_on, eventually, http};
 
@@ -502,7 +502,7 @@ fn an_answer_is_given_again_only_if_it_is_another() {
 #[test]
 fn a_report_that_nobody_waits_for_is_stopped_in_sqlite_too() {
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}?mode=rwc", folder.path().join("ess.db").display());
+    let url = sqlite(&folder.path().join("ess.db"));
     block_on(async {
         let writer = open(&url).await;
         // Rollups without end.

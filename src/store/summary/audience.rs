@@ -99,9 +99,9 @@ impl Cities {
         let mut truncated = false;
         for part in parts {
             truncated |= part.truncated;
-            // They are the last of the groups.
-            let begin = part.groups.partition_point(|(group, ..)| !group.is_city());
-            part.groups[begin..].iter().for_each(|(city, events, users)| cities.add(city, *events, users));
+            for (city, events, users) in part.cities_apart().1 {
+                cities.add(city, *events, users);
+            }
         }
         truncated |= cities.of.len() > limit;
         Self { first: cities.first(limit), truncated }
@@ -121,7 +121,7 @@ impl Audience {
             audience.watch_time.merge(part.watch_time);
             audience.percentage_watched.merge(part.percentage_watched);
             sets.push(&part.users);
-            for (group, events, users) in part.groups.iter().take_while(|(group, ..)| !group.is_city()) {
+            for (group, events, users) in part.cities_apart().0 {
                 if group.is_country() {
                     countries.add(group, *events, users);
                 } else {

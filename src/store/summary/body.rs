@@ -26,6 +26,9 @@ pub struct CampaignKey {
     pub campaign_id: CompactString,
 }
 
+/// A group, its events and its users.
+pub type OfGroup = (Group, u64, Users);
+
 /// What a span of hours adds up to.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Summary {
@@ -40,7 +43,7 @@ pub struct Summary {
     /// All users.
     pub users: Users,
     /// Events and users by group, ascending.
-    pub groups: Vec<(Group, u64, Users)>,
+    pub groups: Vec<OfGroup>,
     /// Whether cities, or countries, were left out.
     pub truncated: bool,
     /// Revenue by campaign, in millionths; `None` if those were too many.
@@ -68,13 +71,18 @@ impl Summary {
         Ok(summary)
     }
 
+    /// The groups but for cities, and the cities, which are the last of them.
+    pub(super) fn cities_apart(&self) -> (&[OfGroup], &[OfGroup]) {
+        self.groups.split_at(self.groups.partition_point(|(group, ..)| !group.is_city()))
+    }
+
     /// Whether two are of the same events. Places are compared where none was left out.
     pub fn agrees(&self, other: &Self) -> bool {
         let sums = |summary: &Self| {
             (summary.events, summary.followers, summary.watch_time, summary.percentage_watched)
         };
         let truncated = self.truncated || other.truncated;
-        let compared = |summary: &Self| -> Vec<(Group, u64, Users)> {
+        let compared = |summary: &Self| -> Vec<OfGroup> {
             summary.groups.iter().filter(|(group, ..)| !truncated || !group.is_place()).cloned().collect()
         };
         // Equal users have equal marks and registers, in whatever order they came.

@@ -94,6 +94,7 @@ impl Default for Users {
 }
 
 impl Few {
+    /// Those with these marks, which ascend.
     pub fn of(marks: Marks) -> Self {
         Self { marks, coupons: OnceBox::new() }
     }
@@ -112,12 +113,10 @@ impl Clone for Few {
 impl Users {
     /// How many, and whether that is an estimate.
     pub fn count(&self) -> (u64, bool) {
-        let mut growing = GrowingUsers::default();
         match self {
-            Self::Few(few) => return (few.marks.len() as u64, false),
-            more => growing.add(more),
+            Self::Few(few) => (few.marks.len() as u64, false),
+            more => (Registers::of(more).estimate(), true),
         }
-        growing.count()
     }
 
     /// Whether it is as long as it has to be: anything else was damaged.
@@ -175,6 +174,7 @@ impl GrowingUsers {
                 (Users::Few(few), Some(many)) if few.marks.spilled() => many.add_coupons(few.coupons()),
                 (Users::Few(few), None) => {
                     growing.few.extend_from_slice(&few.marks);
+                    // Very many sets of few do not wait to be found to be many.
                     if growing.few.len() > 16 * EXACT {
                         growing.settle();
                     }
@@ -230,9 +230,7 @@ impl GrowingUsers {
     pub fn add(&mut self, users: &Users) {
         match users {
             Users::Few(few) => self.add_ascending(&few.marks),
-            Users::Some(entries) => self.registers().add_entries(entries),
-            Users::Many(all) => self.registers().add_all(all),
-            Users::Packed(packed) => self.registers().add_packed(packed),
+            more => self.registers().add(more),
         }
     }
 
@@ -273,10 +271,18 @@ impl Default for Registers {
 impl Registers {
     /// Those of a set.
     fn of(set: &Users) -> Box<Self> {
-        let mut growing = GrowingUsers::default();
-        growing.registers();
-        growing.add(set);
-        growing.many.unwrap_or_default()
+        let mut registers = Box::<Self>::default();
+        registers.add(set);
+        registers
+    }
+
+    fn add(&mut self, set: &Users) {
+        match set {
+            Users::Few(few) => self.add_marks(&few.marks),
+            Users::Some(entries) => self.add_entries(entries),
+            Users::Many(all) => self.add_all(all),
+            Users::Packed(packed) => self.add_packed(packed),
+        }
     }
 
     fn add_marks(&mut self, marks: &[Mark]) {

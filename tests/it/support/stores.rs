@@ -1,5 +1,7 @@
 //! The store by itself, on both databases, and frames to write into it.
 
+use std::path::Path;
+
 use ess::event::decode;
 use ess::log::Origin;
 use ess::store::{BatchFrame, Purpose, Row, Store};
@@ -20,8 +22,16 @@ pub struct Stores {
 pub fn stores() -> Stores {
     let folder = tempfile::tempdir().unwrap();
     let postgres = Postgres::start();
-    let sqlite = format!("sqlite://{}?mode=rwc", folder.path().join("ess.db").display());
-    Stores { urls: [sqlite, postgres.url()], _folder: folder, _postgres: postgres }
+    Stores {
+        urls: [sqlite(&folder.path().join("ess.db")), postgres.url()],
+        _folder: folder,
+        _postgres: postgres,
+    }
+}
+
+/// The URL of a database in a file, which is made if it is not there.
+pub fn sqlite(file: &Path) -> String {
+    format!("sqlite://{}?mode=rwc", file.display())
 }
 
 pub async fn open(url: &str) -> Store {
