@@ -11,6 +11,7 @@ mod m20261124_000002_ledger;
 mod m20261124_000003_dead_letters;
 mod m20261124_000004_summaries;
 mod m20261124_000005_widths;
+mod m20261124_000006_ends;
 
 /// Runs the migrations in their order.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000003_dead_letters::Migration),
             Box::new(m20261124_000004_summaries::Migration),
             Box::new(m20261124_000005_widths::Migration),
+            Box::new(m20261124_000006_ends::Migration),
         ]
     }
 }

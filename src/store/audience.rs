@@ -22,14 +22,15 @@ impl Report<'_> {
         limit: usize,
     ) -> Result<Vec<(Source, Audience)>, StoreError> {
         let hours = (filter.from.map(|from| from.div_euclid(60)), filter.to.map(|to| -(-to).div_euclid(60)));
-        // Many users are many bytes to go through: one source's while the next one's are read, and cities, which
-        // are more than everything else, beside it.
+        let sources: Vec<Source> = filter.sources().collect();
+        let readings =
+            self.store.read_summaries(self.tx()?, &sources, hours, Asked::Everything, self.cache).await?;
+        // Many users are many bytes to go through: the sources side by side, and cities, which are more than
+        // everything else, beside it.
         let mut counting = Vec::new();
-        for &source in Source::ALL.iter().filter(|source| filter.asks(**source)) {
-            let reading =
-                self.store.read_summaries(self.tx()?, source, hours, Asked::Everything, self.cache).await?;
+        for reading in readings {
             let reading = Arc::new(reading);
-            let same = reading.clone();
+            let (source, same) = (reading.source, reading.clone());
             let cities = spawn_blocking(move || same.cities(limit));
             counting.push((source, spawn_blocking(move || reading.audience(limit)), cities));
         }

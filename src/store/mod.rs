@@ -21,6 +21,7 @@ mod error;
 pub mod forget;
 pub mod ledger;
 mod postgres;
+mod ranking;
 pub mod rebuild;
 pub mod report;
 mod retention;

@@ -218,17 +218,15 @@ impl Store {
         let cache = SummaryCache::new(0);
         let mut wrong = Vec::new();
         for hour in (day * 24..(day + 1) * 24).filter(|hour| hour * 60 >= from) {
-            let reading = self
-                .read_summaries(tx, source, (Some(hour), Some(hour + 1)), Asked::Everything, &cache)
+            let readings = self
+                .read_summaries(tx, &[source], (Some(hour), Some(hour + 1)), Asked::Everything, &cache)
                 .await?;
-            if reading.is_told_by_rows() {
-                continue;
-            }
             let hour = i32::try_from(hour).unwrap_or(i32::MAX);
-            let kept = reading.sum();
-            let truth = self.sum_hour(tx, source, hour).await?;
-            if !truth.agrees(&kept) {
-                wrong.push(hour);
+            for reading in readings.iter().filter(|reading| !reading.is_told_by_rows()) {
+                let truth = self.sum_hour(tx, source, hour).await?;
+                if !truth.agrees(&reading.sum()) {
+                    wrong.push(hour);
+                }
             }
         }
         Ok(wrong)
@@ -245,11 +243,19 @@ impl Store {
     }
 
     async fn compare_campaigns_once(&self, source: Source, mend: bool) -> Result<Option<i64>, StoreError> {
+        const COLUMNS: &str = "campaign_id, source, transactions, units, micros, first_minute, last_minute,
+            first_units, last_units, ends_of";
         const ROWS: &str = "SELECT campaign_id, source, count(*) AS transactions,
                 CAST(sum(revenue / 1000000) + CAST(sum(revenue % 1000000) AS bigint) / 1000000 AS bigint) AS units,
                 CAST(CAST(sum(revenue % 1000000) AS bigint) % 1000000 AS bigint) AS micros,
-                CAST(min({minute}) AS integer) AS first_minute, CAST(max({minute}) AS integer) AS last_minute
-            FROM event_rows WHERE source = $1 AND revenue IS NOT NULL AND campaign_id IS NOT NULL
+                CAST(min(minute) AS integer) AS first_minute, CAST(max(minute) AS integer) AS last_minute,
+                CAST(sum(revenue / 1000000) FILTER (WHERE minute = first) AS bigint) AS first_units,
+                CAST(sum(revenue / 1000000) FILTER (WHERE minute = last) AS bigint) AS last_units,
+                count(*) AS ends_of
+            FROM (SELECT campaign_id, source, revenue, {minute} AS minute,
+                    min({minute}) OVER campaign AS first, max({minute}) OVER campaign AS last
+                FROM event_rows WHERE source = $1 AND revenue IS NOT NULL AND campaign_id IS NOT NULL
+                WINDOW campaign AS (PARTITION BY campaign_id)) AS sales
             GROUP BY campaign_id, source";
         let rows = ROWS.replace("{minute}", self.minute());
         let busy = || StoreError::Conflict("summaries are being folded".to_owned());
@@ -264,7 +270,9 @@ impl Store {
             "WITH truth AS ({rows}), kept AS (SELECT * FROM campaigns WHERE source = $1)
              SELECT count(*) AS wrong FROM truth t FULL JOIN kept k ON k.campaign_id = t.campaign_id
              WHERE (t.transactions, t.units, t.micros, t.first_minute, t.last_minute)
-                IS DISTINCT FROM (k.transactions, k.units, k.micros, k.first_minute, k.last_minute)"
+                IS DISTINCT FROM (k.transactions, k.units, k.micros, k.first_minute, k.last_minute)
+                OR (k.ends_of = k.transactions AND (t.first_units, t.last_units)
+                    IS DISTINCT FROM (k.first_units, k.last_units))"
         );
         let backend = tx.get_database_backend();
         let statement = |sql: String| Statement::from_sql_and_values(backend, sql, [source.code().into()]);
@@ -272,8 +280,7 @@ impl Store {
         let wrong: i64 = row.map_or(Ok(0), |row| row.try_get("", "wrong"))?;
         if mend && wrong > 0 {
             tx.execute_raw(statement("DELETE FROM campaigns WHERE source = $1".to_owned())).await?;
-            let columns = "campaign_id, source, transactions, units, micros, first_minute, last_minute";
-            tx.execute_raw(statement(format!("INSERT INTO campaigns ({columns}) {rows}"))).await?;
+            tx.execute_raw(statement(format!("INSERT INTO campaigns ({COLUMNS}) {rows}"))).await?;
         }
         tx.commit().await?;
         Ok(Some(wrong))

@@ -29,9 +29,15 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether it leaves a source in.
-    pub fn asks(&self, source: Source) -> bool {
-        self.source.is_none_or(|only| only == source)
+    /// The sources that it leaves in.
+    pub fn sources(&self) -> impl Iterator<Item = Source> + use<> {
+        let only = self.source;
+        Source::ALL.iter().copied().filter(move |source| only.is_none_or(|only| only == *source))
+    }
+
+    /// The same of one source alone.
+    pub fn of(&self, source: Source) -> Self {
+        Self { source: Some(source), ..self.clone() }
     }
 }
 

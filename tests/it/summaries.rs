@@ -117,6 +117,18 @@ fn an_audience_is_the_same_folded_or_not_and_however_wide_its_spans() {
                 assert_eq!(store.compare_day(day, false).await.unwrap().count(), 0, "day {day}");
             }
             assert_eq!(store.compare_campaigns(Source::Facebook, false).await.unwrap(), Some(0));
+            // What was earned in the first and the last minute, too, however it came.
+            assert_eq!(
+                number(&store, "SELECT count(*) FROM campaigns WHERE ends_of = transactions").await,
+                1
+            );
+            for damage in ["first_units = first_units + 1", "last_units = last_units - 1"] {
+                store_sql(&store, &format!("UPDATE campaigns SET {damage}")).await;
+                for wrong in [1, 0] {
+                    let found = store.compare_campaigns(Source::Facebook, true).await.unwrap();
+                    assert_eq!(found, Some(wrong), "{damage}");
+                }
+            }
             // Wider spans that say something else are found, and made anew from those beneath them.
             let whole = ask().await;
             store_sql(&store, "UPDATE summaries SET touched_at = 0").await;
@@ -215,6 +227,12 @@ fn ranks_campaigns(campaigns: u64) {
             write(&store, sequence, &events).await;
             if sequence % 5 == 0 {
                 store.fold_summaries(Source::Facebook).await.unwrap();
+            }
+            if sequence == 6 {
+                // What a version before adds to is not known of its ends from then on.
+                let added = "UPDATE campaigns SET ends_of = ends_of - 1, first_units = 1000000,
+                    last_units = 1000000 WHERE units % 3 = 0";
+                store_sql(&store, added).await;
             }
         }
         let cache = SummaryCache::new(16 << 20);
@@ -413,8 +431,9 @@ fn a_database_of_a_version_before_is_brought_up_to_date() {
             write(&store, 1, &events).await;
             let before = shape(&store, None, None).await;
             // The tables of versions before: minutes, hours and days; and before that events by the minute alone.
-            let known = ["rollups WHERE level = 2", "event_rollup"];
-            assert!(Migrator::down(store.db(), Some(1)).await.is_err(), "nobody could fold what waits");
+            let known = ["rollups WHERE minutes = 1440", "rollups WHERE level = 2", "event_rollup"];
+            assert!(Migrator::down(store.db(), Some(2)).await.is_err(), "nobody could fold what waits");
+            store.migrate().await.unwrap();
             store.fold_summaries(Source::Facebook).await.unwrap();
             for (steps, known) in (1..).zip(known) {
                 Migrator::down(store.db(), Some(steps)).await.unwrap();

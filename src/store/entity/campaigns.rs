@@ -22,6 +22,12 @@ pub struct Model {
     pub first_minute: i32,
     /// The minute of the last.
     pub last_minute: i32,
+    /// Whole units of those in the first minute, each rounded down.
+    pub first_units: i64,
+    /// The same of the last minute.
+    pub last_units: i64,
+    /// Of how many of them these two are known: where that is not all, they say nothing.
+    pub ends_of: i64,
 }
 
 /// None.

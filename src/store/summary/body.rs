@@ -254,7 +254,7 @@ mod tests {
             body.extend(users);
             body.extend([0, 0, 0]);
             let refused = Summary::decode(&body).unwrap_err();
-            assert!(refused.to_string().ends_with("a summary is not readable"), "{body:?}: {refused}");
+            assert!(refused.to_string().contains("a summary is not readable"), "{body:?}: {refused}");
         }
     }
 }

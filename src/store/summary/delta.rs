@@ -1,5 +1,6 @@
 //! What one transaction of rows adds.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use sea_orm::FromQueryResult;
@@ -99,18 +100,31 @@ pub struct CampaignRevenue {
     pub first_minute: i32,
     /// The last one's.
     pub last_minute: i32,
+    /// Whole units that those in the first minute made, each rounded down.
+    #[serde(skip)]
+    pub first_units: i64,
+    /// The same of the last minute.
+    #[serde(skip)]
+    pub last_units: i64,
+    /// Of how many transactions these two are known: where that is not all, they say nothing.
+    #[serde(skip)]
+    pub ends_of: i64,
 }
 
 impl CampaignRevenue {
     /// What one sale is.
     fn of(sale: &Sale) -> Self {
+        let units = sale.revenue / MICROS_PER_UNIT;
         Self {
             campaign_id: sale.campaign_id.to_string(),
             transactions: 1,
-            units: sale.revenue / MICROS_PER_UNIT,
+            units,
             micros: sale.revenue % MICROS_PER_UNIT,
             first_minute: sale.minute,
             last_minute: sale.minute,
+            first_units: units,
+            last_units: units,
+            ends_of: 1,
         }
     }
 
@@ -119,8 +133,30 @@ impl CampaignRevenue {
         total(self.units, self.micros)
     }
 
+    /// The most that it can have earned in the minutes from `from` up to `to`.
+    pub fn bound(&self, from: i64, to: i64) -> i128 {
+        if self.ends_of != self.transactions {
+            return self.total();
+        }
+        let before = if i64::from(self.first_minute) < from { self.first_units } else { 0 };
+        let behind = if i64::from(self.last_minute) >= to { self.last_units } else { 0 };
+        self.total() - total(before, 0) - total(behind, 0)
+    }
+
     /// Adds to a campaign what it earned besides.
     pub fn merge(&mut self, other: &Self) {
+        let known = self.ends_of == self.transactions && other.ends_of == other.transactions;
+        self.ends_of = if known { self.ends_of + other.ends_of } else { 0 };
+        self.first_units = match self.first_minute.cmp(&other.first_minute) {
+            Ordering::Less => self.first_units,
+            Ordering::Equal => self.first_units + other.first_units,
+            Ordering::Greater => other.first_units,
+        };
+        self.last_units = match self.last_minute.cmp(&other.last_minute) {
+            Ordering::Less => other.last_units,
+            Ordering::Equal => self.last_units + other.last_units,
+            Ordering::Greater => self.last_units,
+        };
         self.transactions += other.transactions;
         let micros = self.micros + other.micros;
         self.units += other.units + micros / MICROS_PER_UNIT;
@@ -216,6 +252,32 @@ mod tests {
         assert_eq!(hex(&encode(&now, SUMMED_UP, 0).unwrap()), SUMMED_UP_BEFORE);
         let before = Added::read(&encode(&now, SUMMED_UP, 0).unwrap()).unwrap();
         assert!(before.hours[0].1.agrees(summary));
-        assert_eq!(before.campaigns, now.campaigns);
+        let all = |added: &Added| -> Vec<_> {
+            let earned = |one: &CampaignRevenue| (one.transactions, one.total(), one.bound(62, i64::MAX));
+            added.campaigns.iter().map(earned).collect()
+        };
+        // What its first minute earned is not known of that version.
+        assert_eq!(all(&before), [(1, 1_250_000, 1_250_000), (2, 2_500_000, 2_500_000)]);
+        assert_eq!(all(&now), [(1, 1_250_000, 250_000), (2, 2_500_000, 500_000)]);
+    }
+    #[test]
+    fn what_lies_beside_a_range_lowers_what_can_be_earned_within() {
+        let sale = |minute, revenue| {
+            CampaignRevenue::of(&Sale { event_type: 3, campaign_id: "c".into(), revenue, minute })
+        };
+        // In whatever order they come: two sales in the first minute, one within, one in the last.
+        let sales = [sale(5, 2_900_000), sale(9, 50_000_000), sale(5, 1_000_000), sale(7, 4_000_000)];
+        for first in 0..4 {
+            let mut campaign = sales[first].clone();
+            (1..4).for_each(|next| campaign.merge(&sales[(first + next) % 4]));
+            let bound = |from, to| campaign.bound(from, to);
+            assert_eq!(bound(5, 10), 57_900_000, "all of it");
+            assert_eq!(bound(6, 10), 54_900_000, "without whole units of the first minute");
+            assert_eq!(bound(5, 9), 7_900_000, "without the last");
+            assert_eq!(bound(6, 9), 4_900_000, "what is within, and less than a unit a sale beside");
+            // One sale of which only the sum is known.
+            campaign.merge(&CampaignRevenue { ends_of: 0, ..sale(1, 1_000_000) });
+            assert_eq!(campaign.bound(6, 9), 58_900_000);
+        }
     }
 }

@@ -302,12 +302,53 @@ async fn sum_up(waiting: Vec<summary_deltas::Model>) -> Result<Adding, StoreErro
     Ok(adding)
 }
 
+/// What is counted up where a campaign is known, by column.
+const ADDED: [(campaigns::Column, &str); 8] = {
+    use campaigns::Column::{
+        EndsOf, FirstMinute, FirstUnits, LastMinute, LastUnits, Micros, Transactions, Units,
+    };
+    [
+        (Transactions, "campaigns.transactions + excluded.transactions"),
+        (Units, "campaigns.units + excluded.units + (campaigns.micros + excluded.micros) / 1000000"),
+        (Micros, "(campaigns.micros + excluded.micros) % 1000000"),
+        (
+            FirstMinute,
+            "CASE WHEN excluded.first_minute < campaigns.first_minute THEN excluded.first_minute
+                ELSE campaigns.first_minute END",
+        ),
+        (
+            LastMinute,
+            "CASE WHEN excluded.last_minute > campaigns.last_minute THEN excluded.last_minute
+                ELSE campaigns.last_minute END",
+        ),
+        (
+            FirstUnits,
+            "CASE WHEN excluded.first_minute < campaigns.first_minute THEN excluded.first_units
+                WHEN excluded.first_minute = campaigns.first_minute
+                    THEN campaigns.first_units + excluded.first_units
+                ELSE campaigns.first_units END",
+        ),
+        (
+            LastUnits,
+            "CASE WHEN excluded.last_minute > campaigns.last_minute THEN excluded.last_units
+                WHEN excluded.last_minute = campaigns.last_minute
+                    THEN campaigns.last_units + excluded.last_units
+                ELSE campaigns.last_units END",
+        ),
+        (
+            EndsOf,
+            "CASE WHEN campaigns.ends_of = campaigns.transactions
+                    AND excluded.ends_of = excluded.transactions
+                THEN campaigns.ends_of + excluded.ends_of ELSE 0 END",
+        ),
+    ]
+};
+
 async fn add_to_campaigns(
     tx: &DatabaseTransaction,
     source: Source,
     deltas: Vec<CampaignRevenue>,
 ) -> Result<(), StoreError> {
-    use campaigns::Column::{CampaignId, FirstMinute, LastMinute, Micros, Transactions, Units};
     let models = deltas.into_iter().map(|delta| campaigns::ActiveModel {
         campaign_id: Set(delta.campaign_id),
         source: Set(source.code()),
@@ -316,33 +357,14 @@ async fn add_to_campaigns(
         micros: Set(delta.micros),
         first_minute: Set(delta.first_minute),
         last_minute: Set(delta.last_minute),
+        first_units: Set(delta.first_units),
+        last_units: Set(delta.last_units),
+        ends_of: Set(delta.ends_of),
     });
     let mut models = models.peekable();
     while models.peek().is_some() {
-        let added = OnConflict::columns([CampaignId, campaigns::Column::Source])
-            .value(Transactions, Expr::cust("campaigns.transactions + excluded.transactions"))
-            .value(
-                Units,
-                Expr::cust(
-                    "campaigns.units + excluded.units + (campaigns.micros + excluded.micros) / 1000000",
-                ),
-            )
-            .value(Micros, Expr::cust("(campaigns.micros + excluded.micros) % 1000000"))
-            .value(
-                FirstMinute,
-                Expr::cust(
-                    "CASE WHEN excluded.first_minute < campaigns.first_minute THEN excluded.first_minute
-                    ELSE campaigns.first_minute END",
-                ),
-            )
-            .value(
-                LastMinute,
-                Expr::cust(
-                    "CASE WHEN excluded.last_minute > campaigns.last_minute THEN excluded.last_minute
-                    ELSE campaigns.last_minute END",
-                ),
-            )
-            .to_owned();
+        let mut added = OnConflict::columns([campaigns::Column::CampaignId, campaigns::Column::Source]);
+        added.values(ADDED.map(|(column, sum)| (column, Expr::cust(sum))));
         campaigns::Entity::insert_many(models.by_ref().take(ROWS))
             .on_conflict(added)
             .exec_without_returning(tx)

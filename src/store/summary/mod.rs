@@ -13,6 +13,7 @@
 mod audience;
 mod body;
 mod delta;
+mod entries;
 mod fold;
 mod group;
 mod read;

@@ -86,6 +86,8 @@ pub enum Asked {
 
 /// What tells a range of hours of a source, in one snapshot.
 pub struct Reading {
+    /// Whose hours they are.
+    pub source: Source,
     from: i64,
     to: i64,
     /// Summaries of spans that cover the range together; none if campaigns are asked for and were too many.
@@ -95,12 +97,6 @@ pub struct Reading {
     deltas: Vec<Arc<Added>>,
     /// Hours that the rows told.
     told_by_rows: Vec<i32>,
-}
-
-/// `($2, $3), ($4, $5), …` for so many pairs, from a parameter's number on.
-fn pairs(first: usize, count: usize) -> String {
-    let pair = |pair: usize| format!("(${}, ${})", first + 2 * pair, first + 2 * pair + 1);
-    (0..count).map(pair).collect::<Vec<_>>().join(", ")
 }
 
 impl Store {
@@ -114,136 +110,179 @@ impl Store {
         sum_rows(self, tx, source, Span::hour(hour)).await
     }
 
-    /// Reads what tells the hours from `from` up to `to`.
+    /// Reads what tells the hours from `from` up to `to`, of each of some sources: as many statements as for one.
     pub(in crate::store) async fn read_summaries(
         &self,
         tx: &DatabaseTransaction,
-        source: Source,
+        sources: &[Source],
         (from, to): (Option<i64>, Option<i64>),
         asked: Asked,
         cache: &SummaryCache,
-    ) -> Result<Reading, StoreError> {
-        let backend = ConnectionTrait::get_database_backend(tx);
-        let code = || Value::from(source.code());
-        let mut reading = Reading {
-            from: from.unwrap_or(0),
-            to: to.unwrap_or(i64::MAX),
-            summaries: Vec::new(),
-            too_many_campaigns: false,
-            deltas: Vec::new(),
-            told_by_rows: Vec::new(),
-        };
+    ) -> Result<Vec<Reading>, StoreError> {
+        let mut readings: Vec<Reading> =
+            sources.iter().map(|source| Reading::new(*source, from, to)).collect();
         let spans = cover(from, to);
-        let mut lacking: Vec<Span> = Vec::new();
         if !spans.is_empty() {
-            // A stale span is told by the four beneath it.
-            let sql = format!(
-                "WITH RECURSIVE wanted (level, at, version, stale, campaigns) AS (
-                    SELECT level, at, version, stale, campaigns FROM summaries
-                    WHERE source = $1 AND (level, at) IN (VALUES {})
-                    UNION ALL
-                    SELECT s.level, s.at, s.version, s.stale, s.campaigns FROM wanted w JOIN summaries s
-                        ON s.source = $1 AND s.level = w.level - 1 AND s.at BETWEEN w.at * 4 AND w.at * 4 + 3
-                    WHERE w.stale AND w.level > 0
-                ) SELECT level, at, version, stale, campaigns FROM wanted WHERE level = 0 OR NOT stale",
-                pairs(2, spans.len())
-            );
-            let mut values = vec![code()];
-            values.extend(spans.iter().flat_map(|span| [span.level.into(), span.at.into()]));
-            let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
-            if asked == Asked::Campaigns {
-                let none = |row: &QueryResult| {
-                    row.try_get::<Option<bool>>("", "campaigns").map(|told| told == Some(false))
-                };
-                for row in &rows {
-                    reading.too_many_campaigns |= none(row)?;
-                }
-            }
-            for row in rows.iter().filter(|_| !reading.too_many_campaigns) {
-                let span = Span { level: row.try_get("", "level")?, at: row.try_get("", "at")? };
-                let version: i64 = row.try_get("", "version")?;
-                if row.try_get("", "stale")? {
-                    reading.told_by_rows.push(span.at);
-                    reading.summaries.push(Arc::new(sum_rows(self, tx, source, span).await?));
-                } else if let Some(Kept::Summary(kept, _)) = cache.0.get(&Key::Span(source, span, version)) {
-                    reading.summaries.push(kept);
-                } else {
-                    lacking.push(span);
-                }
-            }
+            let lacking = self.read_kept(tx, &spans, asked, cache, &mut readings).await?;
+            self.read_bodies(tx, &lacking, cache, &mut readings).await?;
         }
-        for part in lacking.chunks(256) {
-            let sql = format!(
-                "SELECT level, at, version, body FROM summaries WHERE source = $1 AND (level, at) IN (VALUES {})",
-                pairs(2, part.len())
-            );
-            let mut values = vec![code()];
-            values.extend(part.iter().flat_map(|span| [span.level.into(), span.at.into()]));
-            let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
-            let read = decoded(
-                rows,
-                |row| {
-                    let span = Span { level: row.try_get("", "level")?, at: row.try_get("", "at")? };
-                    Ok((Key::Span(source, span, row.try_get("", "version")?), row.try_get("", "body")?))
-                },
-                Summary::decode,
-            );
-            for (key, summary) in read.await? {
-                let summary: Arc<Summary> = Arc::new(summary);
-                cache.0.insert(key, Kept::summary(summary.clone()));
-                reading.summaries.push(summary);
-            }
-        }
-        self.read_deltas(tx, source, cache, &mut reading).await?;
-        Ok(reading)
+        self.read_deltas(tx, cache, &mut readings).await?;
+        Ok(readings)
     }
 
+    /// Finds out what tells spans, and takes it from the cache; gives what is not there.
+    async fn read_kept(
+        &self,
+        tx: &DatabaseTransaction,
+        spans: &[Span],
+        asked: Asked,
+        cache: &SummaryCache,
+        readings: &mut [Reading],
+    ) -> Result<Vec<(Source, Span)>, StoreError> {
+        let mut values: Vec<Value> = Vec::new();
+        let mut wanted: Vec<String> = Vec::new();
+        for reading in readings.iter() {
+            wanted.extend(spans.iter().map(|span| place(&mut values, reading.source, *span)));
+        }
+        // A stale span is told by the four beneath it.
+        let sql = format!(
+            "WITH RECURSIVE wanted (source, level, at, version, stale, campaigns) AS (
+                SELECT source, level, at, version, stale, campaigns FROM summaries
+                WHERE (source, level, at) IN (VALUES {})
+                UNION ALL
+                SELECT s.source, s.level, s.at, s.version, s.stale, s.campaigns FROM wanted w JOIN summaries s
+                    ON s.source = w.source AND s.level = w.level - 1 AND s.at BETWEEN w.at * 4 AND w.at * 4 + 3
+                WHERE w.stale AND w.level > 0
+            ) SELECT source, level, at, version, stale, campaigns FROM wanted WHERE level = 0 OR NOT stale",
+            wanted.join(", ")
+        );
+        let backend = ConnectionTrait::get_database_backend(tx);
+        let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+        if asked == Asked::Campaigns {
+            for row in &rows {
+                let told: Option<bool> = row.try_get("", "campaigns")?;
+                of(readings, row)?.too_many_campaigns |= told == Some(false);
+            }
+        }
+        let mut lacking = Vec::new();
+        for row in &rows {
+            let reading = of(readings, row)?;
+            if reading.too_many_campaigns {
+                continue;
+            }
+            let (source, span) = (reading.source, span(row)?);
+            let version: i64 = row.try_get("", "version")?;
+            if row.try_get("", "stale")? {
+                reading.told_by_rows.push(span.at);
+                reading.summaries.push(Arc::new(sum_rows(self, tx, source, span).await?));
+            } else if let Some(Kept::Summary(kept, _)) = cache.0.get(&Key::Span(source, span, version)) {
+                reading.summaries.push(kept);
+            } else {
+                lacking.push((source, span));
+            }
+        }
+        Ok(lacking)
+    }
+
+    /// Reads the summaries of spans, which the cache keeps from then on.
+    async fn read_bodies(
+        &self,
+        tx: &DatabaseTransaction,
+        lacking: &[(Source, Span)],
+        cache: &SummaryCache,
+        readings: &mut [Reading],
+    ) -> Result<(), StoreError> {
+        let backend = ConnectionTrait::get_database_backend(tx);
+        for part in lacking.chunks(256) {
+            let mut values: Vec<Value> = Vec::new();
+            let wanted: Vec<String> =
+                part.iter().map(|(source, span)| place(&mut values, *source, *span)).collect();
+            let sql = format!(
+                "SELECT source, level, at, version, body FROM summaries WHERE (source, level, at) IN (VALUES {})",
+                wanted.join(", ")
+            );
+            let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+            let bodies = rows.iter().map(|row| {
+                let key = (of(readings, row)?.source, span(row)?, row.try_get("", "version")?);
+                Ok((key, row.try_get("", "body")?))
+            });
+            let bodies = bodies.collect::<Result<_, StoreError>>()?;
+            for ((source, span, version), summary) in decoded(bodies, Summary::decode).await? {
+                let summary = Arc::new(summary);
+                cache.0.insert(Key::Span(source, span, version), Kept::summary(summary.clone()));
+                if let Some(reading) = readings.iter_mut().find(|reading| reading.source == source) {
+                    reading.summaries.push(summary);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what was added to hours since.
     async fn read_deltas(
         &self,
         tx: &DatabaseTransaction,
-        source: Source,
         cache: &SummaryCache,
-        reading: &mut Reading,
+        readings: &mut [Reading],
     ) -> Result<(), StoreError> {
         let backend = ConnectionTrait::get_database_backend(tx);
-        let sql = "SELECT id FROM summary_deltas WHERE source = $1";
-        let rows =
-            tx.query_all_raw(Statement::from_sql_and_values(backend, sql, [source.code().into()])).await?;
+        let mut values: Vec<Value> = Vec::new();
+        let sources = places(&mut values, readings.iter().map(|reading| reading.source.code()));
+        let sql = format!("SELECT id, source FROM summary_deltas WHERE source IN ({sources})");
+        let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
         let mut lacking: Vec<i64> = Vec::new();
-        for row in rows {
+        for row in &rows {
             let id = row.try_get("", "id")?;
             match cache.0.get(&Key::Delta(id)) {
-                Some(Kept::Delta(kept, _)) => reading.deltas.push(kept),
+                Some(Kept::Delta(kept, _)) => of(readings, row)?.deltas.push(kept),
                 _ => lacking.push(id),
             }
         }
         for part in lacking.chunks(64) {
             let mut values = Vec::new();
             let places = places(&mut values, part.iter().copied());
-            let sql = format!("SELECT id, body FROM summary_deltas WHERE id IN ({places})");
+            let sql = format!("SELECT id, source, body FROM summary_deltas WHERE id IN ({places})");
             let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
-            let read = decoded(
-                rows,
-                |row| Ok((Key::Delta(row.try_get("", "id")?), row.try_get("", "body")?)),
-                Added::read,
-            );
-            for (key, delta) in read.await? {
-                let delta: Arc<Added> = Arc::new(delta);
-                cache.0.insert(key, Kept::delta(delta.clone()));
-                reading.deltas.push(delta);
+            let bodies = rows.iter().map(|row| {
+                let key: (Source, i64) = (of(readings, row)?.source, row.try_get("", "id")?);
+                Ok((key, row.try_get("", "body")?))
+            });
+            let bodies = bodies.collect::<Result<_, StoreError>>()?;
+            for ((source, id), delta) in decoded(bodies, Added::read).await? {
+                let delta = Arc::new(delta);
+                cache.0.insert(Key::Delta(id), Kept::delta(delta.clone()));
+                if let Some(reading) = readings.iter_mut().find(|reading| reading.source == source) {
+                    reading.deltas.push(delta);
+                }
             }
         }
         Ok(())
     }
 }
 
-/// Decodes rows' bodies away from whoever else works here.
-async fn decoded<T: Send + 'static>(
-    rows: Vec<QueryResult>,
-    parts: impl Fn(&QueryResult) -> Result<(Key, Vec<u8>), sea_orm::DbErr>,
+/// A span's place in a list of values, with its parameters.
+fn place(values: &mut Vec<Value>, source: Source, span: Span) -> String {
+    let places = places(values, [Value::from(source.code()), span.level.into(), span.at.into()]);
+    format!("({places})")
+}
+
+/// The span that a row tells of.
+fn span(row: &QueryResult) -> Result<Span, sea_orm::DbErr> {
+    Ok(Span { level: row.try_get("", "level")?, at: row.try_get("", "at")? })
+}
+
+/// The reading of a row's source.
+fn of<'r>(readings: &'r mut [Reading], row: &QueryResult) -> Result<&'r mut Reading, StoreError> {
+    let code: i16 = row.try_get("", "source")?;
+    let asked = readings.iter_mut().find(|reading| reading.source.code() == code);
+    asked.ok_or_else(|| StoreError::Transient(format!("source {code} was not asked for")))
+}
+
+/// Decodes bodies away from whoever else works here.
+async fn decoded<K: Send + 'static, T: Send + 'static>(
+    bodies: Vec<(K, Vec<u8>)>,
     decode: fn(&[u8]) -> Result<T, StoreError>,
-) -> Result<Vec<(Key, T)>, StoreError> {
-    let bodies = rows.iter().map(parts).collect::<Result<Vec<_>, _>>()?;
+) -> Result<Vec<(K, T)>, StoreError> {
     tokio::task::spawn_blocking(move || {
         bodies.into_iter().map(|(key, body)| Ok((key, decode(&body)?))).collect()
     })
@@ -252,6 +291,18 @@ async fn decoded<T: Send + 'static>(
 }
 
 impl Reading {
+    fn new(source: Source, from: Option<i64>, to: Option<i64>) -> Self {
+        Self {
+            source,
+            from: from.unwrap_or(0),
+            to: to.unwrap_or(i64::MAX),
+            summaries: Vec::new(),
+            too_many_campaigns: false,
+            deltas: Vec::new(),
+            told_by_rows: Vec::new(),
+        }
+    }
+
     /// What tells the range, each event once.
     fn parts(&self) -> impl Iterator<Item = &Summary> {
         let fresh = self.deltas.iter().flat_map(|delta| &delta.hours).filter(|(hour, _)| self.asks(*hour));

@@ -11,6 +11,8 @@ use once_cell::race::OnceBox;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use super::entries::Entries;
+
 /// Up to so many users are counted exactly.
 const EXACT: usize = 1_024;
 /// 2^15 registers: a standard error of 1.04 / √32768 = 0.57 %.
@@ -37,8 +39,8 @@ pub fn mark(user_id: &str) -> Mark {
 pub enum Users {
     /// Their marks.
     Few(Few),
-    /// The registers that are not zero, as [`Entries`].
-    Some(#[serde(with = "serde_bytes")] Entries),
+    /// The registers that are not zero.
+    Some(Entries),
     /// All registers, a byte each: so they rest since versions before this one.
     Many(#[serde(with = "serde_bytes")] Vec<u8>),
     /// All registers, half a byte each.
@@ -57,9 +59,6 @@ pub struct Few {
     coupons: OnceBox<Vec<u32>>,
 }
 
-/// Registers: place (two bytes, little endian) and value of each, ascending.
-type Entries = Vec<u8>;
-
 /// All registers, as what they are above the lowest.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Packed {
@@ -69,7 +68,6 @@ pub struct Packed {
     #[serde(with = "serde_bytes")]
     halves: Vec<u8>,
     /// Registers that are more above the lowest than half a byte tells: there are few.
-    #[serde(with = "serde_bytes")]
     beyond: Entries,
 }
 
@@ -99,6 +97,11 @@ impl Few {
         Self { marks, coupons: OnceBox::new() }
     }
 
+    /// Whether finding its coupons out each time costs more than to fetch them.
+    fn keeps_coupons(&self) -> bool {
+        self.marks.len() > 64
+    }
+
     fn coupons(&self) -> &[u32] {
         self.coupons.get_or_init(|| Box::new(self.marks.iter().map(|mark| coupon(*mark)).collect()))
     }
@@ -121,26 +124,26 @@ impl Users {
 
     /// Whether it is as long as it has to be: anything else was damaged.
     pub fn is_whole(&self) -> bool {
-        let whole = |entries: &Entries| entries.len().is_multiple_of(3);
         match self {
-            Self::Few(_) => true,
-            Self::Some(entries) => whole(entries),
+            Self::Few(_) | Self::Some(_) => true,
             Self::Many(all) => all.len() == REGISTERS,
-            Self::Packed(packed) => packed.halves.len() == REGISTERS / 2 && whole(&packed.beyond),
+            Self::Packed(packed) => packed.halves.len() == REGISTERS / 2,
         }
     }
 
     /// Bytes that it takes in memory beside itself, about.
     pub fn size(&self) -> usize {
         match self {
-            Self::Few(few) if few.marks.spilled() => {
+            Self::Few(few) if few.keeps_coupons() => {
                 let each = size_of::<Mark>() + size_of::<u32>();
                 few.marks.len() * each + size_of::<Vec<u32>>() + 3 * ALLOCATION
             }
+            Self::Few(few) if few.marks.spilled() => size_of_val(few.marks.as_slice()) + ALLOCATION,
             Self::Few(_) => 0,
-            Self::Some(bytes) | Self::Many(bytes) => bytes.len() + ALLOCATION,
+            Self::Some(entries) => entries.size() + ALLOCATION,
+            Self::Many(bytes) => bytes.len() + ALLOCATION,
             Self::Packed(packed) => {
-                packed.halves.len() + packed.beyond.len() + size_of::<Packed>() + 3 * ALLOCATION
+                packed.halves.len() + packed.beyond.size() + size_of::<Packed>() + 3 * ALLOCATION
             }
         }
     }
@@ -171,7 +174,7 @@ impl GrowingUsers {
         }
         for set in sets {
             match (set, &mut growing.many) {
-                (Users::Few(few), Some(many)) if few.marks.spilled() => many.add_coupons(few.coupons()),
+                (Users::Few(few), Some(many)) if few.keeps_coupons() => many.add_coupons(few.coupons()),
                 (Users::Few(few), None) => {
                     growing.few.extend_from_slice(&few.marks);
                     // Very many sets of few do not wait to be found to be many.
@@ -297,16 +300,14 @@ impl Registers {
         self.raise(coupon as usize, (coupon >> PLACE_BITS) as u8);
     }
 
-    /// Raises the register that a number's lowest bits tell. Without a branch: none could be foreseen.
+    /// Raises the register that a number's lowest bits tell.
     fn raise(&mut self, place: usize, value: u8) {
         let known = &mut self.values[place % REGISTERS];
         *known = (*known).max(value);
     }
 
-    fn add_entries(&mut self, entries: &[u8]) {
-        for [low, high, value] in entries.as_chunks::<3>().0 {
-            self.raise(u16::from_le_bytes([*low, *high]).into(), *value);
-        }
+    fn add_entries(&mut self, entries: &Entries) {
+        entries.iter().for_each(|(place, value)| self.raise(place.into(), value));
     }
 
     fn add_all(&mut self, all: &[u8]) {
@@ -336,13 +337,8 @@ impl Registers {
 
     /// The registers with a greater value.
     fn above(&self, value: u8) -> Entries {
-        let mut entries = Entries::new();
-        for (value, place) in self.values.iter().zip(0_u16..=u16::MAX).filter(|(known, _)| **known > value) {
-            let [low, high] = place.to_le_bytes();
-            entries.extend([low, high, *value]);
-        }
-        entries.shrink_to_fit();
-        entries
+        let above = self.values.iter().zip(0_u16..=u16::MAX).filter(|(known, _)| **known > value);
+        Entries::of(&above.map(|(value, place)| (place, *value)).collect::<Vec<_>>())
     }
 
     /// How many registers are zero.
@@ -546,7 +542,7 @@ mod tests {
                 Users::Packed(packed) => {
                     assert_eq!(packed.lowest, registers.values.iter().copied().min().unwrap());
                     assert_eq!(packed.lowest > 0, users == 1_000_000);
-                    assert!(!packed.beyond.is_empty() || users == 6_000, "some are beyond half a byte");
+                    assert!(packed.beyond.size() > 0 || users == 6_000, "some are beyond half a byte");
                 }
                 other => panic!("{other:?} is neither"),
             }

@@ -1,0 +1,192 @@
+//! The first campaigns of a range, from the highest down.
+//!
+//! What a campaign earned over all time is the most that it can have earned in a range: the first few by that bound
+//! hold the first few of any range, and the search ends when no other can be among them. Campaigns that lie within
+//! the range are known. Of those that lie in it in part, what they earned in their first and last minutes tells most;
+//! what is left of them is looked up in their rows, from the highest bound down, while it can be among the first.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+use std::collections::binary_heap::{BinaryHeap, PeekMut};
+
+use super::batch::big;
+use super::campaigns::{RowSum, SUMS};
+use super::dialect::places;
+use super::error::StoreError;
+use super::report::{CampaignSum, Filter, Report};
+use super::summary::{CampaignRevenue, Reading};
+use crate::event::Source;
+
+/// Campaigns that are looked at first, from the highest down.
+const STEP: usize = 400;
+/// Campaigns that are looked at before all rows in range are.
+const MANY: usize = 20_000;
+/// Campaigns of one look at their rows.
+const LOOK: usize = 64;
+/// Campaigns of one statement that names them.
+const NAMED: usize = 400;
+/// The columns of a campaign's revenue over all time.
+const CAMPAIGN: &str =
+    "campaign_id, transactions, units, micros, first_minute, last_minute, first_units, last_units,
+    ends_of";
+
+/// The first campaigns of a range, as far as they are known.
+struct First {
+    limit: usize,
+    /// The highest first; no more than `limit`.
+    top: Vec<CampaignSum>,
+    /// Those that have to be looked up, with the most that they can have earned.
+    waiting: BinaryHeap<(i128, String)>,
+}
+
+impl First {
+    fn new(limit: usize) -> Self {
+        Self { limit, top: Vec::new(), waiting: BinaryHeap::new() }
+    }
+
+    fn add(&mut self, more: impl IntoIterator<Item = CampaignSum>) {
+        self.top.extend(more);
+        self.top.sort_unstable_by(CampaignSum::rank);
+        self.top.truncate(self.limit);
+    }
+
+    /// Adds campaigns that meet a range: those within it, and what has to be looked up of the others.
+    fn meet(&mut self, source: Source, filter: &Filter, campaigns: impl Iterator<Item = CampaignRevenue>) {
+        let (from, to) = (filter.from.unwrap_or(i64::MIN), filter.to.unwrap_or(i64::MAX));
+        let mut whole = Vec::new();
+        for campaign in campaigns {
+            let (begins, ends) = (i64::from(campaign.first_minute), i64::from(campaign.last_minute));
+            if begins >= from && ends < to {
+                whole.push(CampaignSum {
+                    source,
+                    transactions: campaign.transactions.unsigned_abs(),
+                    total: campaign.total(),
+                    campaign_id: campaign.campaign_id,
+                });
+            } else if ends >= from && begins < to {
+                self.waiting.push((campaign.bound(from, to), campaign.campaign_id));
+            }
+        }
+        self.add(whole);
+    }
+
+    /// What none must have earned less than to be one of them; `None` while there are too few.
+    fn least(&self) -> Option<i128> {
+        self.top.get(self.limit.checked_sub(1)?).map(|last| last.total)
+    }
+
+    /// Those that wait, can be among the first, and can have earned more than so much: some of them.
+    fn look(&mut self, bound: Option<i128>) -> Vec<String> {
+        let least = self.least();
+        let mut look = Vec::new();
+        while look.len() < LOOK
+            && let Some(next) = self.waiting.peek_mut()
+            // One that earned as much is among the first if its name comes before.
+            && bound.is_none_or(|bound| next.0 > bound)
+            && least.is_none_or(|least| next.0 >= least)
+        {
+            look.push(PeekMut::pop(next).1);
+        }
+        look
+    }
+}
+
+impl Report<'_> {
+    /// The first `limit` campaigns of a range; `None` if the search would not end soon.
+    pub(super) async fn search_down(
+        &self,
+        source: Source,
+        filter: &Filter,
+        limit: usize,
+        reading: &Reading,
+    ) -> Result<Option<Vec<CampaignSum>>, StoreError> {
+        let fresh = self.not_folded(source, reading).await?;
+        let mut waiting = fresh.clone();
+        waiting.sort_unstable_by_key(|campaign| Reverse(campaign.total()));
+        let fresh: HashSet<&str> = fresh.iter().map(|ranked| ranked.campaign_id.as_str()).collect();
+        let mut first = First::new(limit);
+        let mut looked_at = 0;
+        let mut step = STEP.max(2 * limit);
+        while looked_at < MANY {
+            let ranked = self.ranked(source, looked_at, step).await?;
+            let end = ranked.len() < step;
+            looked_at += ranked.len();
+            // Nobody who was not looked at earned more than this, but for those that are fresh.
+            let bound = ranked.last().map_or(0, CampaignRevenue::total);
+            let near = waiting.partition_point(|campaign| end || campaign.total() >= bound);
+            let ranked = ranked.into_iter().filter(|ranked| !fresh.contains(ranked.campaign_id.as_str()));
+            first.meet(source, filter, ranked.chain(waiting.drain(..near)));
+            self.look_up(source, filter, (!end).then_some(bound), &mut first).await?;
+            if end || first.least().is_some_and(|least| least > bound) {
+                return Ok(Some(first.top));
+            }
+            step = (step * 2).min(MANY);
+        }
+        Ok(None)
+    }
+
+    /// Looks up the campaigns that can be among the first, and can have earned more than those that are not
+    /// known yet.
+    async fn look_up(
+        &self,
+        source: Source,
+        filter: &Filter,
+        unknown: Option<i128>,
+        first: &mut First,
+    ) -> Result<(), StoreError> {
+        loop {
+            let look = first.look(unknown);
+            let Some(last) = look.last() else { return Ok(()) };
+            let (condition, mut values) = self.rows_with_revenue(filter);
+            // The last one again and again: few statements to prepare, however many there are.
+            let ids = look.iter().chain(std::iter::repeat(last));
+            let places = places(&mut values, ids.take(look.len().next_power_of_two()).cloned());
+            let sql = format!(
+                "SELECT campaign_id, {SUMS} FROM event_rows
+                 WHERE {condition} AND campaign_id IN ({places}) GROUP BY campaign_id"
+            );
+            let rows: Vec<RowSum> = self.select(sql, values).await?;
+            first.add(rows.into_iter().map(|row| row.sum(source)));
+        }
+    }
+
+    /// Campaigns by what they earned over all time, as far as that was folded.
+    async fn ranked(
+        &self,
+        source: Source,
+        from: usize,
+        count: usize,
+    ) -> Result<Vec<CampaignRevenue>, StoreError> {
+        let sql = format!(
+            "SELECT {CAMPAIGN} FROM campaigns WHERE source = $1
+             ORDER BY units DESC, micros DESC, campaign_id LIMIT $2 OFFSET $3"
+        );
+        let values = vec![source.code().into(), big(count as u64).into(), big(from as u64).into()];
+        self.select(sql, values).await
+    }
+
+    /// The campaigns to which something was added that is not folded yet, with it.
+    async fn not_folded(
+        &self,
+        source: Source,
+        reading: &Reading,
+    ) -> Result<Vec<CampaignRevenue>, StoreError> {
+        let mut deltas = reading.campaign_deltas();
+        let ids: Vec<String> = deltas.keys().cloned().collect();
+        let mut fresh = Vec::new();
+        for part in ids.chunks(NAMED) {
+            let mut values = vec![source.code().into()];
+            let places = places(&mut values, part.iter().cloned());
+            let sql =
+                format!("SELECT {CAMPAIGN} FROM campaigns WHERE source = $1 AND campaign_id IN ({places})");
+            for mut ranked in self.select::<CampaignRevenue>(sql, values).await? {
+                if let Some(delta) = deltas.remove(&ranked.campaign_id) {
+                    ranked.merge(&delta);
+                }
+                fresh.push(ranked);
+            }
+        }
+        fresh.extend(deltas.into_values());
+        Ok(fresh)
+    }
+}
