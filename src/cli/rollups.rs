@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Failure;
 use crate::config::Config;
-use crate::event::{Source, format_micros, parse_point_in_time, word_of};
+use crate::event::{MICROS_PER_MINUTE, Source, format_micros, parse_point_in_time, word_of};
 use crate::service::Ending;
 use crate::store::rebuild::{DayDifferences, RollupDifference};
 use crate::store::{Purpose, Store, StoreError};
@@ -124,7 +124,7 @@ fn lines(differences: &DayDifferences) -> Vec<String> {
         format!(
             "rollup of {} min from {}: {} {}: events {:+}, transactions {:+}, revenue {:+} units {:+} millionths",
             found.minutes,
-            format_micros(found.first_minute() * 60_000_000),
+            format_micros(found.first_minute() * MICROS_PER_MINUTE),
             word_of(found.source),
             word_of(found.event_type),
             found.events,
@@ -134,7 +134,10 @@ fn lines(differences: &DayDifferences) -> Vec<String> {
         )
     };
     let hour = |(source, hour): &(Source, i32)| {
-        format!("hour {}: {source}: the summary is another", format_micros(i64::from(*hour) * 3_600_000_000))
+        format!(
+            "hour {}: {source}: the summary is another",
+            format_micros(i64::from(*hour) * 60 * MICROS_PER_MINUTE)
+        )
     };
     differences.rollups.iter().map(rollup).chain(differences.hours.iter().map(hour)).collect()
 }

@@ -31,7 +31,8 @@ pub use field_error::FieldError;
 pub use redact::{Redactor, names_user};
 pub use refusal::Refusal;
 pub use scalar::{
-    Instant, MICROS_PER_UNIT, Money, NANOS_PER_ONE, Number, format_micros, parse_point_in_time,
+    Instant, MICROS_PER_MINUTE, MICROS_PER_UNIT, Money, NANOS_PER_ONE, Number, format_micros,
+    parse_point_in_time,
 };
 pub use source::{Source, all_words, word_of};
 pub use spec::{EventType, FunnelStage};

@@ -164,6 +164,8 @@ impl<'de> Deserialize<'de> for Instant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Money(pub i64);
 
+/// What an instant counts, of a minute.
+pub const MICROS_PER_MINUTE: i64 = 60_000_000;
 /// Millionths in one unit of money.
 pub const MICROS_PER_UNIT: i64 = 1_000_000;
 

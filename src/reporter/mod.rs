@@ -40,7 +40,7 @@ const REPORTS: usize = 4;
 /// Questions that each of them holds at one time; one more than all can hold is answered 503.
 const REPORT_BOUND: usize = 64;
 /// Bytes of decoded summaries that are kept.
-const SUMMARY_CACHE: u64 = 1024 << 20;
+const SUMMARY_CACHE: u64 = 640 << 20;
 /// Connections to the database for reports.
 pub const CONNECTIONS: u32 = 8;
 /// The database, as readiness names it.

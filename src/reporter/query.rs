@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::event::{FunnelStage, Source, format_micros, parse_point_in_time};
+use crate::event::{FunnelStage, MICROS_PER_MINUTE as MINUTE, Source, format_micros, parse_point_in_time};
 use crate::store::report::Filter;
 
 /// The most entries of a list.
@@ -14,8 +14,6 @@ pub(super) const MAX_LIMIT: u16 = 1_000;
 const DEFAULT_LIMIT: u16 = 50;
 /// The most buckets of a series.
 pub(super) const MAX_BUCKETS: i64 = 10_000;
-
-const MINUTE: i64 = 60_000_000;
 
 /// A filter that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::dialect::{Condition, places};
 use super::error::StoreError;
 use super::report::{CampaignSum, Filter, Report, RevenueSum, total};
 use super::summary::{Asked, Reading};
-use crate::event::Source;
+use crate::event::{MICROS_PER_MINUTE, Source};
 
 /// Transactions in a range that are summed up one by one.
 const FEW: i64 = 4_000;
@@ -201,7 +201,7 @@ impl Report<'_> {
     /// The rows of a filter that made revenue for a campaign: a condition, with its parameters from $1.
     pub(super) fn rows_with_revenue(&self, filter: &Filter) -> (String, Vec<Value>) {
         let instant = self.store.instant();
-        let micros = |minute: i64| minute.saturating_mul(60_000_000);
+        let micros = |minute: i64| minute.saturating_mul(MICROS_PER_MINUTE);
         let mut condition = Condition::new("revenue IS NOT NULL AND campaign_id IS NOT NULL");
         condition.also("occurred_at >=", filter.from.map(micros), instant);
         condition.also("occurred_at <", filter.to.map(micros), instant);

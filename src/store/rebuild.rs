@@ -15,7 +15,7 @@ use super::postgres::SHARDS;
 use super::retention::{retain, retained_from};
 use super::rollup::{ADD, WIDTHS};
 use super::summary::{Asked, SummaryCache, fold_all};
-use crate::event::Source;
+use crate::event::{MICROS_PER_MINUTE, Source};
 
 /// The shard of what was mended.
 const MENDED: i32 = SHARDS;
@@ -192,7 +192,7 @@ impl Store {
             whole("sum(r.revenue_micros)"),
         );
         let (first, end) = (day * DAY, (day + 1) * DAY);
-        let micros = |minute: i64| (minute * 60_000_000).into();
+        let micros = |minute: i64| (minute * MICROS_PER_MINUTE).into();
         let values = [source.code().into(), first.into(), end.into(), micros(first), micros(end)];
         let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
         let rows = tx.query_all_raw(statement).await?;

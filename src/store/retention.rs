@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, Value};
 
 use super::connect::{Snapshot, Store};
 use super::error::StoreError;
-use crate::event::Source;
+use crate::event::{MICROS_PER_MINUTE, Source};
 
 /// Pages of PostgreSQL, and rows of SQLite, of one window.
 const PAGES: i64 = 1_024;
@@ -28,7 +28,7 @@ impl Store {
     /// If the store is away; what was deleted before stays so.
     pub async fn expire_rows(&self, source: Source, before: i64) -> Result<u64, StoreError> {
         // Rows of the minute that the instant is in leave one by one.
-        let minute = -(-before).div_euclid(60_000_000);
+        let minute = -(-before).div_euclid(MICROS_PER_MINUTE);
         if !self.may_leave(source, minute).await? {
             return Ok(0);
         }

@@ -14,7 +14,7 @@ use super::error::StoreError;
 use super::report::{EventCount, Filter, Report, RevenueSum};
 use super::row::Row;
 use super::summary::Map;
-use crate::event::{EventType, MICROS_PER_UNIT, Source};
+use crate::event::{EventType, MICROS_PER_MINUTE, MICROS_PER_UNIT, Source};
 
 /// The widths of spans, in minutes: each a multiple of the one before.
 pub(super) const WIDTHS: [i16; 5] = [1, 10, 60, 360, 1_440];
@@ -58,7 +58,7 @@ impl Counts {
         // Minutes first: there are far fewer of them than rows.
         let mut minutes: Map<(i64, i16), (&'static EventType, Source, Count)> = Map::default();
         for row in rows {
-            let minute = row.event.occurred_at.div_euclid(60_000_000);
+            let minute = row.event.occurred_at.div_euclid(MICROS_PER_MINUTE);
             let (kind, source) = (row.event.kind, row.event.source);
             let of = (minute, kind.word.code);
             let (_, _, count) = minutes.entry(of).or_insert_with(|| (kind, source, Count::default()));

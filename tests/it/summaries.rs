@@ -239,6 +239,8 @@ fn ranks_campaigns(campaigns: u64) {
         let end = first + 4 * 1_440;
         for (from, to) in [
             (first, end),
+            (first + 31, end - 1_000),
+            (first + 31, first + 2_345),
             (first + 61, end - 1_000),
             (first + 700, first + 3_777),
             (first, first + 90),
@@ -264,6 +266,11 @@ fn few_campaigns_are_ranked_exactly() {
 #[test]
 fn campaigns_as_many_as_events_are_ranked_exactly() {
     ranks_campaigns(1 << 40);
+}
+
+#[test]
+fn campaigns_of_a_few_sales_each_are_ranked_exactly() {
+    ranks_campaigns(20_000);
 }
 
 #[test]

@@ -64,11 +64,15 @@ impl Summary {
     pub(super) fn decode(body: &[u8]) -> Result<Self, StoreError> {
         let version = if body.first() == Some(&UNPACKED) { UNPACKED } else { VERSION };
         let summary: Self = decode(body, version)?;
-        let sets = summary.groups.iter().map(|(_, _, users)| users).chain([&summary.users]);
-        if !sets.into_iter().all(Users::is_whole) {
+        summary.whole()
+    }
+
+    /// Itself, unless a set of users in it was damaged.
+    pub(super) fn whole(self) -> Result<Self, StoreError> {
+        if !self.users.is_whole() || !self.groups.iter().all(|(_, _, users)| users.is_whole()) {
             return Err(StoreError::Transient("a summary is not readable".to_owned()));
         }
-        Ok(summary)
+        Ok(self)
     }
 
     /// The groups but for cities, and the cities, which are the last of them.

@@ -48,8 +48,8 @@ impl Adding {
         if body.first() == Some(&SUMMED_UP) {
             // A version before this one summed up at once.
             let added: Added = decode(body, SUMMED_UP)?;
-            for (hour, summary) in &added.hours {
-                self.hours.entry(*hour).or_default().add(summary);
+            for (hour, summary) in added.hours {
+                self.hours.entry(hour).or_default().add(&summary.whole()?);
             }
             self.campaigns.extend(added.campaigns);
             return Ok(());

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 use futures::TryStreamExt;
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, StreamTrait, Value};
 
 use super::audience::{Audience, Cities};
@@ -70,8 +70,16 @@ impl std::fmt::Debug for SummaryCache {
 
 impl SummaryCache {
     /// A cache of so many bytes.
+    #[expect(clippy::expect_used, reason = "both capacities are set")]
     pub fn new(bytes: u64) -> Self {
-        Self(Cache::with_weighter(1_000, bytes, Bytes))
+        // In one piece: wide summaries are so large that pieces would fill up long before all of it does.
+        let options = OptionsBuilder::new()
+            .shards(1)
+            .estimated_items_capacity(4_000)
+            .weight_capacity(bytes)
+            .build()
+            .expect("both capacities are set");
+        Self(Cache::with_options(options, Bytes, DefaultHashBuilder::default(), DefaultLifecycle::default()))
     }
 }
 

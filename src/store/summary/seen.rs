@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Map;
 use super::group::{AGES, FOLLOWERS, Group, Sum};
-use super::span::{MINUTE, whole};
+use super::span::whole;
 use super::users::{Mark, Marks, marks};
-use crate::event::Columns;
+use crate::event::{Columns, MICROS_PER_MINUTE};
 use crate::store::row::Row;
 
 /// Of a row, what is summed up.
@@ -84,7 +84,7 @@ impl<'a> Seen<'a> {
         Self {
             user: row.user,
             event_type: event.kind.word.code,
-            minute: whole(event.occurred_at.div_euclid(MINUTE)),
+            minute: whole(event.occurred_at.div_euclid(MICROS_PER_MINUTE)),
             revenue: event.revenue(),
             age,
             gender,

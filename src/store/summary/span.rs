@@ -3,9 +3,10 @@
 //! A span of level n is 4^n hours, at a multiple of as many. Any range of hours is covered by at most six
 //! spans of each level below the highest: 54 and a few of the highest, however long the range is.
 
-/// Microseconds of an hour and of a minute.
-pub(super) const HOUR: i64 = 60 * MINUTE;
-pub(super) const MINUTE: i64 = 60_000_000;
+use crate::event::MICROS_PER_MINUTE;
+
+/// Microseconds of an hour.
+pub(super) const HOUR: i64 = 60 * MICROS_PER_MINUTE;
 
 /// The number of an hour, or of a minute, since 1970.
 pub(super) fn whole(number: i64) -> i32 {
