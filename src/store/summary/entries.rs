@@ -26,6 +26,11 @@ impl Entries {
         places.zip(values.iter().copied())
     }
 
+    /// As they are kept.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Bytes that they take.
     pub fn size(&self) -> usize {
         self.0.len()

@@ -97,6 +97,12 @@ impl Few {
         Self { marks, coupons: OnceBox::new() }
     }
 
+    /// Some byte of what is read to put them into registers.
+    fn first(&self) -> u8 {
+        let coupon = self.coupons.get().and_then(|all| all.first()).map(|coupon| *coupon as u8);
+        coupon.or_else(|| self.marks.first().map(|mark| *mark as u8)).unwrap_or_default()
+    }
+
     /// Whether finding its coupons out each time costs more than to fetch them.
     fn keeps_coupons(&self) -> bool {
         self.marks.len() > 64
@@ -156,6 +162,24 @@ impl std::fmt::Debug for Users {
     }
 }
 
+/// A page: what memory is fetched ahead within, once it was begun.
+const PAGE: usize = 4_096;
+
+/// Begins to fetch what sets hold, of all at once: put together one after another, each would be waited for.
+fn fetch<'s>(sets: impl Iterator<Item = &'s Users>) {
+    let begin = |bytes: &[u8]| bytes.iter().step_by(PAGE).fold(0, |begun, byte| begun ^ byte);
+    let begun = sets.fold(0, |begun, set| {
+        begun
+            ^ match set {
+                Users::Few(few) => few.first(),
+                Users::Some(entries) => begin(entries.bytes()),
+                Users::Many(all) => begin(all),
+                Users::Packed(packed) => begin(&packed.halves),
+            }
+    });
+    std::hint::black_box(begun);
+}
+
 /// A set of users that grows.
 #[derive(Clone, Default)]
 pub(super) struct GrowingUsers {
@@ -168,6 +192,7 @@ pub(super) struct GrowingUsers {
 impl GrowingUsers {
     /// The users of sets that are kept in a cache: put together at once, which costs less than one after another.
     pub fn of<'s>(sets: impl Iterator<Item = &'s Users> + Clone) -> Self {
+        fetch(sets.clone());
         let mut growing = Self::default();
         if sets.clone().any(|set| !matches!(set, Users::Few(_))) {
             growing.registers();
