@@ -25,19 +25,20 @@ impl Report<'_> {
         let sources: Vec<Source> = filter.sources().collect();
         let readings =
             self.store.read_summaries(self.tx()?, &sources, hours, Asked::Everything, self.cache).await?;
-        // Many users are many bytes to go through: the sources side by side, and cities, which are more than
-        // everything else, beside it.
+        // Many users are many bytes to go through: in parts of about as much, side by side.
         let mut counting = Vec::new();
         for reading in readings {
             let reading = Arc::new(reading);
-            let (source, same) = (reading.source, reading.clone());
-            let cities = spawn_blocking(move || same.cities(limit));
-            counting.push((source, spawn_blocking(move || reading.audience(limit)), cities));
+            let (source, of_countries, of_cities) = (reading.source, reading.clone(), reading.clone());
+            let countries = spawn_blocking(move || of_countries.countries(limit));
+            let cities = spawn_blocking(move || of_cities.cities(limit));
+            counting.push((source, spawn_blocking(move || reading.audience()), countries, cities));
         }
         let mut audiences = Vec::new();
         let failed = |error: JoinError| StoreError::Transient(error.to_string());
-        for (source, audience, cities) in counting {
-            audiences.push((source, audience.await.map_err(failed)?.with(cities.await.map_err(failed)?)));
+        for (source, audience, countries, cities) in counting {
+            let (countries, cities) = (countries.await.map_err(failed)?, cities.await.map_err(failed)?);
+            audiences.push((source, audience.await.map_err(failed)?.with(countries, cities)));
         }
         Ok(audiences)
     }

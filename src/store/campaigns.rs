@@ -16,6 +16,7 @@ use crate::event::{MICROS_PER_MINUTE, Source};
 
 /// Transactions in a range that are summed up one by one.
 const FEW: i64 = 4_000;
+
 /// A campaign's revenue in a range, as the rows tell it.
 #[derive(Debug, FromQueryResult)]
 pub(super) struct RowSum {
@@ -33,6 +34,7 @@ struct Known {
     more: bool,
 }
 
+/// The columns of a [`RowSum`] but for the campaign.
 pub(super) const SUMS: &str = "count(*) AS transactions, CAST(sum(revenue / 1000000) AS bigint) AS units,
     CAST(sum(revenue % 1000000) AS bigint) AS micros";
 

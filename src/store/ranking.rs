@@ -9,6 +9,8 @@ use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
 
+use sea_orm::{FromQueryResult, Value};
+
 use super::batch::big;
 use super::campaigns::{RowSum, SUMS};
 use super::dialect::places;
@@ -29,6 +31,14 @@ const NAMED: usize = 400;
 const CAMPAIGN: &str =
     "campaign_id, transactions, units, micros, first_minute, last_minute, first_units, last_units,
     ends_of";
+
+/// A campaign, and its place by what it earned over all time, from 1.
+#[derive(Debug, FromQueryResult)]
+struct Ranked {
+    #[sea_orm(nested)]
+    campaign: CampaignRevenue,
+    place: i64,
+}
 
 /// The first campaigns of a range, as far as they are known.
 struct First {
@@ -108,16 +118,18 @@ impl Report<'_> {
         let mut looked_at = 0;
         let mut step = STEP.max(2 * limit);
         while looked_at < MANY {
-            let ranked = self.ranked(source, looked_at, step).await?;
-            let end = ranked.len() < step;
-            looked_at += ranked.len();
-            // Nobody who was not looked at earned more than this, but for those that are fresh.
-            let bound = ranked.last().map_or(0, CampaignRevenue::total);
-            let near = waiting.partition_point(|campaign| end || campaign.total() >= bound);
-            let ranked = ranked.into_iter().filter(|ranked| !fresh.contains(ranked.campaign_id.as_str()));
+            let ranked = self.ranked(source, filter, looked_at, step).await?;
+            looked_at += step;
+            // Nobody who was not looked at earned more than this, but for those that are fresh; `None` at the end.
+            let last = ranked.last().filter(|last| usize::try_from(last.place) == Ok(looked_at));
+            let bound = last.map(|last| last.campaign.total());
+            let near =
+                waiting.partition_point(|campaign| bound.is_none_or(|bound| campaign.total() >= bound));
+            let ranked = ranked.into_iter().map(|ranked| ranked.campaign);
+            let ranked = ranked.filter(|ranked| !fresh.contains(ranked.campaign_id.as_str()));
             first.meet(source, filter, ranked.chain(waiting.drain(..near)));
-            self.look_up(source, filter, (!end).then_some(bound), &mut first).await?;
-            if end || first.least().is_some_and(|least| least > bound) {
+            self.look_up(source, filter, bound, &mut first).await?;
+            if bound.is_none_or(|bound| first.least().is_some_and(|least| least > bound)) {
                 return Ok(Some(first.top));
             }
             step = (step * 2).min(MANY);
@@ -150,18 +162,26 @@ impl Report<'_> {
         }
     }
 
-    /// Campaigns by what they earned over all time, as far as that was folded.
+    /// So many campaigns behind the first `from` by what they earned over all time, as far as that was folded: those
+    /// that meet a filter's range, and the last of them in any case, if there are so many.
     async fn ranked(
         &self,
         source: Source,
+        filter: &Filter,
         from: usize,
         count: usize,
-    ) -> Result<Vec<CampaignRevenue>, StoreError> {
+    ) -> Result<Vec<Ranked>, StoreError> {
         let sql = format!(
-            "SELECT {CAMPAIGN} FROM campaigns WHERE source = $1
-             ORDER BY units DESC, micros DESC, campaign_id LIMIT $2 OFFSET $3"
+            "SELECT {CAMPAIGN}, place FROM (
+                SELECT {CAMPAIGN}, row_number() OVER (ORDER BY units DESC, micros DESC, campaign_id) AS place
+                FROM campaigns WHERE source = $1 ORDER BY units DESC, micros DESC, campaign_id
+                LIMIT $2 OFFSET $3) AS ranked
+             WHERE (last_minute >= $4 AND first_minute < $5) OR place = $6 ORDER BY place"
         );
-        let values = vec![source.code().into(), big(count as u64).into(), big(from as u64).into()];
+        let big = |number: usize| Value::from(big(number as u64));
+        let (first, end) = (filter.from.unwrap_or(i64::MIN), filter.to.unwrap_or(i64::MAX));
+        let values =
+            vec![source.code().into(), big(count), big(from), first.into(), end.into(), big(from + count)];
         self.select(sql, values).await
     }
 

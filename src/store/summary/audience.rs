@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::Map;
-use super::body::Summary;
+use super::body::{OfGroup, Summary};
 use super::group::{Group, Sum};
 use super::users::{GrowingUsers, Users};
 
@@ -85,50 +85,53 @@ impl<'s> Places<'s> {
     }
 }
 
-/// The cities that a range of hours reached.
+/// The places of a kind that a range of hours reached.
 #[derive(Debug, Default)]
-pub(in crate::store) struct Cities {
+pub(in crate::store) struct Reached {
+    /// Those with the most users, those first.
     first: Vec<(Group, u64)>,
+    /// Whether there are others.
     truncated: bool,
 }
 
-impl Cities {
-    /// The first so many of spans that do not meet.
-    pub(super) fn of<'s>(parts: impl Iterator<Item = &'s Summary>, limit: usize) -> Self {
-        let mut cities = Places::default();
-        let mut truncated = false;
-        for part in parts {
-            truncated |= part.truncated;
-            for (city, events, users) in part.cities_apart().1 {
-                cities.add(city, *events, users);
-            }
-        }
-        truncated |= cities.of.len() > limit;
-        Self { first: cities.first(limit), truncated }
+impl Reached {
+    /// The first so many countries of spans that do not meet.
+    pub(super) fn countries<'s>(parts: impl Iterator<Item = &'s Summary>, limit: usize) -> Self {
+        let countries = parts.flat_map(|part| part.cities_apart().0).filter(|(group, ..)| group.is_country());
+        Self::of(countries, limit)
+    }
+
+    /// The first so many cities.
+    pub(super) fn cities<'s>(parts: impl Iterator<Item = &'s Summary> + Clone, limit: usize) -> Self {
+        let mut cities = Self::of(parts.clone().flat_map(|part| part.cities_apart().1), limit);
+        cities.truncated |= parts.into_iter().any(|part| part.truncated);
+        cities
+    }
+
+    fn of<'s>(found: impl Iterator<Item = &'s OfGroup>, limit: usize) -> Self {
+        let mut places = Places::default();
+        found.for_each(|(place, events, users)| places.add(place, *events, users));
+        Self { truncated: places.of.len() > limit, first: places.first(limit) }
     }
 }
 
 impl Audience {
-    /// Adds up what spans that do not meet tell, with so many countries, and without cities.
-    pub(super) fn of<'s>(parts: impl Iterator<Item = &'s Summary>, limit: usize) -> Self {
+    /// Adds up what spans that do not meet tell, without places.
+    pub(super) fn of<'s>(parts: impl Iterator<Item = &'s Summary>) -> Self {
         let mut audience = Self::default();
         let mut sets: Vec<&Users> = Vec::new();
         let mut groups: Map<&Group, (u64, Vec<&Users>)> = Map::default();
-        let mut countries = Places::default();
         for part in parts {
             audience.events += part.events;
             audience.followers.merge(part.followers);
             audience.watch_time.merge(part.watch_time);
             audience.percentage_watched.merge(part.percentage_watched);
             sets.push(&part.users);
-            for (group, events, users) in part.cities_apart().0 {
-                if group.is_country() {
-                    countries.add(group, *events, users);
-                } else {
-                    let known = groups.entry(group).or_default();
-                    known.0 += events;
-                    known.1.push(users);
-                }
+            let apart = part.cities_apart().0.iter().filter(|(group, ..)| !group.is_place());
+            for (group, events, users) in apart {
+                let known = groups.entry(group).or_default();
+                known.0 += events;
+                known.1.push(users);
             }
         }
         let count = |events, sets: Vec<&Users>| GrowingUsers::of(sets.into_iter()).among(events);
@@ -138,12 +141,12 @@ impl Audience {
             .map(|(group, (events, sets))| (group.clone(), count(events, sets).0))
             .collect();
         audience.groups.sort();
-        audience.countries = countries.first(limit);
         audience
     }
 
-    /// The same, with its cities.
-    pub(in crate::store) fn with(mut self, cities: Cities) -> Self {
+    /// The same, with its places.
+    pub(in crate::store) fn with(mut self, countries: Reached, cities: Reached) -> Self {
+        self.countries = countries.first;
         (self.cities, self.cities_truncated) = (cities.first, cities.truncated);
         self
     }
@@ -170,13 +173,14 @@ mod tests {
             place("g", 1, 1),
         ];
         let summary = Summary { groups, ..Summary::default() };
-        let told = Audience::of([&summary].into_iter(), 3);
-        let names: Vec<_> =
-            told.countries.iter().map(|(group, users)| format!("{group:?} {users}")).collect();
+        let told = Reached::countries([&summary].into_iter(), 3);
+        let names: Vec<_> = told.first.iter().map(|(group, users)| format!("{group:?} {users}")).collect();
         assert_eq!(names, ["Country(\"d\") 60", "Country(\"c\") 50", "Country(\"f\") 49"]);
-        let told = Audience::of([&summary, &summary].into_iter(), 1_000);
-        let users: Vec<u64> = told.countries.iter().map(|(_, users)| *users).collect();
+        assert!(told.truncated);
+        let told = Reached::countries([&summary, &summary].into_iter(), 1_000);
+        assert!(!told.truncated);
+        let users: Vec<u64> = told.first.iter().map(|(_, users)| *users).collect();
         assert_eq!(users, [60, 50, 49, 3, 3, 2, 1]);
-        assert_eq!(told.countries[3].0, Group::Country("a".into()), "equally many go by name");
+        assert_eq!(told.first[3].0, Group::Country("a".into()), "equally many go by name");
     }
 }

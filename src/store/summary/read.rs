@@ -9,7 +9,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, StreamTrait, Value};
 
-use super::audience::{Audience, Cities};
+use super::audience::{Audience, Reached};
 use super::body::{GrowingSummary, Summary};
 use super::delta::{Added, CampaignRevenue, merge_campaigns};
 use super::seen::{Events, Seen};
@@ -312,7 +312,7 @@ impl Reading {
     }
 
     /// What tells the range, each event once.
-    fn parts(&self) -> impl Iterator<Item = &Summary> {
+    fn parts(&self) -> impl Iterator<Item = &Summary> + Clone {
         let fresh = self.deltas.iter().flat_map(|delta| &delta.hours).filter(|(hour, _)| self.asks(*hour));
         self.summaries.iter().map(|summary| &**summary).chain(fresh.map(|(_, summary)| summary))
     }
@@ -324,14 +324,19 @@ impl Reading {
         growing.finish()
     }
 
-    /// Whom the range reached, with so many countries, and without cities.
-    pub fn audience(&self, limit: usize) -> Audience {
-        Audience::of(self.parts(), limit)
+    /// Whom the range reached, without places.
+    pub fn audience(&self) -> Audience {
+        Audience::of(self.parts())
     }
 
-    /// The first so many cities that it reached.
-    pub fn cities(&self, limit: usize) -> Cities {
-        Cities::of(self.parts(), limit)
+    /// The first so many countries that it reached.
+    pub fn countries(&self, limit: usize) -> Reached {
+        Reached::countries(self.parts(), limit)
+    }
+
+    /// The first so many cities.
+    pub fn cities(&self, limit: usize) -> Reached {
+        Reached::cities(self.parts(), limit)
     }
 
     /// Transactions and revenue (in millionths) by campaign; `None` if some summary holds no campaigns.
