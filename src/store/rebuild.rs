@@ -268,17 +268,20 @@ impl Store {
         fold_all(&tx, source).await?;
         let sql = format!(
             "WITH truth AS ({rows}), kept AS (SELECT * FROM campaigns WHERE source = $1)
-             SELECT count(*) AS wrong FROM truth t FULL JOIN kept k ON k.campaign_id = t.campaign_id
-             WHERE (t.transactions, t.units, t.micros, t.first_minute, t.last_minute)
-                IS DISTINCT FROM (k.transactions, k.units, k.micros, k.first_minute, k.last_minute)
+             SELECT count(*) FILTER (WHERE (t.transactions, t.units, t.micros, t.first_minute, t.last_minute)
+                    IS DISTINCT FROM (k.transactions, k.units, k.micros, k.first_minute, k.last_minute)
                 OR (k.ends_of = k.transactions AND (t.first_units, t.last_units)
-                    IS DISTINCT FROM (k.first_units, k.last_units))"
+                    IS DISTINCT FROM (k.first_units, k.last_units))) AS wrong,
+                count(*) FILTER (WHERE k.ends_of <> k.transactions) AS unknown
+             FROM truth t FULL JOIN kept k ON k.campaign_id = t.campaign_id"
         );
         let backend = tx.get_database_backend();
         let statement = |sql: String| Statement::from_sql_and_values(backend, sql, [source.code().into()]);
         let row = tx.query_one_raw(statement(sql)).await?;
-        let wrong: i64 = row.map_or(Ok(0), |row| row.try_get("", "wrong"))?;
-        if mend && wrong > 0 {
+        let counted = |name| row.as_ref().map_or(Ok(0), |row| row.try_get("", name));
+        let (wrong, unknown): (i64, i64) = (counted("wrong")?, counted("unknown")?);
+        // What versions before did not count is no difference, and counted now.
+        if mend && wrong + unknown > 0 {
             tx.execute_raw(statement("DELETE FROM campaigns WHERE source = $1".to_owned())).await?;
             tx.execute_raw(statement(format!("INSERT INTO campaigns ({COLUMNS}) {rows}"))).await?;
         }

@@ -129,6 +129,12 @@ fn an_audience_is_the_same_folded_or_not_and_however_wide_its_spans() {
                     assert_eq!(found, Some(wrong), "{damage}");
                 }
             }
+            store_sql(&store, "UPDATE campaigns SET ends_of = 0").await;
+            assert_eq!(store.compare_campaigns(Source::Facebook, true).await.unwrap(), Some(0));
+            assert_eq!(
+                number(&store, "SELECT count(*) FROM campaigns WHERE ends_of = transactions").await,
+                1
+            );
             // Wider spans that say something else are found, and made anew from those beneath them.
             let whole = ask().await;
             store_sql(&store, "UPDATE summaries SET touched_at = 0").await;
