@@ -393,10 +393,10 @@ impl Registers {
 
     /// What the registers amount to.
     fn estimate(&self) -> u64 {
-        // The library's image of a sketch. Of its registers the estimator asks their sum and how many are
-        // zero, and nothing else.
-        let mut image = vec![0; ARRAY + REGISTERS];
-        image[..8].copy_from_slice(&[ARRAY as u8 / 4, 1, 7, LG_REGISTERS, 0, 16, 0, 0b1010]);
+        // The library's image of a sketch, of the kind that is the shortest. Of its registers the estimator asks
+        // their sum and how many are zero, and nothing else.
+        let mut image = [0; ARRAY + REGISTERS / 2];
+        image[..8].copy_from_slice(&[ARRAY as u8 / 4, 1, 7, LG_REGISTERS, 0, 16, 0, 0b0010]);
         image[16..24].copy_from_slice(&self.sum().to_le_bytes());
         image[32..36].copy_from_slice(&(self.zero() as u32).to_le_bytes());
         match HllSketch::deserialize(&image) {
