@@ -146,9 +146,6 @@ impl Report<'_> {
         sources: &[Source],
         hours: (Option<i64>, Option<i64>),
     ) -> Result<Vec<Reading>, StoreError> {
-        if sources.is_empty() {
-            return Ok(Vec::new());
-        }
         self.store.read_summaries(self.tx()?, sources, hours, Asked::Campaigns, self.cache).await
     }
 

@@ -23,8 +23,11 @@ use crate::event::Source;
 const STEP: usize = 400;
 /// Campaigns that are looked at before all rows in range are.
 const MANY: usize = 20_000;
-/// Campaigns of one look at their rows.
+/// Campaigns of the first look at their rows; each look is at twice as many as the one before, up to the most.
 const LOOK: usize = 64;
+const MOST: usize = 512;
+/// Campaigns that are looked up before all rows in range are.
+const LOOKED_UP: usize = 4_000;
 /// Campaigns of one statement that names them.
 const NAMED: usize = 400;
 /// The columns of a campaign's revenue over all time.
@@ -85,14 +88,20 @@ impl First {
         self.top.get(self.limit.checked_sub(1)?).map(|last| last.total)
     }
 
-    /// Those that wait, can be among the first, and can have earned more than so much: some of them.
-    fn look(&mut self, bound: Option<i128>) -> Vec<String> {
+    /// Whether all of them come before whoever comes behind a campaign with such a bound and name.
+    fn is_before(&self, (bound, name): &(i128, String)) -> bool {
+        let last = self.limit.checked_sub(1).and_then(|last| self.top.get(last));
+        last.is_some_and(|last| last.total > *bound || (last.total == *bound && last.campaign_id <= *name))
+    }
+
+    /// Those that wait, can be among the first, and can have earned at least so much: no more than `most`.
+    fn look(&mut self, bound: Option<i128>, most: usize) -> Vec<String> {
         let least = self.least();
         let mut look = Vec::new();
-        while look.len() < LOOK
+        while look.len() < most
             && let Some(next) = self.waiting.peek_mut()
             // One that earned as much is among the first if its name comes before.
-            && bound.is_none_or(|bound| next.0 > bound)
+            && bound.is_none_or(|bound| next.0 >= bound)
             && least.is_none_or(|least| next.0 >= least)
         {
             look.push(PeekMut::pop(next).1);
@@ -115,40 +124,50 @@ impl Report<'_> {
         waiting.sort_unstable_by_key(|campaign| Reverse(campaign.total()));
         let fresh: HashSet<&str> = fresh.iter().map(|ranked| ranked.campaign_id.as_str()).collect();
         let mut first = First::new(limit);
-        let mut looked_at = 0;
+        let (mut looked_at, mut looked_up) = (0, 0);
         let mut step = STEP.max(2 * limit);
         while looked_at < MANY {
             let ranked = self.ranked(source, filter, looked_at, step).await?;
             looked_at += step;
             // Nobody who was not looked at earned more than this, but for those that are fresh; `None` at the end.
             let last = ranked.last().filter(|last| usize::try_from(last.place) == Ok(looked_at));
-            let bound = last.map(|last| last.campaign.total());
+            let last = last.map(|last| (last.campaign.total(), last.campaign.campaign_id.clone()));
+            let bound = last.as_ref().map(|(bound, _)| *bound);
             let near =
                 waiting.partition_point(|campaign| bound.is_none_or(|bound| campaign.total() >= bound));
             let ranked = ranked.into_iter().map(|ranked| ranked.campaign);
             let ranked = ranked.filter(|ranked| !fresh.contains(ranked.campaign_id.as_str()));
             first.meet(source, filter, ranked.chain(waiting.drain(..near)));
-            self.look_up(source, filter, bound, &mut first).await?;
-            if bound.is_none_or(|bound| first.least().is_some_and(|least| least > bound)) {
+            if !self.look_up(source, filter, bound, &mut first, &mut looked_up).await? {
+                return Ok(None);
+            }
+            if last.is_none_or(|last| first.is_before(&last)) {
                 return Ok(Some(first.top));
             }
-            step = (step * 2).min(MANY);
+            step = (step * 2).min(MANY - looked_at.min(MANY));
         }
         Ok(None)
     }
 
-    /// Looks up the campaigns that can be among the first, and can have earned more than those that are not
-    /// known yet.
+    /// Looks up the campaigns that can be among the first, and can have earned as much as those that are not
+    /// known yet; says whether these were not too many.
     async fn look_up(
         &self,
         source: Source,
         filter: &Filter,
         unknown: Option<i128>,
         first: &mut First,
-    ) -> Result<(), StoreError> {
+        looked_up: &mut usize,
+    ) -> Result<bool, StoreError> {
+        let mut most = LOOK;
         loop {
-            let look = first.look(unknown);
-            let Some(last) = look.last() else { return Ok(()) };
+            let look = first.look(unknown, most);
+            let Some(last) = look.last() else { return Ok(true) };
+            *looked_up += look.len();
+            if *looked_up > LOOKED_UP {
+                return Ok(false);
+            }
+            most = MOST.min(2 * most);
             let (condition, mut values) = self.rows_with_revenue(filter);
             // The last one again and again: few statements to prepare, however many there are.
             let ids = look.iter().chain(std::iter::repeat(last));

@@ -243,8 +243,6 @@ impl Store {
     }
 
     async fn compare_campaigns_once(&self, source: Source, mend: bool) -> Result<Option<i64>, StoreError> {
-        const COLUMNS: &str = "campaign_id, source, transactions, units, micros, first_minute, last_minute,
-            first_units, last_units, ends_of";
         const ROWS: &str = "SELECT campaign_id, source, count(*) AS transactions,
                 CAST(sum(revenue / 1000000) + CAST(sum(revenue % 1000000) AS bigint) / 1000000 AS bigint) AS units,
                 CAST(CAST(sum(revenue % 1000000) AS bigint) % 1000000 AS bigint) AS micros,
@@ -282,8 +280,30 @@ impl Store {
         let (wrong, unknown): (i64, i64) = (counted("wrong")?, counted("unknown")?);
         // What versions before did not count is no difference, and counted now.
         if mend && wrong + unknown > 0 {
-            tx.execute_raw(statement("DELETE FROM campaigns WHERE source = $1".to_owned())).await?;
-            tx.execute_raw(statement(format!("INSERT INTO campaigns ({COLUMNS}) {rows}"))).await?;
+            // No more than what is another: whoever reads goes by the index, as long as little changes.
+            let none = "DELETE FROM campaigns WHERE source = $1 AND NOT EXISTS (SELECT 1 FROM event_rows e
+                WHERE e.campaign_id = campaigns.campaign_id AND e.source = $1 AND e.revenue IS NOT NULL)";
+            tx.execute_raw(statement(none.to_owned())).await?;
+            let sums = [
+                "transactions",
+                "units",
+                "micros",
+                "first_minute",
+                "last_minute",
+                "first_units",
+                "last_units",
+                "ends_of",
+            ];
+            let each = |form: &dyn Fn(&str) -> String| sums.map(form).join(", ");
+            let sql = format!(
+                "INSERT INTO campaigns (campaign_id, source, {}) {rows}
+                 ON CONFLICT (campaign_id, source) DO UPDATE SET {} WHERE ({}) IS DISTINCT FROM ({})",
+                sums.join(", "),
+                each(&|sum| format!("{sum} = excluded.{sum}")),
+                each(&|sum| format!("campaigns.{sum}")),
+                each(&|sum| format!("excluded.{sum}")),
+            );
+            tx.execute_raw(statement(sql)).await?;
         }
         tx.commit().await?;
         Ok(Some(wrong))

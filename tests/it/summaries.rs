@@ -210,78 +210,91 @@ fn expected(rows: &[(String, i64, u64)], from: i64, to: i64, limit: usize) -> Ve
     sums
 }
 
-/// Campaigns of 48,000 checkouts over four days, by how many campaigns there are.
-fn ranks_campaigns(campaigns: u64) {
+/// Campaigns of 48,000 checkouts over four days, by how many campaigns there are, and what they cost.
+fn ranks_campaigns(campaigns: u64, cents: std::ops::Range<u64>) {
     let stores = stores();
-    block_on(async {
-        let store = open(&stores.urls[1]).await;
-        let mut chance = Chance(campaigns);
-        let first = 28_000_020_i64;
-        let mut rows = Vec::new();
-        for sequence in 1..=12 {
-            let events: Vec<String> = (0..4_000)
-                .map(|place| {
-                    let campaign = format!("camp-{}", chance.below(campaigns));
-                    // A third of them in one hour.
-                    let spread = if place % 3 == 0 { 70 + chance.below(40) } else { chance.below(4 * 1_440) };
-                    let minute = first + spread as i64;
-                    let cents = 1_000 + chance.below(99_000);
-                    rows.push((campaign.clone(), minute, cents));
-                    checkout(sequence * 10_000 + place, "u", &campaign, minute, cents)
-                })
-                .collect();
-            write(&store, sequence, &events).await;
-            if sequence % 5 == 0 {
-                store.fold_summaries(Source::Facebook).await.unwrap();
-            }
-            if sequence == 6 {
-                // What a version before adds to is not known of its ends from then on.
-                let added = "UPDATE campaigns SET ends_of = ends_of - 1, first_units = 1000000,
+    for url in &stores.urls {
+        block_on(ranks_campaigns_in(url, campaigns, &cents));
+    }
+}
+
+async fn ranks_campaigns_in(url: &str, campaigns: u64, cents: &std::ops::Range<u64>) {
+    let store = open(url).await;
+    let mut chance = Chance(campaigns);
+    let first = 28_000_020_i64;
+    let mut rows = Vec::new();
+    for sequence in 1..=12 {
+        let events: Vec<String> = (0..4_000)
+            .map(|place| {
+                let campaign = format!("camp-{}", chance.below(campaigns));
+                // A third of them in one hour.
+                let spread = if place % 3 == 0 { 70 + chance.below(40) } else { chance.below(4 * 1_440) };
+                let minute = first + spread as i64;
+                let cents = cents.start + chance.below(cents.end - cents.start);
+                rows.push((campaign.clone(), minute, cents));
+                checkout(sequence * 10_000 + place, "u", &campaign, minute, cents)
+            })
+            .collect();
+        write(&store, sequence, &events).await;
+        if sequence % 5 == 0 {
+            store.fold_summaries(Source::Facebook).await.unwrap();
+        }
+        if sequence == 6 {
+            // What a version before adds to is not known of its ends from then on.
+            let added = "UPDATE campaigns SET ends_of = ends_of - 1, first_units = 1000000,
                     last_units = 1000000 WHERE units % 3 = 0";
-                store_sql(&store, added).await;
-            }
+            store_sql(&store, added).await;
         }
-        let cache = SummaryCache::new(16 << 20);
-        let end = first + 4 * 1_440;
-        for (from, to) in [
-            (first, end),
-            (first + 31, end - 1_000),
-            (first + 31, first + 2_345),
-            (first + 61, end - 1_000),
-            (first + 700, first + 3_777),
-            (first, first + 90),
-            (first + 70, first + 100),
-        ] {
-            for limit in [1, 50] {
-                let report = store.report(&cache).await.unwrap();
-                let filter = Filter { from: Some(from), to: Some(to), ..Filter::default() };
-                let top = report.top_campaigns(&filter, limit).await.unwrap();
-                let found: Vec<_> =
-                    top.into_iter().map(|sum| (sum.campaign_id, sum.transactions, sum.total)).collect();
-                assert_eq!(found, expected(&rows, from, to, limit), "{campaigns} campaigns, {from} to {to}");
-            }
+    }
+    let cache = SummaryCache::new(16 << 20);
+    let end = first + 4 * 1_440;
+    for (from, to) in [
+        (first, end),
+        (first + 31, end - 1_000),
+        (first + 31, first + 2_345),
+        (first + 61, end - 1_000),
+        (first + 700, first + 3_777),
+        (first, first + 90),
+        (first + 70, first + 100),
+    ] {
+        for limit in [1, 50] {
+            let report = store.report(&cache).await.unwrap();
+            let filter = Filter { from: Some(from), to: Some(to), ..Filter::default() };
+            let top = report.top_campaigns(&filter, limit).await.unwrap();
+            let found: Vec<_> =
+                top.into_iter().map(|sum| (sum.campaign_id, sum.transactions, sum.total)).collect();
+            assert_eq!(found, expected(&rows, from, to, limit), "{campaigns} campaigns, {from} to {to}");
         }
-    });
+    }
+}
+
+/// From 10.00 to 999.99.
+const PRICES: std::ops::Range<u64> = 1_000..100_000;
+
+#[test]
+fn campaigns_that_earned_the_same_are_ranked_by_name() {
+    // Each with one sale, all at one price.
+    ranks_campaigns(1 << 40, 5_000..5_001);
 }
 
 #[test]
 fn few_campaigns_are_ranked_exactly() {
-    ranks_campaigns(30);
+    ranks_campaigns(30, PRICES);
 }
 
 #[test]
 fn campaigns_as_many_as_events_are_ranked_exactly() {
-    ranks_campaigns(1 << 40);
+    ranks_campaigns(1 << 40, PRICES);
 }
 
 #[test]
 fn campaigns_of_a_few_sales_each_are_ranked_exactly() {
-    ranks_campaigns(20_000);
+    ranks_campaigns(20_000, PRICES);
 }
 
 #[test]
 fn some_thousand_campaigns_are_ranked_exactly() {
-    ranks_campaigns(4_000);
+    ranks_campaigns(4_000, PRICES);
 }
 
 #[test]

@@ -260,6 +260,7 @@ mod tests {
         assert_eq!(all(&before), [(1, 1_250_000, 1_250_000), (2, 2_500_000, 2_500_000)]);
         assert_eq!(all(&now), [(1, 1_250_000, 250_000), (2, 2_500_000, 500_000)]);
     }
+
     #[test]
     fn what_lies_beside_a_range_lowers_what_can_be_earned_within() {
         let sale = |minute, revenue| {

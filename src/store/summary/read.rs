@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 use futures::TryStreamExt;
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, StreamTrait, Value};
 
 use super::audience::{Audience, Reached};
@@ -38,7 +38,8 @@ impl Kept {
 
     fn delta(delta: Arc<Added>) -> Self {
         let hours = delta.hours.iter().map(|(_, summary)| summary.size()).sum::<usize>();
-        let bytes = hours + delta.campaigns.len() * 96;
+        let campaign = |one: &CampaignRevenue| size_of::<CampaignRevenue>() + one.campaign_id.len() + 16;
+        let bytes = hours + delta.campaigns.iter().map(campaign).sum::<usize>();
         Self::Delta(delta, bytes as u64)
     }
 }
@@ -59,8 +60,20 @@ impl Weighter<Key, Kept> for Bytes {
     }
 }
 
+/// What leaves the cache for others: it is let go of when nobody waits for the cache any more.
+#[derive(Clone)]
+struct Leaving;
+
+impl Lifecycle<Key, Kept> for Leaving {
+    type RequestState = Vec<Kept>;
+
+    fn on_evict(&self, left: &mut Vec<Kept>, _: Key, kept: Kept) {
+        left.push(kept);
+    }
+}
+
 /// Summaries that were read, decoded; a summary that is another one by now has another version.
-pub struct SummaryCache(Cache<Key, Kept, Bytes>);
+pub struct SummaryCache(Cache<Key, Kept, Bytes, DefaultHashBuilder, Leaving>);
 
 impl std::fmt::Debug for SummaryCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -79,7 +92,7 @@ impl SummaryCache {
             .weight_capacity(bytes)
             .build()
             .expect("both capacities are set");
-        Self(Cache::with_options(options, Bytes, DefaultHashBuilder::default(), DefaultLifecycle::default()))
+        Self(Cache::with_options(options, Bytes, DefaultHashBuilder::default(), Leaving))
     }
 }
 
@@ -118,7 +131,8 @@ impl Store {
         sum_rows(self, tx, source, Span::hour(hour)).await
     }
 
-    /// Reads what tells the hours from `from` up to `to`, of each of some sources: as many statements as for one.
+    /// Reads what tells the hours from `from` up to `to`, of each of some sources: what that is, one statement says
+    /// for all of them.
     pub(in crate::store) async fn read_summaries(
         &self,
         tx: &DatabaseTransaction,
@@ -129,6 +143,9 @@ impl Store {
     ) -> Result<Vec<Reading>, StoreError> {
         let mut readings: Vec<Reading> =
             sources.iter().map(|source| Reading::new(*source, from, to)).collect();
+        if readings.is_empty() {
+            return Ok(readings);
+        }
         let spans = cover(from, to);
         if !spans.is_empty() {
             let lacking = self.read_kept(tx, &spans, asked, cache, &mut readings).await?;
@@ -218,9 +235,7 @@ impl Store {
             for ((source, span, version), summary) in decoded(bodies, Summary::decode).await? {
                 let summary = Arc::new(summary);
                 cache.0.insert(Key::Span(source, span, version), Kept::summary(summary.clone()));
-                if let Some(reading) = readings.iter_mut().find(|reading| reading.source == source) {
-                    reading.summaries.push(summary);
-                }
+                by(readings, source.code())?.summaries.push(summary);
             }
         }
         Ok(())
@@ -259,9 +274,7 @@ impl Store {
             for ((source, id), delta) in decoded(bodies, Added::read).await? {
                 let delta = Arc::new(delta);
                 cache.0.insert(Key::Delta(id), Kept::delta(delta.clone()));
-                if let Some(reading) = readings.iter_mut().find(|reading| reading.source == source) {
-                    reading.deltas.push(delta);
-                }
+                by(readings, source.code())?.deltas.push(delta);
             }
         }
         Ok(())
@@ -281,7 +294,11 @@ fn span(row: &QueryResult) -> Result<Span, sea_orm::DbErr> {
 
 /// The reading of a row's source.
 fn of<'r>(readings: &'r mut [Reading], row: &QueryResult) -> Result<&'r mut Reading, StoreError> {
-    let code: i16 = row.try_get("", "source")?;
+    by(readings, row.try_get("", "source")?)
+}
+
+/// The reading of a source.
+fn by(readings: &mut [Reading], code: i16) -> Result<&mut Reading, StoreError> {
     let asked = readings.iter_mut().find(|reading| reading.source.code() == code);
     asked.ok_or_else(|| StoreError::Transient(format!("source {code} was not asked for")))
 }
