@@ -88,6 +88,9 @@ impl garde::rules::range::Bounds for Integer {
     }
 }
 
+/// Microseconds, which an [`Instant`] counts, of a minute.
+pub const MICROS_PER_MINUTE: i64 = 60_000_000;
+
 /// An RFC 3339 instant between 1970 and 2199 (UTC), in microseconds since 1970.
 ///
 /// What is finer than a microsecond is cut off here; [`Instant::exact`] is then false and the
@@ -164,8 +167,6 @@ impl<'de> Deserialize<'de> for Instant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Money(pub i64);
 
-/// What an instant counts, of a minute.
-pub const MICROS_PER_MINUTE: i64 = 60_000_000;
 /// Millionths in one unit of money.
 pub const MICROS_PER_UNIT: i64 = 1_000_000;
 

@@ -19,7 +19,7 @@ const FEW: i64 = 4_000;
 
 /// A campaign's revenue in a range, as the rows tell it.
 #[derive(Debug, FromQueryResult)]
-pub(super) struct RowSum {
+struct RowSum {
     campaign_id: String,
     transactions: i64,
     units: i64,
@@ -35,7 +35,7 @@ struct Known {
 }
 
 /// The columns of a [`RowSum`] but for the campaign.
-pub(super) const SUMS: &str = "count(*) AS transactions, CAST(sum(revenue / 1000000) AS bigint) AS units,
+const SUMS: &str = "count(*) AS transactions, CAST(sum(revenue / 1000000) AS bigint) AS units,
     CAST(sum(revenue % 1000000) AS bigint) AS micros";
 
 impl Report<'_> {
@@ -64,7 +64,7 @@ impl Report<'_> {
         let mut top = if filter.campaign_id.is_some() {
             let mut top = Vec::new();
             for source in filter.sources() {
-                top.extend(self.by_rows(&filter.of(source), source, Some(limit)).await?);
+                top.extend(self.by_rows(source, filter, Some(limit)).await?);
             }
             top
         } else {
@@ -87,21 +87,21 @@ impl Report<'_> {
             match of_source.map(|sum| sum.transactions).sum::<i64>() {
                 0 => {}
                 some if some <= FEW || no_hour => {
-                    top.extend(self.by_rows(&filter.of(source), source, Some(limit)).await?);
+                    top.extend(self.by_rows(source, filter, Some(limit)).await?);
                 }
                 _ => many.push(source),
             }
         }
         let many = self.with_campaigns(many).await?;
         for reading in self.read_campaigns(&many, hours).await? {
-            let (source, filter) = (reading.source, filter.of(reading.source));
+            let source = reading.source;
             if let Some(sums) = reading.sum_campaigns() {
-                top.extend(self.beside_hours(source, &filter, hours, sums).await?);
+                top.extend(self.beside_hours(source, filter, hours, sums).await?);
                 continue;
             }
-            top.extend(match self.search_down(source, &filter, limit, &reading).await? {
+            top.extend(match self.search_down(source, filter, limit, &reading).await? {
                 Some(found) => found,
-                None => self.by_rows(&filter, source, Some(limit)).await?,
+                None => self.by_rows(source, filter, Some(limit)).await?,
             });
         }
         Ok(top)
@@ -109,14 +109,13 @@ impl Report<'_> {
 
     /// The sources that have ever had a campaign: some never do, and would be read for nothing.
     async fn with_campaigns(&self, sources: Vec<Source>) -> Result<Vec<Source>, StoreError> {
-        let mut with = Vec::new();
-        let mut folded_later = Vec::new();
+        if sources.is_empty() {
+            return Ok(sources);
+        }
+        let (mut with, mut folded_later) = (Vec::new(), Vec::new());
         let mut values = Vec::new();
         let asked: Vec<String> =
             sources.iter().map(|source| format!("({})", places(&mut values, [source.code()]))).collect();
-        if asked.is_empty() {
-            return Ok(with);
-        }
         // The highest, since that is one look at the index.
         let sql = format!(
             "WITH asked (source) AS (VALUES {})
@@ -160,7 +159,7 @@ impl Report<'_> {
         let before = hours.0.map(|hour| (filter.from, Some(hour * 60)));
         let after = hours.1.map(|hour| (Some(hour * 60), filter.to));
         for (from, to) in [before, after].into_iter().flatten().filter(|(from, to)| from < to) {
-            for sum in self.by_rows(&Filter { from, to, ..filter.clone() }, source, None).await? {
+            for sum in self.by_rows(source, &Filter { from, to, ..filter.clone() }, None).await? {
                 let known = sums.entry(sum.campaign_id.into()).or_default();
                 known.0 += sum.transactions;
                 known.1 += sum.total;
@@ -175,16 +174,15 @@ impl Report<'_> {
         Ok(sums.into_iter().map(sum).collect())
     }
 
-    /// The campaigns of the rows in range: all, or those that earned the most.
+    /// The campaigns of a source's rows in range: all, or those that earned the most.
     async fn by_rows(
         &self,
-        filter: &Filter,
         source: Source,
+        filter: &Filter,
         limit: Option<usize>,
     ) -> Result<Vec<CampaignSum>, StoreError> {
-        let (condition, values) = self.rows_with_revenue(filter);
-        let mut sql =
-            format!("SELECT campaign_id, {SUMS} FROM event_rows WHERE {condition} GROUP BY campaign_id");
+        let (condition, values) = self.rows_with_revenue(&filter.of(source));
+        let mut sql = by_campaign(&condition);
         if let Some(limit) = limit {
             // In the order of bytes, as ranks are.
             let bytes = if self.store.is_postgres() { " COLLATE \"C\"" } else { "" };
@@ -193,12 +191,34 @@ impl Report<'_> {
                  ORDER BY units + micros / 1000000 DESC, micros % 1000000 DESC, campaign_id{bytes} LIMIT {limit}"
             );
         }
+        self.campaign_sums(source, sql, values).await
+    }
+
+    /// What some of a source's campaigns earned in range, as the rows tell it.
+    pub(super) async fn earned(
+        &self,
+        source: Source,
+        filter: &Filter,
+        ids: impl Iterator<Item = String>,
+    ) -> Result<Vec<CampaignSum>, StoreError> {
+        let (condition, mut values) = self.rows_with_revenue(&filter.of(source));
+        let places = places(&mut values, ids);
+        let sql = by_campaign(&format!("{condition} AND campaign_id IN ({places})"));
+        self.campaign_sums(source, sql, values).await
+    }
+
+    async fn campaign_sums(
+        &self,
+        source: Source,
+        sql: String,
+        values: Vec<Value>,
+    ) -> Result<Vec<CampaignSum>, StoreError> {
         let rows: Vec<RowSum> = self.select(sql, values).await?;
         Ok(rows.into_iter().map(|row| row.sum(source)).collect())
     }
 
     /// The rows of a filter that made revenue for a campaign: a condition, with its parameters from $1.
-    pub(super) fn rows_with_revenue(&self, filter: &Filter) -> (String, Vec<Value>) {
+    fn rows_with_revenue(&self, filter: &Filter) -> (String, Vec<Value>) {
         let instant = self.store.instant();
         let micros = |minute: i64| minute.saturating_mul(MICROS_PER_MINUTE);
         let mut condition = Condition::new("revenue IS NOT NULL AND campaign_id IS NOT NULL");
@@ -210,8 +230,13 @@ impl Report<'_> {
     }
 }
 
+/// What rows that meet a condition tell, by campaign.
+fn by_campaign(condition: &str) -> String {
+    format!("SELECT campaign_id, {SUMS} FROM event_rows WHERE {condition} GROUP BY campaign_id")
+}
+
 impl RowSum {
-    pub fn sum(self, source: Source) -> CampaignSum {
+    fn sum(self, source: Source) -> CampaignSum {
         CampaignSum {
             source,
             campaign_id: self.campaign_id,

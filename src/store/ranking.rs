@@ -12,7 +12,6 @@ use std::collections::binary_heap::{BinaryHeap, PeekMut};
 use sea_orm::{FromQueryResult, Value};
 
 use super::batch::big;
-use super::campaigns::{RowSum, SUMS};
 use super::dialect::places;
 use super::error::StoreError;
 use super::report::{CampaignSum, Filter, Report};
@@ -50,11 +49,13 @@ struct First {
     top: Vec<CampaignSum>,
     /// Those that have to be looked up, with the most that they can have earned.
     waiting: BinaryHeap<(i128, String)>,
+    /// How many were looked up.
+    looked_up: usize,
 }
 
 impl First {
     fn new(limit: usize) -> Self {
-        Self { limit, top: Vec::new(), waiting: BinaryHeap::new() }
+        Self { limit, top: Vec::new(), waiting: BinaryHeap::new(), looked_up: 0 }
     }
 
     fn add(&mut self, more: impl IntoIterator<Item = CampaignSum>) {
@@ -124,7 +125,7 @@ impl Report<'_> {
         waiting.sort_unstable_by_key(|campaign| Reverse(campaign.total()));
         let fresh: HashSet<&str> = fresh.iter().map(|ranked| ranked.campaign_id.as_str()).collect();
         let mut first = First::new(limit);
-        let (mut looked_at, mut looked_up) = (0, 0);
+        let mut looked_at = 0;
         let mut step = STEP.max(2 * limit);
         while looked_at < MANY {
             let ranked = self.ranked(source, filter, looked_at, step).await?;
@@ -138,7 +139,7 @@ impl Report<'_> {
             let ranked = ranked.into_iter().map(|ranked| ranked.campaign);
             let ranked = ranked.filter(|ranked| !fresh.contains(ranked.campaign_id.as_str()));
             first.meet(source, filter, ranked.chain(waiting.drain(..near)));
-            if !self.look_up(source, filter, bound, &mut first, &mut looked_up).await? {
+            if !self.look_up(source, filter, bound, &mut first).await? {
                 return Ok(None);
             }
             if last.is_none_or(|last| first.is_before(&last)) {
@@ -157,27 +158,19 @@ impl Report<'_> {
         filter: &Filter,
         unknown: Option<i128>,
         first: &mut First,
-        looked_up: &mut usize,
     ) -> Result<bool, StoreError> {
         let mut most = LOOK;
         loop {
             let look = first.look(unknown, most);
             let Some(last) = look.last() else { return Ok(true) };
-            *looked_up += look.len();
-            if *looked_up > LOOKED_UP {
+            first.looked_up += look.len();
+            if first.looked_up > LOOKED_UP {
                 return Ok(false);
             }
             most = MOST.min(2 * most);
-            let (condition, mut values) = self.rows_with_revenue(filter);
             // The last one again and again: few statements to prepare, however many there are.
-            let ids = look.iter().chain(std::iter::repeat(last));
-            let places = places(&mut values, ids.take(look.len().next_power_of_two()).cloned());
-            let sql = format!(
-                "SELECT campaign_id, {SUMS} FROM event_rows
-                 WHERE {condition} AND campaign_id IN ({places}) GROUP BY campaign_id"
-            );
-            let rows: Vec<RowSum> = self.select(sql, values).await?;
-            first.add(rows.into_iter().map(|row| row.sum(source)));
+            let ids = look.iter().chain(std::iter::repeat(last)).take(look.len().next_power_of_two());
+            first.add(self.earned(source, filter, ids.cloned()).await?);
         }
     }
 

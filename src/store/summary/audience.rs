@@ -102,9 +102,9 @@ impl Reached {
     }
 
     /// The first so many cities.
-    pub(super) fn cities<'s>(parts: impl Iterator<Item = &'s Summary> + Clone, limit: usize) -> Self {
+    pub(super) fn cities<'s>(mut parts: impl Iterator<Item = &'s Summary> + Clone, limit: usize) -> Self {
         let mut cities = Self::of(parts.clone().flat_map(|part| part.cities_apart().1), limit);
-        cities.truncated |= parts.into_iter().any(|part| part.truncated);
+        cities.truncated |= parts.any(|part| part.truncated);
         cities
     }
 

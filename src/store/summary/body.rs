@@ -258,7 +258,10 @@ mod tests {
             body.extend(users);
             body.extend([0, 0, 0]);
             let refused = Summary::decode(&body).unwrap_err();
-            assert!(refused.to_string().contains("a summary is not readable"), "{body:?}: {refused}");
+            // What is too short for its entries is found where it is decoded, which says so behind.
+            let refused = refused.to_string();
+            let (told, _) = refused.split_once(": Serde").unwrap_or((&refused, ""));
+            assert!(told.ends_with("a summary is not readable"), "{body:?}: {refused}");
         }
     }
 }

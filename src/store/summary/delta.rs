@@ -252,6 +252,9 @@ mod tests {
         assert_eq!(hex(&encode(&now, SUMMED_UP, 0).unwrap()), SUMMED_UP_BEFORE);
         let before = Added::read(&encode(&now, SUMMED_UP, 0).unwrap()).unwrap();
         assert!(before.hours[0].1.agrees(summary));
+        let of_before =
+            |now: CampaignRevenue| CampaignRevenue { first_units: 0, last_units: 0, ends_of: 0, ..now };
+        assert_eq!(before.campaigns, now.campaigns.iter().cloned().map(of_before).collect::<Vec<_>>());
         let all = |added: &Added| -> Vec<_> {
             let earned = |one: &CampaignRevenue| (one.transactions, one.total(), one.bound(62, i64::MAX));
             added.campaigns.iter().map(earned).collect()
