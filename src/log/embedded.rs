@@ -535,7 +535,15 @@ impl Log for Embedded {
         let first = queue.held.keys().next().copied().unwrap_or(last + 1);
         let gone = (first..=last).filter(|sequence| !queue.held.contains_key(sequence)).collect();
         let max_bytes = self.shared.settings.topic_max_bytes(topic);
-        let state = TopicState { log_id: self.shared.log_id, first, last, gone, bytes, max_bytes };
+        let state = TopicState {
+            log_id: self.shared.log_id,
+            first,
+            last,
+            gone,
+            bytes,
+            max_bytes,
+            acknowledged: HashMap::new(),
+        };
         Box::pin(async { Ok(state) })
     }
 

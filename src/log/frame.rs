@@ -134,6 +134,23 @@ impl FrameWriter {
     }
 }
 
+/// Frames and events of one writer (one run of one gateway) up to some frame.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WriterMark {
+    /// The highest frame number.
+    pub number: u64,
+    /// Events of the writer's frames up to that one.
+    pub total: u64,
+}
+
+impl WriterMark {
+    /// The further of two marks of one writer.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self { number: self.number.max(other.number), total: self.total.max(other.total) }
+    }
+}
+
 /// A frame that was read.
 #[derive(Debug, Clone)]
 pub struct Frame {

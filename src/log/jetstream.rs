@@ -389,6 +389,7 @@ impl JetStream {
             gone,
             bytes: info.state.bytes,
             max_bytes: u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX),
+            acknowledged: HashMap::new(),
         })
     }
 

@@ -15,6 +15,7 @@ mod frame;
 pub mod jetstream;
 mod receipt;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ use crate::event::Source;
 pub use dead_letter::{DeadLetter, MAX_UNREADABLE_PAYLOAD, Reason};
 pub use frame::{
     FRAME_VERSION, Frame, FrameError, FrameEvent, FrameWriter, MAX_FRAME_BYTES, MAX_FRAME_EVENTS, Origin,
-    Piece, find_frames,
+    Piece, WriterMark, find_frames,
 };
 pub use receipt::{Receipt, Settlement, Token};
 
@@ -143,6 +144,9 @@ pub struct TopicState {
     pub bytes: u64,
     /// Bytes that it may hold.
     pub max_bytes: u64,
+    /// Frames and events that the log acknowledged, by writer, as far as the log itself remembers them
+    /// beyond the frames that it holds. Empty where it keeps none.
+    pub acknowledged: HashMap<Uuid, WriterMark>,
 }
 
 impl TopicState {

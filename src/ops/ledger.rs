@@ -14,8 +14,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::event::Source;
-use crate::log::{Frame, Log, LogError, Topic, TopicState};
-use crate::store::ledger::{LedgerCut, WriterMark};
+use crate::log::{Frame, Log, LogError, Topic, TopicState, WriterMark};
+use crate::store::ledger::LedgerCut;
 use crate::store::{Store, StoreError};
 
 /// Looks at log and store that are tried until one is found between two frames.
@@ -228,7 +228,15 @@ mod tests {
     use crate::store::ledger::LogCounts;
 
     fn state(first: u64, last: u64, gone: &[u64]) -> TopicState {
-        TopicState { log_id: Uuid::nil(), first, last, gone: gone.to_vec(), bytes: 0, max_bytes: 1 }
+        TopicState {
+            log_id: Uuid::nil(),
+            first,
+            last,
+            gone: gone.to_vec(),
+            bytes: 0,
+            max_bytes: 1,
+            acknowledged: HashMap::new(),
+        }
     }
 
     fn cut(watermark: u64, above: &[u64], stored: u64, total: u64) -> LedgerCut {

@@ -11,23 +11,7 @@ use super::entity::{ledger_counts, ledger_writers};
 use super::error::StoreError;
 use super::postgres::FOLD_LOCKS;
 use crate::event::Source;
-
-/// How far one run of a gateway was seen to have written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct WriterMark {
-    /// The highest number of a frame.
-    pub number: u64,
-    /// Its events up to then.
-    pub total: u64,
-}
-
-impl WriterMark {
-    /// The further of two marks of one writer.
-    #[must_use]
-    pub fn max(self, other: Self) -> Self {
-        Self { number: self.number.max(other.number), total: self.total.max(other.total) }
-    }
-}
+use crate::log::WriterMark;
 
 /// What became of the events of one log.
 #[derive(Debug, Clone, Default)]
