@@ -139,6 +139,8 @@ pub async fn run(
             }
             tracing::info!(service = name, done, "drained");
         }
+        // What runs beside would ask for what is closed now.
+        rest.iter().flat_map(|(_, probes, _)| probes).for_each(JoinHandle::abort);
         close.await;
     };
     tokio::select! {

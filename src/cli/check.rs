@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::Failure;
-use crate::config::Config;
+use crate::config::{Config, Ports};
 use crate::log::jetstream::JetStream;
 use crate::ops::tls;
 use crate::service::Ending;
@@ -12,6 +12,9 @@ use crate::store::{Purpose, SQLITE_FILE, Store, StoreError};
 
 /// How long one connection is tried.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A file that is written and removed again, to see whether the data folder can be written to.
+const PROBE_FILE: &str = "ess.check";
 
 /// Shows the configuration and tries what it names.
 pub(super) async fn check(config: &Config) -> Result<Ending, Failure> {
@@ -31,14 +34,34 @@ pub(super) async fn check(config: &Config) -> Result<Ending, Failure> {
     }
     let file = config.data_dir.join(SQLITE_FILE);
     if config.database_url.is_none() && !file.exists() {
-        say("database", Ok(format!(" (embedded; {} will be made)", file.display())));
+        say("database", writable(config).map(|()| format!(" (embedded; {} will be made)", file.display())));
     } else {
         say("database", within(try_store(config, Purpose::Write { transactions: 1 })).await);
     }
     if config.reporter_database_url.is_some() {
         say("reporter's database", within(try_store(config, Purpose::Read { connections: 1 })).await);
     }
+    // Services that run apart may have the same port on each machine.
+    if config.nats_url.is_none() || config.database_url.is_none() {
+        say("ports", distinct(&config.ports).map(|()| String::new()));
+    }
     Ok(if fine { Ending::Clean } else { Ending::Incomplete })
+}
+
+/// The services of one process need a port each; 0 is any free one.
+fn distinct(ports: &Ports) -> Result<(), String> {
+    let all = [
+        ("ESS_GATEWAY_PORT", ports.gateway),
+        ("ESS_FACEBOOK_COLLECTOR_PORT", ports.facebook_collector),
+        ("ESS_TIKTOK_COLLECTOR_PORT", ports.tiktok_collector),
+        ("ESS_REPORTER_PORT", ports.reporter),
+    ];
+    for (at, (name, port)) in all.iter().enumerate() {
+        if let Some((other, _)) = all[..at].iter().find(|(_, other)| *port != 0 && other == port) {
+            return Err(format!("{other} and {name} are both {port}: `ess up` cannot listen on both"));
+        }
+    }
+    Ok(())
 }
 
 async fn within(work: impl Future<Output = Result<String, String>>) -> Result<String, String> {
@@ -46,7 +69,10 @@ async fn within(work: impl Future<Output = Result<String, String>>) -> Result<St
 }
 
 fn writable(config: &Config) -> Result<(), String> {
+    let probe = config.data_dir.join(PROBE_FILE);
     std::fs::create_dir_all(&config.data_dir)
+        .and_then(|()| std::fs::write(&probe, b"written to see whether it can be"))
+        .and_then(|()| std::fs::remove_file(&probe))
         .map_err(|error| format!("{}: {error}", config.data_dir.display()))
 }
 

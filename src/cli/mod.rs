@@ -1,5 +1,8 @@
 //! The `ess` command: from subcommands to services.
 
+#[macro_use]
+mod output;
+
 mod check;
 mod dead_letters;
 mod forget;
@@ -12,6 +15,7 @@ mod waiting;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::SignalKind;
 
 use crate::config::Config;
 use crate::event::Source;
@@ -77,6 +81,9 @@ fn source(text: &str) -> Result<Source, String> {
         .ok_or_else(|| format!("there is no source `{text}`: it must be one of {}", all.join(", ")))
 }
 
+/// The signal to a process that writes beyond its file size limit, as Linux and macOS number it.
+const SIGXFSZ: i32 = 25;
+
 /// Why a command ends with an error, by its exit code.
 #[derive(Debug)]
 enum Failure {
@@ -124,8 +131,16 @@ fn run(command: Command) -> Result<Ending, Failure> {
     if let Some(endpoint) = &config.otlp_endpoint {
         trace::start(name, endpoint, config.trace_fraction).map_err(Failure::Usage)?;
     }
+    let now = std::time::SystemTime::now();
+    if now < std::time::UNIX_EPOCH {
+        return Err(Failure::Other("this machine's clock is before 1970: set it".to_owned()));
+    }
     let system = actix::System::new();
     let ended = system.block_on(async move {
+        // A file that reaches a size limit (`ulimit -f`, LimitFSIZE) is an error of the write, not the end of the
+        // process: a handler stays once it was installed.
+        let size_limit = tokio::signal::unix::signal(SignalKind::from_raw(SIGXFSZ));
+        let _ = size_limit.map_err(|error| Failure::Other(format!("signals: {error}")))?;
         let Some(config) = waiting::for_secrets(config, &command).await? else { return Ok(Ending::Clean) };
         // Neither listens.
         if !matches!(command, Command::Publisher(_) | Command::Health) {
@@ -155,6 +170,7 @@ async fn migrate(config: &Config) -> Result<Ending, Failure> {
     let store = Store::open(config, Purpose::Write { transactions: 1 }).await;
     let store = store.map_err(|error| Failure::Usage(format!("DATABASE_URL: {error}")))?;
     store.migrate().await.map_err(|error| Failure::Other(error.to_string()))?;
+    serve::close(&store).await;
     println!("the schema is up to date");
     Ok(Ending::Clean)
 }

@@ -37,14 +37,28 @@ async fn open(config: &Config, purpose: Purpose) -> Result<Store, Failure> {
     Store::open(config, purpose).await.map_err(|error| Failure::Usage(format!("DATABASE_URL: {error}")))
 }
 
+/// The store, for a command: it has to be there.
+async fn open_now(config: &Config, purpose: Purpose) -> Result<Store, Failure> {
+    let store = open(config, purpose).await?;
+    store.reach().await.map_err(|error| Failure::Other(format!("DATABASE_URL: {error}")))?;
+    Ok(store)
+}
+
 /// The store, for a command that looks at it.
 pub(super) async fn open_reading(config: &Config) -> Result<Store, Failure> {
-    open(config, READING).await
+    open_now(config, READING).await
 }
 
 /// The store, for a command that changes it: never as a role that only reads.
 pub(super) async fn open_writing(config: &Config) -> Result<Store, Failure> {
-    open(config, Purpose::Write { transactions: 1 }).await
+    open_now(config, Purpose::Write { transactions: 1 }).await
+}
+
+/// Ends the connections to a store.
+pub(super) async fn close(store: &Store) {
+    if let Err(error) = store.close().await {
+        tracing::warn!(%error, "the database's connections were not closed");
+    }
 }
 
 /// The log that the configuration names: NATS, or the embedded file.
@@ -100,7 +114,11 @@ pub(super) async fn collector(config: Config, source: Source) -> Result<Ending, 
     let port = alone(&config, collector_port(&config, source));
     let service =
         collector::start(&config, source, port, &log, &store, &drain.handle()).map_err(Failure::Other)?;
-    serve(&config, vec![service], drain, flush(log)).await
+    let end = async move {
+        flush(log).await;
+        close(&store).await;
+    };
+    serve(&config, vec![service], drain, end).await
 }
 
 /// `ess reporter`.
@@ -117,7 +135,7 @@ pub(super) async fn reporter(config: Config) -> Result<Ending, Failure> {
     let port = alone(&config, config.ports.reporter);
     let service =
         reporter::start(&config, port, log.as_ref(), &store, &drain.handle()).map_err(Failure::Other)?;
-    serve(&config, vec![service], drain, async {}).await
+    serve(&config, vec![service], drain, async move { close(&store).await }).await
 }
 
 /// `ess up` and `ess demo`: everything in this process.
@@ -148,7 +166,13 @@ pub(super) async fn all(config: Config, demo: bool) -> Result<Ending, Failure> {
     if demo {
         start_demo(&config, &services, &handle);
     }
-    serve(&config, services, drain, flush(log)).await
+    let end = async move {
+        flush(log).await;
+        for store in stores.iter().chain([&reading]) {
+            close(store).await;
+        }
+    };
+    serve(&config, services, drain, end).await
 }
 
 async fn flush(log: SharedLog) {

@@ -5,6 +5,7 @@
 //! secret may stand in a file that `NAME_FILE` names; services wait for one that is not there yet.
 
 mod doors;
+mod env_file;
 mod secret;
 mod settings;
 mod variables;
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use doors::open_doors;
-use secret::{secrets, tokens};
+use secret::{secrets, sendable, tokens};
 
 pub use secret::{Secret, Token, hide_password};
 pub use settings::{SETTINGS, Setting};
@@ -245,6 +246,14 @@ fn listed<T>(
     read(variables.text(name)).map_err(|why| ConfigError::new(name, why))
 }
 
+/// The operators' token: it must be one that a header can carry.
+fn admin_token(variables: &Variables) -> Result<Option<Secret>, ConfigError> {
+    let name = "ESS_ADMIN_TOKEN";
+    let Some(token) = variables.secret(name) else { return Ok(None) };
+    sendable(token.expose()).map_err(|why| ConfigError::new(name, why))?;
+    Ok(Some(token))
+}
+
 fn positive_time(variables: &Variables, name: &str) -> Result<Duration, ConfigError> {
     match variables.duration(name)? {
         Duration::ZERO => Err(ConfigError::new(name, "0 is not allowed: nothing comes in no time")),
@@ -386,7 +395,7 @@ impl Config {
             tiktok_client_secrets: listed(variables, "ESS_TIKTOK_CLIENT_SECRET", secrets)?,
             webhook_tokens: listed(variables, "ESS_WEBHOOK_TOKEN", tokens)?,
             reporter_tokens: listed(variables, "ESS_REPORTER_TOKEN", tokens)?,
-            admin_token: variables.secret("ESS_ADMIN_TOKEN"),
+            admin_token: admin_token(variables)?,
             log_level: variables.text("LOG_LEVEL").to_owned(),
             warnings,
             missing: variables.missing.clone(),
@@ -505,7 +514,7 @@ mod tests {
         std::fs::write(&file, "\n").unwrap();
         let empty = judge(&[("ESS_ADMIN_TOKEN_FILE", path)]).unwrap();
         assert!(empty.missing[0].to_string().contains("is empty"), "somebody is writing it");
-        std::fs::write(&file, "hunter2\n").unwrap();
+        std::fs::write(&file, "\u{feff}hunter2\n").unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         let config = judge(&[("ESS_ADMIN_TOKEN_FILE", path)]).unwrap();
         assert_eq!(config.admin_token.as_ref().unwrap().expose(), "hunter2");
@@ -514,6 +523,18 @@ mod tests {
         let config = judge(&[("ESS_ADMIN_TOKEN_FILE", path)]).unwrap();
         assert!(config.warnings[0].contains("everybody"), "{:?}", config.warnings);
         assert!(judge(&[("ESS_ADMIN_TOKEN_FILE", path), ("ESS_ADMIN_TOKEN", "x")]).is_err(), "one of them");
+    }
+
+    #[test]
+    fn a_token_that_no_header_carries_is_refused_by_name() {
+        for name in ["ESS_WEBHOOK_TOKEN", "ESS_REPORTER_TOKEN", "ESS_ADMIN_TOKEN"] {
+            for token in ["geh\u{e4}im", "hunter\n2", "tab\tbed", "del\u{7f}"] {
+                let said = refused(name, token);
+                assert!(said.contains("ASCII") && !said.contains(token), "{said}");
+            }
+            assert!(judge(&[(name, "pa$$ word")]).is_ok());
+        }
+        assert!(refused("ESS_WEBHOOK_TOKEN", "a,acme:\u{e4}").contains("acme"));
     }
 
     #[test]

@@ -44,16 +44,27 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
         (1..=MAX_NAME).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     };
+    let named = |name: String, token: &str| match sendable(token) {
+        Ok(()) => Ok(Token { name, secret: Secret(token.to_owned()) }),
+        Err(why) => Err(format!("{name}: {why}")),
+    };
     let token = |(place, part): (usize, &str)| match part.split_once(':') {
         Some((name, token)) if is_name(name) && token.trim().is_empty() => {
             Err(format!("the token of {name} is empty"))
         }
-        Some((name, token)) if is_name(name) => {
-            Ok(Token { name: name.to_owned(), secret: Secret(token.trim().to_owned()) })
-        }
-        _ => Ok(Token { name: format!("token-{}", place + 1), secret: Secret(part.to_owned()) }),
+        Some((name, token)) if is_name(name) => named(name.to_owned(), token.trim()),
+        _ => named(format!("token-{}", place + 1), part),
     };
     parts(text)?.into_iter().enumerate().map(token).collect()
+}
+
+/// A bearer token must be one that a request's header can carry.
+pub(super) fn sendable(token: &str) -> Result<(), String> {
+    if token.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Ok(());
+    }
+    Err("a token may hold printable ASCII characters alone: no header carries line breaks or other letters"
+        .to_owned())
 }
 
 /// Secrets, comma-separated. The error says that one is empty.

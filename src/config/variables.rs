@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use super::env_file;
 use super::secret::Secret;
 use super::settings::{SETTINGS, Setting};
 
@@ -43,6 +44,11 @@ pub(super) fn everybody_reads(path: &Path) -> bool {
         && std::fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o004 != 0)
 }
 
+/// A file's text without the mark of its byte order, and without the blanks around it.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text).trim()
+}
+
 /// Variables by name, before they are judged.
 #[derive(Clone, Default)]
 pub struct Variables {
@@ -62,15 +68,14 @@ impl Variables {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         variables.extend(environment);
         for file in FILES {
-            // By path: by name, dotenvy would also look into the folders above.
-            let entries = match dotenvy::from_path_iter(std::path::Path::new(file)) {
-                Ok(entries) => entries,
-                Err(error) if error.not_found() => continue,
+            let text = match std::fs::read_to_string(file) {
+                Ok(text) => text,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(ConfigError::new(file, error.to_string())),
             };
+            let entries = env_file::entries(&text);
             let mut secret = None;
-            for entry in entries {
-                let (name, value) = entry.map_err(|error| ConfigError::new(file, error.to_string()))?;
+            for (name, value) in entries.map_err(|error| ConfigError::new(file, error.to_string()))? {
                 secret =
                     secret.or_else(|| secrets().find(|setting| setting.name == name && !value.is_empty()));
                 variables.entry(name).or_insert(value);
@@ -101,7 +106,7 @@ impl Variables {
             }
             match std::fs::read_to_string(&path) {
                 // Somebody is writing it, or will.
-                Ok(secret) if secret.trim().is_empty() => {
+                Ok(secret) if without_mark(&secret).is_empty() => {
                     self.missing.push(ConfigError::new(&file_name, format!("{path} is empty")));
                 }
                 Ok(secret) => {
@@ -109,7 +114,7 @@ impl Variables {
                         self.warnings
                             .push(format!("{file_name}: {path} can be read by everybody (chmod 600)"));
                     }
-                    self.values.insert(setting.name.to_owned(), secret.trim().to_owned());
+                    self.values.insert(setting.name.to_owned(), without_mark(&secret).to_owned());
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     self.missing.push(ConfigError::new(&file_name, format!("{path} is not there")));

@@ -98,6 +98,20 @@ pub async fn publish(
             () = &mut stop => break,
         };
         let Ok(slot) = slot else { break };
+        // The real publisher sends each second, whatever the answers do.
+        let turn = if plan.pace == Pace::EverySecond { None } else { tally.borrow_mut().failing.turn() };
+        if let Some(turn) = turn {
+            let until = plan.duration.map_or(turn, |duration| turn.min(started + duration));
+            tokio::select! {
+                () = tokio::time::sleep_until(until.into()) => {}
+                () = &mut stop => break,
+            }
+            // What was not sent meanwhile is not made up for.
+            due = due.max(Instant::now());
+            if plan.duration.is_some_and(|duration| started.elapsed() >= duration) {
+                break;
+            }
+        }
         let size = generator.size(plan.sizes);
         let extra = plan.corrupt_posts && generator.chance(CORRUPTED_POSTS);
         let (body, events) = body(&mut generator, size, extra);

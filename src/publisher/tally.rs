@@ -1,12 +1,47 @@
 //! What became of what was sent.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 /// The longest latency that is told apart, in microseconds.
 const LONGEST: u64 = 120_000_000;
+
+/// POSTs that fail one after another before the next one waits: single failures are no reason.
+const TOLERATED: u32 = 8;
+/// The first pause; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Pauses between POSTs while every one fails, so that a gateway that is not there, or has enough to do, is not
+/// asked thousands of times a second. An answer ends them.
+#[derive(Debug, Default)]
+pub struct BackOff {
+    failures: u32,
+    /// The pause before the next POST; none as long as this is zero.
+    pause: Duration,
+    next: Option<Instant>,
+}
+
+impl BackOff {
+    fn failed(&mut self, why: &str) {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures > TOLERATED && self.pause.is_zero() {
+            tracing::warn!(why, "every POST fails; the next ones wait");
+            self.pause = FIRST_PAUSE;
+            self.next = Some(Instant::now() + FIRST_PAUSE);
+        }
+    }
+
+    /// When the next POST may go out, while all fail. One POST goes out then, and each waits longer.
+    pub(super) fn turn(&mut self) -> Option<Instant> {
+        let turn = self.next?.max(Instant::now());
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.next = Some(turn + self.pause);
+        Some(turn)
+    }
+}
 
 /// Counts, in events, and latencies, by POST.
 #[derive(Debug)]
@@ -21,8 +56,10 @@ pub struct Tally {
     pub failed: u64,
     /// POSTs.
     pub posts: u64,
-    /// POSTs that failed, and why the last one did.
+    /// Why the last POST that failed did.
     pub last_failure: Option<String>,
+    /// Pauses after POSTs that failed.
+    pub failing: BackOff,
     latencies: Histogram<u64>,
 }
 
@@ -30,13 +67,23 @@ impl Default for Tally {
     fn default() -> Self {
         #[allow(clippy::expect_used)]
         let latencies = Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are in order");
-        Self { sent: 0, accepted: 0, rejected: 0, failed: 0, posts: 0, last_failure: None, latencies }
+        Self {
+            sent: 0,
+            accepted: 0,
+            rejected: 0,
+            failed: 0,
+            posts: 0,
+            last_failure: None,
+            failing: BackOff::default(),
+            latencies,
+        }
     }
 }
 
 impl Tally {
     /// Counts a POST that was answered.
     pub fn answered(&mut self, latency: Duration, accepted: u64, rejected: u64) {
+        self.failing = BackOff::default();
         self.accepted += accepted;
         self.rejected += rejected;
         self.latencies.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(LONGEST));
@@ -45,6 +92,7 @@ impl Tally {
     /// Counts a POST of so many events that failed.
     pub fn failed(&mut self, events: u64, why: String) {
         self.failed += events;
+        self.failing.failed(&why);
         self.last_failure = Some(why);
     }
 

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
-use sea_orm::sqlx::{Connection, PgPool, SqlitePool};
+use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions as _, Connection, PgPool, SqlitePool};
 use sea_orm::{
     AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseBackend, DatabaseConnection,
     DatabaseTransaction, IsolationLevel, SqliteTransactionMode, Statement, TransactionOptions,
@@ -25,6 +26,12 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often work that was in another's way is done again, and after which rest.
 const CONFLICTS: u32 = 100;
 const CONFLICT_REST: Duration = Duration::from_millis(50);
+/// How long one connection is tried to find out why a database cannot be reached.
+const REACH_TIMEOUT: Duration = Duration::from_secs(4);
+/// The size to which SQLite cuts its write-ahead log once that was moved into the database's file, in bytes.
+const JOURNAL_SIZE_LIMIT: u64 = 64 << 20;
+/// How long closing waits for statements that still run.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The advisory lock under which PostgreSQL is migrated: "ess" and a number.
 const MIGRATION_LOCK: i64 = 0x0065_7373_0000_0001;
 /// The embedded database's file in the data folder.
@@ -68,9 +75,13 @@ pub(super) enum Backend<'a> {
     Sqlite(&'a SqlitePool),
 }
 
-/// The URL of the embedded database in a data folder.
+/// Characters of a path that a URL may hold as they are.
+const IN_A_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+
+/// The URL of the embedded database in a data folder, whatever characters the folder's name has.
 fn embedded_url(data_dir: &Path) -> String {
-    format!("sqlite://{}?mode=rwc", data_dir.join(SQLITE_FILE).display())
+    let file = data_dir.join(SQLITE_FILE);
+    format!("sqlite://{}?mode=rwc", utf8_percent_encode(&file.to_string_lossy(), IN_A_PATH))
 }
 
 impl Store {
@@ -149,6 +160,9 @@ impl Store {
                     .synchronous(SqliteSynchronous::Full)
                     .busy_timeout(BUSY_TIMEOUT)
                     .foreign_keys(false)
+                    .pragma("journal_size_limit", JOURNAL_SIZE_LIMIT.to_string())
+                    // Deleted bytes are overwritten in the page that is written anyway.
+                    .pragma("secure_delete", "FAST")
             });
         options
     }
@@ -216,15 +230,50 @@ impl Store {
         }
     }
 
+    /// Makes sure that a connection can be made. A pool without connections would try again and again until its
+    /// time is over, and say no more than that; one connection beside it says why at once.
+    ///
+    /// # Errors
+    ///
+    /// The cause, with host and port.
+    pub async fn reach(&self) -> Result<(), StoreError> {
+        let pool = match (self.backend(), self.beside()) {
+            (Backend::Sqlite(_), _) => return Ok(()),
+            (Backend::Postgres(_), Some(beside)) => beside.get_postgres_connection_pool(),
+            (Backend::Postgres(pool), None) => pool,
+        };
+        if pool.size() > 0 {
+            return Ok(());
+        }
+        let options = pool.connect_options();
+        let place = match options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        };
+        match tokio::time::timeout(REACH_TIMEOUT, options.connect()).await {
+            Ok(Ok(connection)) => {
+                let _ = connection.close().await;
+                Ok(())
+            }
+            Ok(Err(sqlx::Error::Database(fault))) => {
+                Err(StoreError::Transient(format!("{place}: {}", fault.message())))
+            }
+            Ok(Err(error)) => Err(StoreError::Transient(format!("{place}: {error}"))),
+            Err(_) => Err(StoreError::Transient(format!("{place}: no answer within {REACH_TIMEOUT:?}"))),
+        }
+    }
+
     /// Brings the schema up to date. Several at once wait for each other.
     pub async fn migrate(&self) -> Result<(), StoreError> {
+        self.reach().await?;
         match self.backend() {
             Backend::Sqlite(_) => {
                 let _lock = self.lock_sqlite_file().await?;
-                self.migrate_alone().await
+                self.migrate_alone().await?;
+                // A schema that is in the write-ahead log alone would be lost with any damage to that.
+                self.empty_write_ahead_log().await
             }
             Backend::Postgres(pool) => {
-                use sea_orm::sqlx;
                 let mut holder = pool.acquire().await?;
                 sqlx::query("SELECT pg_advisory_lock($1)").bind(MIGRATION_LOCK).execute(&mut *holder).await?;
                 let migrated = self.migrate_alone().await;
@@ -283,6 +332,7 @@ impl Store {
 
     /// Whether the database answers and has the schema that this version needs.
     pub async fn check(&self) -> Result<(), StoreError> {
+        self.reach().await?;
         let sql = "SELECT count(*) AS applied FROM seaql_migrations";
         // Readiness does not wait for reports.
         let db = self.beside().unwrap_or(&self.db);
@@ -291,11 +341,55 @@ impl Store {
         Self::suffices(applied)
     }
 
-    /// Ends all connections.
-    pub async fn close(&self) -> Result<(), StoreError> {
-        if let Some(beside) = self.beside() {
-            beside.close_by_ref().await?;
+    /// Moves what SQLite's write-ahead log holds into the database's file, as far as no reader needs it.
+    pub(super) async fn empty_write_ahead_log(&self) -> Result<(), StoreError> {
+        let Backend::Sqlite(pool) = self.backend() else { return Ok(()) };
+        let mut connection = pool.acquire().await?;
+        // Others that read or write are not waited for.
+        sqlx::query("PRAGMA busy_timeout = 0").execute(&mut *connection).await?;
+        let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_optional(&mut *connection).await;
+        let wait = format!("PRAGMA busy_timeout = {}", BUSY_TIMEOUT.as_millis());
+        sqlx::query(AssertSqlSafe(wait)).execute(&mut *connection).await?;
+        match emptied {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let error = StoreError::from(error);
+                tracing::debug!(%error, "the write-ahead log was not emptied now");
+                Ok(())
+            }
         }
-        self.db.close_by_ref().await.map_err(StoreError::from)
+    }
+
+    /// Ends all connections. SQLite's file is whole by itself then, unless another process uses it.
+    ///
+    /// # Errors
+    ///
+    /// If something still runs after some seconds.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let close = async {
+            self.empty_write_ahead_log().await?;
+            if let Some(beside) = self.beside() {
+                beside.close_by_ref().await?;
+            }
+            self.db.close_by_ref().await.map_err(StoreError::from)
+        };
+        tokio::time::timeout(CLOSE_TIMEOUT, close).await.unwrap_or_else(|_| {
+            Err(StoreError::Transient(format!("statements still run after {CLOSE_TIMEOUT:?}")))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_database_lies_in_the_folder_that_was_named() {
+        let parent = tempfile::tempdir().unwrap();
+        for name in ["pd%41", "odd ?x", "a#b", "plain", "ünï &=+"] {
+            let folder = parent.path().join(name);
+            let options: sqlx::sqlite::SqliteConnectOptions = embedded_url(&folder).parse().unwrap();
+            assert_eq!(options.get_filename(), folder.join(SQLITE_FILE), "{name}");
+        }
     }
 }

@@ -2,6 +2,9 @@
 
 use sea_orm::sqlx;
 
+/// A pool says no more than this; [`super::Store::reach`] finds out why.
+const NO_CONNECTION: &str = "no connection was free or could be made in time";
+
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -21,6 +24,9 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        if matches!(error, sqlx::Error::PoolTimedOut) {
+            return Self::Transient(NO_CONNECTION.to_owned());
+        }
         let sqlx::Error::Database(fault) = &error else { return Self::Transient(error.to_string()) };
         let code = fault.code().unwrap_or_default().into_owned();
         let message = fault.message().to_owned();
@@ -43,7 +49,7 @@ impl From<sqlx::Error> for StoreError {
 
 impl From<sea_orm::DbErr> for StoreError {
     fn from(error: sea_orm::DbErr) -> Self {
-        use sea_orm::{DbErr, RuntimeErr};
+        use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
         match error {
             DbErr::Conn(RuntimeErr::SqlxError(inner))
             | DbErr::Exec(RuntimeErr::SqlxError(inner))
@@ -51,6 +57,7 @@ impl From<sea_orm::DbErr> for StoreError {
                 Ok(inner) => inner.into(),
                 Err(shared) => Self::Transient(shared.to_string()),
             },
+            DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => Self::Transient(NO_CONNECTION.to_owned()),
             other => Self::Transient(other.to_string()),
         }
     }

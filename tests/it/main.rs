@@ -21,4 +21,5 @@ mod set_aside;
 mod store;
 mod summaries;
 mod support;
+mod terminal;
 mod tracing;

@@ -1,0 +1,37 @@
+//! Printing for whoever called the command, who may have stopped reading.
+//!
+//! The standard library's `println!` and `eprintln!` panic where nobody reads any more, as behind `ess … | head`.
+//! These two stand in their place in all commands.
+
+use std::fmt::Arguments;
+use std::io::{ErrorKind, Write};
+
+/// Prints a line to standard output. A command whose reader is gone has nobody to work for: it ends, quietly.
+pub(super) fn print_line(line: Arguments<'_>) {
+    let mut output = std::io::stdout().lock();
+    let printed = output.write_fmt(line).and_then(|()| output.write_all(b"\n"));
+    match printed {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            print_error_line(format_args!("ess: standard output: {error}"));
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Prints a line to standard error; if nobody reads that, there is nobody to tell so.
+pub(super) fn print_error_line(line: Arguments<'_>) {
+    let mut output = std::io::stderr().lock();
+    let _ = output.write_fmt(line).and_then(|()| output.write_all(b"\n"));
+}
+
+macro_rules! println {
+    () => { $crate::cli::output::print_line(format_args!("")) };
+    ($($line:tt)*) => { $crate::cli::output::print_line(format_args!($($line)*)) };
+}
+
+macro_rules! eprintln {
+    () => { $crate::cli::output::print_error_line(format_args!("")) };
+    ($($line:tt)*) => { $crate::cli::output::print_error_line(format_args!($($line)*)) };
+}

@@ -1,0 +1,175 @@
+//! At a terminal: files of variables, databases that are not there, readers that leave, odd folders.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::postgres::Postgres;
+use crate::support::process::{Service, ess};
+use crate::support::world::{Database, World};
+use crate::support::{MINUTE, eventually, free_port, http};
+
+fn run(arguments: &[&str], environment: &[(&str, &str)], folder: &Path) -> Output {
+    let environment: Vec<_> =
+        environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    ess(arguments, &environment, folder).output().unwrap()
+}
+
+fn told(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn a_broken_file_of_variables_is_told_by_its_line_and_shows_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(".env");
+    for (text, line) in [
+        ("LOG_LEVEL=info\nESS_WEBHOOK_TOKEN=\"hunter2\nESS_MAX_EVENTS=5\nESS_ADMIN_TOKEN=hunter3\n", 2),
+        ("ESS_WEBHOOK_TOKEN hunter2", 1),
+        ("ESS_WEBHOOK_TOKEN=hunter2 hunter3\n", 1),
+        ("ESS_WEBHOOK_TOKEN=hunter2\\x\n", 1),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let output = run(&["check"], &[], folder.path());
+        let told = told(&output);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(&format!(".env: line {line}: ")), "{told}");
+        assert!(!told.contains("hunter"), "{told}");
+    }
+    std::fs::write(&file, [0x41, 0x3d, 0xff]).unwrap();
+    assert_eq!(run(&["check"], &[], folder.path()).status.code(), Some(2), "it is not UTF-8");
+}
+
+#[test]
+fn a_dollar_in_a_value_stands_for_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(".env"), "EVENT_ENDPOINT=http://x/pa$$word$HOME${HOME}\n").unwrap();
+    let told = told(&run(&["check"], &[("HOME", "/root")], folder.path()));
+    assert!(told.lines().any(|line| line == "EVENT_ENDPOINT=http://x/pa$$word$HOME${HOME}"), "{told}");
+}
+
+#[test]
+fn a_database_that_cannot_be_reached_is_named_at_once_with_its_cause() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let url = format!("postgres://somebody:hunter2@127.0.0.1:{port}/x");
+    for arguments in [&["check"][..], &["migrate"], &["dead-letters", "list"], &["rollups", "verify"]] {
+        let begun = Instant::now();
+        let output = run(arguments, &[("DATABASE_URL", &url)], folder.path());
+        let told = told(&output);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {told}");
+        assert!(
+            told.contains(&format!("127.0.0.1:{port}: ")) && told.contains("refused"),
+            "{arguments:?}: {told}"
+        );
+        assert!(!told.contains("hunter2") && !told.contains("timed out"), "{arguments:?}: {told}");
+        // The pool alone would try for five seconds.
+        assert!(begun.elapsed() < Duration::from_secs(4), "{arguments:?}: {:?}", begun.elapsed());
+    }
+    let nats = format!("nats://127.0.0.1:{}", free_port());
+    let environment = [("NATS_URL".to_owned(), nats), ("DATABASE_URL".to_owned(), url)];
+    let collector = Service::start(&["collector", "facebook"], &environment, folder.path());
+    eventually("readiness names it", MINUTE, || {
+        let ready = http::get(&collector.url("/ready")).ok()?;
+        (ready.text.contains(&format!("127.0.0.1:{port}: ")) && ready.text.contains("refused")).then_some(())
+    });
+    let postgres = Postgres::start();
+    let (server, _) =
+        postgres.url().rsplit_once('/').map(|(server, name)| (server.to_owned(), name.to_owned())).unwrap();
+    let output = run(&["check"], &[("DATABASE_URL", &format!("{server}/nobody-made-it"))], folder.path());
+    let told = told(&output);
+    assert!(told.contains("nobody-made-it") && told.contains("does not exist"), "{told}");
+}
+
+#[test]
+fn a_command_ends_quietly_when_its_reader_does() {
+    let world = World::embedded(&[]);
+    for n in 0..20 {
+        world.post(&format!("{{\"eventId\":\"broken-{n}\"}}"));
+    }
+    let letters = || world.report("/dead-letters")["deadLetters"].as_array().unwrap().len();
+    eventually("letters are there", MINUTE, || (letters() == 20).then_some(()));
+    for arguments in [&["dead-letters", "list"][..], &["check"], &["dead-letters", "list", "--json"]] {
+        let mut command = ess(arguments, &world.environment, world.folder.path());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", told(&output));
+        assert!(!told(&output).contains("panicked"), "{arguments:?}: {}", told(&output));
+        let mut command = ess(arguments, &world.environment, world.folder.path());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stderr.take());
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_publisher_waits_while_nobody_answers_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = format!("http://127.0.0.1:{}/webhook", free_port());
+    for pace in [&[][..], &["--rate", "20000"]] {
+        let arguments = ["publisher", "--target", &target, "--batch", "1", "--duration", "2s", "--json"];
+        let output = run(&[&arguments[..], pace].concat(), &[], folder.path());
+        assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+        let tally: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let count = |name: &str| tally[name].as_u64().unwrap();
+        assert!((1..500).contains(&count("sent")), "{tally}");
+        assert_eq!((count("accepted"), count("failed")), (0, count("sent")), "{tally}");
+        assert!(told(&output).contains("every POST fails"), "{}", told(&output));
+    }
+}
+
+#[test]
+fn data_lies_in_the_folder_that_was_named() {
+    let parent = tempfile::tempdir().unwrap();
+    for name in ["pd%41", "odd ?x", "a#b", "plain"] {
+        let folder = parent.path().join(name);
+        let path = folder.display().to_string();
+        let output = run(&["migrate"], &[("ESS_DATA_DIR", &path)], parent.path());
+        assert!(output.status.success(), "{name}: {}", told(&output));
+        assert!(folder.join("ess.db").exists(), "{name}");
+    }
+    assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 4, "and nowhere else");
+}
+
+#[test]
+fn check_finds_a_folder_that_cannot_be_written_to_and_ports_that_are_taken_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody, root included, makes a file in there.
+    let output = run(&["check"], &[("ESS_DATA_DIR", "/sys/kernel")], folder.path());
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    assert!(told(&output).contains("log: FAILED: /sys/kernel"), "{}", told(&output));
+    let twice = [("ESS_GATEWAY_PORT", "4000"), ("ESS_REPORTER_PORT", "4000")];
+    let output = run(&["check"], &twice, folder.path());
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    assert!(
+        told(&output).contains("ESS_GATEWAY_PORT and ESS_REPORTER_PORT are both 4000"),
+        "{}",
+        told(&output)
+    );
+    assert_eq!(run(&["check"], &[], folder.path()).status.code(), Some(0));
+    assert_eq!(std::fs::read_dir(folder.path().join("data")).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[test]
+fn a_clean_stop_leaves_a_database_that_is_whole_by_itself() {
+    let mut world = World::embedded(&[]);
+    let data = world.folder.path().join("data");
+    assert!(
+        std::fs::metadata(data.join("ess.db")).unwrap().len() > 50_000,
+        "the schema is in it from the start"
+    );
+    for n in 0..50 {
+        world.post(&crate::support::events::simple(&format!("e-{n}"), "facebook").to_string());
+    }
+    world.settle();
+    let process = &mut world.services[0].process;
+    process.signal("TERM");
+    assert_eq!(process.wait(MINUTE).code(), Some(0), "{}", process.output());
+    assert_eq!(std::fs::metadata(data.join("ess.db-wal")).map_or(0, |about| about.len()), 0);
+    let copy = world.folder.path().join("copy.db");
+    std::fs::copy(data.join("ess.db"), &copy).unwrap();
+    assert_eq!(Database::Sqlite(copy).query("SELECT count(*) FROM event_rows"), ["50"]);
+}
