@@ -1,5 +1,6 @@
 //! From bytes to an event, or to every error in them.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 
 use garde::Validate;
@@ -11,18 +12,20 @@ use uuid::Uuid;
 use super::MAX_EVENT_BYTES;
 use super::columns::Columns;
 use super::field_error::FieldError;
-use super::lenient::{Notes, entries, leaf};
+use super::lenient::{Notes, Unknown, leaf};
+use super::object::{branch, object};
 use super::reading::Reading;
 use super::refusal::Refusal;
 use super::scalar::{Instant, Text};
 use super::source::Source;
 use super::spec::{EventType, FunnelStage};
+use super::walk::Walk;
 
 /// An event that keeps the contract. Only [`decode`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event<'a> {
     /// The publisher's id, as sent.
-    pub id: std::borrow::Cow<'a, str>,
+    pub id: Cow<'a, str>,
     /// The event time, in microseconds since 1970.
     pub occurred_at: i64,
     /// Who sent it.
@@ -89,7 +92,7 @@ struct Envelope<'a> {
     #[serde(default, borrow, deserialize_with = "leaf")]
     #[garde(custom(belongs_to_stage(self.source, self.funnel_stage)))]
     event_type: Option<Text<'a>>,
-    #[serde(default, borrow, deserialize_with = "leaf")]
+    #[serde(default, borrow, deserialize_with = "branch")]
     #[garde(skip)]
     data: Option<Data<'a>>,
 }
@@ -170,7 +173,9 @@ fn read_fast<'a>(bytes: &'a [u8], only: Option<Source>) -> Option<Event<'a>> {
     if bytes.len() > MAX_EVENT_BYTES {
         return None;
     }
-    let envelope: Envelope<'a> = serde_json::from_slice(bytes).ok()?;
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let envelope: Envelope<'a> = object(&mut json).ok()?;
+    json.end().ok()?;
     envelope.validate().ok()?;
     if only.is_some() && only != envelope.source {
         return None;
@@ -209,12 +214,13 @@ fn read_whole(bytes: &[u8], only: Option<Source>) -> Result<Event<'_>, Refusal> 
             && source.is_some_and(|source| source != only)
         {
             let message = format!("must be {only} at this address");
-            notes.borrow_mut().errors.push(FieldError { path: "source".to_owned(), message });
+            notes.borrow_mut().error("source", message);
         }
         envelope.read_data(&mut reading);
         event = envelope.event(&mut reading);
     }
-    let Notes { errors, unknown } = reading.notes.take().map(RefCell::into_inner).unwrap_or_default();
+    let Notes { errors, truncated, unknown, .. } =
+        reading.notes.take().map(RefCell::into_inner).unwrap_or_default();
     match event {
         Some(mut event) if errors.is_empty() && !reading.failed => {
             event.rest = rest(raw, unknown, &reading.inexact);
@@ -223,7 +229,7 @@ fn read_whole(bytes: &[u8], only: Option<Source>) -> Result<Event<'_>, Refusal> 
         _ if errors.is_empty() => {
             Err(Refusal { event_id, source, ..refuse("", "could not be read".to_owned()) })
         }
-        _ => Err(Refusal { event_id, source, errors }),
+        _ => Err(Refusal { event_id, source, errors, truncated }),
     }
 }
 
@@ -238,7 +244,8 @@ fn identify(raw: &RawValue) -> (Option<String>, Option<Source>) {
         #[serde(borrow, default)]
         source: Option<&'a RawValue>,
     }
-    let Who { event_id, source } = serde_json::from_str(raw.get()).unwrap_or_default();
+    let mut json = serde_json::Deserializer::from_str(raw.get());
+    let Who { event_id, source } = object(&mut json).unwrap_or_default();
     let text = |value: Option<&RawValue>, most: usize| {
         let value = value.filter(|value| value.get().len() <= most)?;
         serde_json::from_str::<String>(value.get()).ok()
@@ -249,71 +256,66 @@ fn identify(raw: &RawValue) -> (Option<String>, Option<Source>) {
     )
 }
 
-/// What no column holds, in the event's own shape.
-fn rest(raw: &RawValue, unknown: Vec<(Vec<String>, &RawValue)>, inexact: &[&str]) -> Option<String> {
+/// The unknown keys, and the values that are finer than their columns, in the event's own shape.
+fn rest<'a>(raw: &'a RawValue, unknown: Vec<Unknown<'a>>, inexact: &[&'static str]) -> Option<String> {
     let mut root = Tree::default();
     for path in inexact {
-        let mut value = Some(raw.to_owned());
-        for segment in path.split('.') {
-            value = value.and_then(|raw| {
-                let found = entries(&raw)?.into_iter().find(|(key, _)| key.as_deref() == Ok(segment));
-                found.map(|(_, value)| value.to_owned())
-            });
-        }
-        if let Some(value) = value {
-            root.insert(path.split('.').map(str::to_owned), value.get());
+        let mut walk = Walk::new(raw);
+        if path.split('.').all(|segment| walk.seek(segment)) {
+            let (above, key) = path.rsplit_once('.').unwrap_or(("", path));
+            let above = above.split('.').filter(|segment| !segment.is_empty());
+            root.at(above).values.push((Cow::Borrowed(key), walk.value()));
         }
     }
-    for (path, value) in &unknown {
-        root.insert(path.iter().cloned(), value.get());
+    for (path, entries) in unknown {
+        let values = entries.into_iter().map(|(key, value)| (key, value.get()));
+        root.at(path.iter().map(String::as_str)).values.extend(values);
     }
-    (!root.0.is_empty()).then(|| root.to_string())
+    if root.values.is_empty() && root.trees.is_empty() {
+        return None;
+    }
+    let mut text = String::new();
+    root.write(&mut text);
+    Some(text)
 }
 
-/// Values by path, to be written as one object.
+/// Values by path, to be written as one object. Only the contract's own objects become trees: there are five.
 #[derive(Default)]
-struct Tree(Vec<(String, Branch)>);
-
-enum Branch {
-    Tree(Tree),
-    Value(String),
+struct Tree<'a> {
+    values: Vec<(Cow<'a, str>, &'a str)>,
+    trees: Vec<(String, Tree<'a>)>,
 }
 
-impl Tree {
-    fn insert(&mut self, mut path: impl Iterator<Item = String>, value: &str) {
-        let Some(first) = path.next() else { return };
-        let mut path = path.peekable();
-        if path.peek().is_none() {
-            self.0.push((first, Branch::Value(value.to_owned())));
-            return;
-        }
-        let at = self.0.iter().position(|(key, branch)| *key == first && matches!(branch, Branch::Tree(_)));
-        let at = at.unwrap_or_else(|| {
-            self.0.push((first, Branch::Tree(Tree::default())));
-            self.0.len() - 1
-        });
-        if let Branch::Tree(tree) = &mut self.0[at].1 {
-            tree.insert_boxed(&mut path, value);
-        }
+impl<'a> Tree<'a> {
+    /// The tree at a path, made where it is not there yet.
+    fn at<'p>(&mut self, path: impl Iterator<Item = &'p str>) -> &mut Self {
+        path.fold(self, |tree, key| {
+            let known = tree.trees.iter().position(|(name, _)| name == key);
+            let at = known.unwrap_or_else(|| {
+                tree.trees.push((key.to_owned(), Self::default()));
+                tree.trees.len() - 1
+            });
+            &mut tree.trees[at].1
+        })
     }
 
-    fn insert_boxed(&mut self, path: &mut dyn Iterator<Item = String>, value: &str) {
-        self.insert(path, value);
-    }
-}
-
-impl std::fmt::Display for Tree {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("{")?;
-        for (index, (key, branch)) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}{}:", serde_json::Value::from(key.as_str()))?;
-            match branch {
-                Branch::Tree(tree) => write!(f, "{tree}")?,
-                Branch::Value(value) => f.write_str(value)?,
-            }
+    fn write(&self, to: &mut String) {
+        let mut first = '{';
+        let mut key = |key: &str, to: &mut String| {
+            to.push(first);
+            first = ',';
+            to.push_str(&serde_json::to_string(key).unwrap_or_default());
+            to.push(':');
+        };
+        for (name, value) in &self.values {
+            key(name, to);
+            to.push_str(value);
         }
-        f.write_str("}")
+        for (name, tree) in &self.trees {
+            key(name, to);
+            tree.write(to);
+        }
+        to.push_str(if first == '{' { "{}" } else { "}" });
     }
 }
 
@@ -415,18 +417,145 @@ mod tests {
         }
     }
 
+    /// The least time of three that decoding takes.
+    fn time(event: &str) -> std::time::Duration {
+        let once = || {
+            let started = std::time::Instant::now();
+            let _ = std::hint::black_box(decode(event.as_bytes(), None));
+            started.elapsed()
+        };
+        (0..3).map(|_| once()).min().unwrap_or_default()
+    }
+
     #[test]
     fn errors_are_bounded_in_number_and_size() {
-        let event = format!("{{\"{}\":[{}]}}", "k".repeat(10_000), vec!["\"\\u0000\""; 20_000].join(","));
-        let refusal = decode(event.as_bytes(), None).expect_err("no event");
-        assert_eq!(refusal.errors.len(), 101);
-        let size: usize = refusal.errors.iter().map(|error| error.path.len() + error.message.len()).sum();
-        assert!(size < 200_000, "{size}");
-        let keys: Vec<String> = (0..29_000).map(|n| format!("\"{n:x}\":0")).collect();
-        let event = format!("{{{}}}", keys.join(","));
-        let started = std::time::Instant::now();
-        assert!(decode(event.as_bytes(), None).is_err());
-        assert!(started.elapsed().as_secs() < 2, "{:?}", started.elapsed());
+        let size = |refusal: &Refusal| serde_json::to_string(&refusal.errors).map_or(0, |json| json.len());
+        let many = format!("{{\"k\":[{}]}}", vec!["\"\\u0000\""; 20_000].join(","));
+        let refusal = decode(many.as_bytes(), None).expect_err("no event");
+        assert_eq!((refusal.errors.len(), refusal.truncated), (101, true));
+        assert_eq!(refusal.errors[100].message, "has more errors than these 100");
+        for key in ["k", "\\u0001", "é", "\\\"", "\\u0000"] {
+            let event = format!(
+                "{{\"{}\":[{}],\"eventId\":\"e\"}}",
+                key.repeat(10_000),
+                vec!["\"\\u0000\""; 20_000].join(",")
+            );
+            let refusal = decode(event.as_bytes(), None).expect_err("no event");
+            assert!(refusal.truncated && size(&refusal) < 9_000, "{key}: {}", size(&refusal));
+            assert_eq!(refusal.event_id.as_deref(), Some("e"));
+            assert!(refusal.errors[0].path.len() <= 256);
+        }
+        let refusal = decode(b"{}", None).expect_err("no event");
+        assert!(!refusal.truncated);
+    }
+
+    #[test]
+    fn an_error_that_is_not_told_costs_nothing() {
+        // One object whose key comes again and again, beneath a key of half the event and beneath a short one.
+        let event = |key: usize| {
+            format!("{{\"x\":{{\"{}\":{{\"y\":1{}}}}}}}", "k".repeat(key), ",\"y\":1".repeat(21_600))
+        };
+        let (short, long) = (time(&event(10)), time(&event(131_000)));
+        assert!(
+            long < short * 10 + std::time::Duration::from_millis(20),
+            "{long:?}, {short:?} beneath a short key"
+        );
+    }
+
+    #[test]
+    fn what_an_event_costs_grows_with_its_bytes_whatever_its_shape() {
+        let keys =
+            |from: char, count: usize| (0..count).map(|n| format!("\"{from}{n:05}\":1,")).collect::<String>();
+        let event = |counts: [usize; 4]| {
+            let [root, data, user, location] = counts;
+            VALID
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .trim_start()
+                .replacen('{', &format!("{{{}", keys('w', root)), 1)
+                .replacen("\"data\": {", &format!("\"data\": {{{}", keys('x', data)), 1)
+                .replacen("\"user\": {", &format!("\"user\": {{{}", keys('y', user)), 1)
+                .replacen("\"location\": {", &format!("\"location\": {{{}", keys('z', location)), 1)
+        };
+        let (one, four) = (event([22_400, 0, 0, 0]), event([5_600; 4]));
+        assert_eq!(one.len(), four.len());
+        for event in [&one, &four] {
+            let rest = decode(event.as_bytes(), None).expect("valid").rest.expect("unknown keys");
+            assert_eq!(rest.matches(":1").count(), 22_400);
+        }
+        let (one_place, four_places) = (time(&one), time(&four));
+        assert!(four_places < one_place * 4, "{four_places:?}, {one_place:?} with all in one place");
+        // Nested as deep as may be, above many values; and far deeper.
+        let deep = |depth: usize| {
+            format!("{{\"x\":{}{}1{}}}", "[".repeat(depth), "1,".repeat(100_000), "]".repeat(depth))
+        };
+        let (flat, nested) = (time(&deep(1)), time(&deep(60)));
+        assert!(nested < flat * 4, "{nested:?} nested, {flat:?} flat");
+        let brackets = format!("{{\"x\":{}{}}}", "[".repeat(120_000), "]".repeat(120_000));
+        assert!(time(&brackets) < flat * 4);
+    }
+
+    #[test]
+    fn an_array_is_no_object_at_any_level() {
+        /// The objects of an event, by their paths.
+        fn objects(value: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+            let Some(object) = value.as_object() else { return };
+            found.push(path.to_owned());
+            object.iter().for_each(|(key, value)| objects(value, &format!("{path}/{key}"), found));
+        }
+        let mut tried = 0;
+        for line in
+            VALID.lines().filter(|line| decode(line.as_bytes(), None).is_ok_and(|event| event.rest.is_none()))
+        {
+            let event: serde_json::Value = serde_json::from_str(line).expect("a sample");
+            let mut found = Vec::new();
+            objects(&event, "", &mut found);
+            for path in found {
+                let mut event = event.clone();
+                let object = event.pointer_mut(&path).expect("an object");
+                // In the order of the contract, which is the order of the samples.
+                let raw: &RawValue = serde_json::from_str(line).expect("a sample");
+                let mut walk = Walk::new(raw);
+                assert!(path.split('/').skip(1).all(|key| walk.seek(key)));
+                walk.enter();
+                let mut values = Vec::new();
+                while walk.more() {
+                    let _ = walk.key();
+                    values.push(serde_json::from_str(walk.value()).expect("a value"));
+                }
+                *object = serde_json::Value::Array(values);
+                let expected = path.trim_start_matches('/').replace('/', ".");
+                let refusal = decode(event.to_string().as_bytes(), None).expect_err("an array");
+                assert_eq!(refusal.errors.len(), 1, "{expected}: {:?}", refusal.errors);
+                assert_eq!(
+                    (&*refusal.errors[0].path, &*refusal.errors[0].message),
+                    (&*expected, "must be an object")
+                );
+                tried += 1;
+            }
+        }
+        assert!(tried > 20, "{tried}");
+    }
+
+    #[test]
+    fn a_minus_before_zero_is_no_sign_of_a_fraction() {
+        let age = |age: &str| {
+            let event = VALID.lines().next().unwrap_or_default().replacen(
+                "\"age\": 45",
+                &format!("\"age\": {age}"),
+                1,
+            );
+            decode(event.as_bytes(), None)
+                .map(|event| event.columns.age)
+                .map_err(|refusal| refusal.errors[0].path.clone())
+        };
+        assert_eq!(age("-0"), Ok(Some(0)));
+        for wrong in
+            ["-0.0", "0.0", "-0e1", "-1", "1e2", "45.0", "99999999999999999999", "-99999999999999999999"]
+        {
+            assert_eq!(age(wrong), Err("data.user.age".to_owned()), "{wrong}");
+        }
     }
 
     #[test]

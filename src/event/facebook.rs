@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::columns::nullable;
 use super::lenient::leaf;
+use super::object::branch;
 use super::reading::{Reading, Shape};
 use super::scalar::{Instant, Integer, Money, Text};
 use super::spec::{EventType, FunnelStage, SourceSpec};
@@ -67,7 +68,7 @@ struct User<'a> {
     #[serde(default, deserialize_with = "leaf")]
     #[garde(skip)]
     gender: Option<Gender>,
-    #[serde(default, borrow, deserialize_with = "leaf")]
+    #[serde(default, borrow, deserialize_with = "branch")]
     #[garde(dive)]
     location: Option<Location<'a>>,
 }

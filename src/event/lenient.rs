@@ -4,31 +4,43 @@
 //! a field that is missing, comes twice or has the wrong form is noted at its own path, reading
 //! goes on, and keys that a shape does not know are kept as they were sent.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::fmt;
+use std::fmt::{self, Write};
 
 use serde::de::value::MapDeserializer;
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::value::RawValue;
 
+use super::bounded::{Bounded, json_bytes};
 use super::field_error::FieldError;
 use super::scalar::NUL;
+use super::walk::{Kind, Text, Walk};
 
 /// The name under which serde_json hands out raw values.
 const RAW_VALUE: &str = "$serde_json::private::RawValue";
 
+/// The reason that a key is refused which its object has already.
+const TWICE: &str = "comes twice";
+
 /// Errors of one event that are noted; a last one says that there are more.
 const MAX_ERRORS: usize = 100;
 
-/// The longest path that is reported, in bytes.
-const MAX_PATH: usize = 1_024;
+/// Bytes of them, as JSON writes them.
+const MAX_ERROR_BYTES: usize = 8 * 1_024;
+
+/// Bytes of an error in JSON beside its path and message.
+const FRAME_BYTES: usize = r#"{"path":"","message":""},"#.len();
+
+/// The longest path that is reported, in bytes as JSON writes them; the contract's own have 40 at most.
+const MAX_PATH: usize = 256;
 
 /// How deep unknown values may nest; PostgreSQL's own JSON reader has a limit of its own.
 const MAX_DEPTH: usize = 64;
 
-/// The longest reason that is reported, in bytes.
+/// The longest reason that is reported, in bytes as JSON writes them.
 const MAX_MESSAGE: usize = 512;
 
 /// Reads a field, or leaves it empty: what was wrong is noted by the deserializer, or found by the
@@ -37,72 +49,99 @@ pub(super) fn leaf<'de, D: Deserializer<'de>, T: Deserialize<'de>>(de: D) -> Res
     Ok(T::deserialize(de).ok())
 }
 
+/// Unknown keys of one object, with the object's path.
+pub(super) type Unknown<'a> = (Vec<String>, Vec<(Cow<'a, str>, &'a RawValue)>);
+
 /// What a lenient reading found beside the values.
 #[derive(Default)]
 pub(super) struct Notes<'a> {
     pub errors: Vec<FieldError>,
-    /// Keys that no shape knows, with their paths from the event's root.
-    pub unknown: Vec<(Vec<String>, &'a RawValue)>,
+    /// Bytes of `errors` as JSON.
+    bytes: usize,
+    /// True if there are more errors than were noted.
+    pub truncated: bool,
+    /// Keys that no shape knows, with their values.
+    pub unknown: Vec<Unknown<'a>>,
 }
 
 impl Notes<'_> {
-    fn error(&mut self, mut path: String, message: impl fmt::Display) {
-        match self.errors.len() {
-            ..MAX_ERRORS => {}
-            MAX_ERRORS => {
-                let message = format!("has more than {MAX_ERRORS} errors");
-                return self.errors.push(FieldError { path: String::new(), message });
+    /// Notes an error. Beyond the bounds nothing is written any more: an error then costs nothing.
+    pub fn error(&mut self, path: impl fmt::Display, message: impl fmt::Display) {
+        if self.truncated {
+            return;
+        }
+        if self.errors.len() < MAX_ERRORS {
+            let (path, mut message) = (bounded(path, MAX_PATH), bounded(message, MAX_MESSAGE));
+            if let Some(at) = message.rfind(" at line ") {
+                message.truncate(at);
             }
-            _ => return,
+            let bytes = FRAME_BYTES + json_bytes(&path) + json_bytes(&message);
+            if self.bytes + bytes <= MAX_ERROR_BYTES {
+                self.bytes += bytes;
+                return self.errors.push(FieldError { path, message });
+            }
         }
-        cut(&mut path, MAX_PATH);
-        let mut message = message.to_string();
-        if let Some(at) = message.rfind(" at line ") {
-            message.truncate(at);
-        }
-        cut(&mut message, MAX_MESSAGE);
-        self.errors.push(FieldError { path, message });
+        self.truncated = true;
+        let message = format!("has more errors than these {}", self.errors.len());
+        self.errors.push(FieldError { path: String::new(), message });
     }
 }
 
-/// Shortens a text to so many bytes at most.
-fn cut(text: &mut String, most: usize) {
-    if text.len() > most {
-        let end = (0..=most).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-        text.truncate(end);
-    }
+/// What is displayed, up to a bound; beyond it nothing is formatted.
+fn bounded(what: impl fmt::Display, most: usize) -> String {
+    let mut text = Bounded::new(most);
+    // An error says that the bound was reached.
+    let _ = write!(text, "{what}");
+    text.text
 }
 
 /// A place in the event, from the root down.
 #[derive(Clone, Copy)]
 pub(super) struct Path<'p> {
     above: Option<&'p Path<'p>>,
-    segment: &'p str,
+    segment: Segment<'p>,
+    depth: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Segment<'p> {
+    Key(&'p str),
+    Index(usize),
 }
 
 impl<'p> Path<'p> {
-    pub const ROOT: Path<'static> = Path { above: None, segment: "" };
+    pub const ROOT: Path<'static> = Path { above: None, segment: Segment::Key(""), depth: 0 };
 
-    pub fn join(&'p self, segment: &'p str) -> Path<'p> {
-        Path { above: Some(self), segment }
+    pub fn join(&'p self, key: &'p str) -> Path<'p> {
+        Path { above: Some(self), segment: Segment::Key(key), depth: self.depth + 1 }
+    }
+
+    fn item(&'p self, index: usize) -> Path<'p> {
+        Path { above: Some(self), segment: Segment::Index(index), depth: self.depth + 1 }
     }
 
     fn segments(&self) -> Vec<String> {
-        let mut segments = self.above.map(Path::segments).unwrap_or_default();
-        if self.above.is_some() {
-            segments.push(self.segment.to_owned());
-        }
+        let Some(above) = self.above else { return Vec::new() };
+        let mut segments = above.segments();
+        segments.push(match self.segment {
+            Segment::Key(key) => key.to_owned(),
+            Segment::Index(index) => index.to_string(),
+        });
         segments
-    }
-
-    fn depth(&self) -> usize {
-        self.above.map_or(0, |above| above.depth() + 1)
     }
 }
 
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.segments().join("."))
+        let Some(above) = self.above else { return Ok(()) };
+        fmt::Display::fmt(above, f)?;
+        if above.above.is_some() {
+            f.write_str(".")?;
+        }
+        match self.segment {
+            Segment::Key(key) => f.write_str(key),
+            Segment::Index(index) => fmt::Display::fmt(&index, f),
+        }
     }
 }
 
@@ -115,7 +154,7 @@ pub(super) struct Lenient<'de, 'n> {
 
 impl<'de> Lenient<'de, '_> {
     fn note<T>(&self, result: Result<T, serde_json::Error>) -> Result<T, serde_json::Error> {
-        result.inspect_err(|error| self.notes.borrow_mut().error(self.path.to_string(), error))
+        result.inspect_err(|error| self.notes.borrow_mut().error(self.path, error))
     }
 }
 
@@ -123,6 +162,10 @@ impl<'de> Deserializer<'de> for Lenient<'de, '_> {
     type Error = serde_json::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        // RFC 8259 has a minus before any number: serde_json reads this one as a float.
+        if self.raw.get() == "-0" {
+            return self.note(visitor.visit_i64(0));
+        }
         self.note(self.raw.deserialize_any(visitor))
     }
 
@@ -154,32 +197,33 @@ impl<'de> Deserializer<'de> for Lenient<'de, '_> {
             return self.note(Err(de::Error::custom("must be an object")));
         };
         let mut known: Vec<(&'static str, &'de RawValue)> = Vec::with_capacity(fields.len());
-        let mut unknown: HashSet<&str> = HashSet::new();
-        for (key, value) in &entries {
+        let (mut unknown, mut names) = (Vec::new(), HashSet::<Cow<'de, str>>::new());
+        let mut notes = self.notes.borrow_mut();
+        for (key, value) in entries {
             let Ok(key) = key else {
-                self.notes.borrow_mut().error(self.path.to_string(), "has a key that is no Unicode text");
+                notes.error(self.path, "has a key that is no Unicode text");
                 continue;
             };
-            let path = self.path.join(key);
-            match fields.iter().find(|field| *field == key) {
-                Some(field) if known.iter().any(|(name, _)| name == field) => {
-                    self.notes.borrow_mut().error(path.to_string(), "comes twice");
-                }
+            let path = self.path.join(&key);
+            match fields.iter().find(|field| **field == key) {
+                Some(field) if known.iter().any(|(name, _)| name == field) => notes.error(path, TWICE),
                 Some(field) => known.push((field, value)),
-                None if !unknown.insert(key) => {
-                    self.notes.borrow_mut().error(path.to_string(), "comes twice");
-                }
+                None if !names.insert(key.clone()) => notes.error(path, TWICE),
                 None => {
-                    inspect(value, path, &mut self.notes.borrow_mut());
-                    self.notes.borrow_mut().unknown.push((path.segments(), value));
+                    inspect(&mut Walk::new(value), path, &mut notes);
+                    unknown.push((key, value));
                 }
             }
         }
         for field in fields {
             if !known.iter().any(|(name, _)| name == field) {
-                self.notes.borrow_mut().error(self.path.join(field).to_string(), "is missing");
+                notes.error(self.path.join(field), "is missing");
             }
         }
+        if !unknown.is_empty() {
+            notes.unknown.push((self.path.segments(), unknown));
+        }
+        drop(notes);
         let (path, notes) = (&self.path, self.notes);
         let values = known.into_iter().map(|(field, raw)| (field, Field { raw, field, above: path, notes }));
         visitor.visit_map(MapDeserializer::new(values))
@@ -206,21 +250,22 @@ impl<'de, 'n> IntoDeserializer<'de, serde_json::Error> for Field<'de, 'n> {
     }
 }
 
-/// A key of an object: text, or bytes that are no Unicode text (a lone surrogate).
-type Key = Result<String, ()>;
-
 /// The entries of an object in their order, keys that come twice included; `None` if it is none.
-pub(super) fn entries(raw: &RawValue) -> Option<Vec<(Key, &RawValue)>> {
+fn entries(raw: &RawValue) -> Option<Vec<(Text<'_>, &RawValue)>> {
     struct Entries;
     impl<'de> Visitor<'de> for Entries {
-        type Value = Vec<(Key, &'de RawValue)>;
+        type Value = Vec<(Text<'de>, &'de RawValue)>;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
         }
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut entries = Vec::new();
             while let Some((Bytes(key), value)) = map.next_entry()? {
-                entries.push((String::from_utf8(key).map_err(drop), value));
+                let key = match key {
+                    Cow::Borrowed(key) => std::str::from_utf8(key).map(Cow::Borrowed).map_err(drop),
+                    Cow::Owned(key) => String::from_utf8(key).map(Cow::Owned).map_err(drop),
+                };
+                entries.push((key, value));
             }
             Ok(entries)
         }
@@ -229,64 +274,79 @@ pub(super) fn entries(raw: &RawValue) -> Option<Vec<(Key, &RawValue)>> {
 }
 
 /// A JSON string's bytes, lone surrogates in a form that is no UTF-8.
-pub(super) struct Bytes(pub Vec<u8>);
+struct Bytes<'a>(Cow<'a, [u8]>);
 
-impl<'de> Deserialize<'de> for Bytes {
+impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
     fn deserialize<D: Deserializer<'de>>(de: D) -> Result<Self, D::Error> {
         de.deserialize_bytes(BytesVisitor).map(Bytes)
     }
 }
 
-/// Finds in an unknown value what the store could not keep.
-fn inspect(raw: &RawValue, path: Path<'_>, notes: &mut Notes<'_>) {
-    if path.segment.contains('\0') {
-        notes.error(path.to_string(), NUL);
-    }
-    if path.depth() > MAX_DEPTH {
-        notes.error(path.to_string(), format_args!("nests deeper than {MAX_DEPTH} levels"));
+/// Finds in an unknown value what the store could not keep. It ends early once no more errors are noted.
+fn inspect(walk: &mut Walk<'_>, path: Path<'_>, notes: &mut Notes<'_>) {
+    if notes.truncated {
         return;
     }
-    match raw.get().as_bytes().first() {
-        Some(b'"') => match raw.deserialize_bytes(BytesVisitor) {
-            Ok(bytes) if bytes.contains(&0) => notes.error(path.to_string(), NUL),
-            Ok(bytes) if std::str::from_utf8(&bytes).is_err() => {
-                notes.error(path.to_string(), "has a lone surrogate");
-            }
+    if matches!(path.segment, Segment::Key(key) if key.contains('\0')) {
+        notes.error(path, NUL);
+    }
+    if path.depth > MAX_DEPTH {
+        notes.error(path, format_args!("nests deeper than {MAX_DEPTH} levels"));
+        walk.value();
+        return;
+    }
+    match walk.kind() {
+        Kind::Text => match walk.string() {
+            Ok(text) if text.contains('\0') => notes.error(path, NUL),
             Ok(_) => {}
-            Err(error) => notes.error(path.to_string(), error),
+            Err(()) => notes.error(path, "has a lone surrogate"),
         },
-        Some(b'{') => {
-            let entries = entries(raw).unwrap_or_default();
-            let mut seen = HashSet::with_capacity(entries.len());
-            for (key, value) in &entries {
-                match key {
-                    Err(()) => notes.error(path.to_string(), "has a key that is no Unicode text"),
-                    Ok(key) if !seen.insert(key) => notes.error(path.join(key).to_string(), "comes twice"),
-                    Ok(key) => inspect(value, path.join(key), notes),
+        Kind::Object => {
+            walk.enter();
+            let mut seen = HashSet::new();
+            while walk.more() && !notes.truncated {
+                let Ok(key) = walk.key() else {
+                    notes.error(path, "has a key that is no Unicode text");
+                    walk.value();
+                    continue;
+                };
+                let below = path.join(&key);
+                if seen.contains(&key) {
+                    notes.error(below, TWICE);
+                    walk.value();
+                    continue;
                 }
+                inspect(walk, below, notes);
+                seen.insert(key);
             }
         }
-        Some(b'[') => {
-            let items: Vec<&RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
-            for (index, item) in items.into_iter().enumerate() {
-                inspect(item, path.join(&index.to_string()), notes);
+        Kind::Array => {
+            walk.enter();
+            let mut index = 0;
+            while walk.more() && !notes.truncated {
+                inspect(walk, path.item(index), notes);
+                index += 1;
             }
         }
-        _ => {}
+        Kind::Scalar => drop(walk.value()),
     }
 }
 
-struct BytesVisitor;
+/// Reads a string's bytes, borrowed where it holds no escapes.
+pub(super) struct BytesVisitor;
 
-impl Visitor<'_> for BytesVisitor {
-    type Value = Vec<u8>;
+impl<'de> Visitor<'de> for BytesVisitor {
+    type Value = Cow<'de, [u8]>;
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string")
     }
-    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-        Ok(bytes.to_vec())
+    fn visit_borrowed_bytes<E: de::Error>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(bytes))
     }
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<u8>, E> {
-        Ok(text.as_bytes().to_vec())
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(bytes.to_vec()))
+    }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text.as_bytes().to_vec()))
     }
 }

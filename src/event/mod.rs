@@ -11,11 +11,13 @@
 //! known by that source's module alone ([`facebook`], [`tiktok`]); [`source`] registers them. [`redact`] takes
 //! personal data out of an event's bytes.
 
+mod bounded;
 mod columns;
 mod decode;
 mod facebook;
 mod field_error;
 mod lenient;
+mod object;
 mod reading;
 mod redact;
 mod refusal;
@@ -23,6 +25,7 @@ mod scalar;
 mod source;
 mod spec;
 mod tiktok;
+mod walk;
 mod words;
 
 pub use columns::Columns;

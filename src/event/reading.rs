@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::columns::Columns;
-use super::field_error::FieldError;
 use super::lenient::{Lenient, Notes, Path};
+use super::object::object;
 use super::scalar::{Instant, Number};
 
 /// Part of an event that a source declares: the user, or the engagement of a stage.
@@ -64,16 +64,17 @@ impl<'a> Reading<'a> {
         at: &'static [&'static str],
     ) -> Option<S> {
         let Some(notes) = &self.notes else {
-            return serde_json::from_str::<S>(raw.get()).ok().filter(|value| value.validate().is_ok());
+            let mut json = serde_json::Deserializer::from_str(raw.get());
+            return object(&mut json).ok().filter(|value: &S| value.validate().is_ok());
         };
-        let value = with_path(&Path::ROOT, at, |path| S::deserialize(Lenient { raw, path, notes }).ok())?;
+        let value: S = with_path(&Path::ROOT, at, |path| object(Lenient { raw, path, notes }).ok())?;
         if let Err(report) = value.validate() {
-            let errors = &mut notes.borrow_mut().errors;
+            let mut notes = notes.borrow_mut();
             for (below, error) in report.iter() {
                 let path = at.iter().map(|segment| (*segment).to_owned());
                 let below = below.to_string();
                 let path = path.chain(below.split('.').map(camel_case)).collect::<Vec<_>>().join(".");
-                errors.push(FieldError { path, message: error.to_string() });
+                notes.error(path, error);
             }
         }
         Some(value)

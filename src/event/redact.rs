@@ -5,12 +5,11 @@
 //! so that the same user is the same one in every report. A pseudonym is never hashed again.
 
 use hmac::{Hmac, Mac};
-use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::Sha256;
 
-use super::lenient::{Bytes, entries};
+use super::walk::{Kind, Walk};
 use crate::config::{Pii, Secret};
 
 /// What every pseudonym begins with.
@@ -41,6 +40,20 @@ impl Personal {
         }
     }
 }
+
+/// A place in an event, by what the contract has there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// The event itself.
+    Event,
+    /// An object that is, or holds, the user: a value without a key could be any of its fields.
+    Object,
+    /// Anything else.
+    Anywhere,
+}
+
+/// The value that stands for one without a meaning.
+const NULL: &str = "null";
 
 /// Replaces personal data.
 #[derive(Clone)]
@@ -82,11 +95,7 @@ impl Redactor {
     pub fn redact(&self, bytes: &[u8], to: &mut Vec<u8>) {
         let Ok(raw) = serde_json::from_slice::<&RawValue>(bytes) else { return };
         let mut edits = Edits::default();
-        match raw.get().as_bytes().first() {
-            Some(b'{' | b'[') => self.look_into(raw, 0, &mut edits),
-            // What is no event could be anything.
-            _ => edits.replace(raw, "null"),
-        }
+        self.look_into(&mut Walk::new(raw), Place::Event, 0, &mut edits);
         edits.apply(bytes, to);
     }
 
@@ -97,42 +106,57 @@ impl Redactor {
         mac.finalize().into_bytes().to_vec()
     }
 
-    fn look_into(&self, raw: &RawValue, depth: usize, edits: &mut Edits) {
-        let first = raw.get().as_bytes().first();
-        if depth > MAX_DEPTH && matches!(first, Some(b'{' | b'[')) {
-            return edits.replace(raw, "null");
-        }
-        match first {
-            Some(b'{') => {
-                for (key, value) in entries(raw).unwrap_or_default() {
-                    // A key that is no Unicode text could be meant for any.
-                    let personal = key.as_deref().map_or(Some(Personal::Name), Personal::of);
-                    self.look_at(personal, value, depth + 1, edits);
+    /// Looks at the next value and all beneath it.
+    fn look_into(&self, walk: &mut Walk<'_>, place: Place, depth: usize, edits: &mut Edits) {
+        match (walk.kind(), place) {
+            (Kind::Object | Kind::Array, _) if depth > MAX_DEPTH => edits.replace(walk.value(), NULL),
+            (Kind::Object, _) => {
+                walk.enter();
+                while walk.more() {
+                    match walk.key() {
+                        Ok(key) => self.look_at(&key, walk, place, depth + 1, edits),
+                        // A key that is no Unicode text could be meant for any.
+                        Err(()) => self.replace(Personal::Name, walk, edits),
+                    }
                 }
             }
-            Some(b'[') => {
-                let items: Vec<&RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
-                items.into_iter().for_each(|item| self.look_into(item, depth + 1, edits));
+            (Kind::Array, _) => {
+                walk.enter();
+                while walk.more() {
+                    // An array where an object belongs has no keys that tell what is what.
+                    let place = if place == Place::Event { Place::Object } else { place };
+                    self.look_into(walk, place, depth + 1, edits);
+                }
             }
-            _ => {}
+            (Kind::Text | Kind::Scalar, Place::Event | Place::Object) => edits.replace(walk.value(), NULL),
+            (Kind::Text | Kind::Scalar, Place::Anywhere) => drop(walk.value()),
         }
     }
 
-    fn look_at(&self, personal: Option<Personal>, value: &RawValue, depth: usize, edits: &mut Edits) {
-        let nested = matches!(value.get().as_bytes().first(), Some(b'{' | b'['));
-        match personal {
-            _ if value.get() == "null" => {}
-            None => self.look_into(value, depth, edits),
-            Some(Personal::User) if nested => self.look_into(value, depth, edits),
-            Some(Personal::User) => edits.replace(value, "null"),
-            Some(Personal::Name) if self.drops_names => edits.replace(value, "\"\""),
-            Some(Personal::Name | Personal::Id) => {
-                let text =
-                    Bytes::deserialize(value).ok().and_then(|Bytes(bytes)| String::from_utf8(bytes).ok());
-                let pseudonym = self.pseudonym(text.as_deref().unwrap_or(value.get()));
-                edits.replace(value, &format!("\"{pseudonym}\""));
+    /// Looks at the value of a key.
+    fn look_at(&self, key: &str, walk: &mut Walk<'_>, place: Place, depth: usize, edits: &mut Edits) {
+        match Personal::of(key) {
+            Some(Personal::User) => self.look_into(walk, Place::Object, depth, edits),
+            Some(personal) => self.replace(personal, walk, edits),
+            None if place == Place::Event && key == "data" => {
+                self.look_into(walk, Place::Object, depth, edits)
             }
+            None => self.look_into(walk, Place::Anywhere, depth, edits),
         }
+    }
+
+    /// Replaces the next value whole, whatever it is.
+    fn replace(&self, personal: Personal, walk: &mut Walk<'_>, edits: &mut Edits) {
+        let text = (walk.kind() == Kind::Text).then(|| walk.clone().string().ok()).flatten();
+        let value = walk.value();
+        if value == NULL {
+            return;
+        }
+        if personal == Personal::Name && self.drops_names {
+            return edits.replace(value, "\"\"");
+        }
+        let pseudonym = self.pseudonym(text.as_deref().unwrap_or(value));
+        edits.replace(value, &format!("\"{pseudonym}\""));
     }
 }
 
@@ -161,8 +185,8 @@ pub fn names_user(json: &Value, ids: &[String]) -> bool {
 struct Edits(Vec<(usize, usize, String)>);
 
 impl Edits {
-    fn replace(&mut self, value: &RawValue, with: &str) {
-        self.0.push((value.get().as_ptr() as usize, value.get().len(), with.to_owned()));
+    fn replace(&mut self, value: &str, with: &str) {
+        self.0.push((value.as_ptr() as usize, value.len(), with.to_owned()));
     }
 
     fn apply(&self, bytes: &[u8], to: &mut Vec<u8>) {
@@ -264,6 +288,32 @@ mod tests {
         let deep = format!("{}{{\"name\":\"Ada\"}}{}", "[".repeat(5_000), "]".repeat(5_000));
         let after = redacted(&hashing(), &deep);
         assert!(!after.contains("Ada"), "{after}");
+    }
+
+    #[test]
+    fn whatever_shape_an_event_has_it_says_not_who_it_is() {
+        let row = r#"["a01","2026-01-31T12:00:00Z","facebook",[["u-Ada","Ada",36,["Kenya","Ada"]],{"userId":"Ada"}]]"#;
+        let twice =
+            r#"{"data":{"user":{"userId":"Ada","userId":{"of":"Ada"},"\u006eame":["Ada"],"NAME":77}}}"#;
+        for event in [
+            row,
+            twice,
+            r#"{"eventId":"e","data":["Ada",[["Ada"]],{"x":1}]}"#,
+            r#"{"eventId":"e","data":"Ada"}"#,
+            r#"{"eventId":"e","data":{"user":["Ada",["Ada"],{"name":"Ada"}]}}"#,
+            r#"{"eventId":"e","data":{"user":"Ada","User":["Ada"],"user":{"user":["Ada"]}}}"#,
+            r#"{"eventId":"e","users":[{"user_name":{"first":"Ada"}}],"user-id":["Ada"],"name\ud800":"Ada"}"#,
+        ] {
+            for redactor in [hashing(), dropping()] {
+                let after = redacted(&redactor, event);
+                assert!(!after.contains("Ada") && !after.contains(":77"), "{event}: {after}");
+                assert!(serde_json::from_str::<&RawValue>(&after).is_ok(), "{after}");
+                assert_eq!(redacted(&redactor, &after), after, "again");
+            }
+        }
+        // What is no person's stays, in arrays too.
+        let unknown = r#"{"eventId":"e","tags":["Ada",1],"x":{"data":[1,"y"]},"data":{"y":[1,["z"]]}}"#;
+        assert_eq!(redacted(&hashing(), unknown), unknown);
     }
 
     proptest! {

@@ -10,6 +10,8 @@ pub struct Refusal {
     pub event_id: Option<String>,
     /// The source, where it is one.
     pub source: Option<Source>,
-    /// Every error, each at its own path; never empty.
+    /// Every error, each at its own path, up to 100 and 8 KiB of them; never empty.
     pub errors: Vec<FieldError>,
+    /// True if there are more errors than these; the last of them says so too.
+    pub truncated: bool,
 }

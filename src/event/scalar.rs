@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde_json::value::RawValue;
 
@@ -112,7 +112,10 @@ impl Instant {
             return Err("must lie in the years 1970 to 2199");
         }
         let bytes = text.as_bytes();
-        let exact = instant.timestamp_subsec_nanos() % 1_000 == 0 && digits_after_dot(bytes) <= 9;
+        // A leap second's microseconds are those of the second after it: only the text tells the two apart.
+        let exact = instant.timestamp_subsec_nanos() % 1_000 == 0
+            && digits_after_dot(bytes) <= 9
+            && !in_leap_second(&instant);
         Ok(Self { micros: instant.timestamp_micros(), exact })
     }
 }
@@ -131,7 +134,53 @@ fn rfc_3339(text: &str) -> Option<DateTime<Utc>> {
     if !strict {
         return None;
     }
-    DateTime::parse_from_rfc3339(text).ok().map(|at| at.with_timezone(&Utc))
+    let at = DateTime::parse_from_rfc3339(text).ok()?.with_timezone(&Utc);
+    (!in_leap_second(&at) || has_leap_second(&at)).then_some(at)
+}
+
+/// True for a second 60.
+fn in_leap_second(at: &DateTime<Utc>) -> bool {
+    at.timestamp_subsec_nanos() >= 1_000_000_000
+}
+
+/// Leap seconds up to [`LEAP_SECONDS_KNOWN`], each at the end of that month in UTC (IERS Bulletin C).
+const LEAP_SECONDS: [(i32, u32); 27] = [
+    (1972, 6),
+    (1972, 12),
+    (1973, 12),
+    (1974, 12),
+    (1975, 12),
+    (1976, 12),
+    (1977, 12),
+    (1978, 12),
+    (1979, 12),
+    (1981, 6),
+    (1982, 6),
+    (1983, 6),
+    (1985, 6),
+    (1987, 12),
+    (1989, 12),
+    (1990, 12),
+    (1992, 6),
+    (1993, 6),
+    (1994, 6),
+    (1995, 12),
+    (1997, 6),
+    (1998, 12),
+    (2005, 12),
+    (2008, 12),
+    (2012, 6),
+    (2015, 6),
+    (2016, 12),
+];
+
+/// The last year whose leap seconds are known here. Later ones may be announced for the end of June and December.
+const LEAP_SECONDS_KNOWN: i32 = 2025;
+
+/// True if the UTC minute of an instant has a second 60: the last one of a month in which one was announced.
+fn has_leap_second(at: &DateTime<Utc>) -> bool {
+    let ends = matches!((at.month(), at.day()), (6, 30) | (12, 31)) && (at.hour(), at.minute()) == (23, 59);
+    ends && (at.year() > LEAP_SECONDS_KNOWN || LEAP_SECONDS.contains(&(at.year(), at.month())))
 }
 
 /// Digits of a second's fraction; chrono drops those after the ninth.
@@ -374,12 +423,40 @@ mod tests {
             "2199-12-31T23:59:60Z",
             "2026-11-24T12:00:00+0000",
             " 2026-11-24T12:00:00Z",
+            "2026-01-31T12:30:60Z",
+            "2026-01-31T23:59:60Z",
+            "2015-12-31T23:59:60Z",
+            "2016-12-31T23:59:61Z",
+            "2016-12-31T23:59:60+01:00",
+            "2016-12-30T23:59:60Z",
         ] {
             assert!(Instant::parse(bad).is_err(), "{bad}");
         }
         assert!(Instant::parse("2026-11-24T12:00:00.123456Z").is_ok_and(|at| at.exact));
         assert!(Instant::parse("2026-11-24T12:00:00.1234567Z").is_ok_and(|at| !at.exact));
         assert!(Instant::parse("2026-11-24T12:00:00.1234560000001Z").is_ok_and(|at| !at.exact));
+    }
+
+    #[test]
+    fn a_leap_second_is_taken_where_there_was_one_and_kept_as_it_was_sent() {
+        let after = Instant::parse("2017-01-01T00:00:00Z").map(|at| at.micros);
+        for leap in ["2016-12-31T23:59:60Z", "2017-01-01T01:29:60+01:30", "2016-12-31T15:59:60-08:00"] {
+            let at = Instant::parse(leap);
+            assert_eq!(at.map(|at| (Ok(at.micros), at.exact)), Ok((after, false)), "{leap}");
+        }
+        assert!(Instant::parse("1972-06-30T23:59:60.5Z").is_ok());
+        assert!(Instant::parse("2035-06-30T23:59:60Z").is_ok(), "nobody knows yet");
+        assert!(parse_point_in_time("2016-12-31T23:59:60Z").is_some());
+        assert!(parse_point_in_time("2026-01-31T12:30:60Z").is_none());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_form_of_rfc_3339_is_read(
+            text in "(19[89][0-9]|20[0-9]{2})-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])[Tt]([01][0-9]|2[0-3])(:[0-5][0-9]){2}(\\.[0-9]{1,20})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+        ) {
+            proptest::prop_assert!(Instant::parse(&text).is_ok(), "{}", text);
+        }
     }
 
     #[test]

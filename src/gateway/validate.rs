@@ -143,6 +143,7 @@ impl Judge {
                         event_id: Some(event.id.to_string()),
                         source: Some(event.source),
                         errors: vec![FieldError { path: String::new(), message }],
+                        truncated: false,
                     };
                     let redacted = Some(Vec::new());
                     return judged.rejected.push(Rejected { index, bytes, redacted, refusal });

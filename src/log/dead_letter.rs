@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn a_letter_comes_back_as_it_was_sent() {
         let refusal =
-            Refusal { event_id: Some("a\0b".to_owned()), source: Some(Source::Tiktok), errors: Vec::new() };
+            Refusal { event_id: Some("a\0b".to_owned()), source: Some(Source::Tiktok), ..Refusal::default() };
         let letter = DeadLetter::new(7, "c", Reason::Invalid, b"\xff\x00{}", refusal);
         let read: DeadLetter = serde_json::from_str(&serde_json::to_string(&letter).unwrap()).unwrap();
         assert_eq!(read, letter);

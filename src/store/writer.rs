@@ -155,6 +155,7 @@ fn refused_row(row: &Row<'_>, reason: String) -> DeadLetter {
         event_id: Some(row.event.id.to_string()),
         source: Some(row.event.source),
         errors: vec![FieldError { path: String::new(), message: reason }],
+        truncated: false,
     };
     DeadLetter::new(row.origin.accepted_at, &row.origin.correlation_id, Reason::Database, row.bytes, refusal)
 }
