@@ -3,8 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use futures::future::join_all;
+
 use super::Failure;
-use crate::config::{Config, Ports};
+use crate::config::{Config, Ports, hide_password};
+use crate::log::LogRole;
 use crate::log::jetstream::JetStream;
 use crate::ops::tls;
 use crate::service::Ending;
@@ -76,15 +79,44 @@ fn writable(config: &Config) -> Result<(), String> {
         .map_err(|error| format!("{}: {error}", config.data_dir.display()))
 }
 
-async fn try_nats(url: &str, config: &Config) -> Result<String, String> {
+/// Tries each server of `NATS_URL` by itself. One that answers is enough, and those that do not are named.
+async fn try_nats(urls: &str, config: &Config) -> Result<String, String> {
+    let servers: Vec<&str> = urls.split(',').map(str::trim).collect();
+    let answers = join_all(servers.iter().map(|url| try_server(with_user(url, &servers), config))).await;
+    let all = answers.len();
+    let failed: Vec<String> = servers
+        .iter()
+        .zip(answers)
+        .filter_map(|(url, answer)| Some(format!("{}: {}", hide_password(url), answer.err()?)))
+        .collect();
+    match failed.len() {
+        0 if all == 1 => Ok(" (JetStream)".to_owned()),
+        0 => Ok(format!(" (JetStream, {all} servers)")),
+        count if count < all => {
+            Ok(format!(" (JetStream, {} of {all} servers; not {})", all - count, failed.join("; ")))
+        }
+        _ => Err(failed.join("; ")),
+    }
+}
+
+/// A server's URL with the user of the first URL that names one: it counts for all servers of the list.
+fn with_user(url: &str, servers: &[&str]) -> String {
+    let user = servers.iter().find_map(|server| server.split_once("://")?.1.rsplit_once('@'));
+    match (url.split_once("://"), user) {
+        (Some((scheme, host)), Some((user, _))) if !host.contains('@') => format!("{scheme}://{user}@{host}"),
+        _ => url.to_owned(),
+    }
+}
+
+async fn try_server(url: String, config: &Config) -> Result<(), String> {
     let started = std::time::Instant::now();
-    let log = JetStream::connect(url, "ess check", config.log.clone(), &config.nats)
+    let log = JetStream::connect(&url, "ess check", config.log.clone(), &config.nats, LogRole::Observer)
         .await
         .map_err(|error| error.to_string())?;
     // The connection is made in the background.
     loop {
         match log.ask().await {
-            Ok(()) => return Ok(" (JetStream)".to_owned()),
+            Ok(()) => return Ok(()),
             Err(error) if started.elapsed() >= TIMEOUT / 2 => return Err(error.to_string()),
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }

@@ -8,7 +8,7 @@ use super::Failure;
 use super::serve::{lock_data_dir, open_log, open_reading, open_writing};
 use crate::config::Config;
 use crate::event::{FieldError, Redactor, Source, decode, parse_point_in_time};
-use crate::log::{FrameWriter, Origin, Piece, Reason, SharedLog, Topic};
+use crate::log::{FrameWriter, LogRole, Origin, Piece, Reason, SharedLog, Topic};
 use crate::service::Ending;
 use crate::store::{DeadLetterFilter, Store, StoredLetter};
 
@@ -153,7 +153,10 @@ async fn run_replay(config: &Config, store: &Store, replay: &Replay) -> Result<E
     }
     // The embedded log belongs to one process at a time.
     let _lock = (!replay.dry_run && config.nats_url.is_none()).then(|| lock_data_dir(config)).transpose()?;
-    let log = if replay.dry_run { None } else { Some(open_log(config, "ess dead-letters").await?) };
+    let log = match replay.dry_run {
+        true => None,
+        false => Some(open_log(config, "ess dead-letters", LogRole::Observer).await?),
+    };
     // What was set aside before personal data was hashed is hashed on its way back.
     let redactor = Redactor::new(&config.pii);
     let (mut passed, mut failed) = (0, 0);

@@ -8,7 +8,7 @@ use crate::config::{Config, Secret};
 use crate::event::Source;
 use crate::log::embedded::Embedded;
 use crate::log::jetstream::JetStream;
-use crate::log::{LogError, SharedLog};
+use crate::log::{LogError, LogRole, SharedLog};
 use crate::publisher::generate::{Generator, Mix};
 use crate::publisher::{Pace, Plan, Tally, publish};
 use crate::runtime::Drain;
@@ -27,8 +27,8 @@ fn missing(name: &str, command: &str) -> Failure {
     Failure::Usage(format!("{name} is not set, and `ess {command}` needs it"))
 }
 
-async fn connect(url: &Secret, name: &str, config: &Config) -> Result<SharedLog, Failure> {
-    let log = JetStream::connect(url.expose(), name, config.log.clone(), &config.nats).await;
+async fn connect(url: &Secret, name: &str, config: &Config, role: LogRole) -> Result<SharedLog, Failure> {
+    let log = JetStream::connect(url.expose(), name, config.log.clone(), &config.nats, role).await;
     let log = log.map_err(|error| Failure::Usage(format!("NATS_URL: {error}")))?;
     Ok(Arc::new(log))
 }
@@ -62,9 +62,9 @@ pub(super) async fn close(store: &Store) {
 }
 
 /// The log that the configuration names: NATS, or the embedded file.
-pub(super) async fn open_log(config: &Config, name: &str) -> Result<SharedLog, Failure> {
+pub(super) async fn open_log(config: &Config, name: &str, role: LogRole) -> Result<SharedLog, Failure> {
     match &config.nats_url {
-        Some(url) => connect(url, name, config).await,
+        Some(url) => connect(url, name, config, role).await,
         None => {
             let log = Embedded::open(&config.data_dir.join(LOG_FILE), config.log.clone());
             Ok(Arc::new(log.map_err(|error: LogError| Failure::Other(error.to_string()))?))
@@ -94,7 +94,7 @@ pub(super) fn collector_port(config: &Config, source: Source) -> u16 {
 /// `ess gateway`.
 pub(super) async fn gateway(config: Config) -> Result<Ending, Failure> {
     let url = config.nats_url.as_ref().ok_or_else(|| missing("NATS_URL", "gateway"))?;
-    let log = connect(url, gateway::NAME, &config).await?;
+    let log = connect(url, gateway::NAME, &config, LogRole::Gateway).await?;
     let drain = Drain::default();
     let port = alone(&config, config.ports.gateway);
     let service = gateway::start(&config, port, &log, &drain.handle()).map_err(Failure::Other)?;
@@ -108,7 +108,7 @@ pub(super) async fn collector(config: Config, source: Source) -> Result<Ending, 
     if config.database_url.is_none() {
         return Err(missing("DATABASE_URL", &command));
     }
-    let log = connect(url, collector::name(source), &config).await?;
+    let log = connect(url, collector::name(source), &config, LogRole::Collector).await?;
     let store = open(&config, writing(&config)).await?;
     let drain = Drain::default();
     let port = alone(&config, collector_port(&config, source));
@@ -127,7 +127,7 @@ pub(super) async fn reporter(config: Config) -> Result<Ending, Failure> {
         return Err(missing("DATABASE_URL", "reporter"));
     }
     let log = match &config.nats_url {
-        Some(url) => Some(connect(url, reporter::NAME, &config).await?),
+        Some(url) => Some(connect(url, reporter::NAME, &config, LogRole::Observer).await?),
         None => None,
     };
     let store = open(&config, READING).await?;
@@ -142,7 +142,7 @@ pub(super) async fn reporter(config: Config) -> Result<Ending, Failure> {
 pub(super) async fn all(config: Config, demo: bool) -> Result<Ending, Failure> {
     let embedded = config.nats_url.is_none() || config.database_url.is_none();
     let _lock = embedded.then(|| lock_data_dir(&config)).transpose()?;
-    let log = open_log(&config, "ess").await?;
+    let log = open_log(&config, "ess", LogRole::Gateway).await?;
     // Everything that has to be waited for comes first: nothing is logged before the demo's first lines.
     let mut stores: Vec<Store> = Vec::new();
     for _ in Source::ALL {

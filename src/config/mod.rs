@@ -352,7 +352,7 @@ impl Config {
         let http = HttpSettings::judge(variables)?;
         warnings.extend(open_doors(variables, &http));
         Ok(Self {
-            nats_url: variables.url("NATS_URL", &["nats://", "tls://", "ws://", "wss://"])?,
+            nats_url: variables.url("NATS_URL", &["nats://", "tls://"])?,
             database_url: variables.url("DATABASE_URL", &["postgres://", "postgresql://", "sqlite:"])?,
             reporter_database_url: variables
                 .url("ESS_REPORTER_DATABASE_URL", &["postgres://", "postgresql://"])?,
@@ -456,6 +456,8 @@ mod tests {
         refused("ESS_DRAIN_TIMEOUT", "soon");
         refused("ESS_LISTEN", "localhost:1");
         refused("NATS_URL", "http://x");
+        refused("NATS_URL", "nats://a,b");
+        assert!(judge(&[("NATS_URL", "nats://a:4222, tls://u:p@b:4222")]).is_ok());
         refused("DATABASE_URL", "mysql://x");
         refused("ESS_NATS_REPLICAS", "0");
         refused("ESS_MAX_INFLIGHT", "1MiB");

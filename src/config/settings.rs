@@ -32,7 +32,7 @@ macro_rules! settings {
 }
 
 settings! {
-    "NATS_URL" "" secret: "NATS with JetStream, e.g. nats://localhost:4222. Unset, `ess up` and `ess demo` use an embedded log.";
+    "NATS_URL" "" secret: "NATS with JetStream, e.g. nats://localhost:4222, or the servers of a cluster, e.g. nats://a:4222,nats://b:4222. Unset, `ess up` and `ess demo` use an embedded log.";
     "DATABASE_URL" "" secret: "PostgreSQL (postgres://…) or SQLite (sqlite://…). Unset, `ess up` and `ess demo` use SQLite in ESS_DATA_DIR.";
     "ESS_REPORTER_DATABASE_URL" "" secret: "A read-only PostgreSQL connection for the reporter; it then waits for the schema instead of migrating.";
     "EVENTS_BATCH_CONCURRENCY" "2": "Transactions in flight per collector, 1 to 16.";

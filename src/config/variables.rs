@@ -223,7 +223,7 @@ impl Variables {
         }
         Err(ConfigError {
             name: name.to_owned(),
-            message: format!("must begin with {}", schemes.join(" or ")),
+            message: format!("must begin with {}, each of a list too", schemes.join(" or ")),
         })
     }
 }

@@ -311,10 +311,11 @@ async fn publish(
     accepted: Vec<Vec<Range<usize>>>,
     parts: &Parts,
 ) -> Result<(), IngestError> {
-    let durable = Arc::new(AtomicUsize::new(0));
-    let publishers = Source::ALL.iter().zip(&parts.publishers);
+    // Of each source by itself.
+    let durable: Vec<Arc<AtomicUsize>> = Source::ALL.iter().map(|_| Arc::default()).collect();
+    let publishers = Source::ALL.iter().zip(&parts.publishers).zip(&durable);
     let sends = publishers.zip(accepted).filter(|(_, events)| !events.is_empty());
-    let sends = sends.map(|(publisher, events)| {
+    let sends = sends.map(|((publisher, durable), events)| {
         let began = SystemTime::now();
         let (source, count) = (publisher.0, events.len());
         let publish = Publish {
@@ -341,7 +342,10 @@ async fn publish(
             done
         }
     });
-    let failed = |why: String| IngestError::NotDurable { accepted: durable.load(Ordering::Relaxed), why };
+    let failed = |why: String| {
+        let accepted = durable.iter().map(|events| events.load(Ordering::Relaxed)).sum();
+        IngestError::NotDurable { accepted, why }
+    };
     let answers = tokio::time::timeout_at(ingest.deadline.into(), future::join_all(sends)).await;
     for answer in answers.map_err(|_| failed("the log did not confirm in time".to_owned()))? {
         answer.map_err(failed)?;

@@ -17,6 +17,7 @@ mod body;
 mod dead_letters;
 mod http;
 mod ingest;
+mod probe;
 mod publish;
 mod publishers;
 mod signature;
@@ -29,7 +30,7 @@ use actix::Arbiter;
 
 use crate::config::{Config, Secret, Token};
 use crate::event::{Redactor, Source};
-use crate::log::{Log, LogError, SharedLog, Topic};
+use crate::log::SharedLog;
 use crate::ops::http::{Requests, ServiceView, serve};
 use crate::ops::metrics::{GatewayMetrics, ServiceMetrics};
 use crate::ops::{Readiness, Sampler};
@@ -40,8 +41,6 @@ use crate::service::Running;
 pub const NAME: &str = "gateway";
 /// The log, as readiness names it.
 const LOG: &str = "log";
-/// How often the log is asked whether it is there.
-const PROBE: Duration = Duration::from_secs(1);
 /// How long a request waits for its events to be durable before it is answered 503.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// Threads that judge events.
@@ -127,7 +126,7 @@ pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -
     };
     arbiters.push(home);
 
-    let probe = tokio::spawn(probe_log(log.clone(), readiness.clone(), metrics.clone()));
+    let probes = probe::start(log, &readiness, &metrics);
     let shared = actix_web::web::Data::new(Shared {
         ingest: ingest.clone(),
         dead_letters: dead_letters.clone(),
@@ -179,29 +178,9 @@ pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -
         actors,
         idle,
         works_over_http: true,
-        probes: vec![probe],
+        probes,
         arbiters,
     })
-}
-
-/// Asks the log again and again whether it takes events, and makes its topics when it can.
-async fn probe_log(log: SharedLog, readiness: Arc<Readiness>, metrics: GatewayMetrics) {
-    loop {
-        readiness.probe(LOG, check_log(&*log, &metrics)).await;
-        tokio::time::sleep(PROBE).await;
-    }
-}
-
-async fn check_log(log: &dyn Log, metrics: &GatewayMetrics) -> Result<(), LogError> {
-    for topic in Topic::all() {
-        log.prepare(topic).await?;
-        let state = log.state(topic).await?;
-        metrics.set_log(topic, &state);
-        if state.bytes >= state.max_bytes && !topic.drops_oldest() {
-            return Err(LogError::Unavailable(format!("{topic} is full")));
-        }
-    }
-    Ok(())
 }
 
 /// The events of a body that are accepted, as they go into the log.

@@ -37,7 +37,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 const MAX_RESEND: Duration = Duration::from_secs(60);
 /// The first wait before a frame is sent again; it doubles up to [`MAX_BACKOFF`].
 const BACKOFF: Duration = Duration::from_millis(50);
-const MAX_BACKOFF: Duration = Duration::from_secs(2);
+/// Short: a log without a leader says so at once, and has another one within seconds.
+const MAX_BACKOFF: Duration = Duration::from_millis(250);
 
 /// Make these events of one request durable.
 #[derive(Clone)]
@@ -46,7 +47,8 @@ pub(super) struct Publish {
     pub body: Bytes,
     /// Places in the body; never empty.
     pub events: Arc<Vec<Range<usize>>>,
-    /// How many of them are known to be durable, for an answer that cannot wait any longer.
+    /// How many of them are known to be durable, for an answer that cannot wait any longer: the highest count of
+    /// any publisher that had them, for one that was restarted begins anew.
     pub durable: Arc<AtomicUsize>,
     /// When the request is answered in any case: what is in no frame by then is let go.
     pub deadline: Instant,
@@ -122,8 +124,10 @@ impl Ticket {
 
     /// So many events became durable.
     fn settle(&self, events: usize) {
-        self.publish.durable.fetch_add(events, Ordering::Relaxed);
-        if self.open.fetch_sub(events, Ordering::Relaxed) == events {
+        let open = self.open.fetch_sub(events, Ordering::Relaxed).saturating_sub(events);
+        let durable = self.publish.events.len().saturating_sub(open);
+        self.publish.durable.fetch_max(durable, Ordering::Relaxed);
+        if open == 0 {
             self.answer(Ok(()));
         }
     }

@@ -159,13 +159,24 @@ impl TopicState {
 /// Frames as they come, in order, at most as many as were asked for; it ends after a while.
 pub type Pull = BoxStream<'static, Result<Delivery, LogError>>;
 
+/// Rights of a process over the topics of a shared log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogRole {
+    /// Makes topics that are missing, and brings those that exist to its settings.
+    Gateway,
+    /// Makes topics that are missing, and leaves those that exist as they are.
+    Collector,
+    /// Makes and changes nothing.
+    Observer,
+}
+
 /// The port to a log. See the module's documentation for the contract.
 pub trait Log: Send + Sync {
     /// Makes the frame durable. `id` is the frame's own: a frame that is appended again within the
     /// duplicate window stands in the log once.
     fn append(&self, topic: Topic, id: String, frame: Bytes) -> BoxFuture<'_, Result<Appended, AppendError>>;
 
-    /// Makes the topic if it is not there, or brings it to its settings.
+    /// Makes the topic if it is not there, or brings it to its settings, as far as the process's [`LogRole`] allows.
     fn prepare(&self, topic: Topic) -> BoxFuture<'_, Result<(), LogError>>;
 
     /// Asks for up to `most` frames; what is there comes at once, then what arrives within a second

@@ -1,5 +1,6 @@
 //! The HTTP that all services share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -304,6 +305,10 @@ pub(super) struct Health {
     status: &'static str,
     #[schema(value_type = String, example = "reporter")]
     service: &'static str,
+    /// Parts of dependencies that are away while the service is ready, and why: at a gateway, topics of the log.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(required = false)]
+    degraded: BTreeMap<String, String>,
 }
 
 /// Whether the process can make progress.
@@ -313,14 +318,18 @@ pub(super) struct Health {
 ))]
 pub(super) async fn live(request: HttpRequest, view: web::Data<ServiceView>) -> HttpResponse {
     if view.actors.alive() {
-        return HttpResponse::Ok().json(Health { status: "ok", service: view.name });
+        return HttpResponse::Ok().json(Health {
+            status: "ok",
+            service: view.name,
+            degraded: BTreeMap::new(),
+        });
     }
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "an actor has used up its restarts").respond(&request)
 }
 
 /// Whether the service's dependencies answer.
 #[utoipa::path(get, path = "/ready", tag = "service", responses(
-    (status = 200, description = "All do", body = Health),
+    (status = 200, description = "All that it needs do; `degraded` names what it serves without", body = Health),
     (status = 503, description = "Which does not, and why", body = ProblemShape,
         content_type = "application/problem+json"),
 ))]
@@ -333,7 +342,8 @@ pub(super) async fn ready(request: HttpRequest, view: web::Data<ServiceView>) ->
         missing.insert(0, ("actors", "an actor has used up its restarts".to_owned()));
     }
     if missing.is_empty() {
-        return HttpResponse::Ok().json(Health { status: "ready", service: view.name });
+        let degraded = view.readiness.degraded();
+        return HttpResponse::Ok().json(Health { status: "ready", service: view.name, degraded });
     }
     let detail: Vec<_> = missing.iter().map(|(name, why)| format!("{name}: {why}")).collect();
     let dependencies: Map<String, Value> =

@@ -22,6 +22,8 @@ struct Answer {
 pub struct Readiness {
     service: &'static str,
     answers: RwLock<BTreeMap<&'static str, Answer>>,
+    /// Parts of dependencies. The service is ready without them, and says which are away.
+    parts: RwLock<BTreeMap<String, Answer>>,
 }
 
 impl Readiness {
@@ -30,7 +32,8 @@ impl Readiness {
         let waiting = |name: &&'static str| {
             (*name, Answer { answer: Err("has not answered yet".to_owned()), said: None })
         };
-        Self { service, answers: RwLock::new(dependencies.iter().map(waiting).collect()) }
+        let answers = RwLock::new(dependencies.iter().map(waiting).collect());
+        Self { service, answers, parts: RwLock::default() }
     }
 
     /// Reports what a probe answers, or that it does not.
@@ -39,31 +42,28 @@ impl Readiness {
         dependency: &'static str,
         probe: impl Future<Output = Result<(), E>>,
     ) {
-        let answer = match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
-            Ok(answer) => answer.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("no answer within {PROBE_TIMEOUT:?}")),
-        };
-        self.report(dependency, answer);
+        self.report(dependency, within(probe).await);
+    }
+
+    /// Reports what a part of a dependency answers to a probe, or that it does not, and gives it back.
+    pub async fn probe_part<E: Display>(
+        &self,
+        part: &str,
+        probe: impl Future<Output = Result<(), E>>,
+    ) -> Result<(), String> {
+        let answer = within(probe).await;
+        let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
+        let before = parts.remove(part);
+        let said = note(self.service, part, before, &answer);
+        parts.insert(part.to_owned(), Answer { answer: answer.clone(), said });
+        answer
     }
 
     /// What a dependency answered. Changes are logged, and every few seconds that it is still away.
     pub fn report(&self, dependency: &'static str, answer: Result<(), String>) {
         let mut answers = self.answers.write().unwrap_or_else(PoisonError::into_inner);
-        let service = self.service;
         let before = answers.remove(dependency);
-        let was_ready = before.as_ref().is_some_and(|before| before.answer.is_ok());
-        let mut said = before.as_ref().and_then(|before| before.said);
-        match &answer {
-            Ok(()) if !was_ready => tracing::info!(service, dependency, "dependency is ready"),
-            Ok(()) => {}
-            Err(why) => {
-                let another = before.is_none_or(|before| before.answer != answer);
-                if another || said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
-                    tracing::warn!(service, dependency, why, "dependency is not ready");
-                    said = Some(Instant::now());
-                }
-            }
-        }
+        let said = note(self.service, dependency, before, &answer);
         answers.insert(dependency, Answer { answer, said });
     }
 
@@ -73,9 +73,46 @@ impl Readiness {
         answers.iter().map(|(name, answer)| (*name, answer.answer.is_ok())).collect()
     }
 
+    /// Parts that are away while the service is ready, and why.
+    pub fn degraded(&self) -> BTreeMap<String, String> {
+        let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
+        parts.iter().filter_map(|(name, part)| Some((name.clone(), part.answer.clone().err()?))).collect()
+    }
+
     /// What is not ready, and why.
     pub fn missing(&self) -> Vec<(&'static str, String)> {
         let answers = self.answers.read().unwrap_or_else(PoisonError::into_inner);
         answers.iter().filter_map(|(name, answer)| Some((*name, answer.answer.clone().err()?))).collect()
     }
+}
+
+/// A probe's answer, or that there is none in time.
+async fn within<E: Display>(probe: impl Future<Output = Result<(), E>>) -> Result<(), String> {
+    match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {PROBE_TIMEOUT:?}")),
+    }
+}
+
+/// Logs a change, and every [`SAY_AGAIN`] that a dependency is still away. Gives the time at which that was said.
+fn note(
+    service: &str,
+    dependency: &str,
+    before: Option<Answer>,
+    answer: &Result<(), String>,
+) -> Option<Instant> {
+    let was_ready = before.as_ref().is_some_and(|before| before.answer.is_ok());
+    let said = before.as_ref().and_then(|before| before.said);
+    match answer {
+        Ok(()) if !was_ready => tracing::info!(service, dependency, "dependency is ready"),
+        Ok(()) => {}
+        Err(why) => {
+            let another = before.is_none_or(|before| before.answer != *answer);
+            if another || said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+                tracing::warn!(service, dependency, why, "dependency is not ready");
+                return Some(Instant::now());
+            }
+        }
+    }
+    said
 }

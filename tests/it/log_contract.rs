@@ -8,7 +8,7 @@ use ess::config::{Config, LogSettings, NatsAccess, Variables};
 use ess::event::Source;
 use ess::log::embedded::Embedded;
 use ess::log::jetstream::JetStream;
-use ess::log::{AppendError, Delivery, Log, LogError, SharedLog, Topic};
+use ess::log::{AppendError, Delivery, Log, LogError, LogRole, SharedLog, Topic};
 use futures::StreamExt;
 use tempfile::TempDir;
 
@@ -19,6 +19,10 @@ const TOPIC: Topic = Topic::Events(Source::Facebook);
 
 fn settings(pairs: &[(&str, &str)]) -> LogSettings {
     Config::judge(&Variables::from_pairs(pairs.iter().copied()).unwrap()).unwrap().log
+}
+
+async fn open(url: &str, pairs: &[(&str, &str)], role: LogRole) -> JetStream {
+    JetStream::connect(url, "test", settings(pairs), &NatsAccess::default(), role).await.unwrap()
 }
 
 /// A log that can be opened again, by another process as it were.
@@ -49,7 +53,8 @@ impl Home {
                 }
             }
             Self::JetStream(nats) => {
-                Arc::new(JetStream::connect(&nats.url(), "test", settings, &NatsAccess::default()).await?)
+                let access = NatsAccess::default();
+                Arc::new(JetStream::connect(&nats.url(), "test", settings, &access, LogRole::Gateway).await?)
             }
         };
         log.prepare(TOPIC).await?;
@@ -291,9 +296,7 @@ fn what_may_change_is_updated_and_what_may_not_is_refused() {
     let nats = Nats::start();
     block_on(async {
         let url = nats.url();
-        let connect = async |pairs: &[(&str, &str)]| {
-            JetStream::connect(&url, "test", settings(pairs), &NatsAccess::default()).await.unwrap()
-        };
+        let connect = async |pairs: &[(&str, &str)]| open(&url, pairs, LogRole::Gateway).await;
         let log = connect(&[]).await;
         log.prepare(TOPIC).await.unwrap();
         let before = log.state(TOPIC).await.unwrap();
@@ -315,6 +318,71 @@ fn what_may_change_is_updated_and_what_may_not_is_refused() {
         let error = log.prepare(Topic::Events(Source::Tiktok)).await.unwrap_err();
         let LogError::Misconfigured(why) = error else { panic!("{error:?}") };
         assert!(why.contains("ESS_TIKTOK") && why.contains("retention"), "{why}");
+    });
+}
+
+#[test]
+fn only_a_gateway_changes_a_stream_and_never_to_less_than_it_holds() {
+    let nats = Nats::start();
+    block_on(async {
+        let url = nats.url();
+        let size = async |log: &JetStream| log.state(TOPIC).await.unwrap().max_bytes;
+        let observer = open(&url, &[], LogRole::Observer).await;
+        let refused = Log::append(&observer, TOPIC, "x".to_owned(), Bytes::from_static(b"x")).await;
+        assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+        assert!(observer.state(TOPIC).await.is_err(), "an observer makes nothing");
+
+        let gateway = open(&url, &[("ESS_LOG_MAX_BYTES", "64MiB")], LogRole::Gateway).await;
+        Log::prepare(&gateway, TOPIC).await.unwrap();
+        for role in [LogRole::Observer, LogRole::Collector] {
+            let other = open(&url, &[("ESS_LOG_MAX_BYTES", "1MiB")], role).await;
+            Log::prepare(&other, TOPIC).await.unwrap();
+            let id = format!("{role:?}");
+            Log::append(&other, TOPIC, id, Bytes::from(vec![7; 700_000])).await.unwrap();
+            assert_eq!(size(&other).await, 64 << 20, "{role:?}");
+        }
+        // 1.4 MB are held.
+        let smaller = open(&url, &[("ESS_LOG_MAX_BYTES", "1MiB")], LogRole::Gateway).await;
+        Log::prepare(&smaller, TOPIC).await.unwrap();
+        assert_eq!(size(&smaller).await, 64 << 20, "it holds more than that");
+        let fitting = open(&url, &[("ESS_LOG_MAX_BYTES", "2MiB")], LogRole::Gateway).await;
+        Log::prepare(&fitting, TOPIC).await.unwrap();
+        assert_eq!(size(&fitting).await, 2 << 20);
+
+        // Whoever comes first makes the stream; a collector as well.
+        let tiktok = Topic::Events(Source::Tiktok);
+        let collector = open(&url, &[], LogRole::Collector).await;
+        drop(Log::pull(&collector, tiktok, 1).await.unwrap());
+        assert_eq!(collector.state(tiktok).await.unwrap().last, 0);
+    });
+}
+
+#[test]
+fn all_processes_give_one_id_to_a_stream_that_has_none() {
+    let nats = Nats::start();
+    block_on(async {
+        let url = nats.url();
+        let client = async_nats::connect(&url).await.unwrap();
+        let context = async_nats::jetstream::new(client);
+        let foreign = async_nats::jetstream::stream::Config {
+            name: "ESS_FACEBOOK".to_owned(),
+            subjects: vec!["ess.events.facebook".to_owned()],
+            retention: async_nats::jetstream::stream::RetentionPolicy::WorkQueue,
+            ..Default::default()
+        };
+        context.create_stream(foreign).await.unwrap();
+        let mut ids = Vec::new();
+        for role in [LogRole::Collector, LogRole::Observer, LogRole::Gateway, LogRole::Collector] {
+            let log = open(&url, &[], role).await;
+            Log::prepare(&log, TOPIC).await.unwrap();
+            let id = format!("{}", ids.len());
+            let appended = Log::append(&log, TOPIC, id, Bytes::from_static(b"x")).await.unwrap();
+            ids.push(appended.log_id);
+            ids.push(log.state(TOPIC).await.unwrap().log_id);
+        }
+        assert!(ids.iter().all(|id| *id == ids[0] && !id.is_nil()), "{ids:?}");
+        let stream = context.get_stream("ESS_FACEBOOK").await.unwrap();
+        assert_eq!(stream.cached_info().config.metadata["ess-log-id"], ids[0].to_string());
     });
 }
 

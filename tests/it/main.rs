@@ -4,10 +4,12 @@
 
 mod border;
 mod chaos;
+mod cluster;
 mod commands;
 mod deployment;
 mod faults;
 mod gateway;
+mod log_away;
 mod log_contract;
 mod monitoring;
 mod openapi;

@@ -1,0 +1,339 @@
+//! Streams and consumers: their names, their settings, and who may make or change them.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::stream::{
+    Config, ConsumerErrorKind, DiscardPolicy, Info, RetentionPolicy, StorageType,
+};
+use async_nats::jetstream::{self, ErrorCode};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::look::persist;
+use super::{ACK_WAIT, MAX_ACK_PENDING, away};
+use crate::config::LogSettings;
+use crate::log::{LogError, LogRole, Topic};
+
+/// Metadata of a stream that holds the id of the log in it.
+const LOG_ID: &str = "ess-log-id";
+
+/// The name of a topic's stream.
+pub(super) fn stream_name(topic: Topic) -> String {
+    format!("ESS_{}", topic.to_string().to_ascii_uppercase())
+}
+
+/// The subject of a topic.
+pub(super) fn subject(topic: Topic) -> String {
+    match topic {
+        Topic::Events(source) => format!("ess.events.{source}"),
+        Topic::DeadLetters => "ess.dead_letters".to_owned(),
+    }
+}
+
+/// The id of the log in a stream. A stream that has none (somebody else made it) gets one of its name and its time
+/// of creation: all processes find the same.
+pub(super) fn log_id(info: &Info) -> Uuid {
+    let noted = info.config.metadata.get(LOG_ID).and_then(|id| id.parse().ok());
+    noted.unwrap_or_else(|| {
+        let mut hash = Sha256::new();
+        hash.update(&info.config.name);
+        hash.update(info.created.unix_timestamp_nanos().to_be_bytes());
+        let mut id = [0; 16];
+        id.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+        uuid::Builder::from_custom_bytes(id).into_uuid()
+    })
+}
+
+/// A stream as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub log_id: Uuid,
+    /// The leader of the stream in a cluster, and since when, in nanoseconds since 1970.
+    pub leader: Option<(String, Option<i128>)>,
+}
+
+impl Seen {
+    fn of(info: &Info) -> Self {
+        let leader = info.cluster.as_ref().and_then(|cluster| {
+            let since = cluster.leader_since.as_ref().map(|since| since.unix_timestamp_nanos());
+            Some((cluster.leader.clone()?, since))
+        });
+        Self { log_id: log_id(info), leader }
+    }
+}
+
+/// Makes streams and consumers and changes them, as far as the process's role allows.
+pub(super) struct Topology {
+    pub context: jetstream::Context,
+    pub settings: LogSettings,
+    pub role: LogRole,
+    /// The last sentence of each kind, so that it is logged once.
+    said: Mutex<HashMap<(&'static str, Option<Topic>), String>>,
+}
+
+impl Topology {
+    pub fn new(context: jetstream::Context, settings: LogSettings, role: LogRole) -> Self {
+        Self { context, settings, role, said: Mutex::default() }
+    }
+
+    /// Warns of something, and not again until there is something else to say about it.
+    pub fn warn_once(&self, about: (&'static str, Option<Topic>), sentence: String) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.get(&about) != Some(&sentence) {
+            tracing::warn!("{sentence}");
+            said.insert(about, sentence);
+        }
+    }
+
+    fn wanted(&self, topic: Topic) -> Config {
+        Config {
+            name: stream_name(topic),
+            description: Some("written by ESS gateways, collected by ESS collectors".to_owned()),
+            subjects: vec![subject(topic)],
+            retention: RetentionPolicy::WorkQueue,
+            storage: StorageType::File,
+            discard: if topic.drops_oldest() { DiscardPolicy::Old } else { DiscardPolicy::New },
+            max_bytes: i64::try_from(self.settings.topic_max_bytes(topic)).unwrap_or(i64::MAX),
+            max_age: self.settings.max_age.unwrap_or_default(),
+            duplicate_window: self.settings.duplicate_window,
+            num_replicas: self.settings.replicas,
+            allow_direct: true,
+            metadata: HashMap::from([(LOG_ID.to_owned(), Uuid::new_v4().to_string())]),
+            ..Config::default()
+        }
+    }
+
+    /// The stream's state; `None` where there is no stream.
+    async fn find(&self, topic: Topic) -> Result<Option<Info>, LogError> {
+        let name = stream_name(topic);
+        persist(|| async {
+            match self.context.get_stream(&name).await {
+                Ok(stream) => Ok(Some(stream.cached_info().clone())),
+                Err(error) if missing(&error.kind()) => Ok(None),
+                Err(error) => Err(away(error)),
+            }
+        })
+        .await
+    }
+
+    /// Finds a topic's stream, or makes it if the role allows that.
+    pub async fn stream(&self, topic: Topic) -> Result<Seen, LogError> {
+        let wanted = self.wanted(topic);
+        let info = match self.find(topic).await? {
+            Some(info) => info,
+            None if self.role == LogRole::Observer => {
+                return Err(away(format!("there is no stream {}: a gateway makes it", wanted.name)));
+            }
+            None => self.create(topic, wanted.clone()).await?,
+        };
+        fits(&info.config, &wanted)?;
+        if self.role != LogRole::Gateway {
+            let differs = differences(&wanted, &info.config);
+            if !differs.is_empty() {
+                let sentence = format!(
+                    "stream {} differs from this process's settings: {differs}; only a gateway changes it",
+                    wanted.name
+                );
+                self.warn_once(("settings", Some(topic)), sentence);
+            }
+        }
+        Ok(Seen::of(&info))
+    }
+
+    async fn create(&self, topic: Topic, wanted: Config) -> Result<Info, LogError> {
+        let name = wanted.name.clone();
+        match self.context.create_stream(wanted).await {
+            Ok(stream) => Ok(stream.cached_info().clone()),
+            // Another process was faster; its stream is the log.
+            Err(error) if exists(&error.kind()) => {
+                self.find(topic).await?.ok_or_else(|| away(format!("stream {name} came and went")))
+            }
+            Err(error) => Err(refusal(topic, &error.kind(), &error)),
+        }
+    }
+
+    /// Brings an existing stream to the settings: never to fewer replicas, nor to less room than it holds.
+    /// False if the server refuses that: it is logged, and the stream serves as it is.
+    pub async fn change(&self, topic: Topic) -> Result<bool, LogError> {
+        if self.role != LogRole::Gateway {
+            return Ok(true);
+        }
+        let Some(found) = self.find(topic).await? else {
+            return Err(away(format!("stream {} is gone", stream_name(topic))));
+        };
+        let wanted = self.wanted(topic);
+        fits(&found.config, &wanted)?;
+        let planned = planned(&wanted, &found);
+        let kept = differences(&wanted, &planned);
+        if !kept.is_empty() {
+            let sentence = format!(
+                "stream {} keeps what the settings would take away: {kept}; replicas are not removed, nor is room \
+                 that is in use (`nats stream edit` removes replicas)",
+                wanted.name
+            );
+            self.warn_once(("settings", Some(topic)), sentence);
+        }
+        let changes = differences(&planned, &found.config);
+        if changes.is_empty() && planned.metadata == found.config.metadata {
+            return Ok(true);
+        }
+        match self.context.update_stream(&planned).await {
+            Ok(_) => {
+                tracing::info!(stream = planned.name, changes, "the stream was brought to the settings");
+                Ok(true)
+            }
+            Err(error) => {
+                let why = refusal(topic, &error.kind(), &error);
+                let sentence = format!("stream {} serves unchanged ({changes}): {why}", planned.name);
+                self.warn_once(("change", Some(topic)), sentence);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Finds the consumer that all collectors of a topic share; makes it, or brings it to what this version of ESS
+    /// needs, if the role allows that.
+    pub async fn consumer(&self, topic: Topic) -> Result<PullConsumer, LogError> {
+        let (stream, wanted) = (stream_name(topic), consumer_config(topic));
+        let name = wanted.durable_name.clone().unwrap_or_default();
+        let found = persist(|| async {
+            match self.context.get_consumer_from_stream::<pull::Config, _, _>(&name, &stream).await {
+                Ok(consumer) => Ok(Some(consumer)),
+                Err(error) => match error.kind() {
+                    ConsumerErrorKind::JetStream(error)
+                        if error.error_code() == ErrorCode::CONSUMER_NOT_FOUND =>
+                    {
+                        Ok(None)
+                    }
+                    _ => Err(away(error)),
+                },
+            }
+        });
+        let found = found.await?;
+        match found {
+            Some(consumer) if self.role == LogRole::Observer || serves(&consumer, &wanted) => Ok(consumer),
+            None if self.role == LogRole::Observer => {
+                Err(away(format!("stream {stream} has no consumer {name}: a collector makes it")))
+            }
+            found => {
+                // A consumer that is asked for right after its stream may not find it yet.
+                let made = persist(|| async {
+                    self.context.create_consumer_on_stream(wanted.clone(), &stream).await.map_err(away)
+                });
+                match (made.await, found) {
+                    (Ok(consumer), _) => Ok(consumer),
+                    (Err(error), Some(consumer)) => {
+                        let sentence = format!("consumer {name} serves unchanged: {error}");
+                        self.warn_once(("consumer", Some(topic)), sentence);
+                        Ok(consumer)
+                    }
+                    (Err(error), None) => Err(away(format!("consumer of {stream}: {error}"))),
+                }
+            }
+        }
+    }
+}
+
+fn consumer_config(topic: Topic) -> pull::Config {
+    pull::Config {
+        durable_name: Some(format!("collector-{topic}")),
+        description: Some("shared by all collectors of the topic".to_owned()),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: ACK_WAIT,
+        max_deliver: -1,
+        max_ack_pending: MAX_ACK_PENDING,
+        ..pull::Config::default()
+    }
+}
+
+/// True if a consumer has the settings that ESS relies on.
+fn serves(found: &PullConsumer, wanted: &pull::Config) -> bool {
+    let config = &found.cached_info().config;
+    config.ack_policy == wanted.ack_policy
+        && config.ack_wait == wanted.ack_wait
+        && config.max_deliver == wanted.max_deliver
+        && config.max_ack_pending == wanted.max_ack_pending
+}
+
+/// The error if a stream has what cannot be changed, and must be otherwise.
+fn fits(found: &Config, wanted: &Config) -> Result<(), LogError> {
+    let fixed = [
+        ("retention", format!("{:?}", found.retention), format!("{:?}", wanted.retention)),
+        ("storage", format!("{:?}", found.storage), format!("{:?}", wanted.storage)),
+        ("subjects", found.subjects.join(","), wanted.subjects.join(",")),
+    ];
+    match fixed.into_iter().find(|(_, is, should)| is != should) {
+        None => Ok(()),
+        Some((what, is, should)) => Err(LogError::Misconfigured(format!(
+            "stream {} has {what} {is}, and ESS needs {should}, which cannot be changed on a stream that \
+             exists: collect what it holds, delete it, and start again",
+            found.name
+        ))),
+    }
+}
+
+/// The settings that a gateway gives to a stream.
+fn planned(wanted: &Config, found: &Info) -> Config {
+    let held = i64::try_from(found.state.bytes).unwrap_or(i64::MAX);
+    let mut planned = found.config.clone();
+    planned.metadata.insert(LOG_ID.to_owned(), log_id(found).to_string());
+    planned.num_replicas = planned.num_replicas.max(wanted.num_replicas);
+    if wanted.max_bytes >= held {
+        planned.max_bytes = wanted.max_bytes;
+    }
+    planned.max_age = wanted.max_age;
+    planned.duplicate_window = wanted.duplicate_window;
+    planned.discard = wanted.discard;
+    planned.allow_direct = true;
+    planned
+}
+
+/// Settings in which two configurations of a stream differ, as text; empty for none.
+fn differences(wanted: &Config, found: &Config) -> String {
+    let show = |time: Duration| humantime::format_duration(time).to_string();
+    let size = |bytes: i64| match u64::try_from(bytes) {
+        Ok(bytes) => bytesize::ByteSize(bytes).to_string(),
+        Err(_) => "no limit".to_owned(),
+    };
+    let settings = [
+        ("replicas", wanted.num_replicas.to_string(), found.num_replicas.to_string()),
+        ("max_bytes", size(wanted.max_bytes), size(found.max_bytes)),
+        ("max_age", show(wanted.max_age), show(found.max_age)),
+        ("duplicate_window", show(wanted.duplicate_window), show(found.duplicate_window)),
+        ("discard", format!("{:?}", wanted.discard), format!("{:?}", found.discard)),
+        ("allow_direct", wanted.allow_direct.to_string(), found.allow_direct.to_string()),
+    ];
+    let differs = settings.into_iter().filter(|(_, wanted, found)| wanted != found);
+    let differs = differs.map(|(name, wanted, found)| format!("{name} is {found}, settings say {wanted}"));
+    differs.collect::<Vec<_>>().join(", ")
+}
+
+fn missing(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+fn exists(kind: &CreateStreamErrorKind) -> bool {
+    matches!(kind, CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST)
+}
+
+/// A stream that could not be made or changed: because of what was asked for, or for the moment.
+fn refusal(topic: Topic, kind: &CreateStreamErrorKind, error: &dyn std::fmt::Display) -> LogError {
+    match kind {
+        CreateStreamErrorKind::JetStream(fault) if (400..500).contains(&fault.code()) => {
+            LogError::Misconfigured(format!("NATS refuses stream {}: {error}", stream_name(topic)))
+        }
+        // Insufficient storage and the like: 10047 and 10028 come with 5xx codes and will not pass.
+        CreateStreamErrorKind::JetStream(fault) if fault.to_string().contains("insufficient") => {
+            LogError::Misconfigured(format!(
+                "NATS refuses stream {}: {error} (see ESS_LOG_MAX_BYTES and the server's limits)",
+                stream_name(topic)
+            ))
+        }
+        _ => LogError::Unavailable(format!("stream {}: {error}", stream_name(topic))),
+    }
+}

@@ -1,0 +1,356 @@
+//! A cluster of three NATS servers: what is answered 202 survives each of them, and no server stops a source for
+//! longer than the cluster needs to elect another leader.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ess::config::{Config, NatsAccess, Variables};
+use ess::event::Source;
+use ess::log::jetstream::JetStream;
+use ess::log::{AppendError, Log, LogRole, Topic};
+use serde_json::Value;
+
+use crate::support::events::simple;
+use crate::support::nats::{Cluster, Nats};
+use crate::support::postgres::Postgres;
+use crate::support::process::{Service, ess};
+use crate::support::{MINUTE, block_on, eventually, http};
+
+const SOURCES: [&str; 2] = ["facebook", "tiktok"];
+const CLIENTS: usize = 2;
+const BATCH: u64 = 20;
+/// The longest time without a 202 while two servers are up. The cluster's own election takes 4 to 9 s of it.
+const ELECTION: Duration = Duration::from_secs(10);
+/// The longest time without a 202 for a source whose stream's leader is not the server that is harmed.
+const UNTOUCHED: Duration = Duration::from_secs(2);
+/// Time from a stream's new leader to the next 202.
+const SLACK: Duration = Duration::from_secs(2);
+
+fn stream(source: &str) -> String {
+    format!("ESS_{}", source.to_uppercase())
+}
+
+fn environment(cluster: &Cluster, more: &[(&str, &str)]) -> Vec<(String, String)> {
+    let mut pairs: Vec<_> =
+        more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    pairs.push(("NATS_URL".to_owned(), cluster.url()));
+    pairs
+}
+
+/// Clients of one source: they never stop by themselves.
+struct Load {
+    source: &'static str,
+    tried: AtomicU64,
+    failed: AtomicU64,
+    acknowledged: Mutex<HashSet<String>>,
+    /// When there was a 202.
+    times: Mutex<Vec<Instant>>,
+}
+
+impl Load {
+    fn new(source: &'static str) -> Self {
+        Self {
+            source,
+            tried: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            acknowledged: Mutex::default(),
+            times: Mutex::default(),
+        }
+    }
+
+    fn run(&self, url: &str, client: usize, stop: &AtomicBool) {
+        let mut next = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let ids: Vec<String> =
+                (next..next + BATCH).map(|n| format!("{}-{client}-{n}", self.source)).collect();
+            next += BATCH;
+            let events: Vec<Value> = ids.iter().map(|id| simple(id, self.source)).collect();
+            self.tried.fetch_add(BATCH, Ordering::Relaxed);
+            match http::post(url, &Value::from(events).to_string()) {
+                Ok(answer) if answer.status == 202 => {
+                    self.times.lock().unwrap().push(Instant::now());
+                    self.acknowledged.lock().unwrap().extend(ids);
+                }
+                _ => {
+                    self.failed.fetch_add(BATCH, Ordering::Relaxed);
+                }
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The longest time without a 202 since an instant.
+    fn longest_gap(&self, since: Instant) -> Duration {
+        let times = self.times.lock().unwrap();
+        let before = times.iter().rev().find(|time| **time <= since).copied().unwrap_or(since);
+        let mut known: Vec<Instant> = times.iter().copied().filter(|time| *time > since).collect();
+        known.push(Instant::now());
+        known.sort();
+        let mut last = before;
+        let mut longest = Duration::ZERO;
+        for time in known {
+            longest = longest.max(time.saturating_duration_since(last));
+            last = time;
+        }
+        longest
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Harm {
+    /// SIGKILL, and a start afterwards.
+    Kill,
+    /// SIGSTOP, and SIGCONT afterwards.
+    Pause,
+    /// SIGTERM, and a start afterwards, as in a rolling upgrade.
+    Restart,
+}
+
+/// What one harm did to one source.
+struct Effect {
+    source: &'static str,
+    gap: Duration,
+    /// How long no server that was up led the source's stream.
+    leaderless: Duration,
+    touched: bool,
+}
+
+impl Effect {
+    fn limit(&self) -> Duration {
+        let base = if self.touched { ELECTION } else { UNTOUCHED };
+        base.max(self.leaderless + SLACK)
+    }
+}
+
+/// Harms one server for a while, under load, and watches who leads meanwhile.
+fn harm(cluster: &mut Cluster, harm: Harm, victim: usize, load: &[Load]) -> Vec<Effect> {
+    let led: Vec<bool> =
+        load.iter().map(|load| cluster.leader(&stream(load.source), &[victim]).is_some()).collect();
+    let others: Vec<usize> = (0..3).filter(|server| *server != victim).collect();
+    let before: Vec<u64> = load.iter().map(|load| load.tried.load(Ordering::Relaxed)).collect();
+    let began = Instant::now();
+    match harm {
+        Harm::Kill => cluster.servers[victim].process.kill(),
+        Harm::Pause => cluster.signal(victim, "STOP"),
+        Harm::Restart => cluster.signal(victim, "TERM"),
+    }
+    let mut leaderless = vec![Duration::ZERO; load.len()];
+    let mut asked = Instant::now();
+    while began.elapsed() < Duration::from_secs(15) {
+        std::thread::sleep(Duration::from_millis(100));
+        let missing: Vec<bool> =
+            load.iter().map(|load| cluster.leader(&stream(load.source), &others).is_none()).collect();
+        for (time, _) in leaderless.iter_mut().zip(missing).filter(|(_, missing)| *missing) {
+            *time += asked.elapsed();
+        }
+        asked = Instant::now();
+    }
+    match harm {
+        Harm::Pause => cluster.signal(victim, "CONT"),
+        Harm::Kill | Harm::Restart => cluster.servers[victim].start_again(),
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    cluster.wait_healthy();
+    for (load, before) in load.iter().zip(before) {
+        assert!(load.tried.load(Ordering::Relaxed) > before, "no load of {} during {harm:?}", load.source);
+    }
+    load.iter()
+        .zip(led)
+        .zip(leaderless)
+        .map(|((load, touched), leaderless)| Effect {
+            source: load.source,
+            gap: load.longest_gap(began),
+            leaderless,
+            touched: touched || leaderless > Duration::from_millis(500),
+        })
+        .collect()
+}
+
+#[test]
+fn each_server_of_a_cluster_may_die_freeze_or_restart_and_nothing_is_lost() {
+    let (mut cluster, postgres) = (Cluster::start(), Postgres::start());
+    let folder = tempfile::tempdir().unwrap();
+    let database = postgres.url();
+    let pairs = environment(&cluster, &[("DATABASE_URL", &database), ("ESS_NATS_REPLICAS", "3")]);
+    let mut services: Vec<Service> =
+        [&["gateway"][..], &["collector", "facebook"], &["collector", "tiktok"], &["reporter"]]
+            .iter()
+            .map(|arguments| Service::start(arguments, &pairs, folder.path()))
+            .collect();
+    for service in &mut services {
+        service.wait_ready();
+    }
+    cluster.wait_healthy();
+    let load: Vec<Load> = SOURCES.map(Load::new).into_iter().collect();
+    let stop = AtomicBool::new(false);
+    let url = services[0].url("/webhook");
+    let mut effects: Vec<(Harm, Vec<Effect>)> = Vec::new();
+    std::thread::scope(|scope| {
+        for load in &load {
+            for client in 0..CLIENTS {
+                let (url, stop) = (&url, &stop);
+                scope.spawn(move || load.run(url, client, stop));
+            }
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            // A leader dies, the other source's leader freezes, and then the server that did neither restarts.
+            for kind in [Harm::Kill, Harm::Pause, Harm::Restart] {
+                // A machine that is busy with something else may spoil one try.
+                for attempt in 1..=2 {
+                    let led = match kind {
+                        Harm::Kill => "ESS_FACEBOOK",
+                        Harm::Pause | Harm::Restart => "ESS_TIKTOK",
+                    };
+                    let leader = cluster.leader(led, &[0, 1, 2]).expect("a leader");
+                    let victim = if matches!(kind, Harm::Restart) { (leader + 1) % 3 } else { leader };
+                    let done = harm(&mut cluster, kind, victim, &load);
+                    let late = done.iter().any(|effect| effect.gap > effect.limit());
+                    for Effect { source, gap, leaderless, touched } in &done {
+                        println!(
+                            "{kind:?} of {}: {source} {gap:.1?} without a 202 (its stream {leaderless:.1?} without \
+                             a leader; led by the victim: {touched})",
+                            Cluster::name(victim)
+                        );
+                    }
+                    effects.push((kind, done));
+                    if !late {
+                        break;
+                    }
+                    assert!(attempt < 2, "{kind:?}: a source stood still for too long, twice");
+                }
+            }
+        }));
+        stop.store(true, Ordering::Relaxed);
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    let ledger = services[3].url("/ledger");
+    let ledger = eventually("everything is stored", MINUTE * 2, || http::settled(&ledger));
+    let rows = postgres.query("SELECT event_id FROM event_rows");
+    let stored: HashSet<&String> = rows.iter().collect();
+    assert_eq!(stored.len(), rows.len(), "none twice");
+    for load in &load {
+        let acknowledged = load.acknowledged.lock().unwrap();
+        let (tried, failed) = (load.tried.load(Ordering::Relaxed), load.failed.load(Ordering::Relaxed));
+        let longest =
+            effects.iter().flat_map(|(_, effects)| effects).filter(|effect| effect.source == load.source);
+        println!(
+            "{}: {tried} sent, {} acknowledged, {failed} not; longest gap {:.1?}",
+            load.source,
+            acknowledged.len(),
+            longest.map(|effect| effect.gap).max().unwrap_or_default()
+        );
+        assert!(acknowledged.len() > 1_000, "an empty run");
+        let lost: Vec<_> = acknowledged.iter().filter(|id| !stored.contains(id)).collect();
+        assert!(lost.is_empty(), "{} lost, such as {:?}", lost.len(), lost[0]);
+    }
+    for source in ledger["sources"].as_array().unwrap() {
+        assert_eq!((&source["missing"], &source["quarantined"]), (&0.into(), &0.into()), "{ledger}");
+    }
+}
+
+#[test]
+fn a_quorum_that_is_away_for_seven_seconds_costs_no_event_and_no_503() {
+    let cluster = Cluster::start();
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway =
+        Service::start(&["gateway"], &environment(&cluster, &[("ESS_NATS_REPLICAS", "3")]), folder.path());
+    gateway.wait_ready();
+    let url = gateway.url("/webhook");
+    assert_eq!(http::post(&url, &simple("before", "facebook").to_string()).unwrap().status, 202);
+    cluster.wait_healthy();
+    let leader = cluster.leader("ESS_FACEBOOK", &[0, 1, 2]).expect("a leader");
+    let followers: Vec<usize> = (0..3).filter(|server| *server != leader).collect();
+    for follower in &followers {
+        cluster.signal(*follower, "STOP");
+    }
+    let answer = std::thread::scope(|scope| {
+        let post = scope.spawn(|| http::post(&url, &simple("during", "facebook").to_string()).unwrap());
+        std::thread::sleep(Duration::from_secs(7));
+        for follower in &followers {
+            cluster.signal(*follower, "CONT");
+        }
+        post.join().unwrap()
+    });
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    block_on(async {
+        let client = async_nats::connect(cluster.servers[leader].url()).await.unwrap();
+        let stream = async_nats::jetstream::new(client).get_stream("ESS_FACEBOOK").await.unwrap();
+        assert_eq!(stream.cached_info().state.messages, 2, "each frame is there once");
+    });
+}
+
+fn log_settings(pairs: &[(&str, &str)]) -> ess::config::LogSettings {
+    Config::judge(&Variables::from_pairs(pairs.iter().copied()).unwrap()).unwrap().log
+}
+
+#[test]
+fn replicas_that_an_operator_added_stay_and_a_full_stream_says_so() {
+    let cluster = Cluster::start();
+    let topic = Topic::Events(Source::Facebook);
+    block_on(async {
+        let access = NatsAccess::default();
+        let open = async |replicas: &str| {
+            let settings = log_settings(&[("ESS_NATS_REPLICAS", replicas), ("ESS_LOG_MAX_BYTES", "1MiB")]);
+            let log = JetStream::connect(&cluster.url(), "test", settings, &access, LogRole::Gateway)
+                .await
+                .unwrap();
+            log.prepare(topic).await.unwrap();
+            log
+        };
+        let client = async_nats::connect(cluster.servers[0].url()).await.unwrap();
+        let context = async_nats::jetstream::new(client);
+        let config = async || context.get_stream("ESS_FACEBOOK").await.unwrap().cached_info().config.clone();
+        open("1").await;
+        assert_eq!(config().await.num_replicas, 1);
+        let mut edited = config().await;
+        edited.num_replicas = 3;
+        context.update_stream(&edited).await.unwrap();
+        let log = open("1").await;
+        assert_eq!(config().await.num_replicas, 3, "a gateway does not undo it");
+        cluster.wait_healthy();
+        let appended = AtomicUsize::new(0);
+        let full = loop {
+            let n = appended.fetch_add(1, Ordering::Relaxed);
+            assert!(n < 200, "it never fills");
+            match log.append(topic, format!("f{n}"), Bytes::from(vec![7; 100_000])).await {
+                Ok(_) => {}
+                Err(AppendError::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(100)).await,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(full, AppendError::Full(_)), "{full:?}");
+        drop(log);
+    });
+    // What the process says about it, once.
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Service::start(&["gateway"], &environment(&cluster, &[]), folder.path());
+    gateway.wait_ready();
+    let lines = eventually("it is said", MINUTE, || {
+        Some(gateway.lines("replicas is 3, settings say 1")).filter(|lines| !lines.is_empty())
+    });
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["level"], "WARN", "{lines:?}");
+}
+
+#[test]
+fn a_list_of_servers_is_tried_whole() {
+    let cluster = Cluster::start();
+    let away = crate::support::free_port();
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("nats://127.0.0.1:{away},{}", cluster.url());
+    let pairs = vec![("NATS_URL".to_owned(), url)];
+    let check = ess(&["check"], &pairs, folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&check.stdout);
+    assert!(check.status.success(), "{said}");
+    assert!(said.contains("3 of 4 servers") && said.contains(&format!(":{away}: ")), "{said}");
+    let pairs =
+        vec![("NATS_URL".to_owned(), Nats::url(&cluster.servers[0]) + "," + &cluster.servers[1].url())];
+    let check = ess(&["check"], &pairs, folder.path()).output().unwrap();
+    assert!(String::from_utf8_lossy(&check.stdout).contains("(JetStream, 2 servers)"), "{check:?}");
+}
