@@ -1,153 +1,53 @@
-//! Reads the files of variables: `NAME=value`, a line each.
+//! Reads the files of variables: `NAME=value`, a line each, by dotenvy.
 //!
-//! The format is that of dotenv files, but for one thing: `$` stands for itself, for a secret with a `$` in it
-//! must not become another, shorter one. No error quotes the file: it may hold secrets.
-//!
-//! ```text
-//! # a comment
-//! export NAME=value        # `export` is optional, a comment may stand behind a blank
-//! NAME='as it is, over several lines too'
-//! NAME="with \" \\ \' \$ \n, over several lines too"
-//! ```
+//! Two things differ from dotenvy alone. `$` stands for itself, for a secret with a `$` in it must not become another,
+//! shorter one. No error quotes the file, for it may hold secrets: an error names the line by its number.
 
-use std::iter::Peekable;
-use std::str::Chars;
+/// Stands for `$` while dotenvy reads, so that it substitutes nothing. A private-use character that no file has.
+const DOLLAR: char = '\u{f8d0}';
 
 /// A fault of a file of variables.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {fault}")]
+#[error(
+    "line {line} is not NAME=value, or a quote is not closed, or blanks or a \\ in the value are not quoted"
+)]
 pub(super) struct EnvFileError {
     /// Number of the line, from 1, on which the faulty entry begins.
     pub line: usize,
-    fault: &'static str,
-}
-
-/// A file of variables, read from its first character to its last.
-struct Reader<'a> {
-    rest: Peekable<Chars<'a>>,
-    line: usize,
 }
 
 /// The variables of a file, in their order.
 pub(super) fn entries(text: &str) -> Result<Vec<(String, String)>, EnvFileError> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reader = Reader { rest: text.chars().peekable(), line: 1 };
-    let mut entries = Vec::new();
-    loop {
-        while reader.rest.next_if(|next| next.is_whitespace()).is_some_and(|next| reader.passed(next)) {}
-        let line = reader.line;
-        match reader.rest.peek() {
-            None => return Ok(entries),
-            Some('#') => reader.skip_line(),
-            Some(_) => {
-                let entry = reader.entry().map_err(|fault| EnvFileError { line, fault })?;
-                entries.push(entry);
+    let text = without_substitutions(text.strip_prefix('\u{feff}').unwrap_or(text));
+    let read = |text: &str| {
+        let mut entries = Vec::new();
+        for entry in dotenvy::from_read_iter(text.as_bytes()) {
+            match entry {
+                Ok((name, value)) => entries.push((name, value.replace(DOLLAR, "$"))),
+                Err(_) => return (entries, true),
             }
         }
+        (entries, false)
+    };
+    let (entries, faulty) = read(&text);
+    if !faulty {
+        return Ok(entries);
     }
+    // The longest part of the file, in whole lines, that holds the entries before the faulty one and no fault.
+    let ends: Vec<usize> = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+    let whole = |end: &usize| read(&text[..*end]) == (entries.clone(), false);
+    Err(EnvFileError { line: ends.iter().rposition(whole).unwrap_or(0) + 1 })
 }
 
-impl Reader<'_> {
-    /// Counts lines; always true.
-    fn passed(&mut self, passed: char) -> bool {
-        self.line += usize::from(passed == '\n');
-        true
-    }
-
-    fn next(&mut self) -> Option<char> {
-        let next = self.rest.next()?;
-        self.passed(next);
-        Some(next)
-    }
-
-    fn skip_line(&mut self) {
-        while self.next().is_some_and(|next| next != '\n') {}
-    }
-
-    fn skip_blanks(&mut self) {
-        while self.rest.next_if(|next| matches!(next, ' ' | '\t')).is_some() {}
-    }
-
-    fn entry(&mut self) -> Result<(String, String), &'static str> {
-        let mut name = self.name()?;
-        self.skip_blanks();
-        if name == "export" && self.rest.peek() != Some(&'=') {
-            name = self.name()?;
-            self.skip_blanks();
-        }
-        if self.rest.next_if_eq(&'=').is_none() {
-            return Err("there is no `=` behind the name");
-        }
-        self.skip_blanks();
-        Ok((name, self.value()?))
-    }
-
-    fn name(&mut self) -> Result<String, &'static str> {
-        let mut name = String::new();
-        while let Some(next) =
-            self.rest.next_if(|next| next.is_ascii_alphanumeric() || matches!(next, '_' | '.'))
-        {
-            name.push(next);
-        }
-        if name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') {
-            Ok(name)
-        } else {
-            Err("it does not begin with the name of a variable")
-        }
-    }
-
-    fn value(&mut self) -> Result<String, &'static str> {
-        let mut value = String::new();
-        if self.rest.peek() == Some(&'#') {
-            self.skip_line();
-            return Ok(value);
-        }
-        loop {
-            match self.next() {
-                None | Some('\n') => return Ok(value),
-                Some('\r') if matches!(self.rest.peek(), None | Some('\n')) => {}
-                Some(' ' | '\t') => return self.end_of_line().map(|()| value),
-                Some('\'') => loop {
-                    match self.next().ok_or("a ' is not closed")? {
-                        '\'' => break,
-                        next => value.push(next),
-                    }
-                },
-                Some('"') => loop {
-                    match self.next().ok_or("a \" is not closed")? {
-                        '"' => break,
-                        '\\' => value.push(self.escaped()?),
-                        next => value.push(next),
-                    }
-                },
-                Some('\\') => value.push(self.escaped()?),
-                Some(next) => value.push(next),
-            }
-        }
-    }
-
-    fn escaped(&mut self) -> Result<char, &'static str> {
-        match self.next() {
-            Some('n') => Ok('\n'),
-            Some(escaped @ ('\\' | '\'' | '"' | '$' | ' ')) => Ok(escaped),
-            _ => Err("behind a \\ must stand one of \\ ' \" $ n or a blank (in '…' a \\ stands for itself)"),
-        }
-    }
-
-    /// What may stand behind a value: blanks, and a comment.
-    fn end_of_line(&mut self) -> Result<(), &'static str> {
-        loop {
-            match self.next() {
-                None | Some('\n') => return Ok(()),
-                Some('#') => {
-                    self.skip_line();
-                    return Ok(());
-                }
-                Some(next) if next.is_whitespace() => {}
-                Some(_) => return Err("a value with blanks must stand in '…' or \"…\""),
-            }
-        }
-    }
+/// The text with [`DOLLAR`] in place of each `$` that no backslash escapes.
+fn without_substitutions(text: &str) -> String {
+    let mut escaped = false;
+    let replaced = |letter: char| {
+        let dollar = letter == '$' && !escaped;
+        escaped = letter == '\\' && !escaped;
+        if dollar { DOLLAR } else { letter }
+    };
+    text.chars().map(replaced).collect()
 }
 
 #[cfg(test)]
@@ -192,6 +92,8 @@ mod tests {
             ("A=\"${HOME}\"", "${HOME}"),
             ("A='$x'", "$x"),
             ("A=\\$x", "$x"),
+            ("A='a\\\\$x'", "a\\\\$x"),
+            ("A=\"a\\\\$x\"", "a\\$x"),
         ] {
             assert_eq!(value(text), told, "{text}");
         }
