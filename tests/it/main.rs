@@ -25,3 +25,4 @@ mod summaries;
 mod support;
 mod terminal;
 mod tracing;
+mod wire;
