@@ -132,11 +132,7 @@ fn read(bytes: &[u8], len: usize, request: &httparse::Request<'_, '_>) -> Result
         let name = field.name;
         // Only fields of these lengths are looked at.
         match name.len() {
-            4 if name.eq_ignore_ascii_case("host") => {
-                if std::mem::replace(&mut seen.host, true) {
-                    return Err(bad("the request has more than one Host"));
-                }
-            }
+            4 if name.eq_ignore_ascii_case("host") => host(&mut seen)?,
             14 if name.eq_ignore_ascii_case("content-length") => length(&mut seen, field.value)?,
             17 if name.eq_ignore_ascii_case("transfer-encoding") => encoding(&mut seen, field.value, modern)?,
             10 if name.eq_ignore_ascii_case("connection") => {
@@ -161,6 +157,14 @@ fn read(bytes: &[u8], len: usize, request: &httparse::Request<'_, '_>) -> Result
         Some(length) => Framing::Length(length),
     };
     Ok(Head { len, framing, last: seen.close || (!modern && !seen.keep_alive), upgrades })
+}
+
+fn host(seen: &mut Seen) -> Result<(), Refusal> {
+    if std::mem::replace(&mut seen.host, true) {
+        Err(bad("the request has more than one Host"))
+    } else {
+        Ok(())
+    }
 }
 
 fn length(seen: &mut Seen, value: &[u8]) -> Result<(), Refusal> {

@@ -230,7 +230,7 @@ async fn account(
     let route = request.match_pattern();
     let method = request.method().clone();
     let began = SystemTime::now();
-    let brought = trace::exports().then(|| brought_by(request.headers())).unwrap_or_default();
+    let brought = if trace::exports() { brought_by(request.headers()) } else { trace::Brought::default() };
     let connection = connections::connection(request.request()).cloned();
     let answering = connection.clone().map(Answering::new);
     let _entered = view.as_ref().map(|view| view.requests.enter());

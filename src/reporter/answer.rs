@@ -31,11 +31,8 @@ pub(super) fn mean_money(micros: i128, count: i64) -> String {
 
 /// A mean, as the double that is nearest to it; 0 over nothing.
 fn mean(sum: Sum, scale: i64) -> f64 {
-    let nearest = quotient(
-        i128::from(sum.sum).unsigned_abs(),
-        u128::from(sum.count) * u128::from(scale.unsigned_abs()),
-    );
-    if i128::from(sum.sum) < 0 { -nearest } else { nearest }
+    let nearest = quotient(sum.sum.unsigned_abs(), u128::from(sum.count) * u128::from(scale.unsigned_abs()));
+    if sum.sum < 0 { -nearest } else { nearest }
 }
 
 /// The double nearest to a quotient, ties to even; 0 for a divisor of 0. The divisor is below 2^127.
