@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use sea_orm::sqlx::postgres::PgPoolOptions;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions as _, Connection, PgPool, SqlitePool};
 use sea_orm::{
-    AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseBackend, DatabaseConnection,
-    DatabaseTransaction, IsolationLevel, SqliteTransactionMode, Statement, TransactionOptions,
+    ConnectOptions, ConnectionTrait, Database, DatabaseBackend, DatabaseConnection, DbErr, Statement,
     TransactionTrait,
 };
 
 use super::error::StoreError;
+use super::session::Sessions;
 use super::stop::{Control, Flags};
+use super::transaction::{Connections, Transaction};
 use super::way::Wary;
 use crate::config::{Config, Secret};
 use crate::event::all_words;
@@ -34,6 +36,8 @@ const JOURNAL_SIZE_LIMIT: u64 = 64 << 20;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The advisory lock under which PostgreSQL is migrated: "ess" and a number.
 const MIGRATION_LOCK: i64 = 0x0065_7373_0000_0001;
+/// Connections for lists: dead letters, and the ways of events. They wait for each other, not for reports.
+const LISTS: u32 = 2;
 /// The embedded database's file in the data folder.
 pub const SQLITE_FILE: &str = "ess.db";
 
@@ -55,7 +59,9 @@ pub enum Purpose {
 /// A pool of connections to the store.
 #[derive(Debug, Clone)]
 pub struct Store {
-    db: DatabaseConnection,
+    db: Connections,
+    /// Connections for lists.
+    lists: Connections,
     /// To stop what is done for reports; SQLite's connections have it in any case.
     control: Option<Control>,
     /// Whether rows may be copied without looking for them first.
@@ -71,7 +77,7 @@ pub(super) enum Snapshot {
 }
 
 pub(super) enum Backend<'a> {
-    Postgres(&'a PgPool),
+    Postgres(&'a PgPool, &'a Sessions),
     Sqlite(&'a SqlitePool),
 }
 
@@ -115,7 +121,12 @@ impl Store {
             Purpose::Write { transactions } => u32::try_from(transactions).unwrap_or(16) + 2,
             Purpose::Read { connections } => connections,
         };
-        let mut options = Self::options(url, connections);
+        let sessions = Sessions::default();
+        let open = async |connections| {
+            let pool = Database::connect(Self::options(url, connections, &sessions)).await?;
+            Ok::<_, DbErr>(Connections::new(pool, sessions.clone()))
+        };
+        let mut options = Self::options(url, connections, &sessions);
         let control = match purpose {
             _ if sqlite => {
                 let flags = Flags::default();
@@ -123,14 +134,19 @@ impl Store {
                 options.map_sqlx_sqlite_pool_opts(move |pool| watching.watch(pool));
                 Some(Control::Sqlite(flags))
             }
-            Purpose::Read { .. } => Some(Control::Postgres(Database::connect(Self::options(url, 1)).await?)),
+            Purpose::Read { .. } => Some(Control::Postgres(open(1).await?)),
             Purpose::Write { .. } => None,
         };
-        let db = Database::connect(options).await?;
-        Ok(Self { db, control, wary: Wary::default() })
+        let db = Connections::new(Database::connect(options).await?, sessions.clone());
+        let lists = match purpose {
+            Purpose::Read { .. } => open(LISTS).await?,
+            Purpose::Write { .. } => db.clone(),
+        };
+        Ok(Self { db, lists, control, wary: Wary::default() })
     }
 
-    fn options(url: &str, connections: u32) -> ConnectOptions {
+    fn options(url: &str, connections: u32, sessions: &Sessions) -> ConnectOptions {
+        let (connecting, watching) = (sessions.clone(), sessions.clone());
         let mut options = ConnectOptions::new(url);
         options
             .max_connections(connections)
@@ -139,17 +155,10 @@ impl Store {
             .connect_lazy(true)
             .test_before_acquire(false)
             .sqlx_logging(false)
-            // A client that vanished must not hold its locks, and a server that vanished is noticed.
-            .map_sqlx_postgres_opts(|options| {
-                options.options([
-                    ("idle_in_transaction_session_timeout", "120000"),
-                    ("tcp_keepalives_idle", "30"),
-                    ("tcp_keepalives_interval", "10"),
-                ])
-            })
+            .map_sqlx_postgres_opts(move |options| connecting.options(options))
             // What was large in between, a summary's registers, is let go with the transaction.
-            .map_sqlx_postgres_pool_opts(|pool| {
-                pool.after_release(|connection, _| {
+            .map_sqlx_postgres_pool_opts(move |pool| {
+                watching.watch(pool).after_release(|connection, _| {
                     connection.shrink_buffers();
                     Box::pin(std::future::ready(Ok(true)))
                 })
@@ -173,7 +182,7 @@ impl Store {
     }
 
     /// The connection beside those for reports, if there is one.
-    fn beside(&self) -> Option<&DatabaseConnection> {
+    fn beside(&self) -> Option<&Connections> {
         match &self.control {
             Some(Control::Postgres(beside)) => Some(beside),
             _ => None,
@@ -181,15 +190,20 @@ impl Store {
     }
 
     pub(super) fn backend(&self) -> Backend<'_> {
-        match self.db.get_database_backend() {
-            DatabaseBackend::Sqlite => Backend::Sqlite(self.db.get_sqlite_connection_pool()),
-            _ => Backend::Postgres(self.db.get_postgres_connection_pool()),
+        match self.db.postgres() {
+            Some(pool) => Backend::Postgres(pool, &self.db.sessions),
+            None => Backend::Sqlite(self.db.pool().get_sqlite_connection_pool()),
         }
     }
 
     /// The connections, for sea-orm's queries.
-    pub fn db(&self) -> &DatabaseConnection {
+    pub fn db(&self) -> &Connections {
         &self.db
+    }
+
+    /// The connections for lists, which reports do not use.
+    pub(super) fn lists(&self) -> &Connections {
+        &self.lists
     }
 
     /// The database's name, as OpenTelemetry has it.
@@ -199,19 +213,12 @@ impl Store {
 
     /// Whether it is PostgreSQL.
     pub fn is_postgres(&self) -> bool {
-        matches!(self.backend(), Backend::Postgres(_))
+        self.db.postgres().is_some()
     }
 
     /// A transaction that sees all tables as they were at one moment.
-    pub(super) async fn snapshot(&self, purpose: Snapshot) -> Result<DatabaseTransaction, StoreError> {
-        let reads = purpose == Snapshot::ToRead;
-        let options = TransactionOptions {
-            // SQLite's transactions are snapshots in any case.
-            isolation_level: self.is_postgres().then_some(IsolationLevel::RepeatableRead),
-            access_mode: (self.is_postgres() && reads).then_some(AccessMode::ReadOnly),
-            sqlite_transaction_mode: (!reads).then_some(SqliteTransactionMode::Immediate),
-        };
-        Ok(self.db.begin_with_options(options).await?)
+    pub(super) async fn snapshot(&self, purpose: Snapshot) -> Result<Transaction, StoreError> {
+        self.db.snapshot(purpose).await
     }
 
     /// Does something again until no other transaction is in its way.
@@ -237,11 +244,7 @@ impl Store {
     ///
     /// The cause, with host and port.
     pub async fn reach(&self) -> Result<(), StoreError> {
-        let pool = match (self.backend(), self.beside()) {
-            (Backend::Sqlite(_), _) => return Ok(()),
-            (Backend::Postgres(_), Some(beside)) => beside.get_postgres_connection_pool(),
-            (Backend::Postgres(pool), None) => pool,
-        };
+        let Some(pool) = self.beside().unwrap_or(&self.db).postgres() else { return Ok(()) };
         if pool.size() > 0 {
             return Ok(());
         }
@@ -255,6 +258,8 @@ impl Store {
                 let _ = connection.close().await;
                 Ok(())
             }
+            // What a pooler refuses is done without.
+            Ok(Err(sqlx::Error::Database(fault))) if self.db.sessions.do_without(&*fault, pool) => Ok(()),
             Ok(Err(sqlx::Error::Database(fault))) => {
                 Err(StoreError::Transient(format!("{place}: {}", fault.message())))
             }
@@ -269,39 +274,24 @@ impl Store {
         match self.backend() {
             Backend::Sqlite(_) => {
                 let _lock = self.lock_sqlite_file().await?;
-                self.migrate_alone().await?;
+                Migrator::up(self.db.pool(), None).await?;
+                name_words(self.db.pool()).await?;
                 // A schema that is in the write-ahead log alone would be lost with any damage to that.
                 self.empty_write_ahead_log().await
             }
-            Backend::Postgres(pool) => {
-                let mut holder = pool.acquire().await?;
-                sqlx::query("SELECT pg_advisory_lock($1)").bind(MIGRATION_LOCK).execute(&mut *holder).await?;
-                let migrated = self.migrate_alone().await;
-                let unlocked = sqlx::query("SELECT pg_advisory_unlock($1)")
-                    .bind(MIGRATION_LOCK)
-                    .execute(&mut *holder)
-                    .await;
-                if unlocked.is_err() {
-                    // The lock ends with its connection.
-                    drop(holder.detach());
+            Backend::Postgres(pool, sessions) => {
+                let mut tries = 0..CONFLICTS;
+                loop {
+                    match migrate_postgres(pool, sessions).await {
+                        // A collector of the version before waits for what this has, and this for what it has.
+                        Err(StoreError::Conflict(_)) if tries.next().is_some() => {
+                            tokio::time::sleep(CONFLICT_REST).await;
+                        }
+                        other => return other,
+                    }
                 }
-                migrated
             }
         }
-    }
-
-    async fn migrate_alone(&self) -> Result<(), StoreError> {
-        Migrator::up(&self.db, None).await?;
-        // The contract's words are the code's to know; the table follows it.
-        for word in all_words() {
-            let sql = "INSERT INTO words (code, word) VALUES ($1, $2)
-                       ON CONFLICT (code) DO UPDATE SET word = excluded.word WHERE words.word <> excluded.word";
-            let values = [word.code.into(), word.text.into()];
-            self.db
-                .execute_raw(Statement::from_sql_and_values(self.db.get_database_backend(), sql, values))
-                .await?;
-        }
-        Ok(())
     }
 
     /// A lock on a file beside the database, held while it lives.
@@ -369,14 +359,47 @@ impl Store {
         let close = async {
             self.empty_write_ahead_log().await?;
             if let Some(beside) = self.beside() {
-                beside.close_by_ref().await?;
+                beside.pool().close_by_ref().await?;
             }
-            self.db.close_by_ref().await.map_err(StoreError::from)
+            self.lists.pool().close_by_ref().await?;
+            self.db.pool().close_by_ref().await.map_err(StoreError::from)
         };
         tokio::time::timeout(CLOSE_TIMEOUT, close).await.unwrap_or_else(|_| {
             Err(StoreError::Transient(format!("statements still run after {CLOSE_TIMEOUT:?}")))
         })
     }
+}
+
+/// Migrates PostgreSQL in one transaction, which holds a lock: no session has to outlive it, and all that a pooler
+/// does with the connection it does between transactions.
+async fn migrate_postgres(pool: &PgPool, sessions: &Sessions) -> Result<(), StoreError> {
+    // The first connection tells of what kind sessions are.
+    drop(sessions.acquire(pool).await?);
+    let alone = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+    let db = DatabaseConnection::from(alone.connect_lazy_with((*pool.connect_options()).clone()));
+    let tx = db.begin().await?;
+    let lock = format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
+    tx.execute_unprepared(&lock).await?;
+    // Migrations prepare statements under names: where the server's connection is another client's before and
+    // after, there are none.
+    let forget = if sessions.named() { "" } else { "DEALLOCATE ALL" };
+    tx.execute_unprepared(forget).await?;
+    Migrator::up(&tx, None).await?;
+    name_words(&tx).await?;
+    tx.execute_unprepared(forget).await?;
+    tx.commit().await?;
+    Ok(db.close().await?)
+}
+
+/// Brings the table of words up to date: the contract's words are the code's to know.
+async fn name_words(db: &impl ConnectionTrait) -> Result<(), StoreError> {
+    for word in all_words() {
+        let sql = "INSERT INTO words (code, word) VALUES ($1, $2)
+                   ON CONFLICT (code) DO UPDATE SET word = excluded.word WHERE words.word <> excluded.word";
+        let values = [word.code.into(), word.text.into()];
+        db.execute_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values)).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

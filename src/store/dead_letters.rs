@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sea_orm::sqlx::{self, PgConnection, SqliteConnection};
+use sea_orm::sqlx::{self, SqliteConnection};
 use sea_orm::{ConnectionTrait, Statement, Value};
 use serde::Serialize;
 use serde_json::json;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::connect::{Backend, Store};
 use super::dialect::{Condition, places};
 use super::error::StoreError;
+use super::session::PostgresTransaction;
 use crate::event::{FieldError, Source, format_micros};
 use crate::log::{DeadLetter, Reason};
 
@@ -84,11 +85,12 @@ const FALLEN_OUT: &str = "fallen_out";
 const UNKNOWN_SOURCE: i16 = 0;
 
 macro_rules! insert_letters {
-    ($tx:expr, $letters:expr, $insert:expr, $time:expr, $count:expr) => {{
+    ($tx:expr, $named:expr, $letters:expr, $insert:expr, $time:expr, $count:expr) => {{
         let mut counts: BTreeMap<(i16, &'static str), i64> = BTreeMap::new();
         for (id, letter) in $letters {
             let errors = serde_json::to_string(&letter.errors).unwrap_or_default();
             let inserted = sqlx::query($insert)
+                .persistent($named)
                 .bind(id)
                 .bind($time(letter.received_at))
                 .bind(letter.source.map(Source::code))
@@ -106,7 +108,13 @@ macro_rules! insert_letters {
                 i64::try_from(inserted.rows_affected()).unwrap_or(0);
         }
         for ((source, reason), letters) in counts {
-            sqlx::query($count).bind(source).bind(reason).bind(letters).execute(&mut *$tx).await?;
+            sqlx::query($count)
+                .persistent($named)
+                .bind(source)
+                .bind(reason)
+                .bind(letters)
+                .execute(&mut *$tx)
+                .await?;
         }
         Ok(())
     }};
@@ -116,12 +124,13 @@ const COUNT: &str = "INSERT INTO dead_letter_counts (source, reason, letters) VA
     ON CONFLICT (source, reason) DO UPDATE SET letters = dead_letter_counts.letters + excluded.letters";
 
 pub(super) async fn insert_postgres(
-    tx: &mut PgConnection,
+    tx: &mut PostgresTransaction,
     letters: &[(Uuid, DeadLetter)],
 ) -> Result<(), StoreError> {
     let time = |micros: i64| chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
     insert_letters!(
-        tx,
+        &mut **tx,
+        tx.named,
         letters,
         "INSERT INTO dead_letters (id, received_at, source, reason, event_id, correlation_id, errors, payload,
             payload_length, payload_sha256) VALUES ($1, $2, $3, $4, $5, $6, $7::json, $8, $9, $10)
@@ -138,6 +147,7 @@ pub(super) async fn insert_sqlite(
     let time = |micros: i64| micros;
     insert_letters!(
         tx,
+        true,
         letters,
         "INSERT INTO dead_letters (id, received_at, source, reason, event_id, correlation_id, errors, payload,
             payload_length, payload_sha256) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
@@ -151,8 +161,8 @@ impl Store {
     /// Keeps letters that came from the log; those that are there already stay as they are.
     pub async fn keep_letters(&self, letters: &[(Uuid, DeadLetter)]) -> Result<(), StoreError> {
         match self.backend() {
-            Backend::Postgres(pool) => {
-                let mut tx = pool.begin().await?;
+            Backend::Postgres(pool, sessions) => {
+                let mut tx = PostgresTransaction::begin(pool, sessions, "").await?;
                 insert_postgres(&mut tx, letters).await?;
                 tx.commit().await?;
             }

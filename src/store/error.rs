@@ -22,6 +22,21 @@ pub enum StoreError {
     Schema(String),
 }
 
+/// What to do about an error of a connection pooler.
+fn advice(message: &str) -> Option<&'static str> {
+    let known = [
+        (
+            "transaction blocks not allowed in statement pooling mode",
+            "PgBouncer's pool_mode has to be transaction or session",
+        ),
+        (
+            "unsupported startup parameter",
+            "the pooler refuses what the URL's options ask for; leave them out",
+        ),
+    ];
+    known.iter().find(|(said, _)| message.contains(said)).map(|(_, advice)| *advice)
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         if matches!(error, sqlx::Error::PoolTimedOut) {
@@ -29,7 +44,10 @@ impl From<sqlx::Error> for StoreError {
         }
         let sqlx::Error::Database(fault) = &error else { return Self::Transient(error.to_string()) };
         let code = fault.code().unwrap_or_default().into_owned();
-        let message = fault.message().to_owned();
+        let message = match advice(fault.message()) {
+            Some(advice) => format!("{}: {advice}", fault.message()),
+            None => fault.message().to_owned(),
+        };
         // PostgreSQL's classes of SQLSTATE; SQLite's primary result codes are plain numbers.
         match code.as_str() {
             "42P01" | "42703" | "42883" | "3F000" => Self::Schema(message),

@@ -10,6 +10,7 @@ use super::connect::{Backend, Snapshot, Store};
 use super::entity::{ledger_counts, ledger_writers};
 use super::error::StoreError;
 use super::postgres::FOLD_LOCKS;
+use super::session::PostgresTransaction;
 use crate::event::Source;
 use crate::log::WriterMark;
 
@@ -55,11 +56,11 @@ impl LedgerCut {
 
 /// Runs the statements that fold, in either database's transaction.
 macro_rules! fold {
-    ($tx:ident, $source:ident, $log_id:ident, $first:ident) => {{
-        let gap = sqlx::query(FOLD_GAP).bind($source.code()).bind($log_id).bind($first).bind(MANY_ABOVE);
-        gap.execute(&mut *$tx).await?;
+    ($tx:ident, $named:expr, $source:ident, $log_id:ident, $first:ident) => {{
+        let gap = sqlx::query(FOLD_GAP).persistent($named).bind($source.code()).bind($log_id);
+        gap.bind($first).bind(MANY_ABOVE).execute(&mut *$tx).await?;
         for sql in [FOLD, CLEAR] {
-            sqlx::query(sql).bind($source.code()).execute(&mut *$tx).await?;
+            sqlx::query(sql).persistent($named).bind($source.code()).execute(&mut *$tx).await?;
         }
     }};
 }
@@ -107,21 +108,23 @@ impl Store {
     pub async fn fold_ledger(&self, source: Source, log_id: Uuid, first: u64) -> Result<(), StoreError> {
         let first = i64::try_from(first).unwrap_or(i64::MAX);
         match self.backend() {
-            Backend::Postgres(pool) => {
-                let mut tx = pool.begin().await?;
+            Backend::Postgres(pool, sessions) => {
+                let mut tx = PostgresTransaction::begin(pool, sessions, "").await?;
+                let named = tx.named;
                 // Nobody claims frames meanwhile: a claim that does not see the watermark must not
                 // miss the row either.
                 sqlx::query("SELECT pg_advisory_xact_lock($1, $2)")
+                    .persistent(named)
                     .bind(FOLD_LOCKS)
                     .bind(i32::from(source.code()))
                     .execute(&mut *tx)
                     .await?;
-                fold!(tx, source, log_id, first);
+                fold!(tx, named, source, log_id, first);
                 tx.commit().await?;
             }
             Backend::Sqlite(pool) => {
                 let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-                fold!(tx, source, log_id, first);
+                fold!(tx, true, source, log_id, first);
                 tx.commit().await?;
             }
         }

@@ -27,11 +27,13 @@ pub mod report;
 mod retention;
 mod rollup;
 mod row;
+mod session;
 mod sqlite;
 mod stop;
 pub mod summary;
 mod suspects;
 mod trace;
+mod transaction;
 mod way;
 mod writer;
 
@@ -42,3 +44,4 @@ pub use error::StoreError;
 pub use row::Row;
 pub use suspects::FramePlace;
 pub use trace::Place;
+pub use transaction::Connections;

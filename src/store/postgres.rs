@@ -9,7 +9,6 @@ use std::sync::LazyLock;
 
 use sea_orm::sqlx::encode::IsNull;
 use sea_orm::sqlx::error::BoxDynError;
-use sea_orm::sqlx::pool::PoolConnection;
 use sea_orm::sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
 use sea_orm::sqlx::{self, AssertSqlSafe, Encode, PgPool, Postgres, Type};
 use uuid::Uuid;
@@ -19,6 +18,7 @@ use super::copy::{POSTGRES_EPOCH, Part};
 use super::error::StoreError;
 use super::rollup::{self, Counts};
 use super::row::{COLUMNS, Columns, Row, column_names};
+use super::session::{PostgresTransaction, Sessions};
 use super::way::{Wary, Way};
 use crate::event::Source;
 use crate::log::DeadLetter;
@@ -128,27 +128,31 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
 static COPY: LazyLock<String> =
     LazyLock::new(|| format!("COPY event_rows ({}) FROM STDIN (FORMAT binary)", column_names()));
 
-/// A transaction. One that is not committed ends with its connection: whoever is dropped between a request
-/// and its answer would leave the answer to the next who has the connection.
+/// A transaction.
 pub(super) struct PostgresWrite {
-    tx: PoolConnection<Postgres>,
-    committed: bool,
+    tx: PostgresTransaction,
     shard: i16,
     way: Way,
     wary: Wary,
 }
 
 impl PostgresWrite {
-    pub async fn begin(pool: &PgPool, source: Source, way: Way, wary: &Wary) -> Result<Self, StoreError> {
-        let tx = pool.acquire().await?;
-        let mut write = Self { tx, committed: false, shard: 0, way, wary: wary.clone() };
-        sqlx::raw_sql("BEGIN").execute(&mut *write.tx).await?;
+    pub async fn begin(
+        pool: &PgPool,
+        sessions: &Sessions,
+        source: Source,
+        way: Way,
+        wary: &Wary,
+    ) -> Result<Self, StoreError> {
+        let tx = PostgresTransaction::begin(pool, sessions, "").await?;
+        let mut write = Self { tx, shard: 0, way, wary: wary.clone() };
         // Folding processed frames into the watermark waits for this transaction, and this for it.
         let shard: Option<i32> = sqlx::query_scalar(
             "SELECT shard FROM (SELECT pg_advisory_xact_lock_shared($1, $2)) fold
              LEFT JOIN (SELECT k AS shard FROM generate_series(0, $4 - 1) k
                 WHERE pg_try_advisory_xact_lock($3, $2 * $4 + k) LIMIT 1) free ON true",
         )
+        .persistent(write.tx.named)
         .bind(FOLD_LOCKS)
         .bind(i32::from(source.code()))
         .bind(SHARD_LOCKS)
@@ -186,6 +190,7 @@ impl PostgresWrite {
         sqlx::raw_sql("SET LOCAL enable_seqscan = off").execute(&mut *self.tx).await?;
         let keys: Vec<Uuid> = rows.iter().map(|row| row.key).collect();
         let known: Vec<Uuid> = sqlx::query_scalar("SELECT key FROM event_rows WHERE key = ANY($1)")
+            .persistent(self.tx.named)
             .bind(keys)
             .fetch_all(&mut *self.tx)
             .await?;
@@ -196,7 +201,7 @@ impl PostgresWrite {
     /// Inserts the rows that are not there yet; gives them.
     async fn insert_each<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
         let arrays = rows.iter().fold(Arrays::default(), |arrays, row| row.columns(arrays.row()));
-        let mut query = sqlx::query_scalar(AssertSqlSafe(INSERT.as_str()));
+        let mut query = sqlx::query_scalar(AssertSqlSafe(INSERT.as_str())).persistent(self.tx.named);
         for array in arrays.0 {
             query = match array {
                 Array::Key(keys) => query.bind(keys),
@@ -229,6 +234,7 @@ impl PostgresWrite {
             ADDED = rollup::ADDED,
         );
         sqlx::query(AssertSqlSafe(sql))
+            .persistent(self.tx.named)
             .bind(each!(|(span, _)| span.minutes))
             .bind(each!(|(span, _)| span.at))
             .bind(each!(|(span, _)| span.event_type))
@@ -266,6 +272,7 @@ impl Write for PostgresWrite {
                 (SELECT sequence FROM ledger_watermarks WHERE source = $1 AND log_id = $2), 0)
              ON CONFLICT DO NOTHING RETURNING sequence",
         )
+        .persistent(self.tx.named)
         .bind(batch.source.code())
         .bind(batch.log_id)
         .bind(sequences)
@@ -279,6 +286,7 @@ impl Write for PostgresWrite {
             "SELECT writer, max(number) FROM ledger_writers
              WHERE source = $1 AND log_id = $2 AND writer = ANY($3) GROUP BY writer",
         )
+        .persistent(self.tx.named)
         .bind(batch.source.code())
         .bind(batch.log_id)
         .bind(batch.frames.iter().map(|frame| frame.writer).collect::<Vec<Uuid>>())
@@ -311,6 +319,7 @@ impl Write for PostgresWrite {
 
     async fn summarize(&mut self, source: Source, events: u64, delta: Vec<u8>) -> Result<(), StoreError> {
         sqlx::query("INSERT INTO summary_deltas (source, events, body) VALUES ($1, $2, $3)")
+            .persistent(self.tx.named)
             .bind(source.code())
             .bind(big(events))
             .bind(delta)
@@ -346,7 +355,7 @@ impl Write for PostgresWrite {
              GROUP BY writer ORDER BY writer
              ON CONFLICT (source, log_id, writer, shard) DO UPDATE SET number = greatest(w.number, excluded.number),
                 total = greatest(w.total, excluded.total)",
-        )
+        ).persistent(self.tx.named)
         .bind(batch.source.code())
         .bind(batch.log_id)
         .bind(self.shard)
@@ -361,17 +370,7 @@ impl Write for PostgresWrite {
         Ok(())
     }
 
-    async fn commit(mut self) -> Result<(), StoreError> {
-        sqlx::raw_sql("COMMIT").execute(&mut *self.tx).await?;
-        self.committed = true;
-        Ok(())
-    }
-}
-
-impl Drop for PostgresWrite {
-    fn drop(&mut self) {
-        if !self.committed {
-            self.tx.close_on_drop();
-        }
+    async fn commit(self) -> Result<(), StoreError> {
+        self.tx.commit().await
     }
 }

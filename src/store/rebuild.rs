@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement};
+use sea_orm::{ConnectionTrait, FromQueryResult, Statement};
 
 use super::connect::{Snapshot, Store};
 use super::error::StoreError;
@@ -15,6 +15,7 @@ use super::postgres::SHARDS;
 use super::retention::{retain, retained_from};
 use super::rollup::{ADD, WIDTHS};
 use super::summary::{Asked, SummaryCache, fold_all};
+use super::transaction::Transaction;
 use crate::event::{MICROS_PER_MINUTE, Source};
 
 /// The shard of what was mended.
@@ -142,7 +143,7 @@ impl Store {
 
     async fn compare_rollups(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Transaction,
         source: Source,
         day: i64,
         from: i64,
@@ -209,7 +210,7 @@ impl Store {
     /// The hours of a day whose summaries are not what the rows say.
     async fn compare_hours(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Transaction,
         source: Source,
         day: i64,
         from: i64,
@@ -346,7 +347,7 @@ fn work(days: &Range<i64>) -> String {
 }
 
 /// Adds to rollups what they lack.
-async fn add(tx: &DatabaseTransaction, differences: &[RollupDifference]) -> Result<(), StoreError> {
+async fn add(tx: &Transaction, differences: &[RollupDifference]) -> Result<(), StoreError> {
     for difference in differences {
         let values = [
             difference.minutes.into(),

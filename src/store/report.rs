@@ -3,12 +3,13 @@
 //! Events and revenue come from the rollups ([`super::rollup`]), campaigns and audiences from the summaries
 //! ([`super::campaigns`], [`super::audience`]). All sums are integers until they are shown.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
 
 use super::connect::{Snapshot, Store};
 use super::error::StoreError;
 use super::stop::Running;
 use super::summary::SummaryCache;
+use super::transaction::Transaction;
 use crate::event::{FunnelStage, MICROS_PER_UNIT, Source};
 
 /// The rows that a report is over. Bounds are minutes since 1970, `from` inclusive, `to` exclusive.
@@ -136,7 +137,7 @@ impl Store {
     async fn stop(&self, running: Running) -> Result<(), StoreError> {
         match self.control() {
             Some(control) => running.stop(control).await,
-            None => Ok(running.tx.rollback().await?),
+            None => running.tx.rollback().await,
         }
     }
 }
@@ -164,13 +165,13 @@ impl Report<'_> {
     /// If the store is away; what was answered stays true.
     pub async fn end(mut self) -> Result<(), StoreError> {
         match self.running.take() {
-            Some(running) => Ok(running.tx.commit().await?),
+            Some(running) => running.tx.commit().await,
             None => Ok(()),
         }
     }
 
     /// Its transaction.
-    pub(super) fn tx(&self) -> Result<&DatabaseTransaction, StoreError> {
+    pub(super) fn tx(&self) -> Result<&Transaction, StoreError> {
         let ended = || StoreError::Transient("the report has ended".to_owned());
         self.running.as_ref().map(|running| &running.tx).ok_or_else(ended)
     }

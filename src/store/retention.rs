@@ -7,10 +7,11 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, Value};
+use sea_orm::{ConnectionTrait, Statement, Value};
 
 use super::connect::{Snapshot, Store};
 use super::error::StoreError;
+use super::transaction::Transaction;
 use crate::event::{MICROS_PER_MINUTE, Source};
 
 /// Pages of PostgreSQL, and rows of SQLite, of one window.
@@ -91,7 +92,7 @@ impl Store {
 
 /// Remembers that rows from before a minute may leave, or that they may not as long as this transaction
 /// lasts (`minute` below 0): of two that do either, one ends with a conflict.
-pub(super) async fn retain(tx: &DatabaseTransaction, source: Source, minute: i64) -> Result<(), StoreError> {
+pub(super) async fn retain(tx: &Transaction, source: Source, minute: i64) -> Result<(), StoreError> {
     let sql = "INSERT INTO retained (source, from_minute) VALUES ($1, $2)
         ON CONFLICT (source) DO UPDATE SET from_minute =
             CASE WHEN excluded.from_minute > retained.from_minute THEN excluded.from_minute
@@ -102,20 +103,13 @@ pub(super) async fn retain(tx: &DatabaseTransaction, source: Source, minute: i64
 }
 
 /// The minute from which on all rows of a source are still there; `None` if none ever left.
-pub(super) async fn retained_from(
-    tx: &DatabaseTransaction,
-    source: Source,
-) -> Result<Option<i64>, StoreError> {
+pub(super) async fn retained_from(tx: &Transaction, source: Source) -> Result<Option<i64>, StoreError> {
     let sql = "SELECT coalesce(max(from_minute), -1) AS number FROM retained WHERE source = $1";
     let minute = number(tx, sql, [source.code().into()]).await?;
     Ok((minute >= 0).then_some(minute))
 }
 
-async fn number<const N: usize>(
-    tx: &DatabaseTransaction,
-    sql: &str,
-    values: [Value; N],
-) -> Result<i64, StoreError> {
+async fn number<const N: usize>(tx: &Transaction, sql: &str, values: [Value; N]) -> Result<i64, StoreError> {
     let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
     let row = tx.query_one_raw(statement).await?;
     Ok(row.map_or(Ok(0), |row| row.try_get("", "number"))?)

@@ -1,25 +1,32 @@
 //! Stopping a statement whose answer nobody waits for.
 //!
-//! PostgreSQL is told so on a connection beside those for reports. SQLite works in this process and asks while it
+//! PostgreSQL is told so on a connection beside those for reports. Where that connection ends at another server, one of
+//! several replicas behind one address, the report's own connection is closed, which its server notices. SQLite works in this process and asks while it
 //! works: each connection has a number, by which the one that a transaction runs on is found, and a flag.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::{self, AssertSqlSafe, Sqlite};
-use sea_orm::{ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, Statement};
+use sea_orm::{ConnectionTrait, DatabaseBackend, Statement};
 
 use super::error::StoreError;
+use super::transaction::{Connections, Transaction};
 
 /// Steps of SQLite's machine, some tens of nanoseconds each, after which it asks whether to go on.
 const STEPS: i32 = 10_000;
 
+/// Time for PostgreSQL to be told.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How the statements of a pool are stopped.
 #[derive(Debug, Clone)]
 pub(super) enum Control {
-    Postgres(DatabaseConnection),
+    Postgres(Connections),
     Sqlite(Flags),
 }
 
@@ -87,20 +94,27 @@ impl Drop for Raised {
 
 /// A transaction whose statements can be stopped.
 pub(super) struct Running {
-    pub tx: DatabaseTransaction,
+    pub tx: Transaction,
     /// Who works on it: the number of PostgreSQL's process, or of the connection to SQLite.
     worker: i32,
+    /// When it began, by PostgreSQL's clock: with the process, it is no other server's transaction.
+    begun: Option<DateTime<Utc>>,
 }
 
 impl Running {
     /// Finds out who works on a transaction, and how many migrations it sees.
-    pub async fn begin(tx: DatabaseTransaction) -> Result<(Self, i64), StoreError> {
+    pub async fn begin(tx: Transaction) -> Result<(Self, i64), StoreError> {
         // The schema as this snapshot has it: a table that a migration makes meanwhile is empty to it.
-        let sql = if tx.get_database_backend() == DatabaseBackend::Postgres {
+        let is_postgres = tx.get_database_backend() == DatabaseBackend::Postgres;
+        let sql = if is_postgres {
             // Reports have a deadline of their own; this is for those whose reporter is gone. And a plan that was
             // made for any range would read whole ranges for a few campaigns.
-            "SELECT pg_backend_pid() AS worker, set_config('statement_timeout', '30s', true),
-                set_config('plan_cache_mode', 'force_custom_plan', true), count(*) AS applied
+            // A client that closes its connection is noticed while a statement runs, where the system can do that.
+            "SELECT pg_backend_pid() AS worker, now() AS begun, set_config('statement_timeout', '30s', true),
+                set_config('plan_cache_mode', 'force_custom_plan', true),
+                CASE WHEN version() LIKE '%linux%' THEN
+                    set_config('client_connection_check_interval', '500ms', true) END,
+                count(*) AS applied
              FROM seaql_migrations"
         } else {
             "SELECT (SELECT number FROM temp.connection) AS worker, count(*) AS applied FROM seaql_migrations"
@@ -108,24 +122,31 @@ impl Running {
         let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), sql)).await?;
         let begun = row.ok_or_else(|| StoreError::Transient("the database does not answer".to_owned()))?;
         let (worker, applied) = (begun.try_get("", "worker")?, begun.try_get("", "applied")?);
-        Ok((Self { tx, worker }, applied))
+        let begun = if is_postgres { Some(begun.try_get("", "begun")?) } else { None };
+        Ok((Self { tx, worker, begun }, applied))
     }
 
     /// Stops what is done for it, and gives the connection back.
     pub async fn stop(self, control: &Control) -> Result<(), StoreError> {
         match control {
             Control::Postgres(db) => {
-                let sql = "SELECT pg_cancel_backend($1)";
-                let values = [self.worker.into()];
-                db.execute_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values))
-                    .await?;
-                Ok(self.tx.rollback().await?)
+                let sql = "SELECT pg_cancel_backend(pid) AS cancelled FROM pg_stat_activity
+                    WHERE pid = $1 AND xact_start = $2";
+                let values = [self.worker.into(), self.begun.into()];
+                let asked = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+                match tokio::time::timeout(CANCEL_TIMEOUT, db.query_one_raw(asked)).await {
+                    Ok(Ok(Some(_))) => self.tx.rollback().await,
+                    // It runs on another server than this connection reaches, or a pooler has no connection left:
+                    // its own is closed with it.
+                    Ok(Ok(None)) | Err(_) => Ok(()),
+                    Ok(Err(error)) => Err(error.into()),
+                }
             }
             Control::Sqlite(flags) => {
                 // The connection works off one thing after another: what it does now ends, then the transaction,
                 // and no other one has it before that.
                 let _raised = flags.of(self.worker).map(Raised::new);
-                Ok(self.tx.rollback().await?)
+                self.tx.rollback().await
             }
         }
     }

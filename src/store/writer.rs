@@ -47,8 +47,9 @@ impl Store {
     /// Does what storing a row does, and takes it back.
     pub async fn rehearse(&self, row: &Row<'_>) -> Result<(), StoreError> {
         let tried = match self.backend() {
-            Backend::Postgres(pool) => {
-                let tx = PostgresWrite::begin(pool, row.event.source, Way::Insert, &self.wary).await;
+            Backend::Postgres(pool, sessions) => {
+                let tx =
+                    PostgresWrite::begin(pool, sessions, row.event.source, Way::Insert, &self.wary).await;
                 tx?.insert(&[row]).await.map(drop)
             }
             Backend::Sqlite(pool) => SqliteWrite::begin(pool).await?.insert(&[row]).await.map(drop),
@@ -62,8 +63,9 @@ impl Store {
 
     async fn write_once(&self, batch: &Batch<'_>, way: Way, isolate: bool) -> Result<Written, StoreError> {
         match self.backend() {
-            Backend::Postgres(pool) => {
-                write(PostgresWrite::begin(pool, batch.source, way, &self.wary).await?, batch, isolate).await
+            Backend::Postgres(pool, sessions) => {
+                let tx = PostgresWrite::begin(pool, sessions, batch.source, way, &self.wary).await?;
+                write(tx, batch, isolate).await
             }
             Backend::Sqlite(pool) => write(SqliteWrite::begin(pool).await?, batch, isolate).await,
         }

@@ -112,7 +112,7 @@ fn names_are_dropped_before_anything_is_stored() {
 }
 
 #[test]
-fn a_person_is_forgotten_and_everything_else_stays_counted() {
+pub fn a_person_is_forgotten_and_everything_else_stays_counted() {
     both(&[], |world| {
         let mut events: Vec<Value> = (0..60)
             .map(|n| of_user(&format!("e-{n}"), &format!("user-{}", n % 6), &format!("Name {}", n % 6)))

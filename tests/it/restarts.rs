@@ -40,7 +40,7 @@ fn stream(url: &str, clients: u64, stop: &AtomicBool, acknowledged: &Acknowledge
 }
 
 /// Streams while `disturb` does its worst; then every 202 must be a row, and no row twice.
-fn nothing_is_lost(world: &mut World, disturb: impl FnOnce(&mut World)) {
+pub fn nothing_is_lost(world: &mut World, disturb: impl FnOnce(&mut World)) {
     let (stop, acknowledged) = (AtomicBool::new(false), Acknowledged::default());
     let url = world.gateway_url("/webhook");
     std::thread::scope(|scope| {
@@ -73,7 +73,7 @@ fn no_event_is_lost_when_the_gateway_is_killed() {
 }
 
 #[test]
-fn no_event_is_lost_when_collectors_are_killed() {
+pub fn no_event_is_lost_when_collectors_are_killed() {
     let services: &[&[&str]] = &[
         &["gateway"],
         &["collector", "facebook"],
@@ -90,7 +90,7 @@ fn no_event_is_lost_when_collectors_are_killed() {
 }
 
 #[test]
-fn no_event_is_lost_when_postgres_is_killed() {
+pub fn no_event_is_lost_when_postgres_is_killed() {
     nothing_is_lost(&mut World::real(&[]), |world| {
         world.postgres().process.kill();
         std::thread::sleep(Duration::from_secs(2));

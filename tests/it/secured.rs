@@ -265,7 +265,7 @@ impl Credentials {
 }
 
 #[test]
-fn the_reporter_reads_with_a_role_that_cannot_write() {
+pub fn the_reporter_reads_with_a_role_that_cannot_write() {
     let (nats, postgres) = (Nats::start(), Postgres::start());
     // The shipped script makes the role.
     let script =

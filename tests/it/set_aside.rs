@@ -35,7 +35,7 @@ fn run(world: &World, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn a_refused_event_is_kept_shown_and_replayed_once_it_passes() {
+pub fn a_refused_event_is_kept_shown_and_replayed_once_it_passes() {
     let world = World::real(&[]);
     let mut bad = simple("bad", "tiktok");
     bad["data"]["user"]["followers"] = json!("not-a-number");
@@ -134,7 +134,7 @@ fn dead_letters_leave_by_age_and_size_and_are_counted() {
 }
 
 #[test]
-fn an_event_that_ends_its_collector_is_found_and_set_aside_and_its_neighbours_are_stored() {
+pub fn an_event_that_ends_its_collector_is_found_and_set_aside_and_its_neighbours_are_stored() {
     let world = World::real(&[("ESS_MAX_DELIVERIES", "2")]);
     let mut batch: Vec<Value> = (0..40).map(|n| simple(&format!("n-{n}"), "facebook")).collect();
     batch.insert(17, simple("fault-panic-1", "facebook"));

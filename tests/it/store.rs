@@ -44,7 +44,7 @@ fn a_database_that_is_not_there_yet_is_opened_at_the_first_try() {
 }
 
 #[test]
-fn rows_that_are_there_already_are_found_whether_they_are_looked_for_or_not() {
+pub fn rows_that_are_there_already_are_found_whether_they_are_looked_for_or_not() {
     let stores = stores();
     for url in &stores.urls {
         block_on(async {
@@ -88,7 +88,7 @@ fn rows_that_are_there_already_are_found_whether_they_are_looked_for_or_not() {
 }
 
 #[test]
-fn a_write_that_is_cut_off_leaves_nothing_to_the_next() {
+pub fn a_write_that_is_cut_off_leaves_nothing_to_the_next() {
     const TURNS: u64 = 150;
     let stores = stores();
     for url in &stores.urls {
@@ -120,7 +120,7 @@ fn a_write_that_is_cut_off_leaves_nothing_to_the_next() {
 }
 
 #[test]
-fn a_frame_that_comes_again_is_counted_once() {
+pub fn a_frame_that_comes_again_is_counted_once() {
     let stores = stores();
     for url in &stores.urls {
         block_on(async {
@@ -196,7 +196,7 @@ fn a_gap_that_never_closes_is_given_up_and_kept_as_holes() {
 }
 
 #[test]
-fn a_row_that_the_database_refuses_is_set_aside_and_all_others_are_stored() {
+pub fn a_row_that_the_database_refuses_is_set_aside_and_all_others_are_stored() {
     let stores = stores();
     for url in &stores.urls {
         block_on(async {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect, Statement,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    Statement,
 };
 
 use super::body::{GrowingSummary, Summary};
@@ -17,6 +17,7 @@ use crate::store::connect::{Snapshot, Store};
 use crate::store::entity::{campaigns, summaries, summary_deltas};
 use crate::store::error::StoreError;
 use crate::store::postgres::SUMMARY_LOCKS;
+use crate::store::transaction::Transaction;
 
 /// Transactions that are folded in one.
 const FOLD: u64 = 16;
@@ -57,7 +58,7 @@ fn stale(source: Source, span: Span) -> summaries::ActiveModel {
     }
 }
 
-async fn put(tx: &DatabaseTransaction, rows: Vec<summaries::ActiveModel>) -> Result<(), StoreError> {
+async fn put(tx: &Transaction, rows: Vec<summaries::ActiveModel>) -> Result<(), StoreError> {
     use summaries::Column::{At, Body, Campaigns, Level, Source, Stale, TouchedAt, Version};
     let mut rows = rows.into_iter().peekable();
     while rows.peek().is_some() {
@@ -75,10 +76,7 @@ async fn put(tx: &DatabaseTransaction, rows: Vec<summaries::ActiveModel>) -> Res
 
 impl Store {
     /// A transaction that alone changes a source's summaries; `None` while another one does.
-    pub(in crate::store) async fn alone(
-        &self,
-        source: Source,
-    ) -> Result<Option<DatabaseTransaction>, StoreError> {
+    pub(in crate::store) async fn alone(&self, source: Source) -> Result<Option<Transaction>, StoreError> {
         let tx = self.snapshot(Snapshot::ToChange).await?;
         if self.is_postgres() {
             let sql = "SELECT pg_try_advisory_xact_lock($1, $2) AS alone";
@@ -86,6 +84,7 @@ impl Store {
             let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
             let row = tx.query_one_raw(statement).await?;
             if !row.map_or(Ok(false), |row| row.try_get("", "alone"))? {
+                tx.rollback().await?;
                 return Ok(None);
             }
         }
@@ -152,7 +151,7 @@ impl Store {
 }
 
 /// What the summaries beneath a span add up to.
-async fn sum_beneath(tx: &DatabaseTransaction, source: Source, span: Span) -> Result<Summary, StoreError> {
+async fn sum_beneath(tx: &Transaction, source: Source, span: Span) -> Result<Summary, StoreError> {
     let mut growing = GrowingSummary::default();
     for at in span.at * 4..span.at * 4 + 4 {
         let part = summaries::Entity::find_by_id((source.code(), span.level - 1, at)).one(tx).await?;
@@ -164,7 +163,7 @@ async fn sum_beneath(tx: &DatabaseTransaction, source: Source, span: Span) -> Re
 }
 
 /// Folds some of what the snapshot holds. Gives how many events that were, and whether there is more.
-async fn fold_some(tx: &DatabaseTransaction, source: Source) -> Result<(u64, bool), StoreError> {
+async fn fold_some(tx: &Transaction, source: Source) -> Result<(u64, bool), StoreError> {
     let waiting = summary_deltas::Entity::find()
         .filter(summary_deltas::Column::Source.eq(source.code()))
         .order_by_asc(summary_deltas::Column::Id)
@@ -188,13 +187,13 @@ async fn fold_some(tx: &DatabaseTransaction, source: Source) -> Result<(u64, boo
 }
 
 /// Folds all that the snapshot holds.
-pub(in crate::store) async fn fold_all(tx: &DatabaseTransaction, source: Source) -> Result<(), StoreError> {
+pub(in crate::store) async fn fold_all(tx: &Transaction, source: Source) -> Result<(), StoreError> {
     while fold_some(tx, source).await?.1 {}
     Ok(())
 }
 
 async fn add_to_hours(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     source: Source,
     hours: BTreeMap<i32, GrowingSummary>,
 ) -> Result<(), StoreError> {
@@ -225,7 +224,7 @@ impl Store {
     /// Marks hours as told by their rows, and what is around them.
     pub(in crate::store) async fn mark_stale(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Transaction,
         source: Source,
         hours: &[i32],
     ) -> Result<(), StoreError> {
@@ -345,7 +344,7 @@ const ADDED: [(campaigns::Column, &str); 8] = {
 };
 
 async fn add_to_campaigns(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     source: Source,
     deltas: Vec<CampaignRevenue>,
 ) -> Result<(), StoreError> {

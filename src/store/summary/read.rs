@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use compact_str::CompactString;
-use futures::TryStreamExt;
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, StreamTrait, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 
 use super::audience::{Audience, Reached};
 use super::body::{GrowingSummary, Summary};
@@ -19,6 +18,7 @@ use crate::event::Source;
 use crate::store::connect::Store;
 use crate::store::dialect::places;
 use crate::store::error::StoreError;
+use crate::store::transaction::Transaction;
 
 /// Rows that are summed up at a time.
 const ROWS: usize = 5_000;
@@ -124,7 +124,7 @@ impl Store {
     /// What an hour's rows add up to.
     pub(in crate::store) async fn sum_hour(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Transaction,
         source: Source,
         hour: i32,
     ) -> Result<Summary, StoreError> {
@@ -135,7 +135,7 @@ impl Store {
     /// for all of them.
     pub(in crate::store) async fn read_summaries(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Transaction,
         sources: &[Source],
         (from, to): (Option<i64>, Option<i64>),
         asked: Asked,
@@ -158,7 +158,7 @@ impl Store {
     /// Finds out what tells spans, and takes it from the cache; gives what is not there.
     async fn read_kept(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Transaction,
         spans: &[Span],
         asked: Asked,
         cache: &SummaryCache,
@@ -212,7 +212,7 @@ impl Store {
     /// Reads the summaries of spans, which the cache keeps from then on.
     async fn read_bodies(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Transaction,
         lacking: &[(Source, Span)],
         cache: &SummaryCache,
         readings: &mut [Reading],
@@ -244,7 +244,7 @@ impl Store {
     /// Reads what was added to hours since.
     async fn read_deltas(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Transaction,
         cache: &SummaryCache,
         readings: &mut [Reading],
     ) -> Result<(), StoreError> {
@@ -395,7 +395,7 @@ impl Reading {
 /// Sums up the rows of a span.
 pub(super) async fn sum_rows(
     store: &Store,
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     source: Source,
     span: Span,
 ) -> Result<Summary, StoreError> {
@@ -410,12 +410,13 @@ pub(super) async fn sum_rows(
     );
     let values = [source.code().into(), (span.first_hour() * HOUR).into(), (span.end_hour() * HOUR).into()];
     let statement = Statement::from_sql_and_values(ConnectionTrait::get_database_backend(tx), sql, values);
-    let mut rows = std::pin::pin!(tx.stream_raw(statement).await?.try_chunks(ROWS));
     let mut growing = GrowingSummary::default();
-    while let Some(part) = rows.try_next().await.map_err(|error| error.1)? {
+    tx.in_parts(statement, ROWS, |part| {
         let part = part.iter().map(Told::read).collect::<Result<Vec<_>, _>>()?;
         growing.add_events(&Events::of(part.iter().map(Told::seen)));
-    }
+        Ok(())
+    })
+    .await?;
     Ok(growing.finish())
 }
 

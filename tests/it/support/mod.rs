@@ -4,6 +4,7 @@ pub mod events;
 pub mod http;
 pub mod nats;
 pub mod otlp;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

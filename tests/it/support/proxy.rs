@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 #[derive(Clone)]
 pub struct Proxy {
     pub port: u16,
+    target: Arc<AtomicU16>,
     connections: Arc<Mutex<Vec<TcpStream>>>,
     delay_ms: Arc<AtomicU64>,
 }
@@ -18,11 +19,12 @@ impl Proxy {
     pub fn to(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let proxy = Self { port, connections: Arc::default(), delay_ms: Arc::default() };
+        let target = Arc::new(AtomicU16::new(target));
+        let proxy = Self { port, target, connections: Arc::default(), delay_ms: Arc::default() };
         let accepting = proxy.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                match TcpStream::connect(("127.0.0.1", target)) {
+                match TcpStream::connect(("127.0.0.1", accepting.target.load(Ordering::Relaxed))) {
                     Ok(server) => accepting.join(client, server),
                     Err(_) => drop(client.shutdown(Shutdown::Both)),
                 }
@@ -49,6 +51,11 @@ impl Proxy {
             });
         }
         self.connections.lock().unwrap().extend([client, server]);
+    }
+
+    /// Leads connections that are made from now on to another port.
+    pub fn lead_to(&self, target: u16) {
+        self.target.store(target, Ordering::Relaxed);
     }
 
     /// Ends every connection; new ones can be made.

@@ -9,24 +9,24 @@ use sea_orm::ConnectionTrait;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::postgres::Postgres;
+use super::postgres::{self, Kind, Postgres};
 
 /// Both databases.
 pub struct Stores {
     _folder: TempDir,
     _postgres: Postgres,
-    /// SQLite, PostgreSQL.
-    pub urls: [String; 2],
+    /// SQLite, PostgreSQL; the latter alone where that is of a kind of its own.
+    pub urls: Vec<String>,
 }
 
 pub fn stores() -> Stores {
     let folder = tempfile::tempdir().unwrap();
     let postgres = Postgres::start();
-    Stores {
-        urls: [sqlite(&folder.path().join("ess.db")), postgres.url()],
-        _folder: folder,
-        _postgres: postgres,
+    let mut urls = vec![postgres.url()];
+    if postgres::kind() == Kind::Packaged {
+        urls.insert(0, sqlite(&folder.path().join("ess.db")));
     }
+    Stores { urls, _folder: folder, _postgres: postgres }
 }
 
 /// The URL of a database in a file, which is made if it is not there.

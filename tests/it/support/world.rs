@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::http::{self, Answer};
 use super::nats::Nats;
-use super::postgres::Postgres;
+use super::postgres::{self, Kind, Postgres};
 use super::process::{Service, ess};
 use super::{MINUTE, block_on, eventually, free_port};
 
@@ -98,11 +98,18 @@ impl World {
 
     /// These services on NATS and PostgreSQL; the first is a gateway, the last a reporter.
     pub fn real_with(settings: &[(&str, &str)], services: &[&[&str]]) -> Self {
-        let (nats, postgres) = (Nats::start(), Postgres::start());
+        let postgres = Postgres::start();
+        let url = postgres.url();
+        Self::real_at(postgres, url, settings, services)
+    }
+
+    /// The same, where PostgreSQL is reached by a URL.
+    pub fn real_at(postgres: Postgres, url: String, settings: &[(&str, &str)], services: &[&[&str]]) -> Self {
+        let nats = Nats::start();
         let folder = tempfile::tempdir().unwrap();
         let mut environment = pairs(settings);
         environment.push(("NATS_URL".to_owned(), nats.url()));
-        environment.push(("DATABASE_URL".to_owned(), postgres.url()));
+        environment.push(("DATABASE_URL".to_owned(), url));
         let services: Vec<_> =
             services.iter().map(|arguments| Service::start(arguments, &environment, folder.path())).collect();
         let (gateway, reporter) = (services[0].port, services[services.len() - 1].port);
@@ -190,7 +197,9 @@ impl World {
 
 /// Runs a test on both worlds.
 pub fn both(settings: &[(&str, &str)], test: impl Fn(&mut World)) {
-    test(&mut World::embedded(settings));
+    if postgres::kind() == Kind::Packaged {
+        test(&mut World::embedded(settings));
+    }
     test(&mut World::real(settings));
 }
 

@@ -1,0 +1,170 @@
+//! PostgreSQL as people run it: other tests once more, on version 18 and behind PgBouncer in each of its modes.
+
+use ess::store::{Purpose, Store};
+
+use crate::support::block_on;
+use crate::support::pgbouncer::PgBouncer;
+use crate::support::postgres::{Kind, Postgres, on};
+use crate::support::process::ess;
+use crate::support::stores::number;
+use crate::{privacy, restarts, secured, set_aside, store, summaries};
+
+const SESSION: Kind = Kind::Pooled("session", "");
+const TRANSACTION: Kind = Kind::Pooled("transaction", "");
+/// What some set, so that clients connect that send options; they are lost then.
+const DEAF: Kind = Kind::Pooled("transaction", "ignore_startup_parameters = options");
+
+fn writes() {
+    store::rows_that_are_there_already_are_found_whether_they_are_looked_for_or_not();
+    store::a_write_that_is_cut_off_leaves_nothing_to_the_next();
+    store::a_frame_that_comes_again_is_counted_once();
+    store::a_row_that_the_database_refuses_is_set_aside_and_all_others_are_stored();
+}
+
+fn reports() {
+    summaries::an_audience_is_the_same_folded_or_not_and_however_wide_its_spans();
+    summaries::few_campaigns_are_ranked_exactly();
+    summaries::csv_tells_what_json_tells();
+}
+
+fn operations() {
+    privacy::a_person_is_forgotten_and_everything_else_stays_counted();
+    set_aside::a_refused_event_is_kept_shown_and_replayed_once_it_passes();
+    summaries::what_was_damaged_is_told_and_mended_while_events_come();
+    summaries::rows_leave_after_their_time_and_stay_counted();
+}
+
+#[test]
+fn rows_are_written_on_postgresql_18() {
+    on(Kind::Eighteen, || {
+        store::rows_that_are_there_already_are_found_whether_they_are_looked_for_or_not();
+        store::a_frame_that_comes_again_is_counted_once();
+        store::a_row_that_the_database_refuses_is_set_aside_and_all_others_are_stored();
+    });
+}
+
+#[test]
+fn reports_and_operations_work_on_postgresql_18() {
+    on(Kind::Eighteen, || {
+        reports();
+        operations();
+        summaries::a_database_of_a_version_before_is_brought_up_to_date();
+    });
+}
+
+#[test]
+fn no_event_is_lost_when_postgresql_18_is_killed() {
+    on(Kind::Eighteen, restarts::no_event_is_lost_when_postgres_is_killed);
+}
+
+#[test]
+fn rows_are_written_through_a_pooler_of_transactions() {
+    on(TRANSACTION, writes);
+}
+
+#[test]
+fn rows_are_written_through_a_pooler_that_loses_options() {
+    on(DEAF, || {
+        store::rows_that_are_there_already_are_found_whether_they_are_looked_for_or_not();
+        store::a_frame_that_comes_again_is_counted_once();
+    });
+}
+
+#[test]
+fn reports_are_made_through_a_pooler_of_transactions() {
+    on(TRANSACTION, || {
+        reports();
+        summaries::a_report_that_nobody_waits_for_is_stopped_in_the_database_and_too_many_are_refused();
+    });
+}
+
+#[test]
+fn operations_work_through_a_pooler_of_transactions() {
+    on(TRANSACTION, || {
+        operations();
+        set_aside::an_event_that_ends_its_collector_is_found_and_set_aside_and_its_neighbours_are_stored();
+        secured::the_reporter_reads_with_a_role_that_cannot_write();
+    });
+}
+
+#[test]
+fn no_event_is_lost_behind_a_pooler_of_transactions() {
+    on(TRANSACTION, || {
+        restarts::no_event_is_lost_when_postgres_is_killed();
+        restarts::no_event_is_lost_when_collectors_are_killed();
+    });
+}
+
+#[test]
+fn the_system_works_behind_a_pooler_of_sessions() {
+    on(SESSION, || {
+        store::a_frame_that_comes_again_is_counted_once();
+        set_aside::a_refused_event_is_kept_shown_and_replayed_once_it_passes();
+        restarts::no_event_is_lost_when_postgres_is_killed();
+        summaries::a_report_that_nobody_waits_for_is_stopped_in_the_database_and_too_many_are_refused();
+    });
+}
+
+#[test]
+fn migrations_at_once_through_few_connections_do_not_wait_for_ever() {
+    on(Kind::Pooled("transaction", "default_pool_size = 2"), || {
+        let postgres = Postgres::start();
+        let url = postgres.url();
+        let environment = [("DATABASE_URL".to_owned(), url)];
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let running: Vec<_> =
+                (0..5).map(|_| ess(&["migrate"], &environment, folder.path()).spawn().unwrap()).collect();
+            for mut one in running {
+                assert!(one.wait().unwrap().success());
+            }
+        }
+        let left = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+        assert_eq!(postgres.query(left), ["0"], "no lock stays on a server's connection");
+    });
+}
+
+#[test]
+fn what_does_not_work_behind_a_pooler_is_said_in_one_line() {
+    let postgres = Postgres::start();
+    let folder = tempfile::tempdir().unwrap();
+    for (mode, query, words) in [
+        ("statement", "", ["pool_mode", "transaction or session"]),
+        (
+            "transaction",
+            "?options=-csearch_path%3Dpublic",
+            ["unsupported startup parameter", "leave them out"],
+        ),
+    ] {
+        let pooler = PgBouncer::start(mode, postgres.port, "");
+        let url = format!("postgres://ess@127.0.0.1:{}/ess{query}", pooler.port);
+        let environment = [("DATABASE_URL".to_owned(), url)];
+        let output = ess(&["migrate"], &environment, folder.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{mode}: {said}");
+        let mut lines = said.lines().filter(|line| line.starts_with("ess:"));
+        let line = lines.next().unwrap_or_default();
+        assert!(words.iter().all(|word| line.contains(word)) && lines.next().is_none(), "{mode}: {said}");
+    }
+}
+
+#[test]
+fn statements_have_names_where_nothing_stands_before_the_server_and_there_alone() {
+    let named = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%generate_series%'";
+    // The question is a statement of this kind itself.
+    for (kind, kept) in [(Kind::Packaged, 2), (Kind::Eighteen, 2), (SESSION, 0), (DEAF, 0), (TRANSACTION, 0)]
+    {
+        on(kind, || {
+            let postgres = Postgres::start();
+            let url = postgres.url();
+            block_on(async {
+                let store = Store::connect(&url, Purpose::Read { connections: 1 }).await.unwrap();
+                store.migrate().await.unwrap();
+                for _ in 0..3 {
+                    assert_eq!(number(&store, "SELECT count(*) FROM generate_series(1, 5)").await, 5);
+                }
+                assert_eq!(number(&store, named).await, kept, "{kind:?}");
+            });
+        });
+    }
+}
