@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::event::{FieldError, Redactor, Source, decode, parse_point_in_time};
 use crate::log::{FrameWriter, LogRole, Origin, Piece, Reason, SharedLog, Topic};
 use crate::service::Ending;
-use crate::store::{DeadLetterFilter, Store, StoredLetter};
+use crate::store::{DeadLetterFilter, ListedLetter, Store, StoredLetter};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -108,7 +108,8 @@ async fn find(store: &Store, filter: &DeadLetterFilter) -> Result<Vec<StoredLett
 }
 
 async fn list(store: &Store, listing: &Listing) -> Result<Ending, Failure> {
-    let letters = find(store, &listing.filters.filter(&[], listing.replayed)).await?;
+    let letters = store.list_letters(&listing.filters.filter(&[], listing.replayed)).await;
+    let letters = letters.map_err(|error| Failure::Other(error.to_string()))?;
     for letter in &letters {
         if listing.json {
             println!("{}", serde_json::json!(letter));
@@ -123,7 +124,7 @@ async fn list(store: &Store, listing: &Listing) -> Result<Ending, Failure> {
 }
 
 /// A letter in one line.
-fn line(letter: &StoredLetter) -> String {
+fn line(letter: &ListedLetter) -> String {
     let errors: Vec<FieldError> = serde_json::from_str(letter.errors.get()).unwrap_or_default();
     let first = errors.first().map(|error| format!("{}: {}", error.path, error.message)).unwrap_or_default();
     format!(

@@ -12,6 +12,7 @@ use utoipa::{IntoParams, IntoResponses, OpenApi, ToSchema};
 
 use super::answer::{DemographicsReport, EventsReport, RevenueReport};
 use super::form::Form;
+use super::lists::Lists;
 use super::query::{BadParameter, Parameters};
 use super::report::{Ask, Question, ReportError, Reporter};
 use crate::config::Token;
@@ -23,7 +24,7 @@ use crate::ops::left;
 use crate::ops::metrics::{Report, ReporterMetrics};
 use crate::ops::openapi::describe;
 use crate::runtime::{Mailbox, Undelivered};
-use crate::store::{DeadLetterFilter, Store, StoreError, StoredLetter};
+use crate::store::{DeadLetterFilter, ListedLetter, Store, StoreError};
 
 /// When somebody who was told to wait may ask again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     /// Whose turn it is among them.
     pub turn: AtomicUsize,
     pub store: Store,
+    pub lists: Lists,
     pub log: Option<SharedLog>,
     pub metrics: ReporterMetrics,
     pub tokens: Vec<Token>,
@@ -64,7 +66,7 @@ struct Ledger {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct DeadLetters {
-    dead_letters: Vec<StoredLetter>,
+    dead_letters: Vec<ListedLetter>,
 }
 
 /// What every question can be answered instead.
@@ -151,7 +153,7 @@ parameters! {
     }
 }
 
-type Answer = Result<HttpResponse, Problem>;
+pub(super) type Answer = Result<HttpResponse, Problem>;
 
 fn answered(request: &HttpRequest, answer: Answer) -> HttpResponse {
     answer.unwrap_or_else(|problem| problem.respond(request))
@@ -161,7 +163,7 @@ fn bad(BadParameter { name, message }: BadParameter) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, format!("{name}: {message}")).with("parameter", name)
 }
 
-fn away(detail: impl Into<String>) -> Problem {
+pub(super) fn away(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER)
 }
 
@@ -349,16 +351,21 @@ async fn dead_letters(request: HttpRequest, shared: web::Data<Shared>) -> HttpRe
             ids: Vec::new(),
             replayed: true,
         };
-        let letters = shared.store.letters(&filter).await.map_err(|error| store_away(&error))?;
-        Ok(HttpResponse::Ok().json(DeadLetters { dead_letters: letters }))
+        let turn = shared.lists.turn().await?;
+        let letters = shared.store.list_letters(&filter).await.map_err(|error| store_away(&error))?;
+        turn.answer(&DeadLetters { dead_letters: letters })
     };
     answered(&request, answer.await)
 }
 
 /// The places where an event is.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 struct Matches {
+    /// Rows, then dead letters, the oldest first: 100 of these at most.
     matches: Vec<Match>,
+    /// True if there are more dead letters of this id.
+    matches_truncated: bool,
 }
 
 /// One place where an event is, with the times of its way.
@@ -389,11 +396,13 @@ async fn event(request: HttpRequest, shared: web::Data<Shared>, event_id: web::P
         guard(&request, &shared.tokens)?;
         let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(bad)?;
         let only = parameters.source().map_err(bad)?;
+        let turn = shared.lists.turn().await?;
         let found = shared.store.trace_event(&event_id, only).await.map_err(|error| store_away(&error))?;
-        if found.is_empty() {
+        if found.places.is_empty() {
             return Err(Problem::new(StatusCode::NOT_FOUND, "no event of this id is known"));
         }
         let matches: Vec<Match> = found
+            .places
             .into_iter()
             .map(|place| Match {
                 source: place.source.map(Source::as_str),
@@ -404,7 +413,7 @@ async fn event(request: HttpRequest, shared: web::Data<Shared>, event_id: web::P
                 stored_at: place.stored_at.map(format_micros),
             })
             .collect();
-        Ok(HttpResponse::Ok().json(Matches { matches }))
+        turn.answer(&Matches { matches, matches_truncated: found.truncated })
     };
     answered(&request, answer.await)
 }

@@ -12,6 +12,7 @@
 mod answer;
 mod form;
 mod http;
+mod lists;
 mod query;
 mod report;
 
@@ -95,6 +96,7 @@ pub fn start(
         reports: reports.clone(),
         turn: AtomicUsize::new(0),
         store: store.clone(),
+        lists: lists::Lists::default(),
         log: log.cloned(),
         metrics,
         tokens: config.reporter_tokens.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sea_orm::sqlx::{self, SqliteConnection};
-use sea_orm::{ConnectionTrait, Statement, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -45,10 +45,10 @@ pub struct Retention {
     pub bytes: u64,
 }
 
-/// A letter at rest, as it is shown: its bytes apart.
+/// A dead letter as a list shows it: without its payload, and with as many of its errors as there is room for.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct StoredLetter {
+pub struct ListedLetter {
     /// Its id.
     #[schema(value_type = String)]
     pub id: Uuid,
@@ -66,6 +66,8 @@ pub struct StoredLetter {
     /// What is wrong with it.
     #[schema(value_type = Vec<Object>)]
     pub errors: Box<RawValue>,
+    /// True if the letter has more errors, or more history, than are shown here.
+    pub errors_truncated: bool,
     /// How many bytes were sent.
     pub payload_length: i64,
     /// When it was sent again and taken.
@@ -73,10 +75,32 @@ pub struct StoredLetter {
     /// The reasons that it had before replays that failed.
     #[schema(value_type = Option<Vec<Object>>)]
     pub history: Option<Box<RawValue>>,
+}
+
+/// A whole dead letter.
+#[derive(Debug, Serialize)]
+pub struct StoredLetter {
+    #[serde(flatten)]
+    letter: ListedLetter,
     /// What is kept of its bytes.
     #[serde(skip)]
     pub payload: Vec<u8>,
 }
+
+impl std::ops::Deref for StoredLetter {
+    type Target = ListedLetter;
+
+    fn deref(&self) -> &ListedLetter {
+        &self.letter
+    }
+}
+
+/// Bytes of all errors that a list shows, and as many of all history.
+const LISTED_BYTES: u64 = 2 << 20;
+/// Bounds of what a list shows of the errors of one letter, in bytes.
+const LISTED_ERRORS: std::ops::RangeInclusive<u64> = 1 << 10..=16 << 10;
+/// Characters that a list shows of an event id; valid ones are shorter.
+const LISTED_ID: u32 = 1_024;
 
 /// The reason under which letters are counted that left by age or size.
 const FALLEN_OUT: &str = "fallen_out";
@@ -191,8 +215,25 @@ impl Store {
         Ok(rejected)
     }
 
-    /// Lists letters, the newest first.
+    /// Lists letters, the newest first, in memory that grows with neither their payload nor their errors.
+    pub async fn list_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<ListedLetter>, StoreError> {
+        let share = (LISTED_BYTES / filter.limit.max(1)).clamp(*LISTED_ERRORS.start(), *LISTED_ERRORS.end());
+        let rows = self.lists().query_all_raw(self.select_letters(filter, Some(share), "")).await?;
+        rows.iter().map(|row| read_letter(row, usize::try_from(share).ok())).collect()
+    }
+
+    /// Whole letters, the newest first.
     pub async fn letters(&self, filter: &DeadLetterFilter) -> Result<Vec<StoredLetter>, StoreError> {
+        let rows = self.db().query_all_raw(self.select_letters(filter, None, ", payload")).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(StoredLetter { letter: read_letter(row, None)?, payload: row.try_get("", "payload")? })
+            })
+            .collect()
+    }
+
+    /// The query for letters: `share` bounds the characters of errors and of history, `more` are columns to add.
+    fn select_letters(&self, filter: &DeadLetterFilter, share: Option<u64>, more: &str) -> Statement {
         let (time, instant) = (self.micros("received_at"), self.instant());
         let mut condition = Condition::new("1 = 1");
         condition.also("reason =", filter.reason.map(Reason::as_str), "{}");
@@ -208,38 +249,34 @@ impl Store {
             wheres += " AND replayed_at IS NULL";
         }
         values.push(i64::try_from(filter.limit).unwrap_or(i64::MAX).into());
-        let errors = if self.is_postgres() { "errors::text" } else { "errors" };
-        let history = if self.is_postgres() { "history::text" } else { "history" };
+        let limit = values.len();
+        let text = if self.is_postgres() { "::text" } else { "" };
+        let cut = |column: &str| match share {
+            Some(share) => format!("substr({column}, 1, {share})"),
+            None => column.to_owned(),
+        };
+        let (errors, history) = (cut("errors"), cut("history"));
+        let event_id =
+            if share.is_some() { format!("substr(event_id, 1, {LISTED_ID})") } else { "event_id".into() };
         let replayed = self.micros("replayed_at");
+        // What is long is read of the letters that are shown alone, and once. OFFSET 0 keeps the parts apart.
         let sql = format!(
-            "SELECT id, {time} AS received, source, reason, event_id, correlation_id, {errors} AS errors,
-                payload_length, {replayed} AS replayed, {history} AS history, payload
-             FROM dead_letters WHERE {wheres} ORDER BY received_at DESC, id LIMIT ${}",
-            values.len()
+            "SELECT id, {time} AS received, source, reason, {event_id} AS event_id, correlation_id,
+                {errors} AS errors, CAST(octet_length(errors) AS bigint) AS errors_length, payload_length, {replayed} AS replayed,
+                {history} AS history, CAST(octet_length(history) AS bigint) AS history_length{more}
+             FROM (
+                SELECT id, received_at, source, reason, event_id, correlation_id, errors{text} AS errors,
+                    payload_length, replayed_at, history{text} AS history{more}
+                FROM (
+                    SELECT id, received_at, source, reason, event_id, correlation_id, errors, payload_length,
+                        replayed_at, history{more}
+                    FROM dead_letters WHERE {wheres} ORDER BY received_at DESC, id LIMIT ${limit}
+                ) listed LIMIT ALL_ROWS OFFSET 0
+             ) texts ORDER BY received_at DESC, id"
         );
-        let statement = Statement::from_sql_and_values(self.db().get_database_backend(), sql, values);
-        let mut letters = Vec::new();
-        for row in self.db().query_all_raw(statement).await? {
-            let source: Option<i16> = row.try_get("", "source")?;
-            let raw = |json: String| {
-                RawValue::from_string(json).map_err(|error| StoreError::Transient(error.to_string()))
-            };
-            let history: Option<String> = row.try_get("", "history")?;
-            letters.push(StoredLetter {
-                id: row.try_get("", "id")?,
-                received_at: format_micros(row.try_get("", "received")?),
-                source: source.and_then(Source::from_code).map(Source::as_str),
-                reason: row.try_get("", "reason")?,
-                event_id: row.try_get("", "event_id")?,
-                correlation_id: row.try_get("", "correlation_id")?,
-                errors: raw(row.try_get("", "errors")?)?,
-                payload_length: row.try_get("", "payload_length")?,
-                replayed_at: row.try_get::<Option<i64>>("", "replayed")?.map(format_micros),
-                history: history.map(raw).transpose()?,
-                payload: row.try_get("", "payload")?,
-            });
-        }
-        Ok(letters)
+        // SQLite has no OFFSET without LIMIT.
+        let sql = sql.replace("LIMIT ALL_ROWS", if self.is_postgres() { "" } else { "LIMIT -1" });
+        Statement::from_sql_and_values(self.db().get_database_backend(), sql, values)
     }
 
     /// A letter was sent again, and taken.
@@ -298,5 +335,84 @@ impl Store {
             self.change(COUNT, vec![UNKNOWN_SOURCE.into(), FALLEN_OUT.into(), count.into()]).await?;
         }
         Ok(gone)
+    }
+}
+
+/// A letter of a row; its errors and history are cut to `share` bytes each.
+fn read_letter(row: &QueryResult, share: Option<usize>) -> Result<ListedLetter, StoreError> {
+    let source: Option<i16> = row.try_get("", "source")?;
+    let read = |text: String, length: Option<i64>| {
+        let whole = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(usize::MAX);
+        let fits = share.is_none_or(|share| whole <= share);
+        let json = if fits { text } else { whole_elements(&text, share.unwrap_or(usize::MAX)) };
+        let json = RawValue::from_string(json).map_err(|error| StoreError::Transient(error.to_string()))?;
+        Ok::<_, StoreError>((json, !fits))
+    };
+    let (mut errors, mut truncated) = read(row.try_get("", "errors")?, row.try_get("", "errors_length")?)?;
+    if truncated && errors.get() == "[]" {
+        let message = "longer than a list shows; `ess dead-letters show` tells it".to_owned();
+        let none = [FieldError { path: String::new(), message }];
+        errors = serde_json::value::to_raw_value(&none)
+            .map_err(|error| StoreError::Transient(error.to_string()))?;
+    }
+    let history: Option<String> = row.try_get("", "history")?;
+    let history = match history {
+        Some(history) => {
+            let (history, cut) = read(history, row.try_get("", "history_length")?)?;
+            truncated |= cut;
+            Some(history)
+        }
+        None => None,
+    };
+    Ok(ListedLetter {
+        id: row.try_get("", "id")?,
+        received_at: format_micros(row.try_get("", "received")?),
+        source: source.and_then(Source::from_code).map(Source::as_str),
+        reason: row.try_get("", "reason")?,
+        event_id: row.try_get("", "event_id")?,
+        correlation_id: row.try_get("", "correlation_id")?,
+        errors,
+        errors_truncated: truncated,
+        payload_length: row.try_get("", "payload_length")?,
+        replayed_at: row.try_get::<Option<i64>>("", "replayed")?.map(format_micros),
+        history,
+    })
+}
+
+/// The elements of a JSON array that are whole within its first `most` bytes, as an array.
+fn whole_elements(text: &str, most: usize) -> String {
+    let mut rest = text[..text.floor_char_boundary(most)].trim_start().strip_prefix('[').unwrap_or_default();
+    let mut kept = String::from("[");
+    loop {
+        let mut elements = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
+        let Some(Ok(element)) = elements.next() else { break };
+        if kept.len() > 1 {
+            kept.push(',');
+        }
+        kept.push_str(element.get());
+        match rest[elements.byte_offset()..].trim_start().strip_prefix(',') {
+            Some(more) => rest = more,
+            None => break,
+        }
+    }
+    kept.push(']');
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole_elements;
+
+    #[test]
+    fn an_array_is_cut_between_its_elements() {
+        let text = r#" [{"a":"é]"}, {"b":[1,2]},{"c":3}]"#;
+        for most in 0..text.len() + 5 {
+            let kept: Vec<serde_json::Value> = serde_json::from_str(&whole_elements(text, most)).unwrap();
+            let all: Vec<serde_json::Value> = serde_json::from_str(text).unwrap();
+            assert_eq!(kept, all[..kept.len()], "{most}");
+            let whole = [0, 13, 26, 34].iter().filter(|end| **end <= most).count() - 1;
+            assert_eq!(kept.len(), whole, "{most}");
+        }
+        assert_eq!(whole_elements("null", 4), "[]");
     }
 }

@@ -39,9 +39,9 @@ mod writer;
 
 pub use batch::{Batch, BatchFrame, Written};
 pub use connect::{Purpose, SQLITE_FILE, Store};
-pub use dead_letters::{DeadLetterFilter, Retention, StoredLetter};
+pub use dead_letters::{DeadLetterFilter, ListedLetter, Retention, StoredLetter};
 pub use error::StoreError;
 pub use row::Row;
 pub use suspects::FramePlace;
-pub use trace::Place;
+pub use trace::{Place, Trace};
 pub use transaction::Connections;

@@ -3,6 +3,7 @@
 use sea_orm::{ConnectionTrait, Statement};
 
 use super::connect::Store;
+use super::dialect::places as marks;
 use super::error::StoreError;
 use crate::event::{Source, event_key};
 
@@ -21,10 +22,22 @@ pub struct Place {
     pub stored_at: Option<i64>,
 }
 
+/// Dead letters of an event that are told; a publisher can send a refused one again and again.
+const LETTERS: usize = 100;
+
+/// Places of one event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace {
+    /// The rows, then the dead letters, the oldest first.
+    pub places: Vec<Place>,
+    /// True if there are more dead letters than these.
+    pub truncated: bool,
+}
+
 impl Store {
-    /// The rows and dead letters of an eventId, of all sources or of one.
-    pub async fn trace_event(&self, event_id: &str, only: Option<Source>) -> Result<Vec<Place>, StoreError> {
-        let backend = self.db().get_database_backend();
+    /// The rows and dead letters of an eventId, of all sources or of one; of letters the first hundred.
+    pub async fn trace_event(&self, event_id: &str, only: Option<Source>) -> Result<Trace, StoreError> {
+        let backend = self.lists().get_database_backend();
         let mut places = Vec::new();
         let times = ["accepted_at", "logged_at", "collected_at", "ingested_at"]
             .map(|column| format!("{} AS {column}", self.micros(column)));
@@ -32,7 +45,7 @@ impl Store {
         for &source in Source::ALL.iter().filter(|source| only.is_none_or(|only| only == **source)) {
             let statement =
                 Statement::from_sql_and_values(backend, &sql, [event_key(source, event_id).into()]);
-            if let Some(row) = self.db().query_one_raw(statement).await? {
+            if let Some(row) = self.lists().query_one_raw(statement).await? {
                 places.push(Place {
                     source: Some(source),
                     accepted_at: row.try_get("", "accepted_at")?,
@@ -43,20 +56,25 @@ impl Store {
             }
         }
         let time = self.micros("received_at");
-        let sql =
-            format!("SELECT source, {time} AS accepted FROM dead_letters WHERE event_id = $1 ORDER BY 2, id");
         // A text with U+0000 is no parameter for PostgreSQL, and no eventId either.
-        let statement =
-            Statement::from_sql_and_values(backend, sql, [event_id.replace('\0', "\u{fffd}").into()]);
-        for row in self.db().query_all_raw(statement).await? {
+        let mut values = vec![event_id.replace('\0', "\u{fffd}").into()];
+        let of_source = match only {
+            Some(source) => format!(" AND source = {}", marks(&mut values, [source.code()])),
+            None => String::new(),
+        };
+        // One more than is told shows that there are more.
+        let sql = format!(
+            "SELECT source, {time} AS accepted FROM dead_letters WHERE event_id = $1{of_source}
+             ORDER BY received_at, id LIMIT {}",
+            LETTERS + 1
+        );
+        let rows = self.lists().query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+        for row in rows.iter().take(LETTERS) {
             let code: Option<i16> = row.try_get("", "source")?;
             let source = code.and_then(Source::from_code);
-            if only.is_some() && only != source {
-                continue;
-            }
             let accepted_at = row.try_get("", "accepted")?;
             places.push(Place { source, accepted_at, logged_at: None, collected_at: None, stored_at: None });
         }
-        Ok(places)
+        Ok(Trace { places, truncated: rows.len() > LETTERS })
     }
 }

@@ -1,0 +1,77 @@
+//! Lists: dead letters, and the ways of events. So many are answered at one time, until the client has read the answer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::StatusCode;
+use actix_web::http::header::ContentType;
+use actix_web::web::Bytes;
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::http::{Answer, away};
+use crate::ops::http::Problem;
+
+/// Lists that are read or answered at one time. Of each, 4 MiB of errors and history are shown at most.
+const LISTS: usize = 16;
+/// Time that a list waits for others.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes that are given to a connection at one time.
+const PART: usize = 64 << 10;
+
+/// Room for lists.
+#[derive(Debug)]
+pub(super) struct Lists(Arc<Semaphore>);
+
+impl Default for Lists {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LISTS)))
+    }
+}
+
+/// Room for one list.
+pub(super) struct Turn(OwnedSemaphorePermit);
+
+impl Lists {
+    /// Waits for room.
+    pub async fn turn(&self) -> Result<Turn, Problem> {
+        let waited = tokio::time::timeout(PATIENCE, self.0.clone().acquire_owned()).await;
+        let permit = waited.ok().and_then(Result::ok);
+        permit.map(Turn).ok_or_else(|| away("too many lists are being read"))
+    }
+}
+
+impl Turn {
+    /// Answers with a list; its room is given back once the answer is written.
+    pub fn answer(self, list: &impl Serialize) -> Answer {
+        let json = serde_json::to_vec(list)
+            .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        let body = Held { bytes: json.into(), _turn: self.0 };
+        Ok(HttpResponse::Ok().content_type(ContentType::json()).body(body))
+    }
+}
+
+/// An answer and the room that it takes.
+struct Held {
+    bytes: Bytes,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl MessageBody for Held {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.bytes.len() as u64)
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let part = self.bytes.len().min(PART);
+        let part = self.bytes.split_to(part);
+        Poll::Ready((!part.is_empty()).then_some(Ok(part)))
+    }
+}
