@@ -15,6 +15,8 @@ use crate::store::{Purpose, SQLITE_FILE, Store, StoreError};
 
 /// How long one connection is tried.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one server of a list is tried, beside the others.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A file that is written and removed again, to see whether the data folder can be written to.
 const PROBE_FILE: &str = "ess.check";
@@ -114,13 +116,17 @@ async fn try_server(url: String, config: &Config) -> Result<(), String> {
         .await
         .map_err(|error| error.to_string())?;
     // The connection is made in the background.
-    loop {
-        match log.ask().await {
-            Ok(()) => return Ok(()),
-            Err(error) if started.elapsed() >= TIMEOUT / 2 => return Err(error.to_string()),
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+    let asked = async {
+        loop {
+            match log.ask().await {
+                Ok(()) => return Ok(()),
+                Err(error) if started.elapsed() >= TIMEOUT / 2 => return Err(error.to_string()),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
         }
-    }
+    };
+    let left = SERVER_TIMEOUT.saturating_sub(started.elapsed());
+    tokio::time::timeout(left, asked).await.unwrap_or_else(|_| Err("no answer".to_owned()))
 }
 
 async fn try_store(config: &Config, purpose: Purpose) -> Result<String, String> {

@@ -50,14 +50,14 @@ settings! {
     "ESS_MAX_EVENTS" "100000": "Events of one request body; more are a 413.";
     "ESS_MAX_HEADER" "16KiB": "The largest request head, names and values together; more is a 431.";
     "ESS_MAX_CONNECTIONS" "10000": "Connections that each service holds at one time; others wait to be taken.";
-    "ESS_HEAD_TIMEOUT" "10s": "How long a client may take to send a request's head.";
-    "ESS_IDLE_TIMEOUT" "75s": "How long a connection may rest between two requests, and how long a client may read nothing of its answer.";
+    "ESS_HEAD_TIMEOUT" "10s": "How long a client may take to send the first request's head.";
+    "ESS_IDLE_TIMEOUT" "75s": "How long a connection may rest between two requests; one whose next head does not come whole ends then, too.";
     "ESS_BODY_TIMEOUT" "60s": "How long a client may take to send a request's body.";
     "ESS_RATE_LIMIT" "0": "Requests a second that each publisher may send to the webhook; more are a 429. 0 for any number.";
     "ESS_LOG_MAX_BYTES" "8GiB": "What the log holds per source before it refuses new events (503).";
     "ESS_LOG_MAX_AGE" "0": "When the log drops what was not collected; 0 for never. A set age can lose accepted events.";
     "ESS_LOG_DUPLICATE_WINDOW" "2m": "How long the log recognises a frame that is sent again.";
-    "ESS_NATS_REPLICAS" "1": "Copies of each message in a NATS cluster, 1 to 5.";
+    "ESS_NATS_REPLICAS" "1": "Copies of each message in a NATS cluster, 1 to 5. Gateways add copies to streams that exist, and take none away.";
     "ESS_MAX_DELIVERIES" "10": "Deliveries after which a frame is processed alone, to find the event that is guilty.";
     "ESS_RETENTION" "0": "How long rows are kept; 0 for ever. Not shorter than ESS_LOG_MAX_AGE.";
     "ESS_DEAD_LETTER_RETENTION" "30d": "How long refused events are kept; 0 for ever.";

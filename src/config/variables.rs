@@ -221,9 +221,10 @@ impl Variables {
         if secret.expose().split(',').all(|url| fits(url.trim())) {
             return Ok(Some(secret));
         }
+        let each = if secret.expose().contains(',') { ", each URL of the list" } else { "" };
         Err(ConfigError {
             name: name.to_owned(),
-            message: format!("must begin with {}, each of a list too", schemes.join(" or ")),
+            message: format!("must begin with {}{each}", schemes.join(" or ")),
         })
     }
 }

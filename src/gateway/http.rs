@@ -27,17 +27,15 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>) {
     config.app_data(shared);
     describe(config, Routes::openapi());
-    config.service(resource("/webhook", "POST, OPTIONS").route(web::post().to(any_source)));
+    config.service(resource("/webhook", "POST").route(web::post().to(any_source)));
     for source in Source::ALL {
         let route =
             move |request: HttpRequest, shared, payload| webhook(request, shared, payload, Some(*source));
         let path = format!("/webhook/{source}");
         config.service(
             match source {
-                Source::Facebook => resource(&path, "GET, HEAD, POST, OPTIONS")
-                    .route(web::get().to(handshake))
-                    .route(web::head().to(handshake)),
-                Source::Tiktok => resource(&path, "POST, OPTIONS"),
+                Source::Facebook => resource(&path, "GET, POST").route(web::get().to(handshake)),
+                Source::Tiktok => resource(&path, "POST"),
             }
             .route(web::post().to(route)),
         );

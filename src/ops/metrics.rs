@@ -75,7 +75,7 @@ pub struct ServiceMetrics {
     requests: IntCounterVec,
     /// `ess_http_connections`: connections that are open.
     pub connections: IntGauge,
-    /// `ess_ready{dependency}`: 1 where a dependency answers.
+    /// `ess_ready{dependency}`: 1 where a dependency answers, or a part of one: at a gateway `log.facebook` and so on.
     ready: IntGaugeVec,
     /// `ess_draining`: 1 while the service finishes what it has.
     draining: IntGauge,
@@ -135,7 +135,7 @@ impl ServiceMetrics {
     /// All metrics as Prometheus text, in this phase of the service's life and with its dependencies as they are.
     pub fn text(&self, phase: Phase, readiness: &Readiness) -> Result<Vec<u8>, prometheus::Error> {
         for (dependency, answers) in readiness.answers() {
-            self.ready.with_label_values(&[dependency]).set(i64::from(answers));
+            self.ready.with_label_values(&[&dependency]).set(i64::from(answers));
         }
         let remaining = match phase {
             Phase::Draining(deadline) => Some(deadline.saturating_duration_since(Instant::now())),

@@ -67,10 +67,12 @@ impl Readiness {
         answers.insert(dependency, Answer { answer, said });
     }
 
-    /// Every dependency, and whether it answers.
-    pub fn answers(&self) -> Vec<(&'static str, bool)> {
+    /// Every dependency and every part of one; true if it answers.
+    pub fn answers(&self) -> Vec<(String, bool)> {
         let answers = self.answers.read().unwrap_or_else(PoisonError::into_inner);
-        answers.iter().map(|(name, answer)| (*name, answer.answer.is_ok())).collect()
+        let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
+        let whole = answers.iter().map(|(name, answer)| ((*name).to_owned(), answer.answer.is_ok()));
+        whole.chain(parts.iter().map(|(name, part)| (name.clone(), part.answer.is_ok()))).collect()
     }
 
     /// Parts that are away while the service is ready, and why.

@@ -341,12 +341,12 @@ async fn dead_letters(request: HttpRequest, shared: web::Data<Shared>) -> HttpRe
                 bad(BadParameter { name: "reason".to_owned(), message: format!("must be one of {allowed}") })
             })?),
         };
-        let (from, to) = parameters.instants().map_err(bad)?;
+        parameters.range(1).map_err(bad)?;
         let filter = DeadLetterFilter {
             reason,
             source: parameters.source().map_err(bad)?,
-            from,
-            to,
+            from: parameters.instant("from").map_err(bad)?,
+            to: parameters.instant("to").map_err(bad)?,
             limit: parameters.limit().map_err(bad)?.into(),
             ids: Vec::new(),
             replayed: true,

@@ -105,6 +105,8 @@ enum Harm {
     Kill,
     /// SIGSTOP, and SIGCONT afterwards.
     Pause,
+    /// The same, of the server that the gateway is connected to.
+    PauseTheGateways,
     /// SIGTERM, and a start afterwards, as in a rolling upgrade.
     Restart,
 }
@@ -125,6 +127,24 @@ impl Effect {
     }
 }
 
+/// Has the two sources' streams led by two servers, so that no harm touches both.
+fn separate(cluster: &Cluster) {
+    let leaders = || SOURCES.map(|source| cluster.leader(&stream(source), &[0, 1, 2]));
+    eventually("two leaders", MINUTE, || {
+        let [Some(facebook), Some(tiktok)] = leaders() else { return None };
+        if facebook != tiktok {
+            return Some(());
+        }
+        block_on(async {
+            let client = async_nats::connect(cluster.servers[tiktok].url()).await.unwrap();
+            let _ = client.request("$JS.API.STREAM.LEADER.STEPDOWN.ESS_TIKTOK", Bytes::new()).await;
+        });
+        std::thread::sleep(Duration::from_secs(1));
+        None
+    });
+    cluster.wait_healthy();
+}
+
 /// Harms one server for a while, under load, and watches who leads meanwhile.
 fn harm(cluster: &mut Cluster, harm: Harm, victim: usize, load: &[Load]) -> Vec<Effect> {
     let led: Vec<bool> =
@@ -134,7 +154,7 @@ fn harm(cluster: &mut Cluster, harm: Harm, victim: usize, load: &[Load]) -> Vec<
     let began = Instant::now();
     match harm {
         Harm::Kill => cluster.servers[victim].process.kill(),
-        Harm::Pause => cluster.signal(victim, "STOP"),
+        Harm::Pause | Harm::PauseTheGateways => cluster.signal(victim, "STOP"),
         Harm::Restart => cluster.signal(victim, "TERM"),
     }
     let mut leaderless = vec![Duration::ZERO; load.len()];
@@ -149,7 +169,7 @@ fn harm(cluster: &mut Cluster, harm: Harm, victim: usize, load: &[Load]) -> Vec<
         asked = Instant::now();
     }
     match harm {
-        Harm::Pause => cluster.signal(victim, "CONT"),
+        Harm::Pause | Harm::PauseTheGateways => cluster.signal(victim, "CONT"),
         Harm::Kill | Harm::Restart => cluster.servers[victim].start_again(),
     }
     std::thread::sleep(Duration::from_secs(1));
@@ -197,16 +217,18 @@ fn each_server_of_a_cluster_may_die_freeze_or_restart_and_nothing_is_lost() {
         }
         std::thread::sleep(Duration::from_secs(1));
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            // A leader dies, the other source's leader freezes, and then the server that did neither restarts.
-            for kind in [Harm::Kill, Harm::Pause, Harm::Restart] {
+            // A leader dies, the other source's leader freezes, then the gateway's server, and one more restarts.
+            for kind in [Harm::Kill, Harm::Pause, Harm::PauseTheGateways, Harm::Restart] {
                 // A machine that is busy with something else may spoil one try.
                 for attempt in 1..=2 {
-                    let led = match kind {
-                        Harm::Kill => "ESS_FACEBOOK",
-                        Harm::Pause | Harm::Restart => "ESS_TIKTOK",
+                    separate(&cluster);
+                    let leader = |stream: &str| cluster.leader(stream, &[0, 1, 2]).expect("a leader");
+                    let victim = match kind {
+                        Harm::Kill => leader("ESS_FACEBOOK"),
+                        Harm::Pause => leader("ESS_TIKTOK"),
+                        Harm::PauseTheGateways => cluster.server_of("gateway").expect("its server"),
+                        Harm::Restart => (leader("ESS_TIKTOK") + 1) % 3,
                     };
-                    let leader = cluster.leader(led, &[0, 1, 2]).expect("a leader");
-                    let victim = if matches!(kind, Harm::Restart) { (leader + 1) % 3 } else { leader };
                     let done = harm(&mut cluster, kind, victim, &load);
                     let late = done.iter().any(|effect| effect.gap > effect.limit());
                     for Effect { source, gap, leaderless, touched } in &done {
@@ -234,6 +256,8 @@ fn each_server_of_a_cluster_may_die_freeze_or_restart_and_nothing_is_lost() {
     let rows = postgres.query("SELECT event_id FROM event_rows");
     let stored: HashSet<&String> = rows.iter().collect();
     assert_eq!(stored.len(), rows.len(), "none twice");
+    let untouched = effects.iter().flat_map(|(_, effects)| effects).filter(|effect| !effect.touched).count();
+    assert!(untouched >= 4, "each harm leaves a source untouched: {untouched}");
     for load in &load {
         let acknowledged = load.acknowledged.lock().unwrap();
         let (tried, failed) = (load.tried.load(Ordering::Relaxed), load.failed.load(Ordering::Relaxed));

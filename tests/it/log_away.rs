@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use crate::support::events::simple;
 use crate::support::http::{self, Answer};
 use crate::support::nats::Nats;
-use crate::support::process::Service;
+use crate::support::process::{Service, ess};
 use crate::support::proxy::Proxy;
+use crate::support::world::World;
 use crate::support::{MINUTE, eventually};
 
 fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -107,6 +108,11 @@ fn a_topic_that_does_not_answer_delays_no_other() {
             median < Duration::from_millis(200) && longest < Duration::from_secs(2),
             "{median:?} {longest:?}"
         );
+        let series = format!(
+            "ess_ready{{dependency=\"log.{}\"}}",
+            silent[0].trim_start_matches("ESS_").to_lowercase()
+        );
+        assert!(gateway.metric(&series).abs() < 0.5 && gateway.metric("ess_ready{dependency=\"log\"}") > 0.5);
         let said = eventually("/ready names what is away", MINUTE, || {
             let degraded = ready(&gateway).json()["degraded"].clone();
             (degraded.as_object().map_or(0, serde_json::Map::len) == silent.len()).then_some(degraded)
@@ -267,6 +273,41 @@ fn a_503_counts_no_event_twice_when_a_publisher_was_restarted() {
     let accepted = answer.json()["accepted"].as_u64().unwrap() as usize;
     println!("{accepted} of {EVENTS} are durable by the answer");
     assert!((EVENTS * 5 / 10..=EVENTS).contains(&accepted), "{accepted} of {EVENTS}");
+}
+
+#[test]
+fn neither_a_replay_nor_a_collector_changes_a_stream() {
+    let world = World::real(&[("ESS_LOG_MAX_BYTES", "1GiB"), ("ESS_LOG_DUPLICATE_WINDOW", "90s")]);
+    let mut bad = simple("bad", "tiktok");
+    bad["data"]["user"]["followers"] = json!("many");
+    assert_eq!(world.post(&bad.to_string()).status, 422);
+    eventually("the letter is stored", MINUTE, || {
+        (world.database.query("SELECT count(*) FROM dead_letters")[0] == "1").then_some(())
+    });
+    let mended = simple("bad", "tiktok").to_string();
+    let hex: String = mended.bytes().map(|byte| format!("{byte:02x}")).collect();
+    world
+        .database
+        .query(&format!("UPDATE dead_letters SET payload = '\\x{hex}', payload_length = {}", mended.len()));
+    // As an operator's shell has it: the log's settings are the defaults.
+    let mut defaults = world.environment.clone();
+    defaults.retain(|(name, _)| !name.starts_with("ESS_LOG_"));
+    let mut collector = Service::start(&["collector", "tiktok"], &defaults, world.folder.path());
+    collector.wait_ready();
+    let replay = ess(&["dead-letters", "replay"], &defaults, world.folder.path()).output().unwrap();
+    assert!(String::from_utf8_lossy(&replay.stdout).contains("1 pass, 0 fail"), "{replay:?}");
+    world.settle();
+    assert_eq!(world.count_rows(), 1);
+    let url = world.nats.as_ref().unwrap().url();
+    let config = crate::support::block_on(async {
+        let client = async_nats::connect(url).await.unwrap();
+        let stream = async_nats::jetstream::new(client).get_stream("ESS_TIKTOK").await.unwrap();
+        stream.cached_info().config.clone()
+    });
+    assert_eq!((config.max_bytes, config.duplicate_window), (1 << 30, Duration::from_secs(90)));
+    let said = collector.lines("stream ESS_TIKTOK differs from this process's settings");
+    assert_eq!(said.len(), 1, "once: {said:?}");
+    assert!(said[0].to_string().contains("settings say 8.0 GiB"), "{said:?}");
 }
 
 #[test]

@@ -28,4 +28,3 @@ mod summaries;
 mod support;
 mod terminal;
 mod tracing;
-mod wire;

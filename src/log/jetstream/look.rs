@@ -115,3 +115,66 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use futures::future::join_all;
+
+    use super::*;
+
+    /// Answers after a while; counts how often it is asked.
+    fn slow(asked: &Arc<AtomicU64>) -> impl FnOnce() -> BoxFuture<'static, Result<u64, LogError>> + use<> {
+        let asked = asked.clone();
+        move || {
+            let number = asked.fetch_add(1, Ordering::Relaxed) + 1;
+            async move {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Ok(number)
+            }
+            .boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn callers_share_one_look_and_its_answer_counts_for_the_connection() {
+        let (look, asked) = (Look::default(), Arc::new(AtomicU64::new(0)));
+        // One that gives up at once leaves the look to the others.
+        let hasty = tokio::time::timeout(Duration::from_millis(5), look.get(1, None, slow(&asked))).await;
+        assert!(hasty.is_err());
+        let all = join_all((0..100).map(|_| look.get(1, None, slow(&asked)))).await;
+        assert!(all.iter().all(|answer| *answer == Ok(1)), "{all:?}");
+        assert_eq!(look.get(1, None, slow(&asked)).await, Ok(1));
+        assert_eq!(look.get(2, None, slow(&asked)).await, Ok(2), "another connection looks anew");
+        assert_eq!(look.get(2, Some(Instant::now()), slow(&asked)).await, Ok(3), "what is known is too old");
+        look.forget();
+        assert_eq!(look.get(2, None, slow(&asked)).await, Ok(4));
+        assert_eq!(asked.load(Ordering::Relaxed), 4);
+    }
+
+    #[tokio::test]
+    async fn a_failed_look_is_not_remembered() {
+        let look = Look::default();
+        let failed = look.get(1, None, || async { Err::<u64, _>(away("gone")) }).await;
+        assert!(failed.is_err());
+        assert_eq!(look.get(1, None, || async { Ok(7) }).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_question_that_is_not_answered_is_put_again() {
+        let asked = AtomicU64::new(0);
+        let answer = persist(|| {
+            let first = asked.fetch_add(1, Ordering::Relaxed) == 0;
+            async move {
+                if first {
+                    std::future::pending::<()>().await;
+                }
+                Ok(())
+            }
+        });
+        assert_eq!(answer.await, Ok(()));
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+}

@@ -153,6 +153,14 @@ impl Cluster {
         })
     }
 
+    /// The server that has a client's connection.
+    pub fn server_of(&self, client: &str) -> Option<usize> {
+        (0..3).find(|server| {
+            let told = self.ask(*server, "/connz").unwrap_or_default();
+            told["connections"].as_array().is_some_and(|all| all.iter().any(|one| one["name"] == client))
+        })
+    }
+
     /// Waits until every server answers and has a meta leader, and all copies of every stream are current.
     pub fn wait_healthy(&self) {
         eventually("the cluster is healthy", MINUTE * 2, || {
