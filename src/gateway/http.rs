@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Serialize;
 use utoipa::{IntoResponses, OpenApi, ToSchema};
 
 use super::Shared;
+use super::answer::{EventErrors, Outcome};
 use super::body::{UnpackError, encoding, read, unpack};
-use super::ingest::{EventErrors, Ingest, IngestError, Outcome, deadline, set_aside, unreadable_body};
+use super::ingest::{Ingest, IngestError, deadline, unreadable_body};
 use super::publishers::Publisher;
 use super::signature;
 use crate::event::Source;
@@ -56,15 +56,16 @@ async fn any_source(request: HttpRequest, shared: web::Data<Shared>, payload: we
 }
 
 /// What became of a body's events. All that were accepted are durable.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "it is the shape alone")]
 struct Accepted<'a> {
     accepted: usize,
     rejected: usize,
     correlation_id: &'a str,
-    /// Of the first 100 events that were rejected.
-    #[schema(value_type = Vec<EventErrors>)]
-    errors: &'a [EventErrors],
+    /// Of the first 100 events that were rejected, up to 256 KiB.
+    errors: Vec<EventErrors<'a>>,
+    /// True if events, or errors of one, are not named.
     errors_truncated: bool,
 }
 
@@ -123,32 +124,13 @@ async fn webhook(
     let origin = Arc::new(origin(&request));
     let mut publisher = Publisher::UNKNOWN;
     let answer = match take(&request, &shared, payload, only, &origin, &mut publisher).await {
-        Ok(outcome) => answer(&outcome, &origin),
+        Ok(outcome) => shared.answers.answer(outcome, &origin),
         Err(problem) => problem.respond_to(&origin),
     };
     let outcome = RequestOutcome::of(answer.status().as_u16());
     shared.metrics.count_request(shared.publishers.name(publisher), outcome);
     shared.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
     answer
-}
-
-fn answer(outcome: &Outcome, origin: &Origin) -> HttpResponse {
-    if outcome.accepted == 0 && outcome.rejected > 0 {
-        let errors = serde_json::to_value(&outcome.errors).unwrap_or_default();
-        return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "every event was rejected")
-            .with("accepted", 0)
-            .with("rejected", outcome.rejected)
-            .with("errors", errors)
-            .with("errorsTruncated", outcome.truncated())
-            .respond_to(origin);
-    }
-    HttpResponse::Accepted().json(Accepted {
-        accepted: outcome.accepted,
-        rejected: outcome.rejected,
-        correlation_id: &origin.correlation_id,
-        errors: &outcome.errors,
-        errors_truncated: outcome.truncated(),
-    })
 }
 
 /// The checks in their order (401, 429, 415, 413, 400), then the events. Where a signature says who it is, 429
@@ -207,7 +189,7 @@ async fn take(
         Err(UnpackError::Broken(why)) => {
             let letter = unreadable_body(origin, only, &wire, &why, shared.redactor.as_deref());
             shared.metrics.fail(only, GatewayFailure::NotJson, 1);
-            set_aside(vec![letter], &shared.dead_letters, &shared.metrics);
+            shared.dead_letters.set_one_aside(letter);
             return Err(Problem::new(
                 StatusCode::BAD_REQUEST,
                 format!("the body could not be unpacked: {why}"),

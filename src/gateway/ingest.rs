@@ -3,18 +3,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use bytes::Bytes;
 use futures::future;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
-use serde::Serialize;
 
 use super::DEADLINE;
+use super::answer::{Errors, Outcome};
 use super::body::Share;
-use super::dead_letters::{DeadLetterPublisher, Restarted, SetAside};
+use super::dead_letters::{DeadLetters, LetterRoom};
 use super::publish::{Publish, PublishError, Publisher};
 use super::validate::{Cursor, Judge, Next, Rejected, Validator};
 use crate::event::{FieldError, Redactor, Refusal, Source};
@@ -23,14 +23,12 @@ use crate::ops::metrics::{GatewayFailure, GatewayMetrics};
 use crate::ops::trace;
 use crate::runtime::{Held, Mailbox, Undelivered};
 
-/// Refused events that an answer names; the others are counted.
-const MAX_REPORTED: usize = 100;
-/// Refused events of one request that are set aside; the others are counted as dropped.
+/// Refused events of one request that are kept with their bytes; of the others their number is kept.
 const MAX_LETTERS: usize = 10_000;
 /// Bytes of them, payloads and errors.
-const MAX_LETTER_BYTES: usize = 8 * 1_024 * 1_024;
-/// How long letters are handed on again to an actor that was restarted.
-const SET_ASIDE_AGAIN: Duration = Duration::from_secs(60);
+const MAX_LETTER_BYTES: usize = 16 * 1_024 * 1_024;
+/// The reason that a refused event's bytes are not kept.
+const UNKEPT: &str = "more than 10,000 or 16 MiB of one request, or too many wait to be kept";
 /// How often a publisher may be restarted under a request.
 const RESTARTS: usize = 5;
 
@@ -46,32 +44,6 @@ pub(super) struct Ingest {
     pub only: Option<Source>,
     /// When the request must be answered.
     pub deadline: Instant,
-}
-
-/// A refused event, as an answer names it.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct EventErrors {
-    /// Its place in the body; 0 for a single object.
-    index: usize,
-    /// Its id, where that could be read.
-    #[schema(required = true)]
-    event_id: Option<String>,
-    errors: Vec<FieldError>,
-}
-
-/// What became of a request's events, all of which were judged and, if good, are durable.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Outcome {
-    pub accepted: usize,
-    pub rejected: usize,
-    pub errors: Vec<EventErrors>,
-}
-
-impl Outcome {
-    pub fn truncated(&self) -> bool {
-        self.errors.len() < self.rejected
-    }
 }
 
 /// Why a request was not taken.
@@ -94,7 +66,7 @@ impl Message for Ingest {
 pub(super) struct Parts {
     pub validators: Vec<Mailbox<Validator>>,
     pub publishers: Vec<Mailbox<Publisher>>,
-    pub dead_letters: Mailbox<DeadLetterPublisher>,
+    pub dead_letters: DeadLetters,
     pub metrics: GatewayMetrics,
     /// What takes personal data out, if that is asked for.
     pub redactor: Option<Arc<Redactor>>,
@@ -135,47 +107,61 @@ impl Handler<Held<Ingest>> for Ingestor {
 }
 
 /// The events of a body, judged.
-#[derive(Default)]
 struct Sorted {
     /// Good events, by source, as places in the body, or in what is left of it.
     accepted: Vec<Vec<Range<usize>>>,
     /// The good events without personal data, where that is not kept.
     redacted: Option<Vec<u8>>,
     rejected: usize,
-    /// How many of each source were refused; the last for those without one.
-    rejected_by_source: Vec<(Option<Source>, u64)>,
+    /// Refused events of each source, and how many of them have no letter; the last for those without a source.
+    rejected_by_source: Vec<(Option<Source>, u64, u64)>,
     /// The first that were refused, for the answer.
-    errors: Vec<EventErrors>,
+    errors: Errors,
     letters: Vec<DeadLetter>,
     letter_bytes: usize,
-    /// Refused events beyond what is kept of one request.
-    unkept: u64,
+    /// Room for the letters.
+    room: LetterRoom,
 }
 
 impl Sorted {
+    fn new(dead_letters: &DeadLetters) -> Self {
+        Self {
+            accepted: vec![Vec::new(); Source::ALL.len()],
+            redacted: None,
+            rejected: 0,
+            rejected_by_source: Vec::new(),
+            errors: Errors::default(),
+            letters: Vec::new(),
+            letter_bytes: 0,
+            room: dead_letters.room(),
+        }
+    }
+
     fn refuse(&mut self, ingest: &Ingest, rejected: Rejected) {
-        let Rejected { index, bytes, redacted, refusal } = rejected;
+        let Rejected { index, bytes, redacted, mut refusal } = rejected;
         self.rejected += 1;
-        match self.rejected_by_source.iter_mut().find(|(source, _)| *source == refusal.source) {
-            Some((_, count)) => *count += 1,
-            None => self.rejected_by_source.push((refusal.source, 1)),
-        }
-        if self.errors.len() < MAX_REPORTED {
-            let (event_id, errors) = (refusal.event_id.clone(), refusal.errors.clone());
-            self.errors.push(EventErrors { index, event_id, errors });
-        }
-        if self.letters.len() >= MAX_LETTERS || self.letter_bytes >= MAX_LETTER_BYTES {
-            self.unkept += 1;
-            return;
-        }
+        self.errors.add(index, &refusal);
+        refusal.source = refusal.source.or(ingest.only);
+        let source = refusal.source;
         let Origin { correlation_id, accepted_at, .. } = &*ingest.origin;
         let kept = redacted.as_deref().unwrap_or(&ingest.body[bytes]);
-        let mut letter = DeadLetter::new(*accepted_at, correlation_id, Reason::Invalid, kept, refusal);
-        if redacted.is_some() {
-            letter.redact_errors();
+        let size = DeadLetter::size_of(kept.len(), &refusal.errors);
+        let room = self.letters.len() < MAX_LETTERS
+            && self.letter_bytes + size <= MAX_LETTER_BYTES
+            && self.room.take(size);
+        if room {
+            let mut letter = DeadLetter::new(*accepted_at, correlation_id, Reason::Invalid, kept, refusal);
+            if redacted.is_some() {
+                letter.redact_errors();
+            }
+            self.letter_bytes += size;
+            self.letters.push(letter);
         }
-        self.letter_bytes += letter.size();
-        self.letters.push(letter);
+        let unkept = u64::from(!room);
+        match self.rejected_by_source.iter_mut().find(|(known, ..)| *known == source) {
+            Some((_, all, without)) => (*all, *without) = (*all + 1, *without + unkept),
+            None => self.rejected_by_source.push((source, 1, unkept)),
+        }
     }
 }
 
@@ -193,14 +179,14 @@ async fn take(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Outc
     for (&source, events) in Source::ALL.iter().zip(&sorted.accepted) {
         parts.metrics.accepted.of(source).inc_by(events.len() as u64);
     }
-    for (source, count) in &sorted.rejected_by_source {
-        parts.metrics.fail(*source, GatewayFailure::Invalid, *count);
+    for (source, count, unkept) in sorted.rejected_by_source {
+        parts.metrics.fail(source, GatewayFailure::Invalid, count);
+        if unkept > 0 {
+            let Origin { correlation_id, accepted_at, .. } = &*ingest.origin;
+            parts.dead_letters.count(source, Reason::Invalid, unkept, *accepted_at, correlation_id, UNKEPT);
+        }
     }
-    if sorted.unkept > 0 {
-        tracing::warn!(letters = sorted.unkept, "more events were refused in one request than are set aside");
-        parts.metrics.dead_letters_dropped.inc_by(sorted.unkept);
-    }
-    set_aside(sorted.letters, &parts.dead_letters, &parts.metrics);
+    parts.dead_letters.set_aside(sorted.letters, sorted.room);
     let body = sorted.redacted.map_or_else(|| ingest.body.clone(), Bytes::from);
     publish(ingest, body, sorted.accepted, parts).await?;
     Ok(Outcome { accepted, rejected: sorted.rejected, errors: sorted.errors })
@@ -211,7 +197,7 @@ fn refuse_whole(ingest: &Ingest, why: &str, parts: &Parts) {
     let redactor = parts.redactor.as_deref();
     let letter = unreadable_body(&ingest.origin, ingest.only, &ingest.body, why, redactor);
     parts.metrics.fail(ingest.only, GatewayFailure::NotJson, 1);
-    set_aside(vec![letter], &parts.dead_letters, &parts.metrics);
+    parts.dead_letters.set_one_aside(letter);
 }
 
 /// The letter of a body that could not be read.
@@ -234,7 +220,7 @@ pub(super) fn unreadable_body(
 
 /// Has the whole body judged, slice by slice.
 async fn judge(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Sorted, IngestError> {
-    let mut sorted = Sorted { accepted: vec![Vec::new(); Source::ALL.len()], ..Sorted::default() };
+    let mut sorted = Sorted::new(&parts.dead_letters);
     let validator = &parts.validators[turn.fetch_add(1, Ordering::Relaxed) % parts.validators.len()];
     let mut from = Cursor::default();
     loop {
@@ -267,41 +253,6 @@ async fn judge(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Sor
             Next::NotJson(why) => return Err(IngestError::NotJson(why)),
         }
     }
-}
-
-/// Hands letters on, behind the answer's back: no event waits for one that was refused. Where there is
-/// no room they are dropped, and counted.
-pub(super) fn set_aside(
-    letters: Vec<DeadLetter>,
-    to: &Mailbox<DeadLetterPublisher>,
-    metrics: &GatewayMetrics,
-) {
-    if letters.is_empty() {
-        return;
-    }
-    let count = letters.len() as u64;
-    let message = SetAside(Arc::new(letters));
-    let (to, metrics) = (to.clone(), metrics.clone());
-    let room = to.try_reserve(message.weight());
-    actix::spawn(async move {
-        let handed = match room {
-            None => Err(Undelivered::Full),
-            Some(room) => match to.send_in(room, message.clone()).await {
-                Ok(Ok(())) => Ok(()),
-                // The actor was restarted with them in hand.
-                Ok(Err(Restarted)) | Err(Undelivered::Lost) => match to.ask(message, SET_ASIDE_AGAIN).await {
-                    Ok(Ok(())) => Ok(()),
-                    Ok(Err(Restarted)) => Err(Undelivered::Lost),
-                    Err(error) => Err(error),
-                },
-                Err(error) => Err(error),
-            },
-        };
-        if let Err(error) = handed {
-            tracing::warn!(letters = count, %error, "refused events could not be set aside");
-            metrics.dead_letters_dropped.inc_by(count);
-        }
-    });
 }
 
 /// Makes the good events durable, each source's by its own publisher.

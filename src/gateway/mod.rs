@@ -3,7 +3,7 @@
 //! ```text
 //! http ──Ingest──▶ ingest ──Judge──▶ validate.N      (slices of the body, so that big ones take turns)
 //!                    │ ├─────Publish──▶ publish.<source> ──frame──▶ log
-//!                    │ └─────SetAside─▶ publish.dead_letters ─────▶ log
+//!                    │ └───letters───▶ publish.dead_letters ─────▶ log
 //!                    ▼
 //!                 202, after the log has acknowledged every accepted event
 //! ```
@@ -13,6 +13,7 @@
 //! `ingest` carries the request through: it asks `validate` to judge the body slice by slice, hands
 //! the good events to their source's `publish` and the bad ones to the dead letters, and answers.
 
+mod answer;
 mod body;
 mod dead_letters;
 mod http;
@@ -57,7 +58,8 @@ const LINES_PER_SECOND: u32 = 50;
 /// What the handlers of the gateway's routes share.
 struct Shared {
     ingest: Mailbox<ingest::Ingestor>,
-    dead_letters: Mailbox<dead_letters::DeadLetterPublisher>,
+    dead_letters: dead_letters::DeadLetters,
+    answers: answer::Answers,
     budget: body::Budget,
     max_body: usize,
     max_events: usize,
@@ -93,12 +95,10 @@ pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -
             supervise(&actors, spec(&format!("publish.{source}"), PUBLISH_BOUND), &home.handle(), make)
         })
         .collect();
-    let dead_letters = {
-        let (log, metrics) = (log.clone(), metrics.clone());
-        let make = move || dead_letters::DeadLetterPublisher::new(log.clone(), metrics.clone());
+    let dead_letters = dead_letters::DeadLetters::new(log, &metrics, |make| {
         let spec = spec("publish.dead_letters", dead_letters::BOUND);
         supervise(&actors, spec, &home.handle(), make)
-    };
+    });
     let mut arbiters = vec![];
     let validators: Vec<Mailbox<validate::Validator>> = (1..=VALIDATORS)
         .map(|n| {
@@ -130,6 +130,7 @@ pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -
     let shared = actix_web::web::Data::new(Shared {
         ingest: ingest.clone(),
         dead_letters: dead_letters.clone(),
+        answers: answer::Answers::new(),
         budget: body::Budget::new(config.max_inflight, metrics.inflight_bytes.clone()),
         max_body: config.max_body,
         max_events: config.max_events,

@@ -67,7 +67,7 @@ impl fmt::Display for Reason {
 pub struct DeadLetter {
     /// When it was received, in microseconds since 1970.
     pub received_at: i64,
-    /// Its source, where that was valid.
+    /// Its source, where that was valid; else the one whose own address it came to.
     #[serde(with = "source_name")]
     pub source: Option<Source>,
     /// Why it was set aside.
@@ -83,6 +83,9 @@ pub struct DeadLetter {
     pub payload: Vec<u8>,
     /// How many bytes were sent.
     pub payload_length: u64,
+    /// Number of events that it stands for: over 1 where their bytes are not kept.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub events: u64,
     /// SHA-256 of all bytes that were sent.
     #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
     pub payload_sha256: Vec<u8>,
@@ -119,6 +122,7 @@ impl DeadLetter {
                 .collect(),
             payload: payload[..kept].to_vec(),
             payload_length: payload.len() as u64,
+            events: 1,
             payload_sha256: Sha256::digest(payload).to_vec(),
         }
     }
@@ -139,11 +143,40 @@ impl DeadLetter {
         }
     }
 
-    /// About how many bytes it takes in memory, and a little more than in a message of the log.
-    pub fn size(&self) -> usize {
-        let errors: usize = self.errors.iter().map(|error| error.path.len() + error.message.len() + 64).sum();
-        512 + self.payload.len() * 4 / 3 + errors
+    /// A letter for refused events whose bytes are not kept: their number, and the reason.
+    pub fn unkept(
+        received_at: i64,
+        correlation_id: &str,
+        source: Option<Source>,
+        reason: Reason,
+        events: u64,
+        why: &str,
+    ) -> Self {
+        let message = format!("{events} more events were refused whose bytes are not kept: {why}");
+        let errors = vec![FieldError { path: String::new(), message }];
+        let refusal = Refusal { source, errors, ..Refusal::default() };
+        Self { events, ..Self::new(received_at, correlation_id, reason, b"", refusal) }
     }
+
+    /// About how many bytes it takes in memory.
+    pub fn size(&self) -> usize {
+        Self::size_of(self.payload.len(), &self.errors)
+    }
+
+    /// About how many bytes a letter of these parts takes in memory.
+    pub fn size_of(payload: usize, errors: &[FieldError]) -> usize {
+        let errors: usize = errors.iter().map(|error| error.path.len() + error.message.len() + 96).sum();
+        768 + payload + errors
+    }
+}
+
+const fn one() -> u64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_one(events: &u64) -> bool {
+    *events == 1
 }
 
 mod source_name {
@@ -181,6 +214,9 @@ mod tests {
         let read: DeadLetter = serde_json::from_str(&serde_json::to_string(&letter).unwrap()).unwrap();
         assert_eq!(read, letter);
         assert_eq!(read.event_id.as_deref(), Some("a\u{fffd}b"));
+        let letter = DeadLetter::unkept(7, "c", None, Reason::Invalid, 12, "no room");
+        let read: DeadLetter = serde_json::from_str(&serde_json::to_string(&letter).unwrap()).unwrap();
+        assert_eq!((&read, read.events), (&letter, 12));
     }
 
     #[test]

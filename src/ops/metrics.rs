@@ -333,7 +333,7 @@ pub struct GatewayMetrics {
     log_max_bytes: IntGaugeVec,
     /// `ess_gateway_inflight_bytes`: bytes of all requests at this moment.
     pub inflight_bytes: IntGauge,
-    /// `ess_gateway_dead_letters_dropped_total`: refused events that could not be set aside.
+    /// `ess_gateway_dead_letters_dropped_total`: refused events whose bytes are not kept; they are counted.
     pub dead_letters_dropped: IntCounter,
     /// `ess_gateway_request_seconds`: from the first byte to the answer.
     pub request_seconds: Histogram,
@@ -391,7 +391,7 @@ impl GatewayMetrics {
                 metrics,
                 IntCounter::new(
                     "ess_gateway_dead_letters_dropped_total",
-                    "Refused events that could not be set aside",
+                    "Refused events whose bytes are not kept; the ledger counts them all the same",
                 ),
             ),
             request_seconds: register(

@@ -1,11 +1,12 @@
 //! Problems, as every service answers them (RFC 9457).
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::origin::origin_of;
@@ -15,7 +16,8 @@ use crate::log::Origin;
 pub struct Problem {
     status: StatusCode,
     detail: String,
-    more: Map<String, Value>,
+    /// Members of the body and their JSON.
+    more: Vec<(String, String)>,
     retry_after: Option<Duration>,
     close: bool,
 }
@@ -23,13 +25,19 @@ pub struct Problem {
 impl Problem {
     /// A problem with a sentence that explains it.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), more: Map::new(), retry_after: None, close: false }
+        Self { status, detail: detail.into(), more: Vec::new(), retry_after: None, close: false }
     }
 
     /// Another member of the body.
     #[must_use]
-    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.more.insert(name.to_owned(), value.into());
+    pub fn with(self, name: &str, value: impl Into<Value>) -> Self {
+        self.with_json(name, value.into().to_string())
+    }
+
+    /// Another member of the body, which is JSON already.
+    #[must_use]
+    pub fn with_json(mut self, name: &str, json: String) -> Self {
+        self.more.push((name.to_owned(), json));
         self
     }
 
@@ -55,13 +63,24 @@ impl Problem {
 
     /// The answer, with the correlation id of an origin.
     pub fn respond_to(self, origin: &Origin) -> HttpResponse {
-        let mut body = Map::new();
-        body.insert("type".to_owned(), "about:blank".into());
-        body.insert("title".to_owned(), self.status.canonical_reason().unwrap_or("Problem").into());
-        body.insert("status".to_owned(), self.status.as_u16().into());
-        body.insert("detail".to_owned(), self.detail.into());
-        body.insert("correlationId".to_owned(), origin.correlation_id.as_str().into());
-        body.extend(self.more);
+        let bytes = self.more.iter().map(|(name, json)| name.len() + json.len() + 4).sum::<usize>();
+        let mut body = String::with_capacity(512 + self.detail.len() + bytes);
+        let title = self.status.canonical_reason().unwrap_or("Problem");
+        let first: [(&str, Value); 5] = [
+            ("type", "about:blank".into()),
+            ("title", title.into()),
+            ("status", self.status.as_u16().into()),
+            ("detail", self.detail.into()),
+            ("correlationId", origin.correlation_id.as_str().into()),
+        ];
+        for (name, value) in first {
+            // Writing to a string does not fail.
+            let _ = write!(body, "{}\"{name}\":{value}", if body.is_empty() { '{' } else { ',' });
+        }
+        for (name, json) in self.more {
+            let _ = write!(body, ",{}:{json}", Value::from(name));
+        }
+        body.push('}');
         let mut response = HttpResponse::build(self.status);
         response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
         if let Some(time) = self.retry_after {
@@ -73,7 +92,7 @@ impl Problem {
         if self.close {
             response.force_close();
         }
-        response.body(Value::Object(body).to_string())
+        response.body(body)
     }
 }
 

@@ -37,6 +37,16 @@ pub struct Room {
     used: bool,
 }
 
+impl Room {
+    /// Adds other room of the same mailbox.
+    pub fn merge(&mut self, mut other: Self) {
+        let all = other._permit.num_permits();
+        if let Some(permit) = other._permit.split(all) {
+            self._permit.merge(permit);
+        }
+    }
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
         if self.used {

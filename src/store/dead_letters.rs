@@ -129,7 +129,7 @@ macro_rules! insert_letters {
                 .await?;
             let source = letter.source.map_or(UNKNOWN_SOURCE, Source::code);
             *counts.entry((source, letter.reason.as_str())).or_default() +=
-                i64::try_from(inserted.rows_affected()).unwrap_or(0);
+                i64::try_from(inserted.rows_affected().saturating_mul(letter.events)).unwrap_or(i64::MAX);
         }
         for ((source, reason), letters) in counts {
             sqlx::query($count)
@@ -312,7 +312,9 @@ impl Store {
         self.change(&sql, values).await.map(drop)
     }
 
-    /// Lets letters go that are too old or too many; gives how many went.
+    /// Lets letters go that are too old or too many; gives how many went. Of those that are too many, refused events
+    /// leave first, the oldest before all others: an event that was accepted and set aside by a collector leaves only
+    /// when such events alone are too many.
     pub async fn expire_letters(&self, retention: Retention) -> Result<u64, StoreError> {
         let size = if self.is_postgres() { "octet_length(payload)" } else { "length(payload)" };
         let mut gone = 0;
@@ -323,10 +325,14 @@ impl Store {
             let sql = format!("DELETE FROM dead_letters WHERE received_at < {instant}");
             gone += self.change(&sql, vec![oldest.into()]).await?;
         }
+        // A letter with a history was set aside under another reason before it was replayed.
+        let refused = Reason::ALL.into_iter().filter(|reason| reason.at_gateway());
+        let refused: Vec<_> = refused.map(|reason| format!("'{reason}'")).collect();
+        let refused = format!("(history IS NULL AND reason IN ({}))", refused.join(", "));
         let bytes = i64::try_from(retention.bytes).unwrap_or(i64::MAX);
         let sql = format!(
             "DELETE FROM dead_letters WHERE id IN (SELECT id FROM (
-                SELECT id, sum({size}) OVER (ORDER BY received_at DESC, id) AS newer FROM dead_letters
+                SELECT id, sum({size}) OVER (ORDER BY {refused}, received_at DESC, id) AS newer FROM dead_letters
              ) sized WHERE newer > $1)"
         );
         gone += self.change(&sql, vec![bytes.into()]).await?;

@@ -18,6 +18,7 @@ mod openapi;
 mod oracle;
 mod poolers;
 mod privacy;
+mod refused;
 mod reports;
 mod restarts;
 mod samples;

@@ -108,6 +108,7 @@ fn a_replay_on_the_embedded_default_needs_the_data_folder_for_itself() {
 
 #[test]
 fn dead_letters_leave_by_age_and_size_and_are_counted() {
+    use ess::log::Reason;
     use ess::store::{DeadLetterFilter, Purpose, Retention, Store};
     let mut world = World::embedded(&[]);
     for n in 0..20 {
@@ -124,13 +125,34 @@ fn dead_letters_leave_by_age_and_size_and_are_counted() {
         };
         let gone = store.expire_letters(Retention { age: None, bytes: 5_500 }).await.unwrap();
         assert_eq!((gone, left().await), (15, 5), "the newest stay");
+        // What was accepted and set aside by a collector stays, however old it is, until such letters alone are
+        // too many; a refused one that was replayed in vain has its first reason in its history.
+        let letter = |reason, payload: usize| {
+            let refusal = ess::event::Refusal::default();
+            let received_at = chrono::Utc::now().timestamp_micros() - 60_000_000;
+            (
+                uuid::Uuid::new_v4(),
+                ess::log::DeadLetter::new(received_at, "c", reason, &vec![b'x'; payload], refusal),
+            )
+        };
+        let accepted = [letter(Reason::Database, 1_000), letter(Reason::TooManyDeliveries, 1_000)];
+        store.keep_letters(&accepted).await.unwrap();
+        assert_eq!(store.expire_letters(Retention { age: None, bytes: 5_500 }).await.unwrap(), 2);
+        let filter = DeadLetterFilter { limit: 100, ..DeadLetterFilter::default() };
+        let kept = store.letters(&filter).await.unwrap();
+        assert_eq!(kept.iter().filter(|letter| letter.reason != "invalid").count(), 2);
+        let failed = kept.iter().find(|letter| letter.reason == "database").unwrap();
+        store.letter_failed_again(failed, &[]).await.unwrap();
+        assert_eq!(store.expire_letters(Retention { age: None, bytes: 2_500 }).await.unwrap(), 3);
+        assert_eq!(left().await, 2, "both that were accepted");
+        store.keep_letters(&(0..3).map(|_| letter(Reason::Invalid, 10)).collect::<Vec<_>>()).await.unwrap();
         let old = Retention { age: Some(Duration::from_secs(3_600)), bytes: 1 << 30 };
         assert_eq!(store.expire_letters(old).await.unwrap(), 0);
         let all = Retention { age: Some(Duration::ZERO), bytes: 1 << 30 };
         assert_eq!((store.expire_letters(all).await.unwrap(), left().await), (5, 0));
     });
     let fallen = world.database.query("SELECT letters FROM dead_letter_counts WHERE reason = 'fallen_out'");
-    assert_eq!(fallen, ["20"]);
+    assert_eq!(fallen, ["25"]);
 }
 
 #[test]
