@@ -61,7 +61,7 @@ settings! {
     "ESS_MAX_DELIVERIES" "10": "Deliveries after which a frame is processed alone, to find the event that is guilty.";
     "ESS_RETENTION" "0": "How long rows are kept; 0 for ever. Not shorter than ESS_LOG_MAX_AGE.";
     "ESS_DEAD_LETTER_RETENTION" "30d": "How long refused events are kept; 0 for ever.";
-    "ESS_DEAD_LETTER_MAX_BYTES" "256MiB": "What is kept of refused events, in the log on their way and in the store; the oldest fall out first.";
+    "ESS_DEAD_LETTER_MAX_BYTES" "256MiB": "What is kept of dead letters in the store, and of refused events in the log on their way. In the store the oldest refused events leave first; the log takes none any more, and they are counted.";
     "ESS_DRAIN_GRACE" "0": "How long a stopping service goes on as normal after it said that it is not ready.";
     "ESS_DRAIN_TIMEOUT" "30s": "How long a stopping service may take to finish what it has.";
     "ESS_FACEBOOK_APP_SECRET" "" secret: "Meta's app secret: X-Hub-Signature-256 is then checked on /webhook/facebook. Two, comma-separated, while one is rotated.";

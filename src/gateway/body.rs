@@ -12,10 +12,11 @@ use futures::StreamExt;
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::unverified::{Part, Unverified};
 use crate::ops::http::Problem;
 
 /// The budget's unit: a request takes whole units, so that the semaphore's numbers stay small.
-const UNIT: usize = 1_024;
+pub(super) const UNIT: usize = 1_024;
 /// What is allocated for a body before any of it has come.
 const FIRST_BYTES: usize = 64 * 1_024;
 /// Bodies that are unpacked at one time; each has a window of up to [`WINDOW_LOG`] beside it.
@@ -24,8 +25,10 @@ const UNPACKING: usize = 16;
 const WINDOW_LOG: u32 = 23;
 /// What is unpacked between two looks at the budget.
 const STEP: usize = 256 * 1_024;
+/// Codings of one body, one over the other.
+const MAX_CODINGS: usize = 3;
 /// How long a request waits for room before it is told to come again.
-const ROOM_TIMEOUT: Duration = Duration::from_secs(8);
+pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Bytes of all requests that are held at one time.
 #[derive(Clone)]
@@ -33,7 +36,7 @@ pub(crate) struct Budget {
     units: Arc<Semaphore>,
     all: usize,
     /// Half of them: what requests may hold together whose signature is not checked yet.
-    unverified: Arc<Semaphore>,
+    unverified: Arc<Unverified>,
     unpacking: Arc<Semaphore>,
     gauge: IntGauge,
 }
@@ -45,7 +48,7 @@ pub(crate) struct Share {
     budget: Budget,
     held: usize,
     /// As long as it is not known who sends: what is taken of the part of those.
-    unverified: Option<Option<OwnedSemaphorePermit>>,
+    unverified: Option<Part>,
 }
 
 impl Budget {
@@ -54,7 +57,7 @@ impl Budget {
         Self {
             units: Arc::new(Semaphore::new(all)),
             all,
-            unverified: Arc::new(Semaphore::new(all.div_ceil(2))),
+            unverified: Unverified::new(all.div_ceil(2)),
             unpacking: Arc::new(Semaphore::new(UNPACKING)),
             gauge,
         }
@@ -62,7 +65,8 @@ impl Budget {
 
     /// A request's share; `verified` says whether it is known who sends.
     pub fn share(&self, verified: bool) -> Share {
-        Share { permit: None, budget: self.clone(), held: 0, unverified: (!verified).then_some(None) }
+        let unverified = (!verified).then(|| self.unverified.part());
+        Share { permit: None, budget: self.clone(), held: 0, unverified }
     }
 }
 
@@ -88,26 +92,31 @@ impl Share {
         if more == 0 {
             return Ok(());
         }
-        if let Some(part) = &mut self.unverified {
-            // Never more than the part as a whole.
-            let most = u32::try_from(self.budget.all.div_ceil(2)).unwrap_or(u32::MAX);
-            let held =
-                part.as_ref().map_or(0, |permit| u32::try_from(permit.num_permits()).unwrap_or(u32::MAX));
-            let lacking = more.min(most.saturating_sub(held));
-            let room = self.budget.unverified.clone().acquire_many_owned(lacking);
-            let Ok(Ok(permit)) = tokio::time::timeout(ROOM_TIMEOUT, room).await else {
-                return Err(no_room());
-            };
-            match part {
-                Some(held) => held.merge(permit),
-                None => *part = Some(permit),
-            }
+        if let Some(part) = &mut self.unverified
+            && !part.grow(more as usize).await
+        {
+            return Err(no_room());
         }
         let waited =
             tokio::time::timeout(ROOM_TIMEOUT, self.budget.units.clone().acquire_many_owned(more)).await;
         let Ok(Ok(permit)) = waited else { return Err(no_room()) };
         self.take(more, permit);
         Ok(())
+    }
+
+    /// Counts bytes that came; how fast they come is known of those whose sender is not.
+    fn received(&self, bytes: usize) {
+        if let Some(part) = &self.unverified {
+            part.received(bytes);
+        }
+    }
+
+    /// Waits until the room must be given up: others wait for it, and the body comes too slowly.
+    async fn given_up(&self) {
+        match &self.unverified {
+            Some(part) => part.ended().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// It is known who sends.
@@ -133,46 +142,65 @@ fn no_room() -> Problem {
         .retry_after(Duration::from_secs(1))
 }
 
+fn too_slow() -> Problem {
+    let detail =
+        "the body came too slowly while others waited for room (ESS_MAX_INFLIGHT); send the whole again";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        .with("accepted", 0)
+        .retry_after(Duration::from_secs(1))
+        .close()
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         self.budget.gauge.sub((self.held * UNIT) as i64);
     }
 }
 
-/// How a body is packed.
+/// A coding that a body is packed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Encoding {
-    Plain,
+pub(crate) enum Coding {
     Gzip,
     Zstd,
 }
 
-/// The type and encoding that the headers say, or what is wrong with them.
-pub(crate) fn encoding(headers: &HeaderMap) -> Result<Encoding, Problem> {
+/// The type and codings that the headers say, or what is wrong with them; the codings in the order in which they
+/// were applied (RFC 9110, 8.4).
+pub(crate) fn encoding(headers: &HeaderMap) -> Result<Vec<Coding>, Problem> {
     let unsupported = |detail: String| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
-    let text = |name: header::HeaderName| {
-        headers.get(name).map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase())
-    };
-    if let Some(kind) = text(header::CONTENT_TYPE) {
-        let mut parts = kind.split(';').map(str::trim);
-        let charset = parts.clone().skip(1).find_map(|part| part.strip_prefix("charset="));
-        if parts.next() != Some("application/json") {
+    if let Some(kind) = headers.get(header::CONTENT_TYPE) {
+        let kind = kind.to_str().unwrap_or("?");
+        // No parameter means anything here, `charset` neither: JSON is UTF-8 (RFC 8259, 8.1 and 11). A type that ends
+        // in +json is another one (RFC 6839, 3.1): what its members mean is not what events mean.
+        let essence = kind.split(';').next().unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/json") {
             return Err(unsupported(format!(
                 "Content-Type `{kind}` is not supported: it must be application/json"
             )));
         }
-        if charset.is_some_and(|charset| charset.trim_matches('"') != "utf-8") {
-            return Err(unsupported(format!("Content-Type `{kind}` is not supported: JSON is UTF-8")));
+    }
+    let mut codings = Vec::new();
+    for name in
+        headers.get_all(header::CONTENT_ENCODING).flat_map(|value| value.to_str().unwrap_or("?").split(','))
+    {
+        let name = name.trim().to_ascii_lowercase();
+        match &*name {
+            "" | "identity" => {}
+            // RFC 9110, 8.4.1.3.
+            "gzip" | "x-gzip" => codings.push(Coding::Gzip),
+            "zstd" => codings.push(Coding::Zstd),
+            _ => {
+                let detail = format!("Content-Encoding `{name}` is not supported: it must be gzip or zstd");
+                return Err(unsupported(detail));
+            }
         }
     }
-    match text(header::CONTENT_ENCODING).as_deref() {
-        None | Some("" | "identity") => Ok(Encoding::Plain),
-        Some("gzip") => Ok(Encoding::Gzip),
-        Some("zstd") => Ok(Encoding::Zstd),
-        Some(other) => {
-            Err(unsupported(format!("Content-Encoding `{other}` is not supported: it must be gzip or zstd")))
-        }
+    if codings.len() > MAX_CODINGS {
+        return Err(unsupported(format!(
+            "more than {MAX_CODINGS} codings one over the other are not supported"
+        )));
     }
+    Ok(codings)
 }
 
 fn too_large(limit: usize) -> Problem {
@@ -212,13 +240,19 @@ async fn read_all(
     mut share: Share,
 ) -> Result<(Bytes, Share), Problem> {
     let mut body = BytesMut::with_capacity(expected.min(FIRST_BYTES));
-    while let Some(chunk) = payload.next().await {
+    loop {
+        let chunk = tokio::select! {
+            chunk = payload.next() => chunk,
+            () = share.given_up() => return Err(too_slow()),
+        };
+        let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(|error| {
             Problem::new(StatusCode::BAD_REQUEST, format!("the body could not be read: {error}")).close()
         })?;
         if body.len() + chunk.len() > limit {
             return Err(too_large(limit));
         }
+        share.received(chunk.len());
         share.grow_to(body.len() + chunk.len()).await?;
         body.extend_from_slice(&chunk);
     }
@@ -250,12 +284,12 @@ enum Unpacked {
 /// Unpacks a body away from the listener's threads; holds no more than the limit, and no more than there is
 /// room for: what comes out is counted as it comes.
 pub(crate) async fn unpack(
-    encoding: Encoding,
+    codings: Vec<Coding>,
     packed: Bytes,
     limit: usize,
     mut share: Share,
 ) -> Result<(Bytes, Share), UnpackError> {
-    if encoding == Encoding::Plain {
+    if codings.is_empty() {
         return Ok((packed, share));
     }
     // What most bodies come to is waited for; a bomb gets no further than there is room.
@@ -263,30 +297,42 @@ pub(crate) async fn unpack(
     let turn = share.budget.unpacking.clone().acquire_owned().await;
     let work = move || {
         let _turn = turn;
-        let unpacked = match encoding {
-            Encoding::Plain => Unpacked::Done(packed.to_vec()),
-            Encoding::Gzip => {
-                inflate(flate2::read::MultiGzDecoder::new(&packed[..]), packed.len(), limit, &mut share)
+        let (mut held, mut from) = (packed.len(), packed);
+        // The last coding was applied over all others.
+        for coding in codings.into_iter().rev() {
+            match coding.unpack(&from, held, limit, &mut share) {
+                Unpacked::Done(plain) => from = plain.into(),
+                other => return (other, Bytes::new(), share),
             }
-            Encoding::Zstd => match zstd::stream::read::Decoder::new(&packed[..]) {
-                Ok(mut decoder) => match decoder.window_log_max(WINDOW_LOG) {
-                    Ok(()) => inflate(decoder, packed.len(), limit, &mut share),
-                    Err(error) => Unpacked::Broken(error.to_string()),
-                },
-                Err(error) => Unpacked::Broken(error.to_string()),
-            },
-        };
-        (unpacked, share)
+            held += from.len();
+        }
+        (Unpacked::Done(Vec::new()), from, share)
     };
     match actix_web::web::block(work).await {
-        Ok((Unpacked::Done(plain), share)) => Ok((plain.into(), share)),
-        Ok((Unpacked::TooLarge, _)) => Err(too_large(limit).into()),
-        Ok((Unpacked::NoRoom, _)) => Err(no_room().into()),
-        Ok((Unpacked::Broken(why), _)) => Err(UnpackError::Broken(why)),
+        Ok((Unpacked::Done(_), plain, share)) => Ok((plain, share)),
+        Ok((Unpacked::TooLarge, ..)) => Err(too_large(limit).into()),
+        Ok((Unpacked::NoRoom, ..)) => Err(no_room().into()),
+        Ok((Unpacked::Broken(why), ..)) => Err(UnpackError::Broken(why)),
         Err(_) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the body could not be unpacked now")
             .with("accepted", 0)
             .retry_after(Duration::from_secs(1))
             .into()),
+    }
+}
+
+impl Coding {
+    /// Takes one coding off. `held` bytes are in the share for what was there before.
+    fn unpack(self, packed: &[u8], held: usize, limit: usize, share: &mut Share) -> Unpacked {
+        match self {
+            Self::Gzip => inflate(flate2::read::MultiGzDecoder::new(packed), held, limit, share),
+            Self::Zstd => match zstd::stream::read::Decoder::new(packed) {
+                Ok(mut decoder) => match decoder.window_log_max(WINDOW_LOG) {
+                    Ok(()) => inflate(decoder, held, limit, share),
+                    Err(error) => Unpacked::Broken(error.to_string()),
+                },
+                Err(error) => Unpacked::Broken(error.to_string()),
+            },
+        }
     }
 }
 

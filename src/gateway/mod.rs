@@ -22,6 +22,7 @@ mod probe;
 mod publish;
 mod publishers;
 mod signature;
+mod unverified;
 mod validate;
 
 use std::sync::Arc;

@@ -55,7 +55,7 @@ async fn check(log: &dyn Log, topic: Topic, metrics: &GatewayMetrics) -> Result<
     log.prepare(topic).await?;
     let state = log.state(topic).await?;
     metrics.set_log(topic, &state);
-    if state.bytes >= state.max_bytes && !topic.drops_oldest() {
+    if state.bytes >= state.max_bytes {
         return Err(LogError::Unavailable("it is full".to_owned()));
     }
     Ok(())

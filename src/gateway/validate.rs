@@ -158,7 +158,7 @@ impl Judge {
     /// The next element; `None` at the body's end. The cursor goes behind it.
     fn element(&self, cursor: &mut Cursor) -> Result<Option<Range<usize>>, String> {
         let body = &self.body[..];
-        let mut at = skip_space(body, cursor.offset);
+        let mut at = skip_space(body, if cursor.index == 0 { begin(body)? } else { cursor.offset });
         if cursor.index == 0 {
             match body.get(at) {
                 Some(b'{') => {}
@@ -193,6 +193,19 @@ impl Judge {
         }
         Ok(Some(element))
     }
+}
+
+/// The beginning of the JSON: a byte order mark before it is passed over, as RFC 8259 allows (8.1).
+fn begin(body: &[u8]) -> Result<usize, String> {
+    let first = &body[..body.len().min(4)];
+    if first.starts_with(b"\xef\xbb\xbf") {
+        return Ok(3);
+    }
+    // No text in UTF-8 has these; each in UTF-16 or UTF-32 does, for JSON begins with an ASCII character.
+    if first.contains(&0) || first.starts_with(b"\xff\xfe") || first.starts_with(b"\xfe\xff") {
+        return Err("it is in UTF-16 or UTF-32, and must be in UTF-8 (RFC 8259, 8.1)".to_owned());
+    }
+    Ok(0)
 }
 
 /// Nothing but space may follow.
@@ -265,6 +278,8 @@ mod tests {
         assert_eq!(cut(" [ ] ").unwrap(), Vec::<String>::new());
         assert_eq!(cut("{\"a\":[1,2]}").unwrap(), ["{\"a\":[1,2]}"]);
         assert_eq!(cut(" {} ").unwrap(), ["{}"]);
+        assert_eq!(cut("\u{feff} [{}, 1]").unwrap(), ["{}", "1"]);
+        assert_eq!(cut("\u{feff}{}").unwrap(), ["{}"]);
         assert_eq!(
             cut("[1, null ,\"x,]\",{\"a\":[]} , [[]]]").unwrap(),
             ["1", "null", "\"x,]\"", "{\"a\":[]}", "[[]]"]
@@ -296,11 +311,24 @@ mod tests {
             "{\"a\":}",
             "[{\"a\" 1}]",
             "[01]",
-            "\u{feff}[]",
+            "\u{feff}",
+            "[\u{feff}]",
+            "\u{feff}\u{feff}[]",
             "[nul]",
             "{}]",
         ] {
             assert!(cut(body).is_err(), "{body}: {:?}", cut(body));
+        }
+    }
+
+    #[test]
+    fn another_encoding_than_utf_8_is_named() {
+        for utf_16 in
+            [&b"[\0]\0"[..], b"\0[\0]", b"\xff\xfe[\0]\0", b"\xfe\xff\0[\0]", b"\0\0\0[", b"[\0\0\0"]
+        {
+            let judge = Judge { body: Bytes::from_static(utf_16), from: Cursor::default(), only: None };
+            let Next::NotJson(why) = judge.run(None).next else { panic!("{utf_16:?}") };
+            assert!(why.contains("must be in UTF-8"), "{why}");
         }
     }
 

@@ -278,26 +278,10 @@ fn commit(shared: &Shared, group: Vec<Write>) {
                     let (count, bytes) =
                         waiting.fold((0, 0), |(count, bytes), placed| (count + 1, bytes + placed.bytes));
                     let max_bytes = shared.settings.topic_max_bytes(topic);
-                    let (last, mut after) = {
+                    let (last, after) = {
                         let queue = shared.queue(topic).0;
                         (queue.last, queue.bytes + bytes + size)
                     };
-                    if after > max_bytes && topic.drops_oldest() {
-                        let oldest: Vec<(u64, u64)> = {
-                            let queue = shared.queue(topic).0;
-                            queue.held.iter().map(|(sequence, held)| (*sequence, held.bytes)).collect()
-                        };
-                        for (sequence, bytes) in oldest {
-                            if after <= max_bytes {
-                                break;
-                            }
-                            if !dropped.contains(&(topic, sequence)) {
-                                remove(&write, topic, sequence)?;
-                                dropped.push((topic, sequence));
-                            }
-                            after -= bytes;
-                        }
-                    }
                     if after > max_bytes {
                         let full = format!("{topic} holds {} of {max_bytes} bytes", after - size);
                         let _ = reply.send(Err(AppendError::Full(full)));

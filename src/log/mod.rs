@@ -48,11 +48,6 @@ impl Topic {
     pub fn all() -> impl Iterator<Item = Self> {
         Source::ALL.iter().copied().map(Self::Events).chain([Self::DeadLetters])
     }
-
-    /// A full topic of events refuses what is new; full dead letters drop what is oldest.
-    pub const fn drops_oldest(self) -> bool {
-        matches!(self, Self::DeadLetters)
-    }
 }
 
 impl fmt::Display for Topic {

@@ -87,6 +87,7 @@ fn a_body_is_refused_in_the_documented_order_and_words() {
     let good = simple("order", "facebook").to_string();
     let large = format!("[{}]", vec![good.as_str(); 400].join(","));
     let text = ("Content-Type", "text/plain");
+    let bom = format!("\u{feff}{good}");
     for (headers, body, status) in [
         (vec![text], large.as_str(), 401),
         (vec![token, text], large.as_str(), 415),
@@ -99,6 +100,10 @@ fn a_body_is_refused_in_the_documented_order_and_words() {
         (vec![token, JSON], "[]", 202),
         (vec![token], good.as_str(), 202),
         (vec![token, ("Content-Type", "application/json; charset=utf-8")], good.as_str(), 202),
+        (vec![token, ("Content-Type", "Application/JSON;charset=\"utf8\"; v=1")], good.as_str(), 202),
+        (vec![token, ("Content-Type", "application/json; charset=us-ascii")], good.as_str(), 202),
+        (vec![token, ("Content-Type", "application/vnd.x+json")], good.as_str(), 415),
+        (vec![token, JSON], bom.as_str(), 202),
     ] {
         let answer = post(&world, &headers, body.as_bytes());
         assert_eq!(answer.status, status, "{headers:?}: {}", answer.text);
@@ -136,7 +141,25 @@ fn packed_bodies_are_taken_and_a_bomb_costs_no_more_than_the_limit() {
     assert_eq!((answer.status, answer.json()["accepted"].as_u64()), (202, Some(500)), "{}", answer.text);
     let packed = zstd::encode_all(body.as_bytes(), 3).unwrap();
     assert_eq!(post(&world, &[JSON, ("Content-Encoding", "zstd")], &packed).status, 202);
+    let twice = gzip(&packed);
+    for (coding, packed, status) in [
+        ("x-gzip", &gzip(body.as_bytes()), 202),
+        ("X-GZip, identity", &gzip(body.as_bytes()), 202),
+        ("identity", &body.clone().into_bytes(), 202),
+        (" ,zstd,", &packed, 202),
+        ("zstd, gzip", &twice, 202),
+        ("gzip, zstd", &twice, 400),
+        ("gzip, br", &twice, 415),
+        ("gzip, gzip, gzip, gzip", &twice, 415),
+    ] {
+        let answer = post(&world, &[JSON, ("Content-Encoding", coding)], packed);
+        assert_eq!(answer.status, status, "{coding}: {}", answer.text);
+    }
+    let lines = [JSON, ("Content-Encoding", "zstd"), ("Content-Encoding", "gzip")];
+    assert_eq!(post(&world, &lines, &twice).status, 202);
     let bomb = vec![b' '; 200 << 20];
+    // A bomb within a packed body.
+    assert_eq!(post(&world, &[JSON, ("Content-Encoding", "gzip, gzip")], &gzip(&gzip(&bomb))).status, 413);
     assert_eq!(post(&world, &[JSON, ("Content-Encoding", "gzip")], &gzip(&bomb)).status, 413);
     let packed = zstd::encode_all(&bomb[..], 3).unwrap();
     assert_eq!(post(&world, &[JSON, ("Content-Encoding", "zstd")], &packed).status, 413);

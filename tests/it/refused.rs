@@ -154,6 +154,36 @@ fn what_is_refused_while_the_log_is_away_is_counted_when_it_is_back() {
 }
 
 #[test]
+fn what_is_refused_while_dead_letters_are_full_is_counted_and_good_events_go_on() {
+    let mut world = World::real(&[("ESS_DEAD_LETTER_MAX_BYTES", "1MiB")]);
+    for name in ["collector-facebook", "collector-tiktok"] {
+        world.service(name).process.kill();
+    }
+    let mut expected = 0;
+    let mut refuse = |world: &World| {
+        let events: Vec<Value> = (0..100)
+            .map(|n| json!({"source": "tiktok", "eventId": format!("full-{n}"), "pad": "x".repeat(10_000)}))
+            .chain([simple(&format!("good-{expected}"), "tiktok")])
+            .collect();
+        let answer = world.post(&Value::from(events).to_string());
+        assert_eq!((answer.status, &answer.json()["rejected"]), (202, &json!(100)), "{}", answer.text);
+        expected += 100;
+    };
+    (0..5).for_each(|_| refuse(&world));
+    let gateway = world.gateway_url("/metrics");
+    let dropped = || http::metric(&gateway, "ess_gateway_dead_letters_dropped_total");
+    eventually("some are counted alone", MINUTE, || (dropped() > 0.0).then_some(()));
+    refuse(&world);
+    for name in ["collector-facebook", "collector-tiktok"] {
+        world.service(name).start_again();
+    }
+    world.wait_ready();
+    grows_to(&world, "tiktok", 600);
+    world.settle();
+    assert_eq!(world.count_rows(), 6);
+}
+
+#[test]
 fn one_refused_event_holds_nobody_up() {
     let world = World::embedded(&[]);
     let event = format!(

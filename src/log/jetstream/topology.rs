@@ -96,7 +96,7 @@ impl Topology {
             subjects: vec![subject(topic)],
             retention: RetentionPolicy::WorkQueue,
             storage: StorageType::File,
-            discard: if topic.drops_oldest() { DiscardPolicy::Old } else { DiscardPolicy::New },
+            discard: DiscardPolicy::New,
             max_bytes: i64::try_from(self.settings.topic_max_bytes(topic)).unwrap_or(i64::MAX),
             max_age: self.settings.max_age.unwrap_or_default(),
             duplicate_window: self.settings.duplicate_window,
