@@ -12,6 +12,7 @@ mod m20261124_000003_dead_letters;
 mod m20261124_000004_summaries;
 mod m20261124_000005_widths;
 mod m20261124_000006_ends;
+mod m20261126_000007_frames;
 
 /// Runs the migrations in their order.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000004_summaries::Migration),
             Box::new(m20261124_000005_widths::Migration),
             Box::new(m20261124_000006_ends::Migration),
+            Box::new(m20261126_000007_frames::Migration),
         ]
     }
 }

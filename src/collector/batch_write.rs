@@ -17,8 +17,9 @@ use rand::Rng;
 use uuid::Uuid;
 
 use super::FRAMES;
+use super::progress::Progress;
 use crate::event::{FieldError, Refusal, Source, decode};
-use crate::log::{DeadLetter, Delivery, Frame, FrameError, FrameEvent, Origin, Reason, Receipt};
+use crate::log::{DeadLetter, Delivery, Frame, FrameError, FrameEvent, Origin, Reason, Receipt, WriterMark};
 use crate::ops::metrics::CollectorMetrics;
 use crate::ops::{Readiness, Sampler, trace, trace_id};
 use crate::runtime::{DrainHandle, Held, Phase, Room};
@@ -61,6 +62,7 @@ pub(super) struct Parts {
     pub lanes: usize,
     pub max_deliveries: u64,
     pub lines: Arc<Sampler>,
+    pub progress: Progress,
 }
 
 /// A frame that is here, with its duty and its room.
@@ -257,7 +259,7 @@ async fn write(parts: Parts, taken: Vec<Taken>) {
     let acks = taken.into_iter().map(|taken| async move { (taken.receipt.ack().await, taken._room) });
     for (acked, _room) in future::join_all(acks).await {
         if let Err(error) = acked {
-            // It comes again, and is recognised by its place.
+            // It comes again, and is recognised.
             tracing::warn!(%error, repeated = written.repeated_frames, "a frame was stored but not acknowledged");
         }
     }
@@ -291,6 +293,7 @@ async fn retrying<T>(
     taken: &[Taken],
     work: impl AsyncFn() -> Result<T, StoreError>,
 ) -> Option<T> {
+    let _storing = parts.progress.begin();
     let mut wait = BACKOFF;
     loop {
         let error = match tokio::time::timeout(WRITE_TIMEOUT, alive(work(), taken)).await {
@@ -341,6 +344,7 @@ fn decode_frame<'t>(source: Source, taken: &'t Taken, guilty: &[usize]) -> Batch
         writer: Uuid::nil(),
         number: 0,
         total: 0,
+        acknowledged: WriterMark::default(),
         rows: Vec::new(),
         set_aside: Vec::new(),
         alien: false,
@@ -349,6 +353,7 @@ fn decode_frame<'t>(source: Source, taken: &'t Taken, guilty: &[usize]) -> Batch
         Content::Frame(frame) => frame,
         Content::Alien(bytes, why) => {
             batch.alien = true;
+            (batch.writer, batch.number) = (alien(taken, bytes), 1);
             let refusal = refusal(source, why.clone());
             batch.set_aside.push(DeadLetter::new(
                 taken.logged_at,
@@ -361,6 +366,7 @@ fn decode_frame<'t>(source: Source, taken: &'t Taken, guilty: &[usize]) -> Batch
         }
     };
     (batch.writer, batch.number, batch.total) = (frame.writer, frame.number, frame.total);
+    batch.acknowledged = frame.acknowledged;
     batch.rows.reserve(frame.len());
     for (position, event) in frame.events().enumerate() {
         let (reason, refusal) = if guilty.contains(&position) {
@@ -379,6 +385,17 @@ fn decode_frame<'t>(source: Source, taken: &'t Taken, guilty: &[usize]) -> Batch
         batch.set_aside.push(DeadLetter::new(*accepted_at, correlation_id, reason, event.bytes, refusal));
     }
     batch
+}
+
+/// What a message that is no frame is recognised by, in place of a frame's writer.
+fn alien(taken: &Taken, bytes: &[u8]) -> Uuid {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    hash.update(taken.log_id.as_bytes());
+    hash.update(taken.sequence.to_be_bytes());
+    hash.update(taken.logged_at.to_be_bytes());
+    hash.update(bytes);
+    Uuid::from_slice(&hash.finalize()[..16]).unwrap_or_default()
 }
 
 /// An event's row. The gateway judged it; another version of this program may have judged otherwise.

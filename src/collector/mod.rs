@@ -13,6 +13,7 @@
 mod batch_write;
 mod consume;
 mod dead_letters;
+mod progress;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use crate::config::Config;
 use crate::event::Source;
 use crate::log::{SharedLog, Topic};
 use crate::ops::http::{Requests, ServiceView, serve};
-use crate::ops::ledger::source_ledger;
+use crate::ops::ledger::{Ledgers, Look};
 use crate::ops::metrics::{CollectorMetrics, ServiceMetrics};
 use crate::ops::{Readiness, Sampler};
 use crate::runtime::{DrainHandle, Registry, Spec, supervise};
@@ -38,12 +39,23 @@ const DATABASE: &str = "database";
 const FRAMES: &str = "frames";
 /// Frames that `batch_write` holds at one time: 32 MiB at most, and about 1 MiB of small ones.
 const BATCH_WRITE_BOUND: usize = 64;
+/// Batches that wait for the database, as readiness names them.
+const STORING: &str = "storing";
 /// `consume` takes no messages: it is the source.
 const CONSUME_BOUND: usize = 1;
 /// How often the database is asked whether it is there.
 const PROBE: Duration = Duration::from_secs(1);
 /// How often processed frames are folded and the lag is measured.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// How long folding may take.
+const FOLD_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often it is seen to that batches are stored.
+const WATCH: Duration = Duration::from_secs(1);
+/// A batch waits so long before writers that stand still are looked for, and before readiness says so.
+const HELD_UP: Duration = Duration::from_secs(5);
+const NOT_STORING: Duration = Duration::from_secs(10);
+/// How long it may take to look for writers that stand still.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often summaries are kept, if that is little work, and if it is much.
 const SUMMARIES: Duration = Duration::from_secs(2);
 const SUMMARIES_AT_LATEST: Duration = Duration::from_secs(30);
@@ -75,6 +87,7 @@ pub fn start(
     let readiness = Arc::new(Readiness::new(name(source), &[LOG, DATABASE]));
     let spec = |name: &str, bound| Spec { name: format!("collector.{source}.{name}"), bound };
     let (schema, migrated) = watch::channel(false);
+    let progress = progress::Progress::default();
 
     let home = Arbiter::new();
     let batch_write = {
@@ -87,6 +100,7 @@ pub fn start(
             lanes: config.batch_concurrency,
             max_deliveries: config.max_deliveries,
             lines: Arc::new(Sampler::per_second(LINES_PER_SECOND)),
+            progress: progress.clone(),
         };
         supervise(&actors, spec("batch_write", BATCH_WRITE_BOUND), &home.handle(), move || {
             batch_write::BatchWriter::new(parts.clone())
@@ -125,6 +139,7 @@ pub fn start(
     let mut probes = vec![
         tokio::spawn(probe_store(store.clone(), readiness.clone(), schema)),
         tokio::spawn(keep_house(source, log.clone(), store.clone(), metrics.clone())),
+        tokio::spawn(watch_storing(source, store.clone(), readiness.clone(), progress)),
         tokio::spawn(keep_summaries(source, store.clone(), migrated)),
         tokio::spawn(expire_letters(
             store.clone(),
@@ -182,23 +197,84 @@ async fn probe_store(store: Store, readiness: Arc<Readiness>, schema: watch::Sen
     }
 }
 
-/// Folds processed frames into the watermark, and measures the lag.
+/// Folds processed frames, measures the lag, and remembers what was seen of the log.
 async fn keep_house(source: Source, log: SharedLog, store: Store, metrics: CollectorMetrics) {
     metrics.set_lag(source, Some(0));
+    let ledgers = Ledgers::new(log.clone(), store.clone());
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
-        if let Ok(state) = log.state(topic(source)).await
-            && let Err(error) = store.fold_ledger(source, state.log_id, state.first).await
-        {
-            tracing::debug!(%source, %error, "processed frames were not folded now");
+        if let Ok(state) = log.state(topic(source)).await {
+            let fold = async {
+                store.fold_ledger(source, state.log_id, state.first).await?;
+                store.forget_writers(source, &state.acknowledged).await
+            };
+            match tokio::time::timeout(FOLD_TIMEOUT, fold).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%source, %error, "processed frames were not folded now"),
+                Err(_) => tracing::warn!(%source, "processed frames were not folded within {FOLD_TIMEOUT:?}"),
+            }
         }
-        match source_ledger(&*log, &store, source).await {
-            Ok(ledger) => metrics.set_lag(source, Some(ledger.in_flight)),
+        match ledgers.look(source).await {
+            Ok(look) => {
+                metrics.set_lag(source, Some(look.ledger.in_flight));
+                compare_logs(source, &look);
+                if let Err(error) = store.remember(source, &look.known, &look.seen).await {
+                    tracing::debug!(%source, %error, "what was seen of the log is not remembered now");
+                }
+            }
             Err(error) => {
                 metrics.set_lag(source, None);
                 tracing::debug!(%source, %error, "the lag is not known now");
             }
         }
+    }
+}
+
+/// Says aloud that the log is another one than before, or has lost its newest frames.
+fn compare_logs(source: Source, look: &Look) {
+    let Some((before, last_before)) = look.known.log else { return };
+    let (log_id, last, missing) = (look.seen.log_id, look.seen.last, look.seen.missing);
+    if before != log_id {
+        tracing::warn!(%source, %log_id, %before, last_before, missing,
+            "another log than before: it was made anew. If that was not meant, put the former one back; what it had \
+             taken and the store has not is missing in /ledger");
+    } else if last < last_before {
+        tracing::error!(%source, %log_id, last, last_before, missing,
+            "the log went back: it was restored from an older copy, or lost its newest frames. What it had taken and \
+             the store has not is missing in /ledger; if a newer copy is there, put that back");
+    }
+}
+
+/// Ends writers that stand still and hold up this one's batches, and tells readiness when batches are not stored.
+async fn watch_storing(
+    source: Source,
+    store: Store,
+    readiness: Arc<Readiness>,
+    progress: progress::Progress,
+) {
+    let mut held_up = false;
+    loop {
+        tokio::time::sleep(WATCH).await;
+        let waited = progress.oldest();
+        if waited >= HELD_UP {
+            match tokio::time::timeout(WATCH_TIMEOUT, store.end_stuck_writers(source)).await {
+                Ok(Ok(ended)) => ended.iter().for_each(|ended| {
+                    tracing::error!(%source, backend = ended.backend, client = ended.client,
+                        statement = ended.statement, "a writer's transaction stood still and held up others: it was \
+                         ended, and its frames come again. Look for a collector that is frozen or cut off");
+                }),
+                Ok(Err(error)) => {
+                    tracing::debug!(%source, %error, "writers that stand still were not looked for now");
+                }
+                Err(_) => {}
+            }
+        }
+        let not_storing = waited >= NOT_STORING;
+        if not_storing || held_up {
+            let why = || format!("a batch waits for the database since more than {NOT_STORING:?}");
+            readiness.report(STORING, if not_storing { Err(why()) } else { Ok(()) });
+        }
+        held_up = not_storing;
     }
 }
 

@@ -6,7 +6,8 @@
 //!
 //! A frame whose fate is not known (no answer from the log) is sent again, under the same id, for as
 //! long as the log is sure to recognise it; its requests have their own deadline and do not wait so
-//! long. After that, or when the log is full or another one, the writer's numbers begin anew.
+//! long. After that, or when the log is full, another writer begins: frames tell which ones before them the log has
+//! acknowledged, and one that it has not must never be among them.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -17,7 +18,6 @@ use std::time::{Duration, Instant};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
 use super::body::Share;
 use crate::event::Source;
@@ -35,6 +35,8 @@ const EAGER_IN_FLIGHT: usize = 1;
 const SWEEP: Duration = Duration::from_secs(1);
 /// The longest time in which a frame is sent again; never longer than half the log's window.
 const MAX_RESEND: Duration = Duration::from_secs(60);
+/// A writer that has sent nothing for so long is followed by another one: collectors forget it after a month.
+const WRITER_REST: Duration = Duration::from_hours(24);
 /// The first wait before a frame is sent again; it doubles up to [`MAX_BACKOFF`].
 const BACKOFF: Duration = Duration::from_millis(50);
 /// Short: a log without a leader says so at once, and has another one within seconds.
@@ -104,6 +106,7 @@ type Part = (Arc<Ticket>, usize);
 /// A frame that is ready to be sent.
 struct Outgoing {
     id: String,
+    number: u64,
     frame: Bytes,
     shares: Vec<Part>,
 }
@@ -145,8 +148,8 @@ pub(super) struct Publisher {
     waiting: VecDeque<Waiting>,
     waiting_events: usize,
     in_flight: usize,
-    /// The log that took the last frame.
-    log_id: Option<Uuid>,
+    /// When the last frame was written.
+    wrote: Instant,
 }
 
 impl Publisher {
@@ -161,7 +164,7 @@ impl Publisher {
             waiting: VecDeque::new(),
             waiting_events: 0,
             in_flight: 0,
-            log_id: None,
+            wrote: Instant::now(),
         }
     }
 
@@ -171,12 +174,12 @@ impl Publisher {
             && !self.waiting.is_empty()
             && (self.in_flight < EAGER_IN_FLIGHT || self.waiting_events >= MAX_FRAME_EVENTS)
         {
-            let Some(Outgoing { id, frame, shares }) = self.next_frame() else { break };
+            let Some(Outgoing { id, number, frame, shares }) = self.next_frame() else { break };
             self.in_flight += 1;
             let send = send(self.log.clone(), Topic::Events(self.source), id, frame, self.resend);
             let epoch = self.epoch;
             context.spawn(send.into_actor(self).map(move |result, actor, context| {
-                actor.settle(epoch, &shares, result);
+                actor.settle(epoch, number, &shares, result);
                 actor.pump(context);
             }));
         }
@@ -228,8 +231,12 @@ impl Publisher {
                 events: &publish.events[range.clone()],
             })
             .collect();
+        if self.wrote.elapsed() > WRITER_REST && self.writer.is_settled() {
+            self.begin_anew();
+        }
+        self.wrote = Instant::now();
         let (id, frame) = self.writer.write(&pieces);
-        Some(Outgoing { id, frame, shares })
+        Some(Outgoing { id, number: self.writer.number(), frame, shares })
     }
 
     /// Another writer, whose numbers begin at 1.
@@ -239,14 +246,13 @@ impl Publisher {
     }
 
     /// Takes the log's word on a frame.
-    fn settle(&mut self, epoch: u64, shares: &[Part], result: Result<Uuid, AppendError>) {
+    fn settle(&mut self, epoch: u64, number: u64, shares: &[Part], result: Result<(), AppendError>) {
         self.in_flight -= 1;
         let events: usize = shares.iter().map(|(_, events)| events).sum();
         let error = match result {
-            Ok(log_id) => {
-                // Another log begins at nothing: so do the numbers of who writes into it.
-                if self.log_id.replace(log_id).is_some_and(|before| before != log_id) {
-                    self.begin_anew();
+            Ok(()) => {
+                if epoch == self.epoch {
+                    self.writer.acknowledge(number);
                 }
                 self.metrics.processed.of(self.source).inc_by(events as u64);
                 self.metrics.frames.of(self.source).inc();
@@ -264,7 +270,7 @@ impl Publisher {
                 (GatewayFailure::LogUnavailable, PublishError::Unavailable(why))
             }
         };
-        // Its events are in the totals of the frames after it, and are not in the log, or may not be.
+        // No later frame may count it as acknowledged.
         if epoch == self.epoch {
             self.begin_anew();
         }
@@ -282,12 +288,12 @@ async fn send(
     id: String,
     frame: Bytes,
     resend: Duration,
-) -> Result<Uuid, AppendError> {
+) -> Result<(), AppendError> {
     let since = Instant::now();
     let mut wait = BACKOFF;
     loop {
         match log.append(topic, id.clone(), frame.clone()).await {
-            Ok(appended) => return Ok(appended.log_id),
+            Ok(_) => return Ok(()),
             Err(AppendError::Unavailable(why)) if since.elapsed() + wait >= resend => {
                 return Err(AppendError::Unavailable(why));
             }

@@ -8,14 +8,18 @@
 //! the frame, and in segments by request where the events came from and how long each one is:
 //!
 //! ```json
-//! {"writer":"<uuid>","number":7,"total":6120,"segments":[
+//! {"writer":"<uuid>","number":7,"total":6120,"acknowledged":[4,3800],"segments":[
 //!   {"correlationId":"…","traceparent":"00-…","acceptedAt":1764000000000000,"lengths":[431,398]}]}
 //! ```
 //!
 //! `writer` is a random id of one run of one gateway, `number` counts its frames of this topic from 1
-//! and `total` its events, this frame's included: a frame that was lost shows as a hole, and the
-//! totals around it say how many events it held. `acceptedAt` is in microseconds since 1970. The events are the publisher's bytes.
+//! and `total` its events, this frame's included. Writer and number are the frame's identity, wherever it stands.
+//! `acknowledged` says that the log had acknowledged all frames up to the 4th, with 3,800 events, when this one was
+//! written: one of them that is nowhere was lost, and the totals around it say how many events it held. A frame that
+//! the log refused or never confirmed ends its writer, so that no later frame counts it as acknowledged. Readers
+//! ignore members that they do not know, and take one that is missing for `[0,0]`. `acceptedAt` is in microseconds since 1970. The events are the publisher's bytes.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -58,6 +62,8 @@ struct Header<O> {
     writer: Uuid,
     number: u64,
     total: u64,
+    #[serde(default)]
+    acknowledged: (u64, u64),
     segments: Vec<Segment<O>>,
 }
 
@@ -89,17 +95,42 @@ pub struct FrameWriter {
     writer: Uuid,
     number: u64,
     total: u64,
+    /// By the number of each frame that the log has not acknowledged: the frame before it.
+    open: BTreeMap<u64, WriterMark>,
 }
 
 impl Default for FrameWriter {
     fn default() -> Self {
-        Self { writer: Uuid::new_v4(), number: 0, total: 0 }
+        Self { writer: Uuid::new_v4(), number: 0, total: 0, open: BTreeMap::new() }
     }
 }
 
 impl FrameWriter {
+    /// The number of the last frame.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// True if the log has acknowledged every frame.
+    pub fn is_settled(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Remembers that the log has acknowledged a frame.
+    pub fn acknowledge(&mut self, number: u64) {
+        self.open.remove(&number);
+    }
+
+    /// The frames that the log has acknowledged, all from the first one on.
+    pub fn acknowledged(&self) -> WriterMark {
+        let last = WriterMark { number: self.number, total: self.total };
+        self.open.first_key_value().map_or(last, |(_, before)| *before)
+    }
+
     /// Writes the next frame: its id, and its bytes.
     pub fn write(&mut self, pieces: &[Piece<'_>]) -> (String, Bytes) {
+        let acknowledged = self.acknowledged();
+        self.open.insert(self.number + 1, WriterMark { number: self.number, total: self.total });
         self.number += 1;
         self.total += pieces.iter().map(|piece| piece.events.len() as u64).sum::<u64>();
         let segment = |piece: &Piece<'_>| Segment {
@@ -114,6 +145,7 @@ impl FrameWriter {
             writer: self.writer,
             number: self.number,
             total: self.total,
+            acknowledged: (acknowledged.number, acknowledged.total),
             segments: pieces.iter().map(segment).collect(),
         };
         // A header of strings and numbers always has a JSON form.
@@ -156,10 +188,12 @@ impl WriterMark {
 pub struct Frame {
     /// Which run of which gateway wrote it.
     pub writer: Uuid,
-    /// The how manieth frame of its writer it is.
+    /// Frame number within its writer, starting at 1.
     pub number: u64,
     /// Events of its writer up to and with this frame.
     pub total: u64,
+    /// Frames of its writer that the log had acknowledged when it was written, all from the first one on.
+    pub acknowledged: WriterMark,
     /// The requests that the events came with.
     pub origins: Vec<Origin>,
     /// Each event's origin and its place in `bytes`.
@@ -236,8 +270,9 @@ impl Frame {
         if at != end {
             return Err(unreadable("its lengths do not add up"));
         }
-        let Header { writer, number, total, .. } = header;
-        Ok(Self { writer, number, total, origins, events, bytes })
+        let Header { writer, number, total, acknowledged: (frames, acked), .. } = header;
+        let acknowledged = WriterMark { number: frames, total: acked };
+        Ok(Self { writer, number, total, acknowledged, origins, events, bytes })
     }
 
     /// The frame's bytes.
@@ -290,6 +325,24 @@ mod tests {
         assert_eq!((frame.number, frame.total, frame.len()), (2, 5, 3));
         let events: Vec<_> = frame.events().map(|event| (event.origin.clone(), event.bytes)).collect();
         assert_eq!(events, [(a.clone(), &b"{}"[..]), (a.clone(), b"{\"x\":1}"), (b.clone(), b"{}")]);
+    }
+
+    #[test]
+    fn a_frame_tells_which_frames_before_it_were_acknowledged_without_a_gap() {
+        let origin = origin("a");
+        let two = [1..3, 4..6];
+        let piece = [Piece { origin: &origin, body: b"[{},{}]", events: &two }];
+        let mut writer = FrameWriter::default();
+        let mut next = |acknowledge: &[u64]| {
+            acknowledge.iter().for_each(|number| writer.acknowledge(*number));
+            let frame = Frame::read(writer.write(&piece).1).unwrap();
+            (frame.number, frame.acknowledged.number, frame.acknowledged.total)
+        };
+        assert_eq!(next(&[]), (1, 0, 0));
+        assert_eq!(next(&[]), (2, 0, 0));
+        assert_eq!(next(&[2]), (3, 0, 0), "the first is not acknowledged");
+        assert_eq!(next(&[1]), (4, 2, 4));
+        assert_eq!(next(&[3, 4]), (5, 4, 8));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The reporter's routes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,9 +18,9 @@ use super::query::{BadParameter, Parameters};
 use super::report::{Ask, Question, ReportError, Reporter};
 use crate::config::Token;
 use crate::event::{Source, format_micros};
-use crate::log::{Reason, SharedLog};
+use crate::log::Reason;
 use crate::ops::http::{Problem, guard, origin, readable};
-use crate::ops::ledger::{LedgerError, SourceLedger, source_ledger};
+use crate::ops::ledger::{LedgerError, Ledgers, SourceLedger};
 use crate::ops::left;
 use crate::ops::metrics::{Report, ReporterMetrics};
 use crate::ops::openapi::describe;
@@ -36,7 +37,8 @@ pub(super) struct Shared {
     pub turn: AtomicUsize,
     pub store: Store,
     pub lists: Lists,
-    pub log: Option<SharedLog>,
+    /// None where no log is configured.
+    pub ledgers: Option<Arc<Ledgers>>,
     pub metrics: ReporterMetrics,
     pub tokens: Vec<Token>,
 }
@@ -172,6 +174,17 @@ fn store_away(error: &StoreError) -> Problem {
     away("the database is away or saturated, or has no schema yet")
 }
 
+fn no_ledger(error: LedgerError) -> Problem {
+    match error {
+        LedgerError::Log(error) => {
+            tracing::warn!(%error, "the log did not answer");
+            away("the log is away")
+        }
+        LedgerError::Store(error) => store_away(&error),
+        late @ (LedgerError::Late | LedgerError::Busy) => away(late.to_string()),
+    }
+}
+
 /// Asks the first of the report actors that has room, from the next one on.
 async fn ask(request: &HttpRequest, shared: &Shared, report: Report, question: Question) -> Answer {
     let started = Instant::now();
@@ -304,18 +317,10 @@ async fn ledger(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
     let answer = async {
         guard(&request, &shared.tokens)?;
         Parameters::read(request.query_string(), &[]).map_err(bad)?;
-        let log = shared.log.as_ref().ok_or_else(|| away("the log is away: NATS_URL is not set"))?;
+        let ledgers = shared.ledgers.as_ref().ok_or_else(|| away("the log is away: NATS_URL is not set"))?;
         let mut sources = Vec::new();
         for &source in Source::ALL {
-            sources.push(source_ledger(&**log, &shared.store, source).await.map_err(
-                |error| match error {
-                    LedgerError::Log(error) => {
-                        tracing::warn!(%error, "the log did not answer");
-                        away("the log is away")
-                    }
-                    LedgerError::Store(error) => store_away(&error),
-                },
-            )?);
+            sources.push(ledgers.look(source).await.map_err(no_ledger)?.ledger);
         }
         Ok(HttpResponse::Ok().json(Ledger { sources }))
     };

@@ -27,7 +27,7 @@ use crate::event::Source;
 use crate::log::SharedLog;
 use crate::ops::Readiness;
 use crate::ops::http::{Requests, ServiceView, serve};
-use crate::ops::ledger::source_ledger;
+use crate::ops::ledger::Ledgers;
 use crate::ops::metrics::{ReporterMetrics, ServiceMetrics};
 use crate::runtime::{DrainHandle, Mailbox, Registry, Spec, supervise};
 use crate::service::Running;
@@ -77,8 +77,9 @@ pub fn start(
         .collect();
     let migrates = config.reporter_database_url.is_none();
     let mut probes = vec![tokio::spawn(probe_store(store.clone(), readiness.clone(), migrates))];
-    if let Some(log) = log {
-        probes.push(tokio::spawn(watch_ledger(log.clone(), store.clone(), metrics.clone())));
+    let ledgers = log.map(|log| Arc::new(Ledgers::new(log.clone(), store.clone())));
+    if let Some(ledgers) = &ledgers {
+        probes.push(tokio::spawn(watch_ledger(ledgers.clone(), metrics.clone())));
     }
     let view = ServiceView {
         name: NAME,
@@ -97,7 +98,7 @@ pub fn start(
         turn: AtomicUsize::new(0),
         store: store.clone(),
         lists: lists::Lists::default(),
-        log: log.cloned(),
+        ledgers,
         metrics,
         tokens: config.reporter_tokens.clone(),
     });
@@ -137,16 +138,17 @@ async fn probe_store(store: Store, readiness: Arc<Readiness>, migrates: bool) {
     }
 }
 
-async fn watch_ledger(log: SharedLog, store: Store, metrics: ReporterMetrics) {
+async fn watch_ledger(ledgers: Arc<Ledgers>, metrics: ReporterMetrics) {
     loop {
         tokio::time::sleep(LEDGER).await;
         for &source in Source::ALL {
-            match source_ledger(&*log, &store, source).await {
-                Ok(ledger) => {
-                    if ledger.missing > 0 {
-                        tracing::error!(%source, missing = ledger.missing, "events are nowhere");
+            match ledgers.look(source).await {
+                Ok(look) => {
+                    let missing = look.ledger.missing;
+                    if missing > 0 {
+                        tracing::error!(%source, missing, "events are nowhere");
                     }
-                    metrics.set_missing(source, Some(ledger.missing));
+                    metrics.set_missing(source, Some(missing));
                 }
                 Err(error) => {
                     metrics.set_missing(source, None);

@@ -1,31 +1,45 @@
 //! What is written in one transaction, what becomes of it, and what each database does for it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use uuid::Uuid;
 
 use super::error::StoreError;
 use super::row::Row;
 use crate::event::Source;
-use crate::log::DeadLetter;
+use crate::log::{DeadLetter, WriterMark};
 
 /// A frame that was decoded.
 #[derive(Debug)]
 pub struct BatchFrame<'a> {
     /// Its place in the log.
     pub sequence: u64,
-    /// The gateway run that wrote it.
+    /// The run of a gateway that wrote it; of what is no frame, a hash of the message.
     pub writer: Uuid,
-    /// The how manieth frame of its writer.
+    /// Frame number within its writer, starting at 1. Writer and number are the frame's identity.
     pub number: u64,
     /// Events of its writer up to and with it.
     pub total: u64,
+    /// Frames of its writer that the log had acknowledged when it was written, all from the first one on.
+    pub acknowledged: WriterMark,
     /// What is to be stored.
     pub rows: Vec<Row<'a>>,
     /// What cannot be.
     pub set_aside: Vec<DeadLetter>,
     /// Whether no gateway wrote it: what is set aside of it is nothing that the log took as an event.
     pub alien: bool,
+}
+
+impl BatchFrame<'_> {
+    /// The frame's identity: its writer, and its number within that.
+    pub(super) fn identity(&self) -> (Uuid, u64) {
+        (self.writer, self.number)
+    }
+
+    /// Number of events in the frame. What is no frame holds none.
+    pub(super) fn events(&self) -> u64 {
+        if self.alien { 0 } else { (self.rows.len() + self.set_aside.len()) as u64 }
+    }
 }
 
 /// Frames of one source and one log, to be stored in one transaction.
@@ -59,10 +73,10 @@ pub(super) fn big(number: u64) -> i64 {
 
 /// A transaction of one database, as the writer needs it.
 pub(super) trait Write {
-    /// Remembers the frames as processed; gives the places that were not processed before.
-    async fn claim(&mut self, batch: &Batch<'_>) -> Result<HashSet<u64>, StoreError>;
-    /// The highest number of a frame that was processed, of each of the batch's writers in this log.
-    async fn highest(&mut self, batch: &Batch<'_>) -> Result<HashMap<Uuid, u64>, StoreError>;
+    /// Remembers the frames as processed; gives the identities of those that were not processed before.
+    async fn claim(&mut self, batch: &Batch<'_>) -> Result<HashSet<(Uuid, u64)>, StoreError>;
+    /// Remembers the places of frames that were processed before.
+    async fn repeat(&mut self, batch: &Batch<'_>, frames: &[&BatchFrame<'_>]) -> Result<(), StoreError>;
     /// Inserts rows and counts them in the rollups; gives those that were new.
     async fn insert<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError>;
     /// Leaves what new rows add to the summaries, encoded.
@@ -71,8 +85,14 @@ pub(super) trait Write {
     async fn run(&mut self, sql: &'static str) -> Result<(), StoreError>;
     /// Keeps dead letters.
     async fn set_aside(&mut self, letters: &[(Uuid, DeadLetter)]) -> Result<(), StoreError>;
-    /// Counts in the ledger.
-    async fn count(&mut self, batch: &Batch<'_>, written: &Written) -> Result<(), StoreError>;
+    /// Counts claimed frames in the ledger, as the last statement. The error is a conflict if one of them turns out to
+    /// have been processed before.
+    async fn count(
+        &mut self,
+        batch: &Batch<'_>,
+        frames: &[&BatchFrame<'_>],
+        written: &Written,
+    ) -> Result<(), StoreError>;
     /// Makes it last.
     async fn commit(self) -> Result<(), StoreError>;
 }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The schema is the `migration` crate's. [`Store::write`] is the one way in: exactly once, by the key
-//! of each event and the place of each frame in the log. What reads is in [`report`] and [`ledger`].
+//! of each event, and by writer and number of each frame. What reads is in [`report`] and [`ledger`].
 //! Reports read what is kept for them: [`rollup`] for events and revenue, [`summary`] for users.
 
 mod audience;
@@ -20,7 +20,9 @@ pub mod entity;
 mod error;
 pub mod forget;
 pub mod ledger;
+mod ledger_fold;
 mod postgres;
+mod ranges;
 mod ranking;
 pub mod rebuild;
 pub mod report;
@@ -30,6 +32,7 @@ mod row;
 mod session;
 mod sqlite;
 mod stop;
+mod stuck;
 pub mod summary;
 mod suspects;
 mod trace;

@@ -4,7 +4,7 @@
 //! transaction is in the way, or the database refuses a row, rows go in as arrays, one parameter a column: no
 //! limit of parameters, one plan for every size.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use sea_orm::sqlx::encode::IsNull;
@@ -13,7 +13,7 @@ use sea_orm::sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
 use sea_orm::sqlx::{self, AssertSqlSafe, Encode, PgPool, Postgres, Type};
 use uuid::Uuid;
 
-use super::batch::{Batch, Write, Written, big};
+use super::batch::{Batch, BatchFrame, Write, Written, big};
 use super::copy::{POSTGRES_EPOCH, Part};
 use super::error::StoreError;
 use super::rollup::{self, Counts};
@@ -25,10 +25,16 @@ use crate::log::DeadLetter;
 
 /// Transactions of a source that may count at one time without waiting for each other.
 pub(super) const SHARDS: i32 = 32;
-/// Names spaces of advisory locks: shards, folding of processed frames, and of summaries.
+/// Names spaces of advisory locks: shards, folding of processed frames, and of summaries. The last one is shared by
+/// all transactions of writers and waited for by nobody: it tells which transactions those are.
 pub(super) const SHARD_LOCKS: i32 = 0x0e55_0001;
 pub(super) const FOLD_LOCKS: i32 = 0x0e55_0002;
 pub(super) const SUMMARY_LOCKS: i32 = 0x0e55_0003;
+pub(super) const WRITER_LOCKS: i32 = 0x0e55_0004;
+/// What follows BEGIN in a writer's transaction. Nobody is waited for longer than a few seconds: see [`super::stuck`]. A
+/// plan that was made when a table was small would read all of it, and one for each batch costs more than its work.
+pub(super) const WRITES: &str = "ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '3s';
+    SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_mode = force_generic_plan";
 
 /// A timestamptz, in microseconds since 1970.
 #[derive(Debug, Clone, Copy)]
@@ -144,16 +150,15 @@ impl PostgresWrite {
         way: Way,
         wary: &Wary,
     ) -> Result<Self, StoreError> {
-        let tx = PostgresTransaction::begin(pool, sessions, "").await?;
+        let tx = PostgresTransaction::begin(pool, sessions, WRITES).await?;
         let mut write = Self { tx, shard: 0, way, wary: wary.clone() };
-        // Folding processed frames into the watermark waits for this transaction, and this for it.
         let shard: Option<i32> = sqlx::query_scalar(
-            "SELECT shard FROM (SELECT pg_advisory_xact_lock_shared($1, $2)) fold
+            "SELECT shard FROM (SELECT pg_advisory_xact_lock_shared($1, $2)) working
              LEFT JOIN (SELECT k AS shard FROM generate_series(0, $4 - 1) k
                 WHERE pg_try_advisory_xact_lock($3, $2 * $4 + k) LIMIT 1) free ON true",
         )
         .persistent(write.tx.named)
-        .bind(FOLD_LOCKS)
+        .bind(WRITER_LOCKS)
         .bind(i32::from(source.code()))
         .bind(SHARD_LOCKS)
         .bind(SHARDS)
@@ -261,38 +266,92 @@ fn in_the_way(error: sqlx::Error) -> StoreError {
     }
 }
 
-impl Write for PostgresWrite {
-    async fn claim(&mut self, batch: &Batch<'_>) -> Result<HashSet<u64>, StoreError> {
-        let mut sequences: Vec<i64> = batch.frames.iter().map(|frame| big(frame.sequence)).collect();
-        sequences.sort_unstable();
-        let fresh: Vec<i64> = sqlx::query_scalar(
-            "INSERT INTO ledger_frames (source, log_id, sequence)
-             SELECT $1, $2, sequence FROM unnest($3::int8[]) AS t (sequence)
-             WHERE sequence > coalesce(
-                (SELECT sequence FROM ledger_watermarks WHERE source = $1 AND log_id = $2), 0)
-             ON CONFLICT DO NOTHING RETURNING sequence",
+/// Claims frames that no claim has. A frame from before version 0.2 is known by its place alone, and only if its writer
+/// had sent its number by then; most systems have none of those.
+macro_rules! claim {
+    ($unless:literal) => {
+        concat!(
+            "INSERT INTO ledger_claims
+                (source, log_id, writer, number, sequence, events, total, acked, acked_total)
+             SELECT $1, $2, t.* FROM unnest($3::uuid[], $4::int8[], $5::int8[], $6::int8[], $7::int8[], $8::int8[],
+                $9::int8[]) AS t (writer, number, sequence, events, total, acked, acked_total)
+             WHERE ((SELECT NOT EXISTS (SELECT FROM ledger_before_writers)) OR NOT EXISTS (
+                SELECT FROM ledger_before_writers w
+                WHERE w.source = $1 AND w.log_id = $2 AND w.writer = t.writer AND w.number >= t.number AND (
+                    t.sequence <= (SELECT m.sequence FROM ledger_before_watermarks m
+                        WHERE m.source = $1 AND m.log_id = $2)
+                    OR EXISTS (SELECT FROM ledger_before_frames f
+                        WHERE f.source = $1 AND f.log_id = $2 AND f.sequence = t.sequence))))",
+            $unless,
+            " ON CONFLICT DO NOTHING RETURNING writer, number"
         )
-        .persistent(self.tx.named)
-        .bind(batch.source.code())
-        .bind(batch.log_id)
-        .bind(sequences)
-        .fetch_all(&mut *self.tx)
-        .await?;
-        Ok(fresh.into_iter().map(i64::cast_unsigned).collect())
+    };
+}
+
+/// Where rows are copied: those of a frame that was processed and folded end the transaction in any case, and [`COUNT`]
+/// finds such a frame that has none.
+const CLAIM: &str = claim!("");
+
+/// Claims frames that no run has either.
+const CLAIM_UNFOLDED: &str = claim!(
+    " AND coalesce((
+        SELECT r.last_number FROM ledger_runs r
+        WHERE r.source = $1 AND r.writer = t.writer AND r.first_number <= t.number
+        ORDER BY r.first_number DESC LIMIT 1), 0) < t.number"
+);
+
+/// Counts events, and tells how many of the claimed frames were folded into runs before they were claimed: see
+/// [`super::ledger_fold`].
+const COUNT: &str = "WITH counted AS (
+        INSERT INTO ledger_counts AS c (source, log_id, shard, stored, duplicates, quarantined)
+        VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (source, log_id, shard) DO UPDATE SET stored = c.stored + excluded.stored,
+            duplicates = c.duplicates + excluded.duplicates, quarantined = c.quarantined + excluded.quarantined
+    )
+    SELECT count(*) FROM unnest($7::uuid[], $8::int8[]) AS t (writer, number)
+    WHERE coalesce((
+        SELECT r.last_number FROM ledger_runs r
+        WHERE r.source = $1 AND r.writer = t.writer AND r.first_number <= t.number
+        ORDER BY r.first_number DESC LIMIT 1), 0) >= t.number";
+
+impl Write for PostgresWrite {
+    async fn claim(&mut self, batch: &Batch<'_>) -> Result<HashSet<(Uuid, u64)>, StoreError> {
+        // In one order, so that two transactions never wait for each other crosswise.
+        let mut frames: Vec<&BatchFrame<'_>> = batch.frames.iter().collect();
+        frames.sort_unstable_by_key(|frame| frame.identity());
+        let column = |get: fn(&BatchFrame<'_>) -> u64| {
+            frames.iter().map(|frame| big(get(frame))).collect::<Vec<i64>>()
+        };
+        let claim = if self.way == Way::Copy { CLAIM } else { CLAIM_UNFOLDED };
+        let fresh: Vec<(Uuid, i64)> = sqlx::query_as(claim)
+            .persistent(self.tx.named)
+            .bind(batch.source.code())
+            .bind(batch.log_id)
+            .bind(frames.iter().map(|frame| frame.writer).collect::<Vec<Uuid>>())
+            .bind(column(|frame| frame.number))
+            .bind(column(|frame| frame.sequence))
+            .bind(column(|frame| frame.events()))
+            .bind(column(|frame| frame.total))
+            .bind(column(|frame| frame.acknowledged.number))
+            .bind(column(|frame| frame.acknowledged.total))
+            .fetch_all(&mut *self.tx)
+            .await?;
+        Ok(fresh.into_iter().map(|(writer, number)| (writer, number.cast_unsigned())).collect())
     }
 
-    async fn highest(&mut self, batch: &Batch<'_>) -> Result<HashMap<Uuid, u64>, StoreError> {
-        let marks: Vec<(Uuid, i64)> = sqlx::query_as(
-            "SELECT writer, max(number) FROM ledger_writers
-             WHERE source = $1 AND log_id = $2 AND writer = ANY($3) GROUP BY writer",
+    async fn repeat(&mut self, batch: &Batch<'_>, frames: &[&BatchFrame<'_>]) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO ledger_repeats (source, log_id, sequence)
+             SELECT $1, $2, sequence FROM unnest($3::int8[]) AS t (sequence) ORDER BY sequence
+             ON CONFLICT DO NOTHING",
         )
         .persistent(self.tx.named)
         .bind(batch.source.code())
         .bind(batch.log_id)
-        .bind(batch.frames.iter().map(|frame| frame.writer).collect::<Vec<Uuid>>())
-        .fetch_all(&mut *self.tx)
+        .bind(frames.iter().map(|frame| big(frame.sequence)).collect::<Vec<i64>>())
+        .execute(&mut *self.tx)
         .await?;
-        Ok(marks.into_iter().map(|(writer, number)| (writer, number.cast_unsigned())).collect())
+        Ok(())
     }
 
     async fn insert<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
@@ -337,36 +396,29 @@ impl Write for PostgresWrite {
         super::dead_letters::insert_postgres(&mut self.tx, letters).await
     }
 
-    async fn count(&mut self, batch: &Batch<'_>, written: &Written) -> Result<(), StoreError> {
-        let of = |get: fn(&super::BatchFrame<'_>) -> u64| -> Vec<i64> {
-            batch.frames.iter().filter(|frame| !frame.alien).map(|frame| big(get(frame))).collect()
-        };
-        sqlx::query(
-            "WITH counted AS (
-                INSERT INTO ledger_counts AS c (source, log_id, shard, stored, duplicates, quarantined)
-                VALUES ($1, $2, $3, $4, $5, $6)
-                ON CONFLICT (source, log_id, shard) DO UPDATE SET stored = c.stored + excluded.stored,
-                    duplicates = c.duplicates + excluded.duplicates,
-                    quarantined = c.quarantined + excluded.quarantined
-             )
-             INSERT INTO ledger_writers AS w (source, log_id, writer, shard, number, total)
-             SELECT $1, $2, writer, $3, max(number), max(total)
-             FROM unnest($7::uuid[], $8::int8[], $9::int8[]) AS t (writer, number, total)
-             GROUP BY writer ORDER BY writer
-             ON CONFLICT (source, log_id, writer, shard) DO UPDATE SET number = greatest(w.number, excluded.number),
-                total = greatest(w.total, excluded.total)",
-        ).persistent(self.tx.named)
-        .bind(batch.source.code())
-        .bind(batch.log_id)
-        .bind(self.shard)
-        .bind(big(written.stored))
-        .bind(big(written.duplicates))
-        .bind(big(written.quarantined))
-        .bind(batch.frames.iter().filter(|frame| !frame.alien).map(|frame| frame.writer).collect::<Vec<Uuid>>())
-        .bind(of(|frame| frame.number))
-        .bind(of(|frame| frame.total))
-        .execute(&mut *self.tx)
-        .await?;
+    async fn count(
+        &mut self,
+        batch: &Batch<'_>,
+        frames: &[&BatchFrame<'_>],
+        written: &Written,
+    ) -> Result<(), StoreError> {
+        let folded: i64 = sqlx::query_scalar(COUNT)
+            .persistent(self.tx.named)
+            .bind(batch.source.code())
+            .bind(batch.log_id)
+            .bind(self.shard)
+            .bind(big(written.stored))
+            .bind(big(written.duplicates))
+            .bind(big(written.quarantined))
+            .bind(frames.iter().map(|frame| frame.writer).collect::<Vec<Uuid>>())
+            .bind(frames.iter().map(|frame| big(frame.number)).collect::<Vec<i64>>())
+            .fetch_one(&mut *self.tx)
+            .await?;
+        if folded > 0 {
+            return Err(StoreError::Conflict(
+                "a frame was processed and folded at the same moment".to_owned(),
+            ));
+        }
         Ok(())
     }
 

@@ -2,14 +2,14 @@
 //!
 //! There is one writing connection, so one transaction at a time and one shard.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use sea_orm::sqlx::query::QueryScalar;
 use sea_orm::sqlx::sqlite::SqliteArguments;
 use sea_orm::sqlx::{self, AssertSqlSafe, Encode, Sqlite, SqlitePool, Transaction, Type};
 use uuid::Uuid;
 
-use super::batch::{Batch, Write, Written, big};
+use super::batch::{Batch, BatchFrame, Write, Written, big};
 use super::error::StoreError;
 use super::rollup::{ADD, Counts};
 use super::row::{COLUMNS, Columns, Row, column_names};
@@ -70,36 +70,58 @@ impl<'q> Columns<'q> for Binding<'q> {
     }
 }
 
+/// Claims a frame that no claim and no run has. A frame from before version 0.2 is known by its place alone, and only
+/// if its writer had sent its number by then.
+const CLAIM: &str = "INSERT INTO ledger_claims
+    (source, log_id, writer, number, sequence, events, total, acked, acked_total)
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+    WHERE coalesce((
+        SELECT r.last_number FROM ledger_runs r
+        WHERE r.source = ?1 AND r.writer = ?3 AND r.first_number <= ?4
+        ORDER BY r.first_number DESC LIMIT 1), 0) < ?4
+    AND NOT EXISTS (
+        SELECT 1 FROM ledger_before_writers w
+        WHERE w.source = ?1 AND w.log_id = ?2 AND w.writer = ?3 AND w.number >= ?4 AND (
+            ?5 <= (SELECT m.sequence FROM ledger_before_watermarks m WHERE m.source = ?1 AND m.log_id = ?2)
+            OR EXISTS (SELECT 1 FROM ledger_before_frames f
+                WHERE f.source = ?1 AND f.log_id = ?2 AND f.sequence = ?5)))
+    ON CONFLICT DO NOTHING";
+
 impl Write for SqliteWrite {
-    async fn claim(&mut self, batch: &Batch<'_>) -> Result<HashSet<u64>, StoreError> {
+    async fn claim(&mut self, batch: &Batch<'_>) -> Result<HashSet<(Uuid, u64)>, StoreError> {
         let mut fresh = HashSet::new();
         for frame in &batch.frames {
-            let claimed = sqlx::query(
-                "INSERT INTO ledger_frames (source, log_id, sequence) SELECT ?1, ?2, ?3
-                 WHERE ?3 > coalesce((SELECT sequence FROM ledger_watermarks WHERE source = ?1 AND log_id = ?2), 0)
-                 ON CONFLICT DO NOTHING",
+            let claimed = sqlx::query(CLAIM)
+                .bind(batch.source.code())
+                .bind(batch.log_id)
+                .bind(frame.writer)
+                .bind(big(frame.number))
+                .bind(big(frame.sequence))
+                .bind(big(frame.events()))
+                .bind(big(frame.total))
+                .bind(big(frame.acknowledged.number))
+                .bind(big(frame.acknowledged.total))
+                .execute(&mut *self.tx)
+                .await?;
+            if claimed.rows_affected() == 1 {
+                fresh.insert(frame.identity());
+            }
+        }
+        Ok(fresh)
+    }
+
+    async fn repeat(&mut self, batch: &Batch<'_>, frames: &[&BatchFrame<'_>]) -> Result<(), StoreError> {
+        for frame in frames {
+            sqlx::query(
+                "INSERT INTO ledger_repeats (source, log_id, sequence) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
             )
             .bind(batch.source.code())
             .bind(batch.log_id)
             .bind(big(frame.sequence))
             .execute(&mut *self.tx)
             .await?;
-            if claimed.rows_affected() == 1 {
-                fresh.insert(frame.sequence);
-            }
         }
-        Ok(fresh)
-    }
-
-    async fn highest(&mut self, batch: &Batch<'_>) -> Result<HashMap<Uuid, u64>, StoreError> {
-        let marks: Vec<(Uuid, i64)> = sqlx::query_as(
-            "SELECT writer, max(number) FROM ledger_writers WHERE source = ?1 AND log_id = ?2 GROUP BY writer",
-        )
-        .bind(batch.source.code())
-        .bind(batch.log_id)
-        .fetch_all(&mut *self.tx)
-        .await?;
-        Ok(marks.into_iter().map(|(writer, number)| (writer, number.cast_unsigned())).collect())
+        Ok(())
     }
 
     async fn insert<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
@@ -156,7 +178,12 @@ impl Write for SqliteWrite {
         super::dead_letters::insert_sqlite(&mut self.tx, letters).await
     }
 
-    async fn count(&mut self, batch: &Batch<'_>, written: &Written) -> Result<(), StoreError> {
+    async fn count(
+        &mut self,
+        batch: &Batch<'_>,
+        _frames: &[&BatchFrame<'_>],
+        written: &Written,
+    ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO ledger_counts (source, log_id, shard, stored, duplicates, quarantined)
              VALUES (?1, ?2, 0, ?3, ?4, ?5)
@@ -170,21 +197,6 @@ impl Write for SqliteWrite {
         .bind(big(written.quarantined))
         .execute(&mut *self.tx)
         .await?;
-        for frame in batch.frames.iter().filter(|frame| !frame.alien) {
-            sqlx::query(
-                "INSERT INTO ledger_writers (source, log_id, writer, shard, number, total)
-                 VALUES (?1, ?2, ?3, 0, ?4, ?5)
-                 ON CONFLICT (source, log_id, writer, shard) DO UPDATE SET number = max(number, excluded.number),
-                    total = max(total, excluded.total)",
-            )
-            .bind(batch.source.code())
-            .bind(batch.log_id)
-            .bind(frame.writer)
-            .bind(big(frame.number))
-            .bind(big(frame.total))
-            .execute(&mut *self.tx)
-            .await?;
-        }
         Ok(())
     }
 

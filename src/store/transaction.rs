@@ -55,6 +55,21 @@ impl Connections {
             .then(|| self.pool.get_postgres_connection_pool())
     }
 
+    /// Begins a transaction to change what it reads. Each of PostgreSQL's statements sees all that has ended by then;
+    /// `mode` is what follows BEGIN.
+    pub(super) async fn writing(&self, mode: &str) -> Result<Transaction, StoreError> {
+        if let Some(pool) = self.postgres() {
+            let begun = PostgresTransaction::begin(pool, &self.sessions, mode).await?;
+            return Ok(Transaction::Postgres(Mutex::new(begun)));
+        }
+        let options = sea_orm::TransactionOptions {
+            isolation_level: None,
+            access_mode: None,
+            sqlite_transaction_mode: Some(sea_orm::SqliteTransactionMode::Immediate),
+        };
+        Ok(Transaction::Sqlite(self.pool.begin_with_options(options).await?))
+    }
+
     /// Begins a transaction that sees all tables as they were at one moment.
     pub(super) async fn snapshot(&self, purpose: Snapshot) -> Result<Transaction, StoreError> {
         let reads = purpose == Snapshot::ToRead;

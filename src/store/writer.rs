@@ -1,6 +1,7 @@
 //! The one way into the store: a batch of frames as one transaction.
 //!
-//! 1. *Claim* the frames by their place in the log: one that was processed before is left out whole.
+//! 1. *Claim* the frames by their writer and number: one that was processed before is left out whole, wherever in
+//!    the log it stands.
 //! 2. *Insert* the rows, sorted by key and without twins; a key that is there already is a duplicate.
 //!    The rollups count the rows that were really inserted.
 //! 3. *Summarize*: leave what those rows add to their hours, to be folded later.
@@ -84,7 +85,7 @@ async fn write(mut tx: impl Write, batch: &Batch<'_>, isolate: bool) -> Result<W
     let mut letters: Vec<(Uuid, DeadLetter)> = Vec::new();
     for frame in &frames {
         for (index, letter) in frame.set_aside.iter().enumerate() {
-            letters.push((letter_id(&batch.log_id, frame.sequence, index as u64), letter.clone()));
+            letters.push((letter_id(frame.identity(), index as u64), letter.clone()));
         }
     }
     let mut refused = 0;
@@ -108,46 +109,32 @@ async fn write(mut tx: impl Write, batch: &Batch<'_>, isolate: bool) -> Result<W
         tx.set_aside(&letters).await?;
     }
     if !frames.is_empty() {
-        tx.count(batch, &written).await?;
+        tx.count(batch, &frames, &written).await?;
     }
     tx.commit().await?;
     Ok(written)
 }
 
 /// The batch's frames that were not processed before, each once.
-///
-/// A place that is taken by a frame that its writer had not written by then is another log's: a stream
-/// that was made anew behind our back, or restored to an earlier state. Its events are not thrown away;
-/// their keys tell which of them are stored already.
 async fn unprocessed<'b, 'a>(
     tx: &mut impl Write,
     batch: &'b Batch<'a>,
 ) -> Result<Vec<&'b BatchFrame<'a>>, StoreError> {
     let mut fresh = tx.claim(batch).await?;
-    let claimed = fresh.clone();
-    let (mut frames, mut taken): (Vec<_>, Vec<_>) =
-        batch.frames.iter().partition(|frame| fresh.remove(&frame.sequence));
-    // The same frame twice in one batch is the same frame.
-    taken.retain(|frame| !frame.alien && !claimed.contains(&frame.sequence));
-    if !taken.is_empty() {
-        let highest = tx.highest(batch).await?;
-        taken.retain(|frame| highest.get(&frame.writer).is_none_or(|number| *number < frame.number));
-        for frame in &taken {
-            let BatchFrame { sequence, writer, number, .. } = frame;
-            tracing::error!(source = %batch.source, sequence, %writer, number,
-                "a frame stands at a place that another one had: the log was replaced under its id");
-        }
-        frames.extend(taken);
+    let (frames, repeated): (Vec<_>, Vec<_>) =
+        batch.frames.iter().partition(|frame| fresh.remove(&frame.identity()));
+    if !repeated.is_empty() {
+        tx.repeat(batch, &repeated).await?;
     }
     Ok(frames)
 }
 
 /// A dead letter's id: the same whenever the same frame is processed.
-fn letter_id(log_id: &Uuid, sequence: u64, index: u64) -> Uuid {
+fn letter_id((writer, number): (Uuid, u64), index: u64) -> Uuid {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();
-    hash.update(log_id.as_bytes());
-    hash.update(sequence.to_be_bytes());
+    hash.update(writer.as_bytes());
+    hash.update(number.to_be_bytes());
     hash.update(index.to_be_bytes());
     Uuid::from_slice(&hash.finalize()[..16]).unwrap_or_default()
 }

@@ -10,6 +10,7 @@ mod deployment;
 mod failover;
 mod faults;
 mod gateway;
+mod ledger;
 mod lists;
 mod log_away;
 mod log_contract;

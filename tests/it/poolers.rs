@@ -7,7 +7,7 @@ use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Kind, Postgres, on};
 use crate::support::process::ess;
 use crate::support::stores::number;
-use crate::{privacy, restarts, secured, set_aside, store, summaries};
+use crate::{ledger, privacy, restarts, secured, set_aside, store, summaries};
 
 const SESSION: Kind = Kind::Pooled("session", "");
 const TRANSACTION: Kind = Kind::Pooled("transaction", "");
@@ -19,6 +19,8 @@ fn writes() {
     store::a_write_that_is_cut_off_leaves_nothing_to_the_next();
     store::a_frame_that_comes_again_is_counted_once();
     store::a_row_that_the_database_refuses_is_set_aside_and_all_others_are_stored();
+    ledger::frames_at_places_that_were_given_before_are_stored_and_none_is_counted_twice();
+    ledger::claims_and_folding_at_the_same_moment_count_every_frame_once();
 }
 
 fn reports() {
@@ -40,6 +42,8 @@ fn rows_are_written_on_postgresql_18() {
         store::rows_that_are_there_already_are_found_whether_they_are_looked_for_or_not();
         store::a_frame_that_comes_again_is_counted_once();
         store::a_row_that_the_database_refuses_is_set_aside_and_all_others_are_stored();
+        ledger::frames_at_places_that_were_given_before_are_stored_and_none_is_counted_twice();
+        ledger::claims_and_folding_at_the_same_moment_count_every_frame_once();
     });
 }
 

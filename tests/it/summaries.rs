@@ -459,14 +459,15 @@ pub fn a_database_of_a_version_before_is_brought_up_to_date() {
             write(&store, 1, &events).await;
             let before = shape(&store, None, None).await;
             // The tables of versions before: minutes, hours and days; and before that events by the minute alone.
+            let newer = Migrator::migrations().len() as u32 - 6;
             let known = ["rollups WHERE minutes = 1440", "rollups WHERE level = 2", "event_rollup"];
             assert!(
-                Migrator::down(store.db().pool(), Some(2)).await.is_err(),
+                Migrator::down(store.db().pool(), Some(newer + 2)).await.is_err(),
                 "nobody could fold what waits"
             );
             store.migrate().await.unwrap();
             store.fold_summaries(Source::Facebook).await.unwrap();
-            for (steps, known) in (1..).zip(known) {
+            for (steps, known) in (newer + 1..).zip(known) {
                 Migrator::down(store.db().pool(), Some(steps)).await.unwrap();
                 assert_eq!(number(&store, &format!("SELECT sum(events) FROM {known}")).await, 600);
                 store.migrate().await.unwrap();

@@ -1,8 +1,6 @@
 //! The tables that are read by sea-orm's queries.
 
 pub mod campaigns;
-pub mod ledger_counts;
-pub mod ledger_writers;
 pub mod rollups;
 pub mod summaries;
 pub mod summary_deltas;

@@ -65,6 +65,23 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// A copy of everything that it has stored. It must not run.
+    pub fn copy_store(&self) -> TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        let copied =
+            Command::new("cp").arg("-a").arg(self.folder.path().join("store")).arg(copy.path()).status();
+        assert!(copied.unwrap().success());
+        copy
+    }
+
+    /// Replaces what it has stored by a copy. It must not run.
+    pub fn restore_store(&self, copy: &TempDir) {
+        let store = self.folder.path().join("store");
+        std::fs::remove_dir_all(&store).unwrap();
+        let copied = Command::new("cp").arg("-a").arg(copy.path().join("store")).arg(&store).status();
+        assert!(copied.unwrap().success());
+    }
+
     pub fn start_again(&mut self) {
         self.process.kill();
         // The port may have been changed since.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ess::event::decode;
-use ess::log::Origin;
+use ess::log::{Origin, WriterMark};
 use ess::store::{BatchFrame, Purpose, Row, Store};
 use sea_orm::ConnectionTrait;
 use tempfile::TempDir;
@@ -55,6 +55,7 @@ pub fn frame<'a>(sequence: u64, number: u64, origin: &'a Origin, events: &'a [St
         writer: Uuid::from_u128(9),
         number,
         total: number * 1_000,
+        acknowledged: WriterMark::default(),
         rows: rows.collect(),
         set_aside: Vec::new(),
         alien: false,
