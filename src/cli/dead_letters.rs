@@ -12,6 +12,9 @@ use crate::log::{FrameWriter, LogRole, Origin, Piece, Reason, SharedLog, Topic};
 use crate::service::Ending;
 use crate::store::{DeadLetterFilter, ListedLetter, Store, StoredLetter};
 
+/// Letters whose bytes a replay holds at one time.
+const PAGE: usize = 100;
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List letters, the newest first
@@ -39,15 +42,15 @@ pub(super) struct Filters {
     /// Received before this instant or date
     #[arg(long, value_parser = time)]
     to: Option<i64>,
-    /// At most so many
-    #[arg(long, default_value_t = 50)]
-    limit: u64,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Listing {
     #[command(flatten)]
     filters: Filters,
+    /// At most so many, the newest
+    #[arg(long, default_value_t = 50)]
+    limit: u64,
     /// Those that were replayed as well
     #[arg(long)]
     replayed: bool,
@@ -62,6 +65,9 @@ pub(super) struct Replay {
     ids: Vec<Uuid>,
     #[command(flatten)]
     filters: Filters,
+    /// At most so many, the newest [default: all]
+    #[arg(long)]
+    limit: Option<u64>,
     /// Say what would pass now, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -77,7 +83,7 @@ fn time(text: &str) -> Result<i64, String> {
 }
 
 impl Filters {
-    fn filter(&self, ids: &[Uuid], replayed: bool) -> DeadLetterFilter {
+    fn filter(&self, ids: &[Uuid], replayed: bool, limit: u64) -> DeadLetterFilter {
         DeadLetterFilter {
             reason: self.reason,
             source: self.source,
@@ -85,7 +91,7 @@ impl Filters {
             to: self.to,
             ids: ids.to_vec(),
             replayed,
-            limit: if ids.is_empty() { self.limit } else { ids.len() as u64 },
+            limit,
         }
     }
 }
@@ -108,33 +114,47 @@ async fn find(store: &Store, filter: &DeadLetterFilter) -> Result<Vec<StoredLett
 }
 
 async fn list(store: &Store, listing: &Listing) -> Result<Ending, Failure> {
-    let letters = store.list_letters(&listing.filters.filter(&[], listing.replayed)).await;
+    let filter = listing.filters.filter(&[], listing.replayed, listing.limit);
+    let letters = store.list_letters(&filter).await;
     let letters = letters.map_err(|error| Failure::Other(error.to_string()))?;
-    for letter in &letters {
-        if listing.json {
-            println!("{}", serde_json::json!(letter));
-        } else {
-            println!("{}", line(letter));
-        }
+    if listing.json {
+        letters.iter().for_each(|letter| println!("{}", serde_json::json!(letter)));
+        return Ok(Ending::Clean);
     }
-    if !listing.json {
-        println!("{} letters", letters.len());
+    let head = ["ID", "RECEIVED", "SOURCE", "REASON", "EVENT", "FIRST ERROR"].map(str::to_owned);
+    let rows: Vec<[String; 6]> = std::iter::once(head).chain(letters.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(width);
+    for row in &rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}  "));
+        println!("{}{}", cells.collect::<String>(), row[5]);
     }
+    let more = letters.len() as u64 == listing.limit;
+    println!("{} letters{}", letters.len(), if more { ", the newest; --limit shows more" } else { "" });
     Ok(Ending::Clean)
 }
 
-/// A letter in one line.
-fn line(letter: &ListedLetter) -> String {
+/// A letter's cells in the list.
+fn row(letter: &ListedLetter) -> [String; 6] {
     let errors: Vec<FieldError> = serde_json::from_str(letter.errors.get()).unwrap_or_default();
     let first = errors.first().map(|error| format!("{}: {}", error.path, error.message)).unwrap_or_default();
-    format!(
-        "{}  {}  {}  {}  {}  {first}",
-        letter.id,
-        letter.received_at,
-        letter.source.unwrap_or("unknown"),
-        letter.reason,
-        letter.event_id.as_deref().unwrap_or("-")
-    )
+    [
+        letter.id.to_string(),
+        letter.received_at.clone(),
+        letter.source.unwrap_or("unknown").to_owned(),
+        letter.reason.clone(),
+        printable(letter.event_id.as_deref().unwrap_or("-")),
+        printable(&first),
+    ]
+}
+
+/// Text that a publisher wrote, without what a terminal would obey.
+fn printable(text: &str) -> String {
+    let shown = |character: char| match character {
+        character if character.is_control() => character.escape_default().to_string(),
+        character => character.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 async fn show(store: &Store, id: Uuid) -> Result<Ending, Failure> {
@@ -148,8 +168,10 @@ async fn show(store: &Store, id: Uuid) -> Result<Ending, Failure> {
 }
 
 async fn run_replay(config: &Config, store: &Store, replay: &Replay) -> Result<Ending, Failure> {
-    let letters = find(store, &replay.filters.filter(&replay.ids, false)).await?;
-    if let Some(id) = replay.ids.iter().find(|id| !letters.iter().any(|letter| letter.id == **id)) {
+    let most = replay.limit.unwrap_or(u64::MAX);
+    let ids = store.letter_ids(&replay.filters.filter(&replay.ids, false, most)).await;
+    let ids = ids.map_err(|error| Failure::Other(error.to_string()))?;
+    if let Some(id) = replay.ids.iter().find(|id| !ids.contains(id)).filter(|_| replay.limit.is_none()) {
         return Err(Failure::Other(format!("there is no letter {id} that waits for a replay")));
     }
     // The embedded log belongs to one process at a time.
@@ -161,41 +183,56 @@ async fn run_replay(config: &Config, store: &Store, replay: &Replay) -> Result<E
     // What was set aside before personal data was hashed is hashed on its way back.
     let redactor = Redactor::new(&config.pii);
     let (mut passed, mut failed) = (0, 0);
-    for letter in &letters {
-        let payload = match &redactor {
-            Some(redactor) => {
-                let mut payload = Vec::new();
-                redactor.redact(&letter.payload, &mut payload);
-                payload
-            }
-            None => letter.payload.clone(),
-        };
-        match judge(letter, &payload) {
-            Ok(source) => {
-                if let Some(log) = &log {
-                    send(log, source, letter, &payload).await?;
-                    let kept = store.letter_replayed(letter.id).await;
-                    kept.map_err(|error| {
-                        Failure::Other(format!("{} is in the log, but {error}", letter.id))
-                    })?;
-                }
+    for page in ids.chunks(PAGE) {
+        let of_page =
+            DeadLetterFilter { ids: page.to_vec(), limit: PAGE as u64, ..DeadLetterFilter::default() };
+        for letter in &find(store, &of_page).await? {
+            if replay_one(store, log.as_ref(), redactor.as_ref(), letter).await? {
                 passed += 1;
-                println!("{}  {}", letter.id, if replay.dry_run { "would pass" } else { "replayed" });
-            }
-            Err(errors) => {
-                if log.is_some() {
-                    let kept = store.letter_failed_again(letter, &errors).await;
-                    kept.map_err(|error| Failure::Other(error.to_string()))?;
-                }
+            } else {
                 failed += 1;
-                for FieldError { path, message } in &errors {
-                    println!("{}  fails: {path}: {message}", letter.id);
-                }
             }
         }
     }
     println!("{passed} pass, {failed} fail");
     Ok(Ending::Clean)
+}
+
+/// Replays a letter, or says what would become of it where there is no log; true if it passes.
+async fn replay_one(
+    store: &Store,
+    log: Option<&SharedLog>,
+    redactor: Option<&Redactor>,
+    letter: &StoredLetter,
+) -> Result<bool, Failure> {
+    let payload = match redactor {
+        Some(redactor) => {
+            let mut payload = Vec::new();
+            redactor.redact(&letter.payload, &mut payload);
+            payload
+        }
+        None => letter.payload.clone(),
+    };
+    let errors = match judge(letter, &payload) {
+        Ok(source) => {
+            if let Some(log) = log {
+                send(log, source, letter, &payload).await?;
+                let kept = store.letter_replayed(letter.id).await;
+                kept.map_err(|error| Failure::Other(format!("{} is in the log, but {error}", letter.id)))?;
+            }
+            println!("{}  {}", letter.id, if log.is_some() { "replayed" } else { "would pass" });
+            return Ok(true);
+        }
+        Err(errors) => errors,
+    };
+    if log.is_some() {
+        let kept = store.letter_failed_again(letter, &errors).await;
+        kept.map_err(|error| Failure::Other(error.to_string()))?;
+    }
+    for FieldError { path, message } in &errors {
+        println!("{}  fails: {}: {}", letter.id, printable(path), printable(message));
+    }
+    Ok(false)
 }
 
 /// Judges a letter by today's contract.

@@ -5,10 +5,14 @@
 //! whatever waits for it (appends, acknowledgements) goes into one commit together. Who has which
 //! frame is known in memory alone: when the process ends, every frame that was not acknowledged is
 //! there again.
+//!
+//! A write that fails (a full disk, a size limit) leaves redb closed to writes. Appends are refused at once then,
+//! and the file is opened again every few seconds until a write works. What was acknowledged is remembered in a
+//! file beside it ([`super::marks`]), so that a log that was lost or went back is told.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -19,21 +23,27 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::config::LogSettings;
+use crate::event::Source;
 
+use super::frame::{Frame, read_mark};
+use super::marks::{FrameMark, Marks, Runs};
+use super::recover::unpanicked;
 use super::{
     AppendError, Appended, Delivery, Log, LogError, Pull, Receipt, Settlement, Token, Topic, TopicState,
 };
 
 /// (topic, sequence) → when it was logged (i64), the open of the file it was logged in (u64), frame.
-const FRAMES: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("frames");
+pub(super) const FRAMES: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("frames");
 /// topic → the highest sequence given.
-const LAST: TableDefinition<'_, &str, u64> = TableDefinition::new("last_sequence");
+pub(super) const LAST: TableDefinition<'_, &str, u64> = TableDefinition::new("last_sequence");
 /// The log's id and how often the file was opened.
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-const LOG_ID: &str = "log_id";
+pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+pub(super) const LOG_ID: &str = "log_id";
 const OPENS: &str = "opens";
+/// Bytes that were written to see whether there is room.
+const ROOM_KEY: &str = "room";
 /// What stands before the frame in a value.
-const PREFIX: usize = 16;
+pub(super) const PREFIX: usize = 16;
 
 /// Operations that wait for the writing thread.
 const QUEUE: usize = 1_024;
@@ -43,6 +53,19 @@ const GROUP: usize = 256;
 const CACHE: usize = 32 * 1024 * 1024;
 /// Frames that collectors can have had in hand when the process ended.
 const HANDED_OUT: usize = 128;
+/// The first wait until a file that could not be written is opened again; later waits grow with the time that takes.
+const REOPEN: Duration = Duration::from_secs(2);
+const REOPEN_AT_LATEST: Duration = Duration::from_secs(60);
+/// How often orders are answered while nothing can be written.
+const REFUSING: Duration = Duration::from_millis(20);
+/// Bytes that must fit into the file before it counts as writable again.
+const ROOM: usize = 1 << 20;
+/// Bytes of frames that one commit copies when the file is written anew.
+const COPY: usize = 16 << 20;
+/// The file of marks beside the log.
+pub(crate) const MARKS_FILE: &str = "log.marks";
+/// A file whose presence asks for the log's file to be written anew, without what it has let go of.
+pub const FORGET_FILE: &str = "forget.pending";
 /// How long a pull waits for frames.
 const PULL_EXPIRES: Duration = Duration::from_millis(500);
 
@@ -53,12 +76,15 @@ pub struct Embedded {
 }
 
 struct Shared {
-    database: Database,
+    file: PathBuf,
+    /// None while it is opened again.
+    database: RwLock<Option<Database>>,
     log_id: Uuid,
     opens: u64,
     settings: LogSettings,
     queues: HashMap<Topic, (Mutex<Queue>, Notify)>,
-    /// Why nothing can be written any more: redb refuses all after a write that failed.
+    marks: Mutex<Marks>,
+    /// Why nothing can be written now: redb refuses all after a write that failed.
     failed: Mutex<Option<String>>,
 }
 
@@ -78,18 +104,33 @@ struct Held {
     bytes: u64,
     logged_at: i64,
     deliveries: u64,
+    /// Its writer and number; none if it is no frame.
+    name: Option<(Uuid, u64)>,
 }
 
 enum Write {
-    Append { topic: Topic, id: String, frame: Bytes, reply: oneshot::Sender<Result<Appended, AppendError>> },
-    Ack { topic: Topic, sequence: u64, reply: oneshot::Sender<Result<(), LogError>> },
+    Append {
+        topic: Topic,
+        id: String,
+        frame: Bytes,
+        reply: oneshot::Sender<Result<Appended, AppendError>>,
+    },
+    Ack {
+        topic: Topic,
+        sequence: u64,
+        reply: oneshot::Sender<Result<(), LogError>>,
+    },
+    /// Writes the file anew if that was asked for.
+    Forget {
+        reply: oneshot::Sender<Result<(), LogError>>,
+    },
 }
 
 fn away(error: impl std::fmt::Display) -> LogError {
     LogError::Unavailable(error.to_string())
 }
 
-fn now_micros() -> i64 {
+pub(super) fn now_micros() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
@@ -134,11 +175,31 @@ impl Shared {
         (queue.lock().unwrap_or_else(PoisonError::into_inner), notify)
     }
 
+    fn marks(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why nothing can be written now, if that is so.
+    fn why_failed(&self) -> Option<String> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_failed(&self, why: Option<String>) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
     fn read(&self, topic: Topic, sequence: u64) -> Result<Option<Bytes>, LogError> {
-        let read = self.database.begin_read().map_err(away)?;
+        // Opening takes its time; no caller may be held up for it.
+        let database = match self.database.try_read() {
+            Ok(database) => database,
+            Err(TryLockError::Poisoned(database)) => database.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(away("it is opened again")),
+        };
+        let database = database.as_ref().ok_or_else(|| away("it is opened again"))?;
+        let read = database.begin_read().map_err(away)?;
         let frames = read.open_table(FRAMES).map_err(away)?;
         let value = frames.get((topic.to_string().as_str(), sequence)).map_err(away)?;
-        Ok(value.map(|value| Bytes::copy_from_slice(&value.value()[PREFIX..])))
+        Ok(value.and_then(|value| value.value().get(PREFIX..).map(Bytes::copy_from_slice)))
     }
 }
 
@@ -154,17 +215,40 @@ impl Embedded {
                 file.display()
             ))
         };
-        let database =
-            Database::builder().set_cache_size(CACHE).create(file).map_err(|error| match error {
-                redb::DatabaseError::DatabaseAlreadyOpen => LogError::Misconfigured(format!(
-                    "the embedded log {} is in use by another process",
-                    file.display()
-                )),
-                error => broken(&error),
-            })?;
-        let (log_id, opens) = identify(&database).map_err(|error| broken(&error))?;
-        let queues = load(&database, opens).map_err(|error| broken(&error))?;
-        let shared = Arc::new(Shared { database, log_id, opens, settings, queues, failed: Mutex::default() });
+        // What a killed process had begun to write beside it.
+        for begun in ["redb.new", "redb.recovering", "redb.copying"] {
+            let _ = std::fs::remove_file(file.with_extension(begun));
+        }
+        let opened = unpanicked(|| {
+            let database = Database::builder().set_cache_size(CACHE).create(file)?;
+            let (log_id, opens) = identify(&database)?;
+            let queues = load(&database, opens)?;
+            Ok((database, log_id, opens, queues))
+        });
+        let (database, log_id, opens, queues) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(redb::Error::DatabaseAlreadyOpen)) => {
+                let why = format!("the embedded log {} is in use by another process", file.display());
+                return Err(LogError::Misconfigured(why));
+            }
+            Ok(Err(error)) => return Err(broken(&error)),
+            Err(why) => return Err(broken(&why)),
+        };
+        let mut marks = Marks::open(&file.with_file_name(MARKS_FILE));
+        compare(file, &database, &queues, &mut marks).map_err(|error| broken(&error))?;
+        let shared = Arc::new(Shared {
+            file: file.to_owned(),
+            database: RwLock::new(Some(database)),
+            log_id,
+            opens,
+            settings,
+            queues,
+            marks: Mutex::new(marks),
+            failed: Mutex::default(),
+        });
+        if let Err(error) = forget(&shared) {
+            tracing::warn!(%error, "the log was not written anew: what was forgotten may still be in its free pages");
+        }
         let (writes, orders) = mpsc::channel(QUEUE);
         let writer = shared.clone();
         std::thread::Builder::new()
@@ -172,6 +256,11 @@ impl Embedded {
             .spawn(move || write_all(&writer, orders))
             .map_err(away)?;
         Ok(Self { shared, writes })
+    }
+
+    /// Why an order was not answered.
+    fn gone(&self) -> String {
+        self.shared.why_failed().unwrap_or_else(|| "it is closed".to_owned())
     }
 
     async fn write<T, E>(
@@ -217,12 +306,17 @@ fn load(database: &Database, opens: u64) -> Result<Queues, redb::Error> {
         for entry in frames.range((name.as_str(), 0)..=(name.as_str(), u64::MAX))? {
             let (key, value) = entry?;
             let (sequence, value) = (key.value().1, value.value());
+            if value.len() < PREFIX {
+                return Err(redb::Error::Corrupted(format!("{topic}: frame {sequence} is cut off")));
+            }
+            let name = read_mark(&value[PREFIX..]).map(|(writer, mark)| (writer, mark.number));
             let number = |at: usize| value[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
             let bytes = (value.len() - PREFIX) as u64;
             // Each open after the one it was written in may have handed it out, if it stood in front.
             let in_front = queue.held.len() < HANDED_OUT;
             let deliveries = if in_front { opens.saturating_sub(number(8)) } else { 0 };
-            queue.held.insert(sequence, Held { bytes, logged_at: number(0).cast_signed(), deliveries });
+            let logged_at = number(0).cast_signed();
+            queue.held.insert(sequence, Held { bytes, logged_at, deliveries, name });
             queue.ready.insert(sequence);
             queue.bytes += bytes;
         }
@@ -231,9 +325,49 @@ fn load(database: &Database, opens: u64) -> Result<Queues, redb::Error> {
     Ok(queues)
 }
 
+/// Holds what the log has against its marks: what it has and the marks lack is entered, what it lacks is told.
+fn compare(file: &Path, database: &Database, queues: &Queues, marks: &mut Marks) -> Result<(), redb::Error> {
+    let read = database.begin_read()?;
+    let frames = read.open_table(FRAMES)?;
+    for (topic, (queue, _)) in queues {
+        let Topic::Events(source) = *topic else { continue };
+        let queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut there: HashMap<Uuid, Runs> = HashMap::new();
+        for (sequence, held) in &queue.held {
+            let Some((writer, number)) = held.name else { continue };
+            there.entry(writer).or_default().add(number, number);
+            if marks.is_taken(source, writer, number) {
+                continue;
+            }
+            let value = frames.get((topic.to_string().as_str(), *sequence))?;
+            let frame = value.map(|value| Bytes::copy_from_slice(&value.value()[PREFIX..]));
+            let events =
+                frame.and_then(|frame| Frame::read(frame).ok()).map_or(0, |frame| frame.len() as u64);
+            marks.take(source, FrameMark { writer, number, events });
+        }
+        let lost: u64 = marks.lost(source, &there).values().map(Runs::len).sum();
+        if lost > 0 {
+            tracing::error!(
+                %source,
+                frames = lost,
+                file = %file.display(),
+                "the log lacks frames that it acknowledged and that are not known to be stored: its file was removed, \
+                 cut or damaged, or went back. GET /ledger tells how many events are missing. Stop this process; if \
+                 you have the file as it was, run `ess log recover FILE`, else `ess log recover` looks through this one"
+            );
+        }
+    }
+    marks.write();
+    Ok(())
+}
+
 /// The writing thread: takes what waits, commits it as one, answers all.
 fn write_all(shared: &Shared, mut orders: mpsc::Receiver<Write>) {
-    while let Some(first) = orders.blocking_recv() {
+    loop {
+        if shared.why_failed().is_some() && !refuse_until_writable(shared, &mut orders) {
+            return;
+        }
+        let Some(first) = orders.blocking_recv() else { return };
         let mut group = vec![first];
         while group.len() < GROUP
             && let Ok(next) = orders.try_recv()
@@ -244,6 +378,159 @@ fn write_all(shared: &Shared, mut orders: mpsc::Receiver<Write>) {
     }
 }
 
+/// Refuses what comes, and opens the file again from time to time until it can be written; false if the log's
+/// owner is gone before that.
+fn refuse_until_writable(shared: &Shared, orders: &mut mpsc::Receiver<Write>) -> bool {
+    let mut next = Instant::now() + REOPEN;
+    loop {
+        if Instant::now() >= next {
+            let begun = Instant::now();
+            match reopen(shared) {
+                Ok(()) => {
+                    shared.set_failed(None);
+                    tracing::info!(file = %shared.file.display(), "the embedded log takes events again");
+                    return true;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the embedded log cannot be written yet");
+                    shared.set_failed(Some(error.to_string()));
+                }
+            }
+            next = Instant::now() + (begun.elapsed() * 4).clamp(REOPEN, REOPEN_AT_LATEST);
+        }
+        match orders.try_recv() {
+            Ok(order) => refuse(shared, order),
+            Err(mpsc::error::TryRecvError::Empty) => std::thread::sleep(REFUSING),
+            Err(mpsc::error::TryRecvError::Disconnected) => return false,
+        }
+    }
+}
+
+/// Answers an order that was not tried: nothing of it is in the file.
+fn refuse(shared: &Shared, order: Write) {
+    match order {
+        Write::Append { topic, reply, .. } => drop(reply.send(Err(shared.refusal(topic)))),
+        Write::Ack { reply, .. } | Write::Forget { reply } => {
+            drop(reply.send(Err(away(shared.why_failed().unwrap_or_default()))));
+        }
+    }
+}
+
+impl Shared {
+    /// The answer to an append that is not tried.
+    fn refusal(&self, topic: Topic) -> AppendError {
+        let why = self.why_failed().unwrap_or_default();
+        let why = format!("{} could not be written ({why})", self.file.display());
+        match topic {
+            Topic::Events(_) => AppendError::Refused(why),
+            // Somebody waits for it to go in later.
+            Topic::DeadLetters => AppendError::Unavailable(why),
+        }
+    }
+}
+
+/// Opens the file again after a write that failed, and finds out whether there is room.
+fn reopen(shared: &Shared) -> Result<(), redb::Error> {
+    let mut slot = shared.database.write().unwrap_or_else(PoisonError::into_inner);
+    // A file is open once at a time.
+    *slot = None;
+    let database = Database::builder().set_cache_size(CACHE).open(&shared.file)?;
+    let found = {
+        let read = database.begin_read()?;
+        let meta = read.open_table(META)?;
+        meta.get(LOG_ID)?.and_then(|id| Uuid::from_slice(id.value()).ok())
+    };
+    if found != Some(shared.log_id) {
+        return Err(redb::Error::Corrupted("another log was put in its place".to_owned()));
+    }
+    for room in [ROOM, 0] {
+        let write = database.begin_write()?;
+        write.open_table(META)?.insert(ROOM_KEY, vec![0; room].as_slice())?;
+        write.commit()?;
+    }
+    // What became of the commit that failed is known to the file alone.
+    for (topic, held) in load(&database, shared.opens)? {
+        let held = held.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        shared.queue(topic).0.agree(held);
+        shared.queue(topic).1.notify_one();
+    }
+    *slot = Some(database);
+    Ok(())
+}
+
+impl Queue {
+    /// Takes over what the file holds: frames that are new are ready, frames that are gone are dropped, others stay
+    /// with whoever has them.
+    fn agree(&mut self, file: Queue) {
+        let gone: Vec<u64> =
+            self.held.keys().filter(|known| !file.held.contains_key(known)).copied().collect();
+        gone.into_iter().for_each(|sequence| self.drop_frame(sequence));
+        self.last = self.last.max(file.last);
+        for (sequence, held) in file.held {
+            if !self.held.contains_key(&sequence) {
+                self.bytes += held.bytes;
+                self.held.insert(sequence, Held { deliveries: 0, ..held });
+                self.ready.insert(sequence);
+            }
+        }
+    }
+}
+
+/// Writes the file anew if somebody asked for it: what was let go of stays in free pages otherwise, and is to be
+/// forgotten.
+fn forget(shared: &Shared) -> Result<(), LogError> {
+    let asked = shared.file.with_file_name(FORGET_FILE);
+    if !asked.exists() {
+        return Ok(());
+    }
+    let beside = shared.file.with_extension("redb.new");
+    let mut slot = shared.database.write().unwrap_or_else(PoisonError::into_inner);
+    let database = slot.as_ref().ok_or_else(|| away("it is opened again"))?;
+    copy(database, &beside).map_err(away)?;
+    *slot = None;
+    let renamed = std::fs::rename(&beside, &shared.file).map_err(away);
+    let opened = Database::builder().set_cache_size(CACHE).open(&shared.file);
+    match opened {
+        Ok(database) => *slot = Some(database),
+        Err(error) => {
+            shared.set_failed(Some(error.to_string()));
+            return Err(away(error));
+        }
+    }
+    renamed?;
+    std::fs::remove_file(&asked).map_err(away)
+}
+
+/// Copies all that a log holds into a new file.
+pub(super) fn copy(from: &Database, file: &Path) -> Result<(), redb::Error> {
+    let _ = std::fs::remove_file(file);
+    let to = Database::builder().set_cache_size(CACHE).create(file)?;
+    let read = from.begin_read()?;
+    let mut write = to.begin_write()?;
+    for entry in read.open_table(META)?.iter()? {
+        let (key, value) = entry?;
+        write.open_table(META)?.insert(key.value(), value.value())?;
+    }
+    for entry in read.open_table(LAST)?.iter()? {
+        let (key, value) = entry?;
+        write.open_table(LAST)?.insert(key.value(), value.value())?;
+    }
+    write.open_table(FRAMES)?;
+    let mut bytes = 0;
+    for entry in read.open_table(FRAMES)?.iter()? {
+        let (key, value) = entry?;
+        write.open_table(FRAMES)?.insert(key.value(), value.value())?;
+        bytes += value.value().len();
+        if bytes > COPY {
+            write.commit()?;
+            write = to.begin_write()?;
+            bytes = 0;
+        }
+    }
+    write.commit()?;
+    Ok(())
+}
+
 /// What an append will have done once it is committed.
 struct Placed {
     topic: Topic,
@@ -251,6 +538,7 @@ struct Placed {
     bytes: u64,
     logged_at: i64,
     id: String,
+    mark: Option<FrameMark>,
     reply: oneshot::Sender<Result<Appended, AppendError>>,
 }
 
@@ -259,15 +547,23 @@ fn commit(shared: &Shared, group: Vec<Write>) {
     let mut repeated = Vec::new();
     let mut acked = Vec::new();
     let mut dropped = Vec::new();
+    let mut cleaning = Vec::new();
     let result = (|| -> Result<(), redb::Error> {
-        let write = shared.database.begin_write()?;
+        let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or(redb::Error::PreviousIo)?;
+        let write = database.begin_write()?;
         for order in group {
             match order {
+                Write::Forget { reply } => cleaning.push(reply),
                 Write::Ack { topic, sequence, reply } => {
-                    remove(&write, topic, sequence)?;
                     acked.push((topic, sequence, reply));
+                    remove(&write, topic, sequence)?;
                 }
                 Write::Append { topic, id, frame, reply } => {
+                    let mark = match topic {
+                        Topic::Events(source) => shared.marks().look(source, &frame),
+                        Topic::DeadLetters => None,
+                    };
                     let twin = placed.iter().find(|placed| placed.id == id).map(|placed| placed.sequence);
                     if let Some(sequence) = twin.or_else(|| shared.queue(topic).0.recent.get(&id).copied()) {
                         repeated.push((Appended { sequence, duplicate: true, log_id: shared.log_id }, reply));
@@ -288,8 +584,8 @@ fn commit(shared: &Shared, group: Vec<Write>) {
                         continue;
                     }
                     let (sequence, logged_at) = (last + count + 1, now_micros());
+                    placed.push(Placed { topic, sequence, bytes: size, logged_at, id, mark, reply });
                     insert(&write, topic, sequence, logged_at, shared.opens, &frame)?;
-                    placed.push(Placed { topic, sequence, bytes: size, logged_at, id, reply });
                 }
             }
         }
@@ -297,6 +593,8 @@ fn commit(shared: &Shared, group: Vec<Write>) {
             remove(&write, topic, sequence)?;
             dropped.push((topic, sequence));
         }
+        let acked = acked.iter().map(|(topic, sequence, _)| (*topic, *sequence));
+        mark_done(shared, acked.chain(dropped.iter().copied()));
         write.commit()?;
         Ok(())
     })();
@@ -309,25 +607,36 @@ fn commit(shared: &Shared, group: Vec<Write>) {
                 shared.queue(topic).0.drop_frame(sequence);
                 let _ = reply.send(Ok(()));
             }
-            for Placed { topic, sequence, bytes, logged_at, id, reply } in placed {
+            let (mut taken, mut answers) = (Vec::new(), repeated);
+            for Placed { topic, sequence, bytes, logged_at, id, mark, reply } in placed {
                 let (mut queue, notify) = shared.queue(topic);
                 queue.last = sequence;
                 queue.bytes += bytes;
-                queue.held.insert(sequence, Held { bytes, logged_at, deliveries: 0 });
+                let name = mark.map(|mark| (mark.writer, mark.number));
+                queue.held.insert(sequence, Held { bytes, logged_at, deliveries: 0, name });
                 queue.ready.insert(sequence);
                 queue.remember(id, sequence, shared.settings.duplicate_window);
                 drop(queue);
                 notify.notify_one();
-                let _ = reply.send(Ok(Appended { sequence, duplicate: false, log_id: shared.log_id }));
+                if let (Topic::Events(source), Some(mark)) = (topic, mark) {
+                    taken.push((source, mark));
+                }
+                answers.push((Appended { sequence, duplicate: false, log_id: shared.log_id }, reply));
             }
-            for (appended, reply) in repeated {
+            // Behind the queue, so that marks never lead it; before anybody is told, so that a kill loses none.
+            mark_taken(shared, &taken);
+            for (appended, reply) in answers {
                 let _ = reply.send(Ok(appended));
+            }
+            for reply in cleaning {
+                let _ = reply.send(forget(shared));
             }
         }
         Err(error) => {
             let error = error.to_string();
-            tracing::error!(error, "the embedded log could not write; it takes events again after a restart");
-            *shared.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+            let file = shared.file.display();
+            tracing::error!(error, %file, "the embedded log could not be written: events are refused until it can");
+            shared.set_failed(Some(error.clone()));
             for reply in placed
                 .into_iter()
                 .map(|placed| placed.reply)
@@ -335,14 +644,35 @@ fn commit(shared: &Shared, group: Vec<Write>) {
             {
                 let _ = reply.send(Err(AppendError::Unavailable(error.clone())));
             }
-            for (_, _, reply) in acked {
+            for reply in acked.into_iter().map(|(_, _, reply)| reply).chain(cleaning) {
                 let _ = reply.send(Err(LogError::Unavailable(error.clone())));
             }
         }
     }
 }
 
-fn insert(
+/// Enters frames as done: collectors are, or their age is over. That is so whatever becomes of the commit.
+fn mark_done(shared: &Shared, frames: impl Iterator<Item = (Topic, u64)>) {
+    let mut done = Vec::new();
+    for (topic, sequence) in frames {
+        let Topic::Events(source) = topic else { continue };
+        let name = shared.queue(topic).0.held.get(&sequence).and_then(|held| held.name);
+        done.extend(name.map(|(writer, number)| (source, writer, number)));
+    }
+    let mut marks = shared.marks();
+    for (source, writer, number) in done {
+        marks.finish(source, writer, number);
+    }
+    marks.write();
+}
+
+fn mark_taken(shared: &Shared, frames: &[(Source, FrameMark)]) {
+    let mut marks = shared.marks();
+    frames.iter().for_each(|(source, frame)| marks.take(*source, *frame));
+    marks.write();
+}
+
+pub(super) fn insert(
     write: &WriteTransaction,
     topic: Topic,
     sequence: u64,
@@ -481,19 +811,23 @@ impl Pulling {
 
 impl Log for Embedded {
     fn append(&self, topic: Topic, id: String, frame: Bytes) -> BoxFuture<'_, Result<Appended, AppendError>> {
-        Box::pin(self.write(
-            move |reply| Write::Append { topic, id, frame, reply },
-            || AppendError::Unavailable("it is closed".to_owned()),
-        ))
+        Box::pin(async move {
+            // Not tried at all: nobody waits for a disk that is full.
+            if self.shared.why_failed().is_some() {
+                return Err(self.shared.refusal(topic));
+            }
+            let gone = || AppendError::Unavailable(self.gone());
+            self.write(move |reply| Write::Append { topic, id, frame, reply }, gone).await
+        })
     }
 
     fn prepare(&self, _topic: Topic) -> BoxFuture<'_, Result<(), LogError>> {
-        let failed = self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let prepared = match failed {
+        let prepared = match self.shared.why_failed() {
             None => Ok(()),
-            Some(why) => {
-                Err(away(format!("a write failed ({why}): restart the process when there is space")))
-            }
+            Some(why) => Err(away(format!(
+                "{} could not be written ({why}): events are refused; it goes on by itself when it can be",
+                self.shared.file.display()
+            ))),
         };
         Box::pin(async { prepared })
     }
@@ -514,20 +848,18 @@ impl Log for Embedded {
     }
 
     fn state(&self, topic: Topic) -> BoxFuture<'_, Result<TopicState, LogError>> {
+        // Before the queue: a frame that comes in between is in the queue alone.
+        let acknowledged = match topic {
+            Topic::Events(source) => self.shared.marks().acknowledged(source),
+            Topic::DeadLetters => HashMap::new(),
+        };
         let (queue, _) = self.shared.queue(topic);
         let (last, bytes) = (queue.last, queue.bytes);
         let first = queue.held.keys().next().copied().unwrap_or(last + 1);
         let gone = (first..=last).filter(|sequence| !queue.held.contains_key(sequence)).collect();
         let max_bytes = self.shared.settings.topic_max_bytes(topic);
-        let state = TopicState {
-            log_id: self.shared.log_id,
-            first,
-            last,
-            gone,
-            bytes,
-            max_bytes,
-            acknowledged: HashMap::new(),
-        };
+        let state =
+            TopicState { log_id: self.shared.log_id, first, last, gone, bytes, max_bytes, acknowledged };
         Box::pin(async { Ok(state) })
     }
 
@@ -535,7 +867,8 @@ impl Log for Embedded {
         Box::pin(async move { self.shared.read(topic, sequence) })
     }
 
+    /// Everything that was settled has been committed; what was to be forgotten leaves the file now.
     fn flush(&self) -> BoxFuture<'_, Result<(), LogError>> {
-        Box::pin(async { Ok(()) })
+        Box::pin(self.write(|reply| Write::Forget { reply }, || away(self.gone())))
     }
 }

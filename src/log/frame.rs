@@ -20,6 +20,7 @@
 //! ignore members that they do not know, and take one that is missing for `[0,0]`. `acceptedAt` is in microseconds since 1970. The events are the publisher's bytes.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -183,6 +184,25 @@ impl WriterMark {
     }
 }
 
+/// Writer, number and running total as a header begins with them.
+#[derive(Debug, Deserialize)]
+struct HeaderStart {
+    writer: Uuid,
+    number: u64,
+    total: u64,
+}
+
+/// The writer of a frame and how far it had written, read from the beginning of the header alone; `None` if these
+/// are no frame's bytes.
+pub(super) fn read_mark(frame: &[u8]) -> Option<(Uuid, WriterMark)> {
+    const SEGMENTS: &[u8] = b",\"segments\":";
+    let header = frame.strip_prefix(MAGIC)?.get(PREFIX - MAGIC.len()..)?;
+    let end = memchr::memmem::find(header, SEGMENTS)?;
+    let start = [&header[..end], b"}"].concat();
+    let HeaderStart { writer, number, total } = serde_json::from_slice(&start).ok()?;
+    Some((writer, WriterMark { number, total }))
+}
+
 /// A frame that was read.
 #[derive(Debug, Clone)]
 pub struct Frame {
@@ -201,29 +221,77 @@ pub struct Frame {
     bytes: Bytes,
 }
 
-/// Every intact frame that lies anywhere in these bytes: what is left of a damaged log.
-pub fn find_frames(bytes: &[u8]) -> Vec<Frame> {
-    let mut frames = Vec::new();
-    let mut from = 0;
-    while let Some(at) = memchr::memmem::find(&bytes[from..], MAGIC).map(|at| from + at) {
-        from = at + MAGIC.len();
-        if let Some(frame) = frame_at(&bytes[at..]) {
-            from = at + frame.bytes.len();
-            frames.push(frame);
+/// Bytes that a search reads at one time.
+const WINDOW: usize = 4 << 20;
+/// The longest header that a search believes in: a thousand segments have less.
+const MAX_HEADER: usize = 8 << 20;
+/// The most bytes of events that a search believes in.
+const MAX_EVENT_BYTES: usize = 8 << 20;
+
+/// Finds every intact frame that lies anywhere in these bytes: what is left of a damaged log. Holds a window and
+/// one frame at a time.
+///
+/// # Errors
+///
+/// Of the source, and of `found`, which ends the search.
+pub fn find_frames<E: From<std::io::Error>>(
+    mut source: impl Read,
+    mut found: impl FnMut(Frame) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut bytes = Vec::new();
+    loop {
+        let before = bytes.len();
+        let read = source.by_ref().take(WINDOW as u64).read_to_end(&mut bytes)?;
+        debug_assert_eq!(bytes.len(), before + read);
+        let at_end = read < WINDOW;
+        let mut from = 0;
+        let kept = loop {
+            let Some(at) = memchr::memmem::find(&bytes[from..], MAGIC).map(|at| from + at) else {
+                // The next window may go on with what begins here.
+                break bytes.len().saturating_sub(MAGIC.len() - 1).max(from);
+            };
+            match frame_at(&bytes[at..]) {
+                Candidate::Whole(frame) => {
+                    from = at + frame.bytes.len();
+                    found(frame)?;
+                }
+                Candidate::Cut if !at_end => break at,
+                Candidate::Cut | Candidate::None => from = at + MAGIC.len(),
+            }
+        };
+        if at_end {
+            return Ok(());
         }
+        bytes.drain(..kept);
     }
-    frames
+}
+
+/// What begins with a frame's first bytes.
+enum Candidate {
+    Whole(Frame),
+    /// It may be one; more bytes tell.
+    Cut,
+    None,
 }
 
 /// The frame that begins here, if it is whole: its header says how long it is.
-fn frame_at(bytes: &[u8]) -> Option<Frame> {
-    let length = bytes.get(5..PREFIX)?.try_into().ok().map(u32::from_le_bytes)? as usize;
-    let header: Header<Origin> =
-        serde_json::from_slice(bytes.get(PREFIX..PREFIX.checked_add(length)?)?).ok()?;
-    let events: usize =
-        header.segments.iter().flat_map(|segment| &segment.lengths).map(|length| *length as usize).sum();
-    let end = PREFIX + length + events + CRC;
-    Frame::read(Bytes::copy_from_slice(bytes.get(..end)?)).ok()
+fn frame_at(bytes: &[u8]) -> Candidate {
+    let Some(length) = bytes.get(5..PREFIX).and_then(|length| length.try_into().ok()) else {
+        return Candidate::Cut;
+    };
+    let length = u32::from_le_bytes(length) as usize;
+    if length > MAX_HEADER {
+        return Candidate::None;
+    }
+    let Some(header) = bytes.get(PREFIX..PREFIX + length) else { return Candidate::Cut };
+    let Ok(header) = serde_json::from_slice::<Header<Origin>>(header) else { return Candidate::None };
+    let lengths = header.segments.iter().flat_map(|segment| &segment.lengths);
+    let events: usize = lengths.map(|length| *length as usize).sum();
+    if events > MAX_EVENT_BYTES {
+        return Candidate::None;
+    }
+    let Some(frame) = bytes.get(..PREFIX + length + events + CRC) else { return Candidate::Cut };
+    Frame::read(Bytes::copy_from_slice(frame)).map_or(Candidate::None, Candidate::Whole)
 }
 
 /// An event in a frame.
@@ -371,8 +439,23 @@ mod tests {
         let middle = damaged.len() / 2;
         damaged[middle] ^= 1;
         let file = [b"ESSF junk ".as_slice(), &first, b"\0\0", &damaged, &third, &first[..20]].concat();
-        let numbers: Vec<u64> = find_frames(&file).iter().map(|frame| frame.number).collect();
-        assert_eq!(numbers, [1, 3]);
+        let numbers = |bytes: &[u8]| {
+            let mut numbers = Vec::new();
+            let found = find_frames::<std::io::Error>(bytes, |frame| {
+                numbers.push(frame.number);
+                Ok(())
+            });
+            found.unwrap();
+            numbers
+        };
+        assert_eq!(numbers(&file), [1, 3]);
+        // A frame that begins in one window and ends in the next, wherever the border is.
+        for before in [WINDOW - 1, WINDOW - 3, WINDOW - 8, WINDOW - 40, WINDOW, WINDOW - first.len()] {
+            let file = [&vec![7; before][..], &first, b"ESSF", &third].concat();
+            assert_eq!(numbers(&file), [1, 3], "{before}");
+        }
+        let (writer, mark) = read_mark(&third).unwrap();
+        assert_eq!((writer, mark.number, mark.total), (Frame::read(third).unwrap().writer, 3, 3));
     }
 
     proptest! {

@@ -13,7 +13,10 @@ mod dead_letter;
 pub mod embedded;
 mod frame;
 pub mod jetstream;
+mod marks;
+mod overlay;
 mod receipt;
+pub mod recover;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -139,8 +142,9 @@ pub struct TopicState {
     pub bytes: u64,
     /// Bytes that it may hold.
     pub max_bytes: u64,
-    /// Frames and events that the log acknowledged, by writer, as far as the log itself remembers them
-    /// beyond the frames that it holds. Empty where it keeps none.
+    /// What the log remembers to have acknowledged, beyond the frames that it holds: by writer the highest
+    /// number, and the events of the acknowledged frames alone (a frame that was refused is in no sum). It may lag
+    /// after a power cut and never leads. Empty where the log keeps none.
     pub acknowledged: HashMap<Uuid, WriterMark>,
 }
 

@@ -131,7 +131,20 @@ impl Store {
             _ if sqlite => {
                 let flags = Flags::default();
                 let watching = flags.clone();
-                options.map_sqlx_sqlite_pool_opts(move |pool| watching.watch(pool));
+                options.map_sqlx_sqlite_pool_opts(move |pool| {
+                    // SQLite rolls back by itself where the disk is full; the library believes then that the
+                    // transaction goes on, for ever.
+                    watching.watch(pool).after_release(|connection, _| {
+                        Box::pin(async move {
+                            if !connection.is_in_transaction() {
+                                return Ok(true);
+                            }
+                            // A rollback may be under way: what comes behind it waits for it.
+                            connection.ping().await?;
+                            Ok(!connection.is_in_transaction())
+                        })
+                    })
+                });
                 Some(Control::Sqlite(flags))
             }
             Purpose::Read { .. } => Some(Control::Postgres(open(1).await?)),
@@ -350,12 +363,27 @@ impl Store {
         }
     }
 
+    /// Overwrites what was deleted from SQLite's file, by writing all of it anew. PostgreSQL cleans up by itself.
+    ///
+    /// # Errors
+    ///
+    /// If there is no room for it, or another process is in the way for too long.
+    pub async fn purge(&self) -> Result<(), StoreError> {
+        let Backend::Sqlite(pool) = self.backend() else { return Ok(()) };
+        sqlx::query("VACUUM").execute(pool).await?;
+        self.empty_write_ahead_log().await
+    }
+
     /// Ends all connections. SQLite's file is whole by itself then, unless another process uses it.
     ///
     /// # Errors
     ///
     /// If something still runs after some seconds.
     pub async fn close(&self) -> Result<(), StoreError> {
+        // SQLite's one pool is shared by all collectors.
+        if matches!(self.backend(), Backend::Sqlite(pool) if pool.is_closed()) {
+            return Ok(());
+        }
         let close = async {
             self.empty_write_ahead_log().await?;
             if let Some(beside) = self.beside() {

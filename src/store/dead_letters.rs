@@ -222,6 +222,12 @@ impl Store {
         rows.iter().map(|row| read_letter(row, usize::try_from(share).ok())).collect()
     }
 
+    /// The ids of letters, the newest first.
+    pub async fn letter_ids(&self, filter: &DeadLetterFilter) -> Result<Vec<Uuid>, StoreError> {
+        let rows = self.lists().query_all_raw(self.select_letters(filter, Some(1), "")).await?;
+        rows.iter().map(|row| row.try_get("", "id").map_err(StoreError::from)).collect()
+    }
+
     /// Whole letters, the newest first.
     pub async fn letters(&self, filter: &DeadLetterFilter) -> Result<Vec<StoredLetter>, StoreError> {
         let rows = self.db().query_all_raw(self.select_letters(filter, None, ", payload")).await?;

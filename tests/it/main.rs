@@ -7,6 +7,7 @@ mod chaos;
 mod cluster;
 mod commands;
 mod deployment;
+mod embedded_log;
 mod failover;
 mod faults;
 mod gateway;

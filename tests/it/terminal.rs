@@ -35,7 +35,7 @@ fn a_broken_file_of_variables_is_told_by_its_line_and_shows_no_secret() {
         let output = run(&["check"], &[], folder.path());
         let told = told(&output);
         assert_eq!(output.status.code(), Some(2), "{told}");
-        assert!(told.contains(&format!(".env: line {line}: ")), "{told}");
+        assert!(told.contains(&format!(".env: line {line} ")), "{told}");
         assert!(!told.contains("hunter"), "{told}");
     }
     std::fs::write(&file, [0x41, 0x3d, 0xff]).unwrap();
@@ -172,4 +172,42 @@ fn a_clean_stop_leaves_a_database_that_is_whole_by_itself() {
     let copy = world.folder.path().join("copy.db");
     std::fs::copy(data.join("ess.db"), &copy).unwrap();
     assert_eq!(Database::Sqlite(copy).query("SELECT count(*) FROM event_rows"), ["50"]);
+}
+
+#[test]
+fn a_replay_takes_all_that_the_filters_leave_and_lists_are_aligned() {
+    let mut world = World::embedded(&[]);
+    let events: Vec<Value> = (0..130)
+        .map(|n| {
+            let mut event = crate::support::events::simple(&format!("e-{n}"), "facebook");
+            event["timestamp"] = if n == 7 { "ne\u{1b}[2Jver" } else { "never" }.into();
+            event["eventId"] = if n == 7 { "clear\u{1b}[2J".to_owned() } else { format!("e-{n}") }.into();
+            event
+        })
+        .collect();
+    assert_eq!(world.post(&Value::from(events).to_string()).status, 422);
+    let count = "SELECT count(*) FROM dead_letters";
+    let there = 130;
+    eventually("letters are there", MINUTE, || (world.database.query(count) == ["130"]).then_some(()));
+    let process = &mut world.services[0].process;
+    process.signal("TERM");
+    assert_eq!(process.wait(MINUTE).code(), Some(0), "{}", process.output());
+    let list = world.ess(&["dead-letters", "list", "--limit", "1000"]);
+    let text = String::from_utf8_lossy(&list.stdout).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), there + 2, "{text}");
+    assert!(!text.contains('\u{1b}'), "a terminal obeys nothing that a publisher wrote");
+    let column = lines[0].find("REASON").unwrap();
+    assert!(lines[1..=there].iter().all(|line| line[column..].starts_with("invalid ")), "{text}");
+    let shorter = world.ess(&["dead-letters", "list"]);
+    assert!(String::from_utf8_lossy(&shorter.stdout).contains("50 letters, the newest; --limit shows more"));
+    for (arguments, fails) in [
+        (&["dead-letters", "replay", "--dry-run"][..], there),
+        (&["dead-letters", "replay", "--dry-run", "--limit", "3"], 3),
+        (&["dead-letters", "replay"], there),
+    ] {
+        let output = world.ess(arguments);
+        assert!(output.status.success(), "{}", told(&output));
+        assert!(told(&output).contains(&format!("0 pass, {fails} fail")), "{}", told(&output));
+    }
 }

@@ -60,7 +60,8 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let ports: Vec<u16> = (0..4).map(|_| free_port()).collect();
         let mut environment = pairs(settings);
-        let data = folder.path().join("data");
+        let named = settings.iter().find(|(name, _)| *name == "ESS_DATA_DIR");
+        let data = named.map_or_else(|| folder.path().join("data"), |(_, folder)| folder.into());
         environment.push(("ESS_DATA_DIR".to_owned(), data.display().to_string()));
         let names = [
             "ESS_GATEWAY_PORT",
