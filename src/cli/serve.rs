@@ -9,6 +9,7 @@ use crate::event::Source;
 use crate::log::embedded::Embedded;
 use crate::log::jetstream::JetStream;
 use crate::log::{LogError, LogRole, SharedLog};
+use crate::ops::raise_open_files;
 use crate::publisher::generate::{Generator, Mix};
 use crate::publisher::{Pace, Plan, Tally, publish};
 use crate::runtime::Drain;
@@ -188,6 +189,7 @@ async fn serve(
     close: impl Future<Output = ()>,
 ) -> Result<Ending, Failure> {
     let signals = Signals::listen().map_err(|error| Failure::Other(format!("signals: {error}")))?;
+    raise_open_files(services.len(), config.http.max_connections);
     for service in &services {
         tracing::info!(service = service.name, address = %service.address, "listening");
     }

@@ -50,8 +50,8 @@ settings! {
     "ESS_MAX_EVENTS" "100000": "Events of one request body; more are a 413.";
     "ESS_MAX_HEADER" "16KiB": "The largest request head, names and values together; more is a 431.";
     "ESS_MAX_CONNECTIONS" "10000": "Connections that each service holds at one time; others wait to be taken.";
-    "ESS_HEAD_TIMEOUT" "10s": "How long a client may take to send the first request's head.";
-    "ESS_IDLE_TIMEOUT" "75s": "How long a connection may rest between two requests; one whose next head does not come whole ends then, too.";
+    "ESS_HEAD_TIMEOUT" "10s": "How long a client may take to send a request's head.";
+    "ESS_IDLE_TIMEOUT" "75s": "How long a connection may rest between two requests, and how long a client may read nothing of its answer.";
     "ESS_BODY_TIMEOUT" "60s": "How long a client may take to send a request's body.";
     "ESS_RATE_LIMIT" "0": "Requests a second that each publisher may send to the webhook; more are a 429. 0 for any number.";
     "ESS_LOG_MAX_BYTES" "8GiB": "What the log holds per source before it refuses new events (503).";

@@ -23,19 +23,24 @@ use crate::ops::trace_id;
 /// When a publisher that was told to wait may come again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The schemas of events, by the contract.
+const EVENTS: &str = include_str!("event.schema.json");
+
 /// Adds the gateway's routes.
 pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>) {
     config.app_data(shared);
-    describe(config, Routes::openapi());
-    config.service(resource("/webhook", "POST").route(web::post().to(any_source)));
+    describe(config, Routes::openapi(), EVENTS);
+    config.service(resource("/webhook", "POST, OPTIONS").route(web::post().to(any_source)));
     for source in Source::ALL {
         let route =
             move |request: HttpRequest, shared, payload| webhook(request, shared, payload, Some(*source));
         let path = format!("/webhook/{source}");
         config.service(
             match source {
-                Source::Facebook => resource(&path, "GET, POST").route(web::get().to(handshake)),
-                Source::Tiktok => resource(&path, "POST"),
+                Source::Facebook => resource(&path, "GET, HEAD, POST, OPTIONS")
+                    .route(web::get().to(handshake))
+                    .route(web::head().to(handshake)),
+                Source::Tiktok => resource(&path, "POST, OPTIONS"),
             }
             .route(web::post().to(route)),
         );
@@ -44,8 +49,8 @@ pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>)
 
 /// Takes events of any source.
 #[utoipa::path(post, path = "/webhook", tag = "webhooks", security((), ("bearer" = [])),
-    request_body(content = Vec<Object>, description = "One event or an array of events; plain, gzip or zstd",
-        content_type = "application/json"),
+    request_body(content = ref("#/components/schemas/Events"), content_type = "application/json",
+        description = "One event or an array of events; plain, gzip or zstd"),
     responses(
         (status = 202, description = "At least one event was accepted, or there was none; what was accepted is stored",
             body = Accepted<'static>),
@@ -69,6 +74,24 @@ struct Accepted<'a> {
     errors_truncated: bool,
 }
 
+/// A problem with the members of an answer to events.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "it is the shape alone")]
+struct Rejection {
+    #[schema(rename = "type", example = "about:blank")]
+    kind: String,
+    title: String,
+    #[schema(example = 422)]
+    status: u16,
+    detail: String,
+    correlation_id: String,
+    accepted: usize,
+    rejected: usize,
+    errors: Vec<EventErrors<'static>>,
+    errors_truncated: bool,
+}
+
 /// What a body of events can be answered instead of 202.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it is the shape alone")]
@@ -89,8 +112,8 @@ enum Refused {
     #[response(status = 415)]
     Unsupported,
     /// Every event was rejected
-    #[response(status = 422)]
-    Rejected,
+    #[response(status = 422, content_type = "application/problem+json")]
+    Rejected(Rejection),
     /// More requests a second than the publisher may send: come again
     #[response(status = 429)]
     TooMany,
@@ -101,19 +124,34 @@ enum Refused {
 
 /// The gateway's routes, described.
 #[derive(OpenApi)]
-#[openapi(paths(any_source, webhook, handshake))]
+#[openapi(paths(any_source, facebook, tiktok, handshake))]
 struct Routes;
 
-/// Takes events of one source, with the provider's signature where its secret is set.
-#[utoipa::path(post, path = "/webhook/{source}", tag = "webhooks", security((), ("bearer" = [])),
-    params(("source" = String, Path, description = "`facebook` or `tiktok`")),
-    request_body(content = Vec<Object>, description = "One event or an array of events; plain, gzip or zstd",
-        content_type = "application/json"),
+/// Takes events of Facebook, with `X-Hub-Signature-256` where its secret is set.
+#[utoipa::path(post, path = "/webhook/facebook", tag = "webhooks", security((), ("bearer" = [])),
+    request_body(content = ref("#/components/schemas/FacebookEvents"), content_type = "application/json",
+        description = "One event or an array of events; plain, gzip or zstd"),
     responses(
         (status = 202, description = "At least one event was accepted, or there was none; what was accepted is stored",
             body = Accepted<'static>),
         Refused,
     ))]
+#[expect(dead_code, reason = "it is the description alone")]
+fn facebook() {}
+
+/// Takes events of TikTok, with `TikTok-Signature` where its secret is set.
+#[utoipa::path(post, path = "/webhook/tiktok", tag = "webhooks", security((), ("bearer" = [])),
+    request_body(content = ref("#/components/schemas/TiktokEvents"), content_type = "application/json",
+        description = "One event or an array of events; plain, gzip or zstd"),
+    responses(
+        (status = 202, description = "At least one event was accepted, or there was none; what was accepted is stored",
+            body = Accepted<'static>),
+        Refused,
+    ))]
+#[expect(dead_code, reason = "it is the description alone")]
+fn tiktok() {}
+
+/// Takes events, of one source alone where its own path is asked.
 async fn webhook(
     request: HttpRequest,
     shared: web::Data<Shared>,
@@ -277,7 +315,7 @@ fn check_signature(
 /// Meta's handshake: the challenge comes back if the token is ours, or none is set.
 #[utoipa::path(get, path = "/webhook/facebook", tag = "webhooks",
     params(
-        ("hub.mode" = String, Query, description = "`subscribe`"),
+        ("hub.mode" = String, Query, description = "`subscribe`", pattern = "^subscribe$"),
         ("hub.challenge" = String, Query, description = "What comes back"),
         ("hub.verify_token" = Option<String>, Query, description = "ESS_FACEBOOK_VERIFY_TOKEN, where that is set"),
     ),
@@ -305,5 +343,46 @@ async fn handshake(request: HttpRequest, shared: web::Data<Shared>) -> HttpRespo
         }
         _ => Problem::new(StatusCode::BAD_REQUEST, "hub.mode=subscribe and hub.challenge are needed")
             .respond(&request),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::event::{FunnelStage, all_words};
+
+    /// All words of a schema's closed sets.
+    fn words(schema: &Value, found: &mut BTreeSet<String>) {
+        match schema {
+            Value::Object(members) => {
+                let allowed = members.get("enum").and_then(Value::as_array).into_iter().flatten();
+                found.extend(allowed.filter_map(Value::as_str).map(str::to_owned));
+                members.values().for_each(|member| words(member, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| words(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_schemas_know_the_words_of_the_contract() {
+        let schemas: Value = serde_json::from_str(EVENTS).unwrap();
+        let mut found = BTreeSet::new();
+        words(&schemas, &mut found);
+        assert_eq!(found, all_words().map(|word| word.text.to_owned()).collect());
+        for source in Source::ALL {
+            for stage in FunnelStage::ALL {
+                let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
+                let name = format!("{}{}Event", capital(source.as_str()), capital(stage.as_str()));
+                let listed = &schemas[&name]["properties"]["eventType"]["enum"];
+                let types = source.event_types().iter().filter(|kind| kind.stage == *stage);
+                let types: Vec<&str> = types.map(|kind| kind.word.text).collect();
+                assert_eq!(*listed, serde_json::json!(types), "{name}");
+            }
+        }
     }
 }

@@ -1,18 +1,18 @@
 //! The HTTP that all services share.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{
-    App, FromRequest, Handler, HttpMessage, HttpRequest, HttpResponse, HttpServer, Responder, web,
-};
+use actix_web::{App, FromRequest, Handler, HttpMessage, HttpRequest, HttpResponse, Responder, web};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
 use serde::Serialize;
@@ -20,13 +20,14 @@ use serde_json::{Map, Value};
 use tracing_actix_web::{DefaultRootSpanBuilder, RootSpanBuilder, TracingLogger};
 use utoipa::ToSchema;
 
-use super::connections::{self, Connections};
+use super::connections::{self, Answering};
+use super::listen::listen;
 use super::metrics::ServiceMetrics;
-use super::origin::{CORRELATION_HEADER, TRACE_HEADER, origin_of, trace_id};
-use super::problem::ProblemShape;
+use super::origin::{self, CORRELATION_HEADER, TRACE_HEADER, origin_of, trace_id};
+use super::problem::{PROBLEM_TYPE, ProblemShape};
 pub use super::problem::{Problem, origin};
 use super::readiness::Readiness;
-use super::{tls, trace};
+use super::trace;
 use crate::config::{HttpSettings, Secret, Token};
 use crate::runtime::{Command, DrainHandle, Phase, Registry};
 
@@ -125,55 +126,16 @@ where
     F: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 {
     let shown = view.clone();
-    let settings = view.settings.clone();
-    let address = (settings.listen, port);
-    let connections = Connections::new(settings.idle_timeout, view.metrics.connections.clone());
-    let server = HttpServer::new(move || {
+    let metrics = view.metrics.clone();
+    listen(&view.settings, (view.name, port), workers, &metrics.connections, move || {
         App::new()
             .app_data(web::Data::new(shown.clone()))
-            .wrap(from_fn(bound))
             .wrap(from_fn(account))
             .wrap(TracingLogger::<Spans>::new())
             .configure(common)
             .configure(routes.clone())
             .default_service(web::to(unmatched))
     })
-    .workers(workers)
-    .max_connections(settings.max_connections.div_ceil(workers))
-    .on_connect(move |connection, data| connections.remember(connection, data))
-    .client_request_timeout(settings.head_timeout)
-    .keep_alive(settings.idle_timeout)
-    // Requests are waited for before the listener is stopped; what is left then is idle.
-    .shutdown_timeout(1)
-    .disable_signals();
-    let server = match &settings.tls {
-        None => server.bind(address),
-        Some(identity) => server.bind_rustls_0_23(address, tls::listening(identity)?),
-    };
-    let server = server
-        .map_err(|error| format!("{}: cannot listen on {}:{}: {error}", view.name, address.0, address.1))?;
-    let bound = server.addrs().first().copied().ok_or_else(|| format!("{}: no address", view.name))?;
-    Ok((server.run(), bound))
-}
-
-/// Refuses a head that is too large.
-async fn bound(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let Some(view) = request.app_data::<web::Data<ServiceView>>() else {
-        return Ok(next.call(request).await?.map_into_boxed_body());
-    };
-    let limit = view.settings.max_header;
-    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    if request.uri().to_string().len() + fields.sum::<usize>() > limit {
-        view.metrics.heads_too_large.inc();
-        let detail = format!("the request's head is larger than {limit} bytes (ESS_MAX_HEADER)");
-        let problem = Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail).close();
-        let answer = problem.respond(request.request());
-        return Ok(request.into_response(answer));
-    }
-    Ok(next.call(request).await?.map_into_boxed_body())
 }
 
 /// A span per request, at the level of debugging.
@@ -201,29 +163,84 @@ impl RootSpanBuilder for Spans {
     }
 }
 
+/// A body that holds its request open until the HTTP library has taken all of it.
+struct Held {
+    body: BoxBody,
+    _answering: Option<Answering>,
+}
+
+impl MessageBody for Held {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<web::Bytes, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_next(context)
+    }
+}
+
+/// Answers a request that stands for a head which cannot be served; hands on all others. An error without a
+/// problem body, such as an extractor's, gets one.
+async fn answer(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let connection = connections::connection(request.request());
+    if let Some(refusal) = connection.and_then(|connection| connection.take_refusal()) {
+        if refusal.status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            && let Some(view) = request.app_data::<web::Data<ServiceView>>()
+        {
+            view.metrics.heads_too_large.inc();
+        }
+        let answer = Problem::new(refusal.status, refusal.detail).close().respond(request.request());
+        return Ok(request.into_response(answer));
+    }
+    let response = next.call(request).await?.map_into_boxed_body();
+    if response.status().as_u16() < 400 || is_problem(response.headers()) {
+        return Ok(response);
+    }
+    let why = response.response().error().map(ToString::to_string).unwrap_or_default();
+    let answer = Problem::new(response.status(), why).respond(response.request());
+    let (request, _) = response.into_parts();
+    Ok(ServiceResponse::new(request, answer))
+}
+
+fn is_problem(headers: &header::HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == PROBLEM_TYPE.as_bytes())
+}
+
+/// The trace context of a request's headers.
+fn brought_by(headers: &header::HeaderMap) -> trace::Brought {
+    let states: Vec<&str> = headers.get_all("tracestate").filter_map(|value| value.to_str().ok()).collect();
+    trace::Brought { parent: origin::brought(headers).map(str::to_owned), state: states.join(",") }
+}
+
 /// Counts the request, and puts its correlation id and trace into the answer.
 async fn account(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+) -> Result<ServiceResponse<Held>, actix_web::Error> {
     let view = request.app_data::<web::Data<ServiceView>>().cloned();
     let origin = origin(request.request());
     let route = request.match_pattern();
     let method = request.method().clone();
     let began = SystemTime::now();
-    let parent = request.headers().get(TRACE_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let _used = connections::enter(request.request());
+    let brought = if trace::exports() { brought_by(request.headers()) } else { trace::Brought::default() };
+    let connection = connections::connection(request.request()).cloned();
+    let answering = connection.clone().map(Answering::new);
     let _entered = view.as_ref().map(|view| view.requests.enter());
-    let mut response = match next.call(request).await {
-        Ok(response) => response.map_into_boxed_body(),
-        Err(error) => return Err(error),
-    };
+    let mut response = answer(request, next).await?;
     // Probes and scrapes tell nothing.
     if let Some(route) =
         route.as_deref().filter(|route| !UNTRACED.iter().any(|start| route.starts_with(start)))
     {
         let status = response.status();
-        trace::request(&origin, parent.as_deref(), || trace::Said {
+        trace::request(&origin, &brought, || trace::Said {
             name: format!("{method} {route}"),
             kind: SpanKind::Server,
             began,
@@ -247,19 +264,39 @@ async fn account(
         view.metrics.count_request(route.as_deref().unwrap_or("unmatched"), response.status().as_u16());
         if view.drain.draining() {
             // Keep-alive clients go elsewhere for their next request.
-            response.response_mut().head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+            response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
     }
-    Ok(response)
+    if let Some(connection) = connection {
+        // Who is answered before the body has come sends the rest to nobody.
+        if connection.body_open.load(Ordering::Relaxed) || connection.last.load(Ordering::Relaxed) {
+            response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+        }
+        if response.response().head().connection_type() == ConnectionType::Close {
+            connection.last.store(true, Ordering::Relaxed);
+        }
+    }
+    Ok(response.map_body(|_, body| Held { body, _answering: answering }))
 }
 
 async fn unmatched(request: HttpRequest) -> HttpResponse {
+    if request.method() == Method::OPTIONS && request.path() == "*" {
+        return allowing("GET, HEAD, POST, OPTIONS");
+    }
     Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", request.path())).respond(&request)
 }
 
-/// A resource that says which methods it allows when it is asked for another.
+/// The answer to OPTIONS (RFC 9110, 9.3.7).
+fn allowing(allowed: &'static str) -> HttpResponse {
+    HttpResponse::NoContent().insert_header((header::ALLOW, allowed)).finish()
+}
+
+/// A resource that says which methods it allows when it is asked for another. `allowed` names OPTIONS too.
 pub fn resource(path: &str, allowed: &'static str) -> actix_web::Resource {
     web::resource(path.to_owned()).default_service(web::to(move |request: HttpRequest| async move {
+        if request.method() == Method::OPTIONS {
+            return allowing(allowed);
+        }
         let detail = format!("{} is not allowed at {}", request.method(), request.path());
         let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).respond(&request);
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
@@ -274,7 +311,7 @@ where
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    resource(path, "GET, HEAD").route(web::get().to(handler.clone())).route(web::head().to(handler))
+    resource(path, "GET, HEAD, OPTIONS").route(web::get().to(handler.clone())).route(web::head().to(handler))
 }
 
 fn common(config: &mut web::ServiceConfig) {
@@ -286,9 +323,9 @@ fn common(config: &mut web::ServiceConfig) {
     }
     config.service(readable("/metrics", metrics));
     config.service(readable("/actors", actors));
-    config.service(resource("/actors/{name}/restart", "POST").route(web::post().to(restart)));
+    config.service(resource("/actors/{name}/restart", "POST, OPTIONS").route(web::post().to(restart)));
     #[cfg(feature = "faults")]
-    config.service(resource("/actors/{name}/panic", "POST").route(web::post().to(panic)));
+    config.service(resource("/actors/{name}/panic", "POST, OPTIONS").route(web::post().to(panic)));
 }
 
 /// The actors of a service.
@@ -379,10 +416,10 @@ pub(super) async fn actors(request: HttpRequest, view: web::Data<ServiceView>) -
 }
 
 /// Restarts an actor in operation; nothing is lost.
-#[utoipa::path(post, path = "/actors/{name}/restart", tag = "service", security(("bearer" = [])),
+#[utoipa::path(post, path = "/actors/{name}/restart", tag = "service", security((), ("bearer" = [])),
     params(("name" = String, Path, description = "An actor's name, such as `reporter.report.1`")),
     responses(
-        (status = 202, description = "It will restart"),
+        (status = 202, description = "It will restart", body = Commanded<'static>),
         (status = 401, description = "No admin token, or a wrong one", body = ProblemShape,
             content_type = "application/problem+json"),
         (status = 403, description = "ESS_ADMIN_TOKEN is not set", body = ProblemShape,
@@ -403,6 +440,14 @@ async fn panic(request: HttpRequest, view: web::Data<ServiceView>, name: web::Pa
     command(&request, &view, &name, Command::Panic)
 }
 
+/// A command that was taken.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Commanded<'a> {
+    actor: &'a str,
+    #[schema(value_type = String, example = "accepted")]
+    status: &'static str,
+}
+
 fn command(request: &HttpRequest, view: &ServiceView, name: &str, command: Command) -> HttpResponse {
     let Some(token) = &view.admin_token else {
         let detail = "operators' commands are off: ESS_ADMIN_TOKEN is not set";
@@ -415,5 +460,5 @@ fn command(request: &HttpRequest, view: &ServiceView, name: &str, command: Comma
     if !view.actors.command(name, command) {
         return Problem::new(StatusCode::NOT_FOUND, format!("there is no actor {name}")).respond(request);
     }
-    HttpResponse::Accepted().json(serde_json::json!({ "actor": name, "status": "accepted" }))
+    HttpResponse::Accepted().json(Commanded { actor: name, status: "accepted" })
 }

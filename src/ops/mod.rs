@@ -1,8 +1,12 @@
 //! What every service serves and says: health, readiness, metrics, actors, problems, logs, the ledger.
 
+mod chunks;
 mod connections;
+mod files;
+mod head;
 pub mod http;
 pub mod ledger;
+mod listen;
 pub mod logs;
 pub mod metrics;
 pub mod openapi;
@@ -10,10 +14,12 @@ mod origin;
 mod problem;
 mod readiness;
 mod sampler;
+mod stream;
 pub mod tls;
 pub mod trace;
 
 pub use connections::left;
+pub use files::raise_open_files;
 pub use origin::{CORRELATION_HEADER, TRACE_HEADER, origin_of, trace_id};
 pub use readiness::Readiness;
 pub use sampler::Sampler;

@@ -8,7 +8,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Content, OpenApi as Document, RefOr};
+use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr};
 use utoipa_swagger_ui::{Config, Url};
 
 use super::http::{ServiceView, guard, readable};
@@ -32,15 +32,25 @@ use super::problem::{Problem, ProblemShape};
 )]
 struct Common;
 
-/// Adds `/openapi.json` and `/docs` for a service's own routes and those that all have. They ask for the
-/// tokens that the service asks for.
-pub fn describe(config: &mut web::ServiceConfig, service: Document) {
+/// The document of a service; `schemas` is a JSON object of schemas that are written by hand.
+fn document(service: Document, schemas: &str) -> Result<String, serde_json::Error> {
     let mut document = Common::openapi();
     document.merge(service);
     refusals_are_problems(&mut document);
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     document.components.get_or_insert_default().add_security_scheme("bearer", bearer);
-    let document = web::Bytes::from(document.to_json().unwrap_or_else(|error| {
+    let mut document = serde_json::to_value(&document)?;
+    let schemas: serde_json::Map<String, serde_json::Value> = serde_json::from_str(schemas)?;
+    if let Some(known) = document["components"]["schemas"].as_object_mut() {
+        known.extend(schemas);
+    }
+    serde_json::to_string(&document)
+}
+
+/// Adds `/openapi.json` and `/docs` for a service's own routes and those that all have. They ask for the
+/// tokens that the service asks for. `schemas` is a JSON object of schemas that are written by hand.
+pub fn describe(config: &mut web::ServiceConfig, service: Document, schemas: &str) {
+    let document = web::Bytes::from(document(service, schemas).unwrap_or_else(|error| {
         tracing::error!(%error, "the description of the HTTP was not made");
         "{}".to_owned()
     }));
@@ -79,7 +89,7 @@ fn refusals_are_problems(document: &mut Document) {
             response
                 .content
                 .entry("application/problem+json".to_owned())
-                .or_insert_with(|| Content::default().into());
+                .or_insert_with(|| Content::new(Some(Ref::from_schema_name("Problem"))).into());
         }
     }
 }

@@ -24,8 +24,12 @@ pub fn origin_of(headers: &HeaderMap) -> Origin {
     let id = text(&CORRELATION_HEADER).filter(usable).or_else(|| text(&REQUEST_HEADER).filter(usable));
     // The trace goes on under a span of ours; a malformed one is replaced, as the standard asks.
     let span: u64 = rand::rng().random_range(1..=u64::MAX);
-    let traceparent = match text(&TRACE_HEADER).filter(|parent| is_traceparent(parent)) {
-        Some(parent) => format!("{}-{span:016x}-{}", &parent[..35], &parent[53..55]),
+    let traceparent = match brought(headers) {
+        // The only flag of version 00 is the lowest; others must be zero.
+        Some(parent) => {
+            let sampled = u8::from_str_radix(&parent[53..55], 16).unwrap_or_default() & 1;
+            format!("00-{}-{span:016x}-{sampled:02x}", &parent[3..35])
+        }
         None => {
             let flags = u8::from(super::trace::begins());
             format!("00-{}-{span:016x}-{flags:02x}", Uuid::new_v4().simple())
@@ -43,17 +47,33 @@ pub fn trace_id(origin: &Origin) -> &str {
     origin.traceparent.as_deref().and_then(|parent| parent.get(3..35)).unwrap_or_default()
 }
 
-/// `00-<32 hex>-<16 hex>-<2 hex>`, ids not all zero.
+/// The `traceparent` that a request brought, if there is one alone, and it is valid.
+pub(super) fn brought(headers: &HeaderMap) -> Option<&str> {
+    let mut all = headers.get_all(&TRACE_HEADER);
+    let parent = all.next()?.to_str().ok().filter(|parent| is_traceparent(parent))?;
+    all.next().is_none().then_some(parent)
+}
+
+/// `<version>-<32 hex>-<16 hex>-<2 hex>`, ids not all zero. A version above 00 may have more behind a dash, and is
+/// read as 00 is (W3C Trace Context, 4.3); ff is none.
 fn is_traceparent(text: &str) -> bool {
     let bytes = text.as_bytes();
     let hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let some = |part: &[u8]| hex(part) && part.iter().any(|byte| *byte != b'0');
-    bytes.len() == 55
-        && bytes.starts_with(b"00-")
-        && (bytes[35], bytes[52]) == (b'-', b'-')
+    if !text.is_ascii() || bytes.len() < 55 {
+        return false;
+    }
+    let ended = match bytes.get(55) {
+        None => true,
+        Some(next) => *next == b'-' && &bytes[..2] != b"00",
+    };
+    ended
+        && hex(&bytes[..2])
+        && &bytes[..2] != b"ff"
+        && (bytes[2], bytes[35], bytes[52]) == (b'-', b'-', b'-')
         && some(&bytes[3..35])
         && some(&bytes[36..52])
-        && hex(&bytes[53..])
+        && hex(&bytes[53..55])
 }
 
 #[cfg(test)]
@@ -62,10 +82,22 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn flags_that_are_not_known_are_dropped_and_two_parents_are_none() {
+        let parent = "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff-later";
+        let taken = origin(&[("traceparent", parent)]).traceparent.unwrap();
+        assert!(
+            taken.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && taken.ends_with("-01"),
+            "{taken}"
+        );
+        let twice = origin(&[("traceparent", parent), ("traceparent", parent)]);
+        assert_ne!(trace_id(&twice), "0af7651916cd43dd8448eb211c80319c");
+    }
+
     fn origin(pairs: &[(&'static str, &'static str)]) -> Origin {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         origin_of(&headers)
     }
@@ -85,10 +117,22 @@ mod tests {
         assert_eq!(trace_id(&origin), "0af7651916cd43dd8448eb211c80319c");
         assert_ne!(origin.traceparent.as_deref(), Some(parent));
         assert!(is_traceparent(&origin.traceparent.unwrap()));
+        let trace = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331";
+        for good in
+            [format!("00-{trace}-01"), format!("01-{trace}-01"), format!("cc-{trace}-09-what-comes-later")]
+        {
+            assert!(is_traceparent(&good), "{good}");
+        }
         for bad in [
             "",
             "00-0-0-0",
-            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            &format!("ff-{trace}-01"),
+            &format!("00-{trace}-01-more"),
+            &format!("01-{trace}-01.more"),
+            &format!("01-{trace}-01more"),
+            &format!("0x-{trace}-01"),
+            &format!("00-{}-01", trace.to_uppercase()),
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
             "00-00000000000000000000000000000000-b7ad6b7169203331-01",
         ] {
             assert!(!is_traceparent(bad), "{bad}");

@@ -12,6 +12,9 @@ use utoipa::ToSchema;
 use super::origin::origin_of;
 use crate::log::Origin;
 
+/// The media type of problems.
+pub(super) const PROBLEM_TYPE: &str = "application/problem+json";
+
 /// An RFC 9457 problem.
 pub struct Problem {
     status: StatusCode,
@@ -82,7 +85,7 @@ impl Problem {
         }
         body.push('}');
         let mut response = HttpResponse::build(self.status);
-        response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
+        response.insert_header((header::CONTENT_TYPE, PROBLEM_TYPE));
         if let Some(time) = self.retry_after {
             response.insert_header((header::RETRY_AFTER, time.as_secs().max(1).to_string()));
         }

@@ -82,6 +82,11 @@ pub fn stop() {
     }
 }
 
+/// True if spans are exported.
+pub(super) fn exports() -> bool {
+    EXPORT.get().is_some()
+}
+
 /// Whether a request that brings no trace begins one that is exported.
 pub(super) fn begins() -> bool {
     EXPORT.get().is_none_or(|(_, fraction)| *fraction >= 1.0 || rand::rng().random_bool(*fraction))
@@ -139,13 +144,36 @@ fn export(said: Said, context: SpanContext, parent: Option<SpanContext>, links: 
     });
 }
 
-/// Exports the span of a request itself; `parent` is the `traceparent` that it brought.
-pub fn request(origin: &Origin, parent: Option<&str>, said: impl FnOnce() -> Said) {
+/// What a request brought of a trace: its `traceparent`, and its `tracestate` header's values, joined.
+#[derive(Debug, Default)]
+pub(super) struct Brought {
+    pub parent: Option<String>,
+    pub state: String,
+}
+
+/// Members of a `tracestate` that are kept; more make it invalid (W3C Trace Context, 3.3.1).
+const MAX_STATES: usize = 32;
+
+/// Reads a `tracestate`. One that is invalid is dropped, as the standard asks, and the trace goes on.
+fn state(text: &str) -> TraceState {
+    let members: Vec<&str> = text.split(',').map(str::trim).filter(|member| !member.is_empty()).collect();
+    if members.len() > MAX_STATES {
+        return TraceState::default();
+    }
+    members.join(",").parse().unwrap_or_default()
+}
+
+/// Exports the span of a request itself.
+pub(super) fn request(origin: &Origin, brought: &Brought, said: impl FnOnce() -> Said) {
     if EXPORT.get().is_some()
         && let Some(own) = sampled(origin)
     {
         // What it brought was taken over only if it belongs to this trace.
-        let parent = parent.and_then(context).filter(|parent| parent.trace_id() == own.trace_id());
+        let parent = brought.parent.as_deref().and_then(context);
+        let parent = parent.filter(|parent| parent.trace_id() == own.trace_id());
+        // The state belongs to the trace that was taken over.
+        let state = if parent.is_some() { state(&brought.state) } else { TraceState::default() };
+        let own = SpanContext::new(own.trace_id(), own.span_id(), own.trace_flags(), false, state);
         export(said(), own, parent, SpanLinks::default());
     }
 }
@@ -193,4 +221,21 @@ pub fn linked<'o>(origins: impl Iterator<Item = &'o Origin>, said: impl FnOnce()
     let trace = TraceId::from_bytes(rand::rng().random_range(1..=u128::MAX).to_be_bytes());
     let own = SpanContext::new(trace, random_span(), TraceFlags::SAMPLED, false, TraceState::default());
     export(said(), own, None, links);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_kept_as_it_came_or_dropped_whole() {
+        assert_eq!(
+            state("congo=t61rcWkgMzE , rojo=00f067aa0ba902b7").header(),
+            "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"
+        );
+        assert_eq!(state("").header(), "");
+        assert_eq!(state("no member").header(), "");
+        let many: Vec<String> = (0..33).map(|n| format!("k{n}=v")).collect();
+        assert_eq!(state(&many.join(",")).header(), "");
+    }
 }

@@ -29,12 +29,29 @@ pub(super) fn mean_money(micros: i128, count: i64) -> String {
     money(cents * cent)
 }
 
-/// A mean; 0 over nothing.
+/// A mean, as the double that is nearest to it; 0 over nothing.
 fn mean(sum: Sum, scale: i64) -> f64 {
-    if sum.count == 0 {
+    let nearest = quotient(sum.sum.unsigned_abs(), u128::from(sum.count) * u128::from(scale.unsigned_abs()));
+    if sum.sum < 0 { -nearest } else { nearest }
+}
+
+/// The double nearest to a quotient, ties to even; 0 for a divisor of 0. The divisor is below 2^127.
+fn quotient(dividend: u128, divisor: u128) -> f64 {
+    /// Beyond a double's 53 bits one that rounds and one that says whether anything is behind it.
+    const ENOUGH: u128 = 1 << 54;
+    if dividend == 0 || divisor == 0 {
         return 0.0;
     }
-    sum.sum as f64 / (i128::from(sum.count) * i128::from(scale)) as f64
+    let (mut bits, mut rest) = (dividend / divisor, dividend % divisor);
+    let mut halvings = 0;
+    while bits < ENOUGH {
+        rest *= 2;
+        bits = bits * 2 + u128::from(rest >= divisor);
+        rest %= divisor;
+        halvings += 1;
+    }
+    // Of what is left it matters alone whether it is nothing.
+    (bits | u128::from(rest != 0)) as f64 * 0.5_f64.powi(halvings)
 }
 
 /// How many events there were.
@@ -359,5 +376,32 @@ mod tests {
         let sum = Sum { count: 2, sum: 3_500_000_000 };
         assert!((mean(sum, NANOS_PER_ONE) - 1.75).abs() < f64::EPSILON);
         assert!(mean(Sum::default(), 1).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_mean_is_the_nearest_double_to_the_exact_quotient() {
+        // Parsing rounds correctly: a quotient with a finite decimal is compared with what it is written as.
+        for (dividend, divisor, nearest) in [
+            (1, 3, 1.0 / 3.0),
+            (812_414_051_070_702_449_999, 1_000_000, "812414051070702.449999".parse().unwrap()),
+            (9_007_199_254_740_993, 1, 9_007_199_254_740_992.0),
+            (9_007_199_254_740_993_000_000_001, 1_000_000_000, "9007199254740993.000000001".parse().unwrap()),
+            (1, 1_000_000_000, 1e-9),
+            (u128::from(u64::MAX), 1 << 40, 16_777_216.0),
+            (123_456_789_012_345_678_901_234, 100_000, "1234567890123456789.01234".parse().unwrap()),
+        ] {
+            assert_eq!(quotient(dividend, divisor).to_bits(), f64::to_bits(nearest), "{dividend}/{divisor}");
+        }
+        // Many of them against the decimal written out in full: divisors of 2 and 5 alone have one.
+        let mut state = 1_u128;
+        for round in 0..2_000_u32 {
+            state = state.wrapping_mul(0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645).wrapping_add(1);
+            let (dividend, places) = (state >> 30, 1 + round % 18);
+            let divisor = 10_u128.pow(places);
+            let written =
+                format!("{}.{:0width$}", dividend / divisor, dividend % divisor, width = places as usize);
+            let nearest: f64 = written.parse().unwrap();
+            assert_eq!(quotient(dividend, divisor).to_bits(), nearest.to_bits(), "{written}");
+        }
     }
 }

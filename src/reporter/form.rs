@@ -4,8 +4,10 @@
 //! others are named as the members are, and stay empty where a section has none. Text that a spreadsheet
 //! would take for a formula is given with an apostrophe before it.
 
+use std::cmp::Reverse;
+
 use actix_web::HttpRequest;
-use actix_web::http::header::{Accept, Header};
+use actix_web::http::header::{Accept, Header, Quality};
 use serde::Serialize;
 
 use super::answer::{DemographicsReport, EventsReport, RevenueReport};
@@ -19,15 +21,26 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// The form that a request would rather have: JSON unless it says that it wants CSV.
+    /// The form that a request would rather have (RFC 9110, 12.5.1): by quality, then by how exactly it is named,
+    /// then by which is named first. JSON where it names neither.
     pub fn asked(request: &HttpRequest) -> Self {
-        let Ok(accept) = Accept::parse(request) else { return Self::Json };
-        let wanted = accept.ranked().into_iter().find_map(|mime| match mime.essence_str() {
-            "text/csv" => Some(Self::Csv),
-            "application/json" | "application/*" | "*/*" => Some(Self::Json),
-            _ => None,
-        });
-        wanted.unwrap_or(Self::Json)
+        let Ok(Accept(ranges)) = Accept::parse(request) else { return Self::Json };
+        // The most exact range that a form meets says its quality.
+        let rank = |exact: &str, of_type: &str| {
+            let met = ranges.iter().enumerate().filter_map(|(place, range)| {
+                let exactness =
+                    ["*/*", of_type, exact].iter().position(|known| *known == range.item.essence_str())?;
+                Some((exactness, range.quality, Reverse(place)))
+            });
+            met.max_by_key(|(exactness, _, place)| (*exactness, *place))
+                .filter(|(_, quality, _)| *quality > Quality::ZERO)
+                .map(|(exactness, quality, place)| (quality, exactness, place))
+        };
+        if rank("text/csv", "text/*") > rank("application/json", "application/*") {
+            Self::Csv
+        } else {
+            Self::Json
+        }
     }
 
     pub const fn content_type(self) -> &'static str {
@@ -57,13 +70,17 @@ impl Form {
     }
 }
 
-/// Text that no spreadsheet takes for a formula.
+/// First characters that make a spreadsheet take a cell for a formula, wide and small forms included, and the
+/// apostrophe that defuses them.
+const DEFUSED: [char; 17] = [
+    '=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}', '\u{fe66}',
+    '\u{fe62}', '\u{fe63}', '\u{fe6b}', '\u{2212}', '\'',
+];
+
+/// Text that no spreadsheet takes for a formula. Different texts stay different: whoever drops the first apostrophe
+/// of a cell has the text again.
 fn harmless(cell: &str) -> std::borrow::Cow<'_, str> {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
-        format!("'{cell}").into()
-    } else {
-        cell.into()
-    }
+    if cell.starts_with(DEFUSED) { format!("'{cell}").into() } else { cell.into() }
 }
 
 /// A report as lines of as many cells as it has columns.
@@ -202,9 +219,15 @@ mod tests {
 
     #[test]
     fn no_cell_is_a_formula() {
-        for cell in ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"] {
+        for cell in
+            ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1+1", "＋1", "－1", "＠x", "﹦1", "−1"]
+        {
             assert_eq!(harmless(cell), format!("'{cell}"));
         }
+        // Two names never become one.
+        let names = ["=x", "'=x", "''=x", "'", "''", "x", "'x"];
+        let cells: std::collections::BTreeSet<_> = names.iter().map(|name| harmless(name)).collect();
+        assert_eq!(cells.len(), names.len(), "{cells:?}");
         assert_eq!(harmless("camp-1"), "camp-1");
     }
 
@@ -217,6 +240,14 @@ mod tests {
             ("*/*", Form::Json),
             ("image/png", Form::Json),
             ("", Form::Json),
+            ("text/*", Form::Csv),
+            ("text/csv;q=0.5, */*;q=0.1", Form::Csv),
+            ("application/json;q=0, */*", Form::Csv),
+            ("text/csv;q=0, text/*", Form::Json),
+            ("text/csv, */*", Form::Csv),
+            ("application/json, text/csv", Form::Json),
+            ("text/csv, application/json", Form::Csv),
+            ("text/html, application/json;q=0.9, */*;q=0.8", Form::Json),
         ] {
             let request =
                 actix_web::test::TestRequest::default().insert_header(("accept", accept)).to_http_request();

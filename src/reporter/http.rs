@@ -16,6 +16,7 @@ use super::form::Form;
 use super::lists::Lists;
 use super::query::{BadParameter, Parameters};
 use super::report::{Ask, Question, ReportError, Reporter};
+use super::shapes;
 use crate::config::Token;
 use crate::event::{Source, format_micros};
 use crate::log::Reason;
@@ -52,7 +53,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>)
     config.service(readable("/ledger", ledger));
     config.service(readable("/dead-letters", dead_letters));
     config.service(readable("/events/{eventId}", event));
-    describe(config, Routes::openapi());
+    describe(config, Routes::openapi(), "{}");
 }
 
 /// The reporter's routes, described.
@@ -99,58 +100,81 @@ macro_rules! parameters {
 parameters! {
     EventsParameters {
         /// RFC 3339 or a date; inclusive, rounded down to the minute.
+        #[param(schema_with = shapes::point)]
         from,
         /// RFC 3339 or a date; exclusive, rounded up to the minute.
+        #[param(schema_with = shapes::point)]
         to,
         /// `facebook` or `tiktok`.
+        #[param(schema_with = shapes::source)]
         source,
         /// `top` or `bottom`.
+        #[param(schema_with = shapes::stage)]
         funnel_stage,
         /// Such as `ad.view`.
+        #[param(schema_with = shapes::event_type)]
         event_type,
         /// `minute`, `hour` or `day`: adds a series, of 10,000 buckets at most.
+        #[param(schema_with = shapes::interval)]
         interval,
     }
     RevenueParameters {
         /// RFC 3339 or a date; inclusive, rounded down to the minute.
+        #[param(schema_with = shapes::point)]
         from,
         /// RFC 3339 or a date; exclusive, rounded up to the minute.
+        #[param(schema_with = shapes::point)]
         to,
         /// `facebook` or `tiktok`.
+        #[param(schema_with = shapes::source)]
         source,
         /// One campaign alone.
+        #[param(schema_with = shapes::campaign)]
         campaign_id,
         /// `minute`, `hour` or `day`: adds a series, of 10,000 buckets at most.
+        #[param(schema_with = shapes::interval)]
         interval,
         /// `campaign`: adds the campaigns that earned the most.
+        #[param(schema_with = shapes::group_by)]
         group_by,
         /// Entries of the list: 1 to 1,000, 50 by default.
+        #[param(schema_with = shapes::limit)]
         limit,
     }
     DemographicsParameters {
         /// RFC 3339 or a date; inclusive, rounded down to the hour.
+        #[param(schema_with = shapes::point)]
         from,
         /// RFC 3339 or a date; exclusive, rounded up to the hour.
+        #[param(schema_with = shapes::point)]
         to,
         /// `facebook` or `tiktok`.
+        #[param(schema_with = shapes::source)]
         source,
         /// Countries and cities: 1 to 1,000, 50 by default.
+        #[param(schema_with = shapes::limit)]
         limit,
     }
     DeadLetterParameters {
         /// Why they were set aside.
+        #[param(schema_with = shapes::reason)]
         reason,
         /// `facebook` or `tiktok`.
+        #[param(schema_with = shapes::source)]
         source,
         /// RFC 3339 or a date; inclusive.
+        #[param(schema_with = shapes::point)]
         from,
         /// RFC 3339 or a date; exclusive.
+        #[param(schema_with = shapes::point)]
         to,
         /// Letters: 1 to 1,000, 50 by default.
+        #[param(schema_with = shapes::limit)]
         limit,
     }
     EventParameters {
         /// `facebook` or `tiktok`.
+        #[param(schema_with = shapes::source)]
         source,
     }
 }
@@ -346,12 +370,12 @@ async fn dead_letters(request: HttpRequest, shared: web::Data<Shared>) -> HttpRe
                 bad(BadParameter { name: "reason".to_owned(), message: format!("must be one of {allowed}") })
             })?),
         };
-        parameters.range(1).map_err(bad)?;
+        let (from, to) = parameters.instants().map_err(bad)?;
         let filter = DeadLetterFilter {
             reason,
             source: parameters.source().map_err(bad)?,
-            from: parameters.instant("from").map_err(bad)?,
-            to: parameters.instant("to").map_err(bad)?,
+            from,
+            to,
             limit: parameters.limit().map_err(bad)?.into(),
             ids: Vec::new(),
             replayed: true,

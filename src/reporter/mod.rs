@@ -15,6 +15,7 @@ mod http;
 mod lists;
 mod query;
 mod report;
+mod shapes;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

@@ -11,7 +11,7 @@ use crate::store::report::Filter;
 /// The most entries of a list.
 pub(super) const MAX_LIMIT: u16 = 1_000;
 /// Entries of a list without a limit.
-const DEFAULT_LIMIT: u16 = 50;
+pub(super) const DEFAULT_LIMIT: u16 = 50;
 /// The most buckets of a series.
 pub(super) const MAX_BUCKETS: i64 = 10_000;
 
@@ -68,6 +68,9 @@ fn bad(name: &str, message: impl Into<String>) -> BadParameter {
 impl Parameters {
     /// Reads a query string; a name that is not allowed, or that comes twice, is refused.
     pub fn read(query: &str, allowed: &'static [&'static str]) -> Result<Self, BadParameter> {
+        if !is_encoded(query) {
+            return Err(bad("query", "must be percent-encoded UTF-8"));
+        }
         let pairs = actix_web::web::Query::<Vec<(String, String)>>::from_query(query)
             .map_err(|error| bad("query", error.to_string()))?;
         let mut values = BTreeMap::new();
@@ -135,7 +138,9 @@ impl Parameters {
     pub fn limit(&self) -> Result<u16, BadParameter> {
         let allowed = format!("a whole number from 1 to {MAX_LIMIT}");
         let limit = self.take("limit", &allowed, |text| {
-            text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit))
+            // `parse` takes a plus and leading zeros, which no JSON number has.
+            let number = text.starts_with(|first: char| matches!(first, '1'..='9'));
+            text.parse().ok().filter(|limit| number && (1..=MAX_LIMIT).contains(limit))
         })?;
         Ok(limit.unwrap_or(DEFAULT_LIMIT))
     }
@@ -144,22 +149,32 @@ impl Parameters {
         self.values.get(name).map(String::as_str)
     }
 
-    /// An instant, in microseconds since 1970.
-    pub fn instant(&self, name: &'static str) -> Result<Option<i64>, BadParameter> {
-        self.take(name, "an RFC 3339 instant or a date, such as 2026-01-31T12:00:00Z or 2026-01-31", instant)
+    fn point(&self, name: &'static str) -> Result<Option<Point>, BadParameter> {
+        self.take(
+            name,
+            "an RFC 3339 instant or a date, such as 2026-01-31T12:00:00Z or 2026-01-31",
+            Point::parse,
+        )
     }
 
-    /// `from` and `to`, widened to whole units of so many minutes; in minutes.
-    pub fn range(&self, unit: i64) -> Result<(Option<i64>, Option<i64>), BadParameter> {
-        let (from, to) = (self.instant("from")?, self.instant("to")?);
-        if let (Some(from), Some(to)) = (from, to)
+    /// `from`, rounded down, and `to`, rounded up, in microseconds since 1970.
+    pub fn instants(&self) -> Result<(Option<i64>, Option<i64>), BadParameter> {
+        let (from, to) = (self.point("from")?, self.point("to")?);
+        if let (Some(from), Some(to)) = (&from, &to)
             && from > to
         {
             return Err(bad("from", "must not be after `to`"));
         }
+        Ok((from.map(|from| from.micros), to.map(|to| to.micros + i64::from(!to.finer.is_empty()))))
+    }
+
+    /// `from` and `to`, widened to whole units of so many minutes; in minutes. Both are held within the years that
+    /// RFC 3339 can write, which are more than events have.
+    pub fn range(&self, unit: i64) -> Result<(Option<i64>, Option<i64>), BadParameter> {
+        let (from, to) = self.instants()?;
         let width = unit * MINUTE;
-        let from = from.map(|from| from.div_euclid(width) * unit);
-        let to = to.map(|to| -(-to).div_euclid(width) * unit);
+        let from = from.map(|from| from.clamp(FIRST, END - 1).div_euclid(width) * unit);
+        let to = to.map(|to| (-(-to.max(FIRST)).div_euclid(width)).min((END - 1).div_euclid(width)) * unit);
         Ok((from, to))
     }
 
@@ -213,13 +228,42 @@ fn words(words: &[crate::event::Word]) -> String {
     format!("one of {}", words.iter().map(|word| word.text).collect::<Vec<_>>().join(", "))
 }
 
-fn instant(text: &str) -> Option<i64> {
-    // A plus that was not encoded arrives as a space.
-    let at = text.len().checked_sub(6)?;
-    if text.is_ascii() && text.as_bytes()[at] == b' ' {
-        return parse_point_in_time(&format!("{}+{}", &text[..at], &text[at + 1..]));
+/// 0000-01-01T00:00:00Z and 10000-01-01T00:00:00Z, in microseconds since 1970.
+const FIRST: i64 = -62_167_219_200_000_000;
+const END: i64 = 253_402_300_800_000_000;
+
+/// A point in time as it was asked for, exact to any number of digits.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Point {
+    /// Microseconds since 1970, rounded down.
+    micros: i64,
+    /// Digits of what is finer, without zeros at the end.
+    finer: String,
+}
+
+impl Point {
+    fn parse(text: &str) -> Option<Self> {
+        // A plus that was not encoded arrives as a space.
+        let at = text.len().checked_sub(6)?;
+        let text = if text.is_ascii() && text.as_bytes()[at] == b' ' {
+            format!("{}+{}", &text[..at], &text[at + 1..])
+        } else {
+            text.to_owned()
+        };
+        let micros = parse_point_in_time(&text)?;
+        let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+        let finer: String = fraction.chars().take_while(char::is_ascii_digit).skip(6).collect();
+        Some(Self { micros, finer: finer.trim_end_matches('0').to_owned() })
     }
-    parse_point_in_time(text)
+}
+
+/// True if a query's escapes are whole, and are UTF-8.
+fn is_encoded(query: &str) -> bool {
+    let whole = query
+        .split('%')
+        .skip(1)
+        .all(|rest| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)));
+    whole && percent_encoding::percent_decode_str(query).decode_utf8().is_ok()
 }
 
 #[cfg(test)]
@@ -249,6 +293,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_finer_than_a_microsecond_is_rounded_as_all_else() {
+        let range = |query: &str| {
+            let range = range_of(&read(query).unwrap());
+            (range.from.unwrap_or_default(), range.to.unwrap_or_default())
+        };
+        let both = ("2026-01-31T12:00:00Z".to_owned(), "2026-01-31T12:01:00Z".to_owned());
+        assert_eq!(range("from=2026-01-31T12:00:00.0000001Z&to=2026-01-31T12:00:00.0000002Z"), both);
+        assert_eq!(range("to=2026-01-31T12:00:00.0000000000010Z").1, both.1);
+        assert_eq!(range("to=2026-01-31T12:01:00.0000000000000Z").1, both.1);
+    }
+
+    #[test]
+    fn a_range_is_always_rfc_3339() {
+        for unit in [1, 60] {
+            for query in [
+                "to=9999-12-31T23:59:59Z",
+                "to=9999-12-31T23:59:59-23:59",
+                "from=0000-01-01T00:00:00%2B01:00",
+                "from=9999-12-31T23:59:59-23:59",
+                "to=0000-01-01T00:00:00%2B01:00",
+            ] {
+                let filter = Parameters::read(query, ALLOWED).and_then(|read| read.filter(unit)).unwrap();
+                let range = range_of(&filter);
+                let shown = range.from.or(range.to).unwrap();
+                assert!(
+                    chrono::DateTime::parse_from_rfc3339(&shown).is_ok() && shown.len() == 20,
+                    "{query}: {shown}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn a_bucket_that_is_touched_counts() {
         assert_eq!(buckets(59, 61, Interval::Hour), 2);
         assert_eq!(buckets(60, 120, Interval::Hour), 1);
@@ -273,6 +350,16 @@ mod tests {
             ("interval=minute&from=2026-01-01&to=2026-02-01", "interval"),
             ("limit=0", "limit"),
             ("limit=1001", "limit"),
+            ("limit=%2B5", "limit"),
+            ("limit=05", "limit"),
+            ("limit=%205", "limit"),
+            ("limit=", "limit"),
+            ("source=", "source"),
+            ("from=", "from"),
+            ("from=%FF", "query"),
+            ("source=face%62ook%", "query"),
+            ("source=%zz", "query"),
+            ("from=2026-01-31T12:00:00.0000002Z&to=2026-01-31T12:00:00.0000001Z", "from"),
             ("eventType=ad", "eventType"),
             ("funnelStage=middle", "funnelStage"),
         ] {

@@ -31,3 +31,4 @@ mod summaries;
 mod support;
 mod terminal;
 mod tracing;
+mod wire;

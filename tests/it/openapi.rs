@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::support::events::{Chance, event, simple};
 use crate::support::http;
-use crate::support::world::World;
+use crate::support::tool;
+use crate::support::world::{World, samples};
 
 /// A schema of the document, with the document's components beside it so that references resolve.
 fn schema(document: &Value, path: &str, method: &str, status: &str, kind: &str) -> Value {
@@ -43,7 +44,7 @@ fn answers_are_as_the_description_says() {
     check(&gateway, "/webhook", "post", 202, &answer);
     let url = world.gateway_url("/webhook/facebook");
     let answer = http::post(&url, &simple("one", "facebook").to_string()).unwrap();
-    check(&gateway, "/webhook/{source}", "post", 202, &answer);
+    check(&gateway, "/webhook/facebook", "post", 202, &answer);
     world.settle();
     for (path, query) in [
         ("/reports/events", "?interval=hour"),
@@ -95,4 +96,74 @@ fn the_pages_are_served_by_the_services_and_guarded_like_the_rest() {
         let shown = http::get_with(&world.reporter_url(path), &[("Authorization", "Bearer t")]).unwrap();
         assert_eq!(shown.status, 200, "{path}");
     }
+}
+
+/// Asks a service whatever its description allows and forbids, with every check, for a minute at most.
+fn schemathesis(url: &str) {
+    let tools = tool("schemathesis");
+    let hooks = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let output = std::process::Command::new("python3")
+        .arg(tools.join("bin/st"))
+        .args(["run", &format!("{url}/openapi.json"), "--checks", "all", "--seed", "1", "-n", "25"])
+        .args([
+            "--continue-on-failure",
+            "--suppress-health-check",
+            "all",
+            "--request-timeout",
+            "60",
+            "--max-time",
+            "60",
+        ])
+        .env("PYTHONPATH", std::env::join_paths([&tools, &hooks]).unwrap())
+        .env("SCHEMATHESIS_HOOKS", "schemathesis_hooks")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .current_dir(tempfile::tempdir().unwrap().path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let tried = text.lines().find_map(|line| line.split_once(" generated")?.0.trim().parse().ok());
+    assert!(tried.is_some_and(|tried: u32| tried > 100), "it tried too little: {text}");
+}
+
+#[test]
+fn a_client_that_tries_whatever_the_description_says_finds_nothing() {
+    let world = World::embedded(&[]);
+    let valid = std::fs::read_to_string(samples().join("valid.jsonl")).unwrap();
+    let events = format!("[{}]", valid.lines().collect::<Vec<_>>().join(","));
+    assert_eq!(world.post(&events).status, 202);
+    world.settle();
+    // The reporter first: what is posted then makes its reports long.
+    schemathesis(&world.reporter_url(""));
+    schemathesis(&world.gateway_url(""));
+}
+
+#[test]
+fn the_schemas_of_events_take_what_the_gateway_takes() {
+    let world = World::embedded(&[]);
+    let gateway = http::get(&world.gateway_url("/openapi.json")).unwrap().json();
+    let validator = |name: &str| {
+        let schema =
+            json!({"$ref": format!("#/components/schemas/{name}"), "components": gateway["components"]});
+        jsonschema::validator_for(&schema).unwrap()
+    };
+    let (one, body) = (validator("Event"), validator("Events"));
+    let lines = |file: &str| -> Vec<Value> {
+        let text = std::fs::read_to_string(samples().join(file)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (valid, invalid) = (lines("valid.jsonl"), lines("invalid.jsonl"));
+    assert!(valid.len() > 5 && invalid.len() > 5);
+    for event in &valid {
+        assert!(one.is_valid(event) && body.is_valid(event), "{event}");
+        assert_eq!(world.post(&event.to_string()).status, 202);
+    }
+    for sample in &invalid {
+        let event = &sample["event"];
+        assert!(!one.is_valid(event) && !body.is_valid(event), "{sample}");
+        assert!(!body.is_valid(&json!([event])), "{sample}");
+        assert!(body.is_valid(&json!([event, valid[0]])), "one good event is enough");
+        assert_eq!(world.post(&event.to_string()).status, 422);
+    }
+    assert!(body.is_valid(&json!([])) && !body.is_valid(&json!([{}])) && !body.is_valid(&json!({})));
 }

@@ -1,0 +1,64 @@
+//! The shapes of parameters, for the description of the HTTP. [`Parameters`](super::query::Parameters) reads them.
+
+use std::collections::BTreeSet;
+
+use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, Type};
+
+use super::query::{DEFAULT_LIMIT, MAX_LIMIT};
+use crate::event::{FunnelStage, Source};
+use crate::log::Reason;
+
+fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).build()
+}
+
+/// An RFC 3339 instant or a date.
+pub(super) fn point() -> Schema {
+    let text = |format| {
+        ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(format)))
+    };
+    AnyOfBuilder::new().item(text(KnownFormat::DateTime)).item(text(KnownFormat::Date)).build().into()
+}
+
+/// A source.
+pub(super) fn source() -> Object {
+    one_of(Source::ALL.iter().map(|source| source.as_str()))
+}
+
+/// A funnel stage.
+pub(super) fn stage() -> Object {
+    one_of(FunnelStage::ALL.iter().map(|stage| stage.as_str()))
+}
+
+/// A type of event, of any source.
+pub(super) fn event_type() -> Object {
+    let types = Source::ALL.iter().flat_map(|source| source.event_types());
+    one_of(types.map(|kind| kind.word.text).collect::<BTreeSet<_>>())
+}
+
+/// The width of a series' buckets.
+pub(super) fn interval() -> Object {
+    one_of(["minute", "hour", "day"])
+}
+
+/// What a list is grouped by.
+pub(super) fn group_by() -> Object {
+    one_of(["campaign"])
+}
+
+/// A reason of a dead letter.
+pub(super) fn reason() -> Object {
+    one_of(Reason::ALL.map(Reason::as_str))
+}
+
+/// A campaign's id.
+pub(super) fn campaign() -> Object {
+    let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(256));
+    text.pattern(Some(r"^[^\u0000]*$")).build()
+}
+
+/// Entries of a list.
+pub(super) fn limit() -> Object {
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(MAX_LIMIT));
+    number.default(Some(DEFAULT_LIMIT.into())).build()
+}
