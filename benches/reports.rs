@@ -3,7 +3,7 @@
 //! `cargo bench --bench reports` loads the rows (in the order of their times, an hour to and fro) into two servers,
 //! and asks a reporter of each, in turn, for each report over ranges of chance: any length, any minute. What is
 //! printed is a table in Markdown. PostgreSQL has its default settings; the plain SQL is asked right beside, of
-//! the same rows.
+//! the same rows. `-- folding` is a part by itself: reports while much is being folded.
 
 #![allow(
     missing_docs,
@@ -15,6 +15,9 @@
 
 #[path = "../tests/it/support/mod.rs"]
 mod support;
+
+#[path = "reports/folding.rs"]
+mod folding;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -44,6 +47,14 @@ fn time(second: i64) -> String {
     chrono::DateTime::from_timestamp(second, 0).unwrap().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
+/// An event, of another time.
+fn at_time(event: &str, second: i64) -> String {
+    let key = "\"timestamp\":\"";
+    let begin = event.find(key).unwrap() + key.len();
+    let end = begin + event[begin..].find('"').unwrap();
+    format!("{}{}{}", &event[..begin], time(second), &event[end..])
+}
+
 /// Stores so many events.
 async fn load(store: &Store, rows: u64) {
     let mut generator = Generator::new(Some(rows), Mix::default());
@@ -55,13 +66,8 @@ async fn load(store: &Store, rows: u64) {
         let texts: Vec<String> = (0..BATCH)
             .map(|place| {
                 let at = START + (DAYS * 86_400) * (number + place) as i64 / rows as i64;
-                let at =
-                    time((at + chance.below(7_200) as i64 - 3_600).clamp(START, START + DAYS * 86_400 - 1));
-                let event = generator.event();
-                let key = "\"timestamp\":\"";
-                let begin = event.find(key).unwrap() + key.len();
-                let end = begin + event[begin..].find('"').unwrap();
-                format!("{}{at}{}", &event[..begin], &event[end..])
+                let at = (at + chance.below(7_200) as i64 - 3_600).clamp(START, START + DAYS * 86_400 - 1);
+                at_time(&generator.event(), at)
             })
             .collect();
         let (facebook, tiktok): (Vec<_>, Vec<_>) =
@@ -269,6 +275,10 @@ fn crowd(reporter: &Service, clients: usize, until: &dyn Fn() -> bool) -> (u64, 
 
 fn main() {
     let system = actix::System::new();
+    folding::run(&system);
+    if std::env::args().any(|argument| argument == "folding") {
+        return;
+    }
     let [few, many] = [FEW, MANY].map(|rows| World::of(rows, &system));
     println!("| what | measured | beside it |\n|---|---|---|");
     measure([&few, &many]);

@@ -201,6 +201,9 @@ pub(super) struct FacebookAudience {
     pub cities: Vec<CityUsers>,
     /// Whether there are cities that are not shown.
     pub cities_truncated: bool,
+    /// The most users that a city may have beyond what is shown of it, or without being shown. 0: cities are as
+    /// exact as `users`. More only where some span of hours has more than 262,144 cities.
+    pub cities_estimated: u64,
 }
 
 /// Whom TikTok's events reached.
@@ -322,6 +325,7 @@ impl From<Audience> for FacebookAudience {
             countries: countries(audience.countries),
             cities: audience.cities.into_iter().filter_map(city).collect(),
             cities_truncated: audience.cities_truncated,
+            cities_estimated: audience.cities_missing,
         }
     }
 }

@@ -193,6 +193,7 @@ impl Table for DemographicsReport {
                 .for_each(|it| line("cities", [of, &it.city, &it.country], users(it.users)));
             let truncated = audience.cities_truncated.to_string();
             line("citiesTruncated", [of, &truncated, ""], [none(), none(), none()]);
+            line("citiesEstimated", [of, "", ""], users(audience.cities_estimated));
         }
         if let Some(audience) = &self.tiktok {
             let of = "tiktok";

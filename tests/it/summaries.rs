@@ -191,6 +191,14 @@ fn users_are_about_right_where_every_event_has_a_new_one_and_cities_are_bounded(
             assert!(near(male.1, 20_000.0), "{male:?}");
             assert_eq!((audience.countries.len(), audience.cities.len()), (7, 1_000));
             assert!(audience.cities_truncated);
+            // Each city has one user: equals go by name, of all twenty thousand.
+            let ids = (1..=8).flat_map(|sequence| (0..2_500).map(move |place| sequence * 10_000 + place));
+            let mut all: Vec<_> =
+                ids.map(|id| (format!("Country {}", id % 7), format!("City {id}"))).collect();
+            all.sort();
+            let (country, city) = &all[999];
+            let last = Group::City(country.into(), city.into());
+            assert_eq!((audience.cities_missing, &audience.cities[999]), (0, &(last, 1)));
         }
     });
 }
@@ -634,4 +642,298 @@ pub fn a_report_that_nobody_waits_for_is_stopped_in_the_database_and_too_many_ar
         http::get(&world.reporter_url("/reports/events")).ok().filter(|answer| answer.status == 200)
     });
     assert_eq!(answer.json()["totalEvents"], 0);
+}
+
+/// A view of a city.
+fn view(id: u64, user: &str, city: &str, minute: i64) -> String {
+    let time = chrono::DateTime::from_timestamp(minute * 60, 0).unwrap().to_rfc3339();
+    json!({"eventId": format!("v-{id}"), "timestamp": time, "source": "facebook", "funnelStage": "top",
+        "eventType": "ad.view",
+        "data": {"user": {"userId": user, "name": "N", "age": 30, "gender": "male",
+                 "location": {"country": "Land", "city": city}},
+                 "engagement": {"actionTime": time, "referrer": "groups", "videoId": null}}})
+    .to_string()
+}
+
+/// The first cities, as a report tells them, and whether it says that they are all exact.
+async fn first_cities(store: &Store, cache: &SummaryCache, limit: usize) -> (Vec<(String, u64)>, u64) {
+    let report = store.report(cache).await.unwrap();
+    let audience = report.audiences(&Filter::default(), limit).await.unwrap().swap_remove(0).1;
+    report.end().await.unwrap();
+    let name = |(group, users)| match group {
+        Group::City(_, city) => (city.to_string(), users),
+        other => panic!("{other:?} is no city"),
+    };
+    (audience.cities.into_iter().map(name).collect(), audience.cities_missing)
+}
+
+fn most(users: impl IntoIterator<Item = (String, u64)>, limit: usize) -> Vec<(String, u64)> {
+    let mut all: Vec<_> = users.into_iter().collect();
+    all.sort_by(|left, right| right.1.cmp(&left.1).then_with(|| left.0.cmp(&right.0)));
+    all.truncate(limit);
+    all
+}
+
+/// Asks for the first cities before folding, after it, and in wider spans: always the same, and right.
+async fn cities_stay(store: &Store, expected: &[(String, u64)]) {
+    let cache = SummaryCache::new(256 << 20);
+    let ask = async || first_cities(store, &cache, expected.len()).await;
+    assert_eq!(ask().await, (expected.to_vec(), 0), "not folded");
+    assert_eq!(ask().await, (expected.to_vec(), 0), "not folded, and asked again");
+    store.fold_summaries(Source::Facebook).await.unwrap();
+    assert_eq!(ask().await, (expected.to_vec(), 0), "folded");
+    store_sql(store, "UPDATE summaries SET touched_at = 0").await;
+    while store.refresh_summaries(Source::Facebook).await.unwrap() > 0 {}
+    assert_eq!(ask().await, (expected.to_vec(), 0), "in wider spans");
+}
+
+#[test]
+fn a_city_of_a_new_user_an_hour_is_first_beside_a_thousand_others_in_each_hour() {
+    let stores = stores();
+    for url in &stores.urls {
+        block_on(async {
+            let store = open(url).await;
+            let mut expected = vec![("First".to_owned(), 24)];
+            for hour in 0..24 {
+                let minute = 28_000_020 + hour as i64 * 60;
+                let mut events = vec![view(hour * 10_000, &format!("f-{hour}"), "First", minute)];
+                for other in 0..1_001 {
+                    for user in 0..2 {
+                        let id = hour * 10_000 + 2 * other + user + 1;
+                        events.push(view(id, &format!("u-{id}"), &format!("h{hour}-{other}"), minute));
+                    }
+                    expected.push((format!("h{hour}-{other}"), 2));
+                }
+                write(&store, hour + 1, &events).await;
+            }
+            cities_stay(&store, &most(expected, 50)).await;
+        });
+    }
+}
+
+#[test]
+fn cities_of_the_real_publishers_mix_are_exact_in_whatever_order_they_are_folded() {
+    let stores = stores();
+    for url in &stores.urls {
+        block_on(async {
+            let store = open(url).await;
+            let mut generator = ess::publisher::generate::Generator::new(Some(7), Default::default());
+            let mut users: BTreeMap<String, HashSet<String>> = BTreeMap::new();
+            let mut sequence = 0;
+            for hour in 0..3_u64 {
+                let mut events: Vec<String> = Vec::new();
+                while events.len() < 10_000 {
+                    let mut event: Value = serde_json::from_str(&generator.event()).unwrap();
+                    if event["source"] != "facebook" {
+                        continue;
+                    }
+                    event["timestamp"] = json!(format!("2026-03-01T{hour:02}:30:00Z"));
+                    // As one country: two thirds of a city's events would otherwise be of another one.
+                    event["data"]["user"]["location"]["country"] = json!("Land");
+                    let text = |value: &Value| value.as_str().unwrap().to_owned();
+                    let user = &event["data"]["user"];
+                    users.entry(text(&user["location"]["city"])).or_default().insert(text(&user["userId"]));
+                    events.push(event.to_string());
+                }
+                for part in events.chunks(2_500) {
+                    sequence += 1;
+                    write(&store, sequence, part).await;
+                }
+            }
+            assert!(users.len() > 8_000, "{} cities", users.len());
+            let expected = most(users.into_iter().map(|(city, users)| (city, users.len() as u64)), 50);
+            cities_stay(&store, &expected).await;
+        });
+    }
+}
+
+#[test]
+fn two_hundred_thousand_cities_are_exact() {
+    let stores = stores();
+    for url in &stores.urls {
+        block_on(async {
+            let store = open(url).await;
+            let mut chance = Chance(5);
+            let mut users: BTreeMap<String, HashSet<u64>> = BTreeMap::new();
+            let mut id = 0;
+            for sequence in 1..=26 {
+                let events: Vec<String> = (0..10_000)
+                    .map(|_| {
+                        id += 1;
+                        // Nearly each event another city, and a few with more.
+                        let city = match chance.below(40) {
+                            0 => chance.below(300),
+                            _ => 300 + id,
+                        };
+                        let user = chance.below(200_000);
+                        users.entry(format!("city {city}")).or_default().insert(user);
+                        let minute = 28_000_000 + chance.below(3 * 60) as i64;
+                        view(id, &format!("u-{user}"), &format!("city {city}"), minute)
+                    })
+                    .collect();
+                write(&store, sequence, &events).await;
+            }
+            assert!(users.len() > 200_000, "{} cities", users.len());
+            let expected = most(users.into_iter().map(|(city, users)| (city, users.len() as u64)), 50);
+            cities_stay(&store, &expected).await;
+            for day in store.days().await.unwrap() {
+                assert_eq!(store.compare_day(day, false).await.unwrap().count(), 0, "day {day}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_delta_is_another_one_if_its_id_is_given_again() {
+    let stores = stores();
+    for url in &stores.urls {
+        block_on(async {
+            let store = open(url).await;
+            let cache = SummaryCache::new(64 << 20);
+            write(&store, 1, &[view(1, "u-1", "Before", 28_000_000)]).await;
+            assert_eq!(first_cities(&store, &cache, 5).await.0, [("Before".to_owned(), 1)]);
+            let ids = "SELECT max(id) FROM summary_deltas";
+            let before = number(&store, ids).await;
+            // As after a failover to a server that had not got the last transaction.
+            store_sql(&store, "DELETE FROM summary_deltas").await;
+            if store.is_postgres() {
+                let sql = format!("SELECT setval('summary_deltas_id_seq', {before}, false)");
+                store_sql(&store, &sql).await;
+            } else {
+                store_sql(&store, "DELETE FROM sqlite_sequence").await;
+            }
+            write(&store, 2, &[view(2, "u-2", "After", 28_000_000)]).await;
+            assert_eq!(number(&store, ids).await, before, "the id is given again");
+            assert_eq!(first_cities(&store, &cache, 5).await.0, [("After".to_owned(), 1)]);
+        });
+    }
+}
+
+#[test]
+fn what_waits_in_very_many_deltas_is_told_as_if_it_were_in_one() {
+    let stores = stores();
+    for url in &stores.urls {
+        block_on(async {
+            let store = open(url).await;
+            let mut chance = Chance(11);
+            let first = 28_000_000_i64;
+            let mut id = 0;
+            for sequence in 1..=200 {
+                let events: Vec<String> = (0..40)
+                    .map(|_| {
+                        id += 1;
+                        let minute = first + chance.below(30 * 1_440) as i64;
+                        checkout(id, &format!("u-{}", chance.below(900)), "c", minute, 100)
+                    })
+                    .collect();
+                write(&store, sequence, &events).await;
+            }
+            let cache = SummaryCache::new(256 << 20);
+            let ranges =
+                [(None, None), (Some(first + 61), Some(first + 20_000)), (Some(first), Some(first + 60))];
+            let ask = async |cache: &SummaryCache| {
+                let mut told = Vec::new();
+                for (from, to) in ranges {
+                    let report = store.report(cache).await.unwrap();
+                    let filter = Filter { from, to, ..Filter::default() };
+                    told.push(report.audiences(&filter, 1_000).await.unwrap().swap_remove(0).1);
+                    report.end().await.unwrap();
+                }
+                told
+            };
+            // Without a cache each delta is read by itself.
+            let expected = ask(&SummaryCache::new(0)).await;
+            assert_eq!((expected[0].events, expected[0].estimated), (8_000, false));
+            // Blocks are made beside reports: with each question more of them are there.
+            for _ in 0..40 {
+                assert_eq!(ask(&cache).await, expected);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            for more in 0..3 {
+                let event = checkout(90_000 + more, "u-1", "c", first + 5, 1);
+                write(&store, 300 + more, &[event]).await;
+                assert_eq!(ask(&cache).await, ask(&SummaryCache::new(0)).await);
+            }
+            let not_folded = ask(&cache).await;
+            assert_eq!(not_folded[0].events, 8_003);
+            // Some of it is left: other blocks than before.
+            store_sql(&store, "UPDATE summary_deltas SET source = 2 WHERE id % 9 = 0").await;
+            assert_eq!(ask(&cache).await, ask(&SummaryCache::new(0)).await);
+            store_sql(&store, "UPDATE summary_deltas SET source = 1").await;
+            store.fold_summaries(Source::Facebook).await.unwrap();
+            assert_eq!(ask(&cache).await, not_folded);
+            // Each hour was written, and most of what is around them.
+            assert_eq!(number(&store, "SELECT count(*) FROM summary_deltas").await, 0);
+            let narrow = "SELECT count(*) FROM summaries WHERE stale AND level BETWEEN 1 AND 3";
+            assert_eq!(number(&store, narrow).await, 0, "made with the hours in them");
+            for day in store.days().await.unwrap() {
+                assert_eq!(store.compare_day(day, false).await.unwrap().count(), 0, "day {day}");
+            }
+            assert_eq!(store.compare_spans(Source::Facebook, false).await.unwrap(), 0);
+            assert_eq!(store.compare_campaigns(Source::Facebook, false).await.unwrap(), Some(0));
+        });
+    }
+}
+
+#[test]
+fn an_event_in_each_hour_of_five_years_is_told_at_once_and_keeps_nobody_waiting() {
+    const HOURS: i64 = 43_800;
+    both(&[], |world| {
+        let first = chrono::DateTime::parse_from_rfc3339("2020-01-01T00:00:00Z").unwrap().timestamp() / 60;
+        let at = |hour: i64| first + hour * 60 + 7;
+        let events: Vec<String> = (0..HOURS)
+            .map(|hour| {
+                view(hour as u64, &format!("u-{}", hour % 600), &format!("city {}", hour % 900), at(hour))
+            })
+            .collect();
+        let answer = world.post(&format!("[{}]", events.join(",")));
+        assert_eq!(
+            (answer.status, answer.json()["accepted"].as_i64()),
+            (202, Some(HOURS)),
+            "{}",
+            answer.text
+        );
+        world.settle();
+        let months = "from=2021-02-03T04:30:00Z&to=2023-05-06T07:10:00Z";
+        let expected = (at(0)..)
+            .step_by(60)
+            .take(HOURS as usize)
+            .filter(|minute| (1_612_326_600 / 60 - 30..1_683_357_000 / 60 + 50).contains(minute));
+        let expected = expected.count();
+        let mut took = Vec::new();
+        let mut waits = Vec::new();
+        let began = std::time::Instant::now();
+        let mut events = HOURS;
+        while took.len() < 20 || began.elapsed() < Duration::from_secs(8) {
+            let started = std::time::Instant::now();
+            let told = world.report("/reports/demographics?limit=3&source=facebook");
+            took.push(started.elapsed());
+            assert_eq!(told["facebook"]["events"], events, "{told}");
+            assert_eq!(told["facebook"]["users"], 600, "{told}");
+            assert_eq!(told["facebook"]["citiesEstimated"], 0, "{told}");
+            let part = world.report(&format!("/reports/demographics?source=facebook&{months}"));
+            assert_eq!(part["facebook"]["events"], expected, "{months}");
+            // The next event is a row soon, whatever is being folded.
+            let started = std::time::Instant::now();
+            let next = view(1_000_000 + events as u64, "u-1", "city 1", at(HOURS + 10));
+            assert_eq!(world.post(&next).status, 202);
+            events += 1;
+            eventually("the next event is a row", MINUTE, || {
+                (world.count_rows() == events as u64).then_some(())
+            });
+            waits.push(started.elapsed());
+        }
+        took.sort();
+        waits.sort();
+        println!("reports {took:?}, next events {waits:?}");
+        // In an optimized build a tenth of this and less.
+        assert!(took[took.len() / 2] < Duration::from_millis(500), "{took:?}");
+        assert!(waits[waits.len() / 2] < Duration::from_secs(2), "{waits:?}");
+        let left = "SELECT count(*) FROM summary_deltas";
+        eventually("everything is folded", 4 * MINUTE, || {
+            (world.database.query(left)[0] == "0").then_some(())
+        });
+        let told = world.report("/reports/demographics?limit=3&source=facebook");
+        assert_eq!((&told["facebook"]["events"], &told["facebook"]["users"]), (&json!(events), &json!(600)));
+    });
 }

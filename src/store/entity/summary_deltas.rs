@@ -13,6 +13,8 @@ pub struct Model {
     pub source: i16,
     /// Rows that it added.
     pub events: i64,
+    /// Chunk of 64 hours since 1970 that all its hours are in; null for what one transaction left.
+    pub chunk: Option<i32>,
     /// The encoded delta.
     pub body: Vec<u8>,
 }

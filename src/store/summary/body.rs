@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Map;
 use super::group::{Group, Sum};
+use super::places::{GrowingPlaces, Listing, Places};
 use super::seen::Events;
 use super::users::{GrowingUsers, Users};
 use super::{decode, encode};
 use crate::store::error::StoreError;
 
-/// The most countries, and the most cities, that a summary holds: those with the most events stay.
-const MAX_PLACES: usize = 1_000;
+/// Places of a kind that versions before this one kept.
+const BOUND_BEFORE: usize = 1_000;
 /// The most campaigns that a summary holds; with more it holds none.
 const MAX_CAMPAIGNS: usize = 1_000;
 
@@ -42,17 +43,73 @@ pub struct Summary {
     pub percentage_watched: Sum,
     /// All users.
     pub users: Users,
-    /// Events and users by group, ascending.
+    /// Events and users by group, ascending, but for countries and cities.
     pub groups: Vec<OfGroup>,
-    /// Whether cities, or countries, were left out.
-    pub truncated: bool,
+    /// Events and users by country.
+    pub countries: Places,
+    /// Events and users by city.
+    pub cities: Places,
     /// Revenue by campaign, in millionths; `None` if those were too many.
     pub campaigns: Option<Vec<(CampaignKey, Sum)>>,
 }
 
-/// The version of a summary's encoding: it packs registers. The one before did not, and is read as well.
-const VERSION: u8 = 2;
+/// A summary as versions before this one wrote it.
+#[derive(Deserialize)]
+pub(super) struct SummaryBefore {
+    events: u64,
+    followers: Sum,
+    watch_time: Sum,
+    percentage_watched: Sum,
+    users: Users,
+    /// Countries and cities as well: the 1,000 of each with the most events.
+    groups: Vec<OfGroup>,
+    /// True if places were left out.
+    truncated: bool,
+    campaigns: Option<Vec<(CampaignKey, Sum)>>,
+}
+
+/// The version of a summary's encoding. Those before had 1,000 countries and 1,000 cities among the groups, and the
+/// first one did not pack registers; both are read as well.
+const VERSION: u8 = 3;
+const PLACES_AMONG_GROUPS: u8 = 2;
 const UNPACKED: u8 = 1;
+
+impl SummaryBefore {
+    /// The same as this version has it. Events of places that were left out may all be of one.
+    pub fn whole(self) -> Result<Summary, StoreError> {
+        let Self { events, followers, watch_time, percentage_watched, users, campaigns, .. } = self;
+        if !users.is_whole() || !self.groups.iter().all(|(_, _, users)| users.is_whole()) {
+            return Err(StoreError::Transient("a summary is not readable".to_owned()));
+        }
+        let (mut countries, mut cities) = (Listing::default(), Listing::default());
+        let mut groups = Vec::new();
+        for (group, events, users) in self.groups {
+            match &group {
+                Group::Country(country) => countries.add((country, ""), events, &users),
+                Group::City(country, city) => cities.add((country, city), events, &users),
+                _ => groups.push((group, events, users)),
+            }
+        }
+        let (mut countries, mut cities) = (countries.finish(), cities.finish());
+        if self.truncated {
+            if countries.len() >= BOUND_BEFORE {
+                countries = countries.lacking(events.saturating_sub(countries.events()));
+            }
+            cities = cities.lacking(events.saturating_sub(cities.events()));
+        }
+        Ok(Summary {
+            events,
+            followers,
+            watch_time,
+            percentage_watched,
+            users,
+            groups,
+            countries,
+            cities,
+            campaigns,
+        })
+    }
+}
 
 impl Summary {
     /// As it rests.
@@ -62,9 +119,12 @@ impl Summary {
 
     /// As it was before it rested.
     pub(super) fn decode(body: &[u8]) -> Result<Self, StoreError> {
-        let version = if body.first() == Some(&UNPACKED) { UNPACKED } else { VERSION };
-        let summary: Self = decode(body, version)?;
-        summary.whole()
+        match body.first() {
+            Some(&version @ (UNPACKED | PLACES_AMONG_GROUPS)) => {
+                decode::<SummaryBefore>(body, version)?.whole()
+            }
+            _ => decode::<Self>(body, VERSION)?.whole(),
+        }
     }
 
     /// Itself, unless a set of users in it was damaged.
@@ -75,24 +135,17 @@ impl Summary {
         Ok(self)
     }
 
-    /// The groups but for cities, and the cities, which are the last of them.
-    pub(super) fn cities_apart(&self) -> (&[OfGroup], &[OfGroup]) {
-        self.groups.split_at(self.groups.partition_point(|(group, ..)| !group.is_city()))
-    }
-
-    /// Whether two are of the same events. Places are compared where none was left out.
+    /// True if two are of the same events. Places are compared as far as none is missing.
     pub fn agrees(&self, other: &Self) -> bool {
         let sums = |summary: &Self| {
             (summary.events, summary.followers, summary.watch_time, summary.percentage_watched)
         };
-        let truncated = self.truncated || other.truncated;
-        let compared = |summary: &Self| -> Vec<OfGroup> {
-            summary.groups.iter().filter(|(group, ..)| !truncated || !group.is_place()).cloned().collect()
-        };
         // Equal users have equal marks and registers, in whatever order they came.
         sums(self) == sums(other)
             && self.users == other.users
-            && compared(self) == compared(other)
+            && self.groups == other.groups
+            && self.countries.agrees(&other.countries)
+            && self.cities.agrees(&other.cities)
             && (self.campaigns.is_none() || other.campaigns.is_none() || self.campaigns == other.campaigns)
     }
 
@@ -104,6 +157,8 @@ impl Summary {
             + size_of_val(self.groups.as_slice())
             + beside
             + self.users.size()
+            + self.countries.size()
+            + self.cities.size()
             + campaigns * size_of::<(CampaignKey, Sum)>()
     }
 }
@@ -117,7 +172,8 @@ pub(super) struct GrowingSummary {
     percentage_watched: Sum,
     users: GrowingUsers,
     groups: Map<Group, (u64, GrowingUsers)>,
-    truncated: bool,
+    countries: GrowingPlaces,
+    cities: GrowingPlaces,
     campaigns: HashMap<CampaignKey, Sum>,
     too_many_campaigns: bool,
 }
@@ -134,14 +190,21 @@ impl GrowingSummary {
             let key = CampaignKey { event_type: sale.event_type, campaign_id: sale.campaign_id.clone() };
             self.campaigns.entry(key).or_default().add(Some(sale.revenue));
         }
-        events.each_group(|group, marks| {
-            let known = match self.groups.get_mut(group) {
-                Some(known) => known,
-                None => self.groups.entry(group.clone()).or_default(),
-            };
-            known.0 += marks.len() as u64;
-            known.1.add_marks(marks);
+        let (mut countries, mut cities) = (Listing::default(), Listing::default());
+        events.each_group(|group, marks| match group {
+            Group::Country(country) => countries.add_marks((country, ""), marks),
+            Group::City(country, city) => cities.add_marks((country, city), marks),
+            _ => {
+                let known = match self.groups.get_mut(group) {
+                    Some(known) => known,
+                    None => self.groups.entry(group.clone()).or_default(),
+                };
+                known.0 += marks.len() as u64;
+                known.1.add_marks(marks);
+            }
         });
+        self.countries.add(&countries.finish());
+        self.cities.add(&cities.finish());
         self.bound();
     }
 
@@ -160,7 +223,8 @@ impl GrowingSummary {
             known.0 += events;
             known.1.add(users);
         }
-        self.truncated |= other.truncated;
+        self.countries.add(&other.countries);
+        self.cities.add(&other.cities);
         match &other.campaigns {
             Some(campaigns) if !self.too_many_campaigns => {
                 for (key, sum) in campaigns {
@@ -176,35 +240,15 @@ impl GrowingSummary {
         self.bound();
     }
 
-    /// Keeps what is bounded within its bounds, with room to grow.
+    /// Keeps campaigns within their bound.
     fn bound(&mut self) {
         if self.campaigns.len() > MAX_CAMPAIGNS || self.too_many_campaigns {
             self.too_many_campaigns = true;
             self.campaigns = HashMap::new();
         }
-        if self.groups.len() > 4 * MAX_PLACES {
-            self.truncate();
-        }
     }
 
-    /// Leaves out the cities, and the countries, with the fewest events, where there are too many.
-    fn truncate(&mut self) {
-        for of_kind in [Group::is_city as fn(&Group) -> bool, Group::is_country] {
-            if self.groups.keys().filter(|group| of_kind(group)).count() <= MAX_PLACES {
-                continue;
-            }
-            self.truncated = true;
-            let mut places: Vec<_> = self.groups.extract_if(|group, _| of_kind(group)).collect();
-            places.select_nth_unstable_by(MAX_PLACES, |left, right| {
-                right.1.0.cmp(&left.1.0).then_with(|| left.0.cmp(&right.0))
-            });
-            places.truncate(MAX_PLACES);
-            self.groups.extend(places);
-        }
-    }
-
-    pub fn finish(mut self) -> Summary {
-        self.truncate();
+    pub fn finish(self) -> Summary {
         let mut groups: Vec<_> =
             self.groups.into_iter().map(|(group, (events, users))| (group, events, users.finish())).collect();
         groups.sort_by(|left, right| left.0.cmp(&right.0));
@@ -217,7 +261,8 @@ impl GrowingSummary {
             percentage_watched: self.percentage_watched,
             users: self.users.finish(),
             groups,
-            truncated: self.truncated,
+            countries: self.countries.finish(),
+            cities: self.cities.finish(),
             campaigns: (!self.too_many_campaigns).then_some(campaigns),
         }
     }
@@ -230,25 +275,30 @@ mod tests {
     #[test]
     fn what_the_version_before_wrote_is_read() {
         // One event, one group, every register a byte.
-        let mut body = vec![UNPACKED, 1, 0, 0, 0, 0, 0, 0];
+        let mut body = vec![UNPACKED, 12, 0, 0, 0, 0, 0, 0];
         let many = |body: &mut Vec<u8>| {
             body.extend([2, 0x80, 0x80, 2]);
             body.extend(vec![3; 1 << 15]);
         };
         many(&mut body);
-        body.extend([1, 1, 2, 9]);
+        body.extend([2, 1, 2, 9]);
         many(&mut body);
+        // A city of 4 events, with one user; others were left out.
+        body.extend([5, 1, b'a', 1, b'b', 4, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
         body.extend([1, 0]);
         let read = Summary::decode(&body).unwrap();
-        assert_eq!((read.events, read.truncated, read.campaigns.as_deref()), (1, true, None));
+        assert_eq!((read.events, read.campaigns.as_deref()), (12, None));
         assert_eq!(read.groups[0].0, Group::Gender(1));
-        assert_eq!((read.groups[0].1, read.groups[0].2 == read.users), (9, true));
+        assert_eq!((read.groups.len(), read.groups[0].1, read.groups[0].2 == read.users), (1, 9, true));
+        assert_eq!(format!("{:?}", read.cities), "[((\"a\", \"b\"), 4, 1 users)]");
+        assert_eq!((read.cities.missing(), read.countries.missing()), (8, 0));
         let mut growing = GrowingSummary::default();
         growing.add(&read);
         let body = growing.finish().encode().unwrap();
         assert_eq!(body[0], VERSION);
         assert!(body.len() < 1 << 16, "{} bytes", body.len());
-        assert_eq!(Summary::decode(&body).unwrap().users, read.users);
+        let again = Summary::decode(&body).unwrap();
+        assert!(again.agrees(&read) && again.cities == read.cities);
     }
 
     #[test]
@@ -256,7 +306,7 @@ mod tests {
         for users in [vec![1, 2, 7, 7], vec![2, 1, 7], vec![3, 9, 1, 7, 0]] {
             let mut body = vec![VERSION, 1, 0, 0, 0, 0, 0, 0];
             body.extend(users);
-            body.extend([0, 0, 0]);
+            body.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
             let refused = Summary::decode(&body).unwrap_err();
             // What is too short for its entries is found where it is decoded, which says so behind.
             let refused = refused.to_string();

@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sea_orm::FromQueryResult;
 use serde::{Deserialize, Serialize};
 
-use super::body::{GrowingSummary, Summary};
+use super::body::{GrowingSummary, Summary, SummaryBefore};
 use super::seen::{Events, Sale, Seen};
 use super::span::{HOUR, whole};
 use super::{decode, encode};
@@ -15,24 +16,83 @@ use crate::store::error::StoreError;
 use crate::store::report::total;
 use crate::store::row::Row;
 
-/// The version of the encoding of a [`Delta`], and of an [`Added`].
+/// The version of the encoding of a [`Delta`]; the one before had an [`AddedBefore`].
 const VERSION: u8 = 2;
 const SUMMED_UP: u8 = 1;
 
 /// What one transaction added, by hours since 1970: as it rests until it is folded.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Delta {
-    /// Ascending.
+    /// Ascending; where several were put together, in the order of those, and the same hour again.
     hours: Vec<(i32, Events)>,
 }
 
-/// What transactions added, summed up.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Added {
-    /// By hour, ascending.
-    pub hours: Vec<(i32, Summary)>,
+/// What one transaction left, as a reader keeps it.
+#[derive(Debug)]
+pub enum Left {
+    Events(Delta),
+    /// A version before this one summed up at once.
+    SummedUp(Vec<(i32, Summary)>, Vec<CampaignRevenue>),
+}
+
+impl Left {
+    /// What one transaction left.
+    pub fn read(body: &[u8]) -> Result<Self, StoreError> {
+        match Delta::decode(body)? {
+            Some(delta) => Ok(Self::Events(delta)),
+            None => {
+                let added: AddedBefore = decode(body, SUMMED_UP)?;
+                let hours = added.hours.into_iter().map(|(hour, summary)| Ok((hour, summary.whole()?)));
+                Ok(Self::SummedUp(hours.collect::<Result<_, StoreError>>()?, added.campaigns))
+            }
+        }
+    }
+
+    /// The hour of each of its parts.
+    pub fn hours(&self) -> Box<dyn Iterator<Item = i32> + '_> {
+        match self {
+            Self::Events(delta) => Box::new(delta.hours()),
+            Self::SummedUp(hours, _) => Box::new(hours.iter().map(|(hour, _)| *hour)),
+        }
+    }
+
+    /// Adds one of its parts to a summary.
+    pub fn add_to(&self, part: usize, growing: &mut GrowingSummary) {
+        match self {
+            Self::Events(delta) => growing.add_events(&delta.hours[part].1),
+            Self::SummedUp(hours, _) => growing.add(&hours[part].1),
+        }
+    }
+
     /// All campaigns' revenue, ascending by id.
-    pub campaigns: Vec<CampaignRevenue>,
+    pub fn campaigns<'l>(all: impl IntoIterator<Item = &'l Arc<Self>>) -> Vec<CampaignRevenue> {
+        let mut campaigns = Vec::new();
+        for left in all {
+            match &**left {
+                Self::Events(delta) => {
+                    let sales = delta.hours.iter().flat_map(|(_, events)| &events.sales);
+                    campaigns.extend(sales.map(CampaignRevenue::of));
+                }
+                Self::SummedUp(_, of_all) => campaigns.extend_from_slice(of_all),
+            }
+        }
+        merge_campaigns(campaigns)
+    }
+
+    /// Bytes that it takes in memory, about.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Events(delta) => delta.hours.iter().map(|(_, events)| events.size()).sum(),
+            Self::SummedUp(hours, _) => hours.iter().map(|(_, summary)| summary.size()).sum(),
+        }
+    }
+}
+
+/// What a version before this one summed up at once.
+#[derive(Deserialize)]
+struct AddedBefore {
+    hours: Vec<(i32, SummaryBefore)>,
+    campaigns: Vec<CampaignRevenue>,
 }
 
 /// What transactions added, while more is added.
@@ -46,42 +106,29 @@ impl Adding {
     /// Adds what one transaction left.
     pub fn add(&mut self, body: &[u8]) -> Result<(), StoreError> {
         if body.first() == Some(&SUMMED_UP) {
-            // A version before this one summed up at once.
-            let added: Added = decode(body, SUMMED_UP)?;
+            let added: AddedBefore = decode(body, SUMMED_UP)?;
             for (hour, summary) in added.hours {
                 self.hours.entry(hour).or_default().add(&summary.whole()?);
             }
             self.campaigns.extend(added.campaigns);
             return Ok(());
         }
-        let delta: Delta = decode(body, VERSION)?;
-        if !delta.hours.iter().all(|(_, events)| events.is_whole()) {
-            return Err(StoreError::Transient("a delta is not readable".to_owned()));
-        }
-        for (hour, events) in &delta.hours {
-            self.hours.entry(*hour).or_default().add_events(events);
-            self.campaigns.extend(events.sales.iter().map(CampaignRevenue::of));
+        if let Some(delta) = Delta::decode(body)? {
+            self.add_delta(&delta);
         }
         Ok(())
     }
 
+    /// Adds what was read already.
+    pub fn add_delta(&mut self, delta: &Delta) {
+        for (hour, events) in &delta.hours {
+            self.hours.entry(*hour).or_default().add_events(events);
+            self.campaigns.extend(events.sales.iter().map(CampaignRevenue::of));
+        }
+    }
+
     pub fn campaigns(&mut self) -> Vec<CampaignRevenue> {
         merge_campaigns(std::mem::take(&mut self.campaigns))
-    }
-
-    pub fn finish(mut self) -> Added {
-        let campaigns = self.campaigns();
-        let finish = |(hour, growing): (i32, GrowingSummary)| (hour, growing.finish());
-        Added { hours: self.hours.into_iter().map(finish).collect(), campaigns }
-    }
-}
-
-impl Added {
-    /// What one transaction left.
-    pub fn read(body: &[u8]) -> Result<Self, StoreError> {
-        let mut adding = Adding::default();
-        adding.add(body)?;
-        Ok(adding.finish())
     }
 }
 
@@ -193,6 +240,34 @@ impl Delta {
         delta
     }
 
+    /// What rests, if it can be split; what a version before this one left cannot.
+    pub fn decode(body: &[u8]) -> Result<Option<Self>, StoreError> {
+        if body.first() == Some(&SUMMED_UP) {
+            return Ok(None);
+        }
+        let delta: Self = decode(body, VERSION)?;
+        if !delta.hours.iter().all(|(_, events)| events.is_whole()) {
+            return Err(StoreError::Transient("a delta is not readable".to_owned()));
+        }
+        Ok(Some(delta))
+    }
+
+    /// Its hours.
+    pub fn hours(&self) -> impl Iterator<Item = i32> {
+        self.hours.iter().map(|(hour, _)| *hour)
+    }
+
+    /// Splits deltas by chunks of hours: of each chunk one delta, and how many events it has.
+    pub fn split(deltas: Vec<Self>, chunk: impl Fn(i32) -> i32) -> BTreeMap<i32, (u64, Self)> {
+        let mut chunks: BTreeMap<i32, (u64, Self)> = BTreeMap::new();
+        for (hour, events) in deltas.into_iter().flat_map(|delta| delta.hours) {
+            let part = chunks.entry(chunk(hour)).or_default();
+            part.0 += events.users.len() as u64;
+            part.1.hours.push((hour, events));
+        }
+        chunks
+    }
+
     /// As it rests until it is folded.
     pub fn encode(&self) -> Result<Vec<u8>, StoreError> {
         encode(self, VERSION, self.hours.iter().map(|(_, events)| events.size()).sum())
@@ -227,37 +302,43 @@ mod tests {
         0443686164084162c3a96368c3a90300100200000000000000040000000000000000010206016101a0cb980106016202c096\
         b1020201610202a0c21e7a7a01620404c0843d7a7a";
 
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    fn bytes(hex: &str) -> Vec<u8> {
+        let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        (0..hex.len()).step_by(2).map(byte).collect()
     }
 
     #[test]
     fn what_a_version_before_summed_up_is_read_like_what_is_left_now() {
         let events = [seen(1, None), seen(2, Some("b")), seen(2, Some("b")), seen(4, Some("a"))];
         let delta = Delta { hours: vec![(1, Events::of(events.into_iter()))] };
-        let now = Added::read(&delta.encode().unwrap()).unwrap();
-        let (hour, summary) = &now.hours[0];
-        assert_eq!((*hour, summary.events, summary.users.count()), (1, 4, (3, false)));
+        let read = |body: &[u8]| {
+            let left = Arc::new(Left::read(body).unwrap());
+            let mut growing = GrowingSummary::default();
+            left.add_to(0, &mut growing);
+            let hours: Vec<i32> = left.hours().collect();
+            (hours, growing.finish(), Left::campaigns([&left]))
+        };
+        let now = read(&delta.encode().unwrap());
+        let (hours, summary, campaigns) = &now;
+        assert_eq!((&hours[..], summary.events, summary.users.count()), (&[1][..], 4, (3, false)));
         assert_eq!((summary.watch_time.count, summary.watch_time.sum), (4, 20));
         let groups: Vec<_> =
             summary.groups.iter().map(|(group, events, users)| (group, events, users)).collect();
-        assert_eq!(
-            format!("{groups:?}"),
-            "[(Age(18), 4, 3 users), (Country(\"Chad\"), 4, 3 users), (City(\"Chad\", \"Abéché\"), 3, 2 users)]"
-        );
+        assert_eq!(format!("{groups:?}"), "[(Age(18), 4, 3 users)]");
+        assert_eq!(format!("{:?}", summary.countries), "[((\"Chad\", \"\"), 4, 3 users)]");
+        assert_eq!(format!("{:?}", summary.cities), "[((\"Chad\", \"Abéché\"), 3, 2 users)]");
         let campaigns: Vec<_> =
-            now.campaigns.iter().map(|one| (&*one.campaign_id, one.transactions, one.total())).collect();
+            campaigns.iter().map(|one| (&*one.campaign_id, one.transactions, one.total())).collect();
         assert_eq!(campaigns, [("a", 1, 1_250_000), ("b", 2, 2_500_000)]);
         // As that version left it.
-        assert_eq!(hex(&encode(&now, SUMMED_UP, 0).unwrap()), SUMMED_UP_BEFORE);
-        let before = Added::read(&encode(&now, SUMMED_UP, 0).unwrap()).unwrap();
-        assert!(before.hours[0].1.agrees(summary));
+        let before = read(&bytes(SUMMED_UP_BEFORE));
+        assert!(before.0 == now.0 && before.1.agrees(summary));
         let of_before =
             |now: CampaignRevenue| CampaignRevenue { first_units: 0, last_units: 0, ends_of: 0, ..now };
-        assert_eq!(before.campaigns, now.campaigns.iter().cloned().map(of_before).collect::<Vec<_>>());
-        let all = |added: &Added| -> Vec<_> {
+        assert_eq!(before.2, now.2.iter().cloned().map(of_before).collect::<Vec<_>>());
+        let all = |(.., campaigns): &(Vec<i32>, Summary, Vec<CampaignRevenue>)| -> Vec<_> {
             let earned = |one: &CampaignRevenue| (one.transactions, one.total(), one.bound(62, i64::MAX));
-            added.campaigns.iter().map(earned).collect()
+            campaigns.iter().map(earned).collect()
         };
         // What its first minute earned is not known of that version.
         assert_eq!(all(&before), [(1, 1_250_000, 1_250_000), (2, 2_500_000, 2_500_000)]);

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    Statement,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect,
+    Select, Statement,
 };
 
 use super::body::{GrowingSummary, Summary};
-use super::delta::{Adding, CampaignRevenue};
+use super::delta::{Adding, CampaignRevenue, Delta};
 use super::read;
-use super::span::{HIGHEST, Span};
+use super::span::{CHUNK, HIGHEST, Span, chunk_of};
 use crate::event::Source;
 use crate::store::connect::{Snapshot, Store};
 use crate::store::entity::{campaigns, summaries, summary_deltas};
@@ -19,8 +19,18 @@ use crate::store::error::StoreError;
 use crate::store::postgres::SUMMARY_LOCKS;
 use crate::store::transaction::Transaction;
 
-/// Transactions that are folded in one.
-const FOLD: u64 = 16;
+/// Deltas that are looked at, and those that are folded in one transaction as they were left.
+const LOOK: i64 = 512;
+const FOLD: usize = 32;
+/// Events that are folded in one transaction, but for those of a single delta.
+const FOLD_EVENTS: u64 = 150_000;
+/// Hours that deltas may be folded into as they are; what was added to more is split by chunks before.
+const DIRECT_HOURS: usize = 128;
+/// Chunks that are folded in one transaction while they have few events.
+const CHUNKS: usize = 8;
+const FEW_EVENTS: u64 = 20_000;
+/// Bytes of summaries that are read, or kept to make wider ones, at a time.
+const BYTES: usize = 32 << 20;
 /// Rows of one statement.
 const ROWS: usize = 500;
 /// Microseconds that nothing beneath a span changed before a summary of it is made.
@@ -162,28 +172,80 @@ async fn sum_beneath(tx: &Transaction, source: Source, span: Span) -> Result<Sum
     Ok(growing.finish())
 }
 
+/// A delta that waits, without its body.
+#[derive(Debug, Clone, Copy, FromQueryResult)]
+struct Waiting {
+    id: i64,
+    events: i64,
+    chunk: Option<i32>,
+}
+
+/// Of deltas that wait, in their order, those that go into one transaction: of chunks, whole ones as far as that
+/// is possible, so that the spans around their hours are made once.
+fn together(waiting: &[Waiting]) -> &[Waiting] {
+    let (mut events, mut chunks) = (0, 0);
+    let mut taken: &[Waiting] = &[];
+    for same in waiting.chunk_by(|left, right| left.chunk == right.chunk) {
+        let of_chunk = same.iter().map(|delta| delta.events.unsigned_abs()).sum::<u64>();
+        let ordered = same.iter().all(|delta| delta.chunk.is_some());
+        if taken.is_empty() && !(ordered && of_chunk <= FOLD_EVENTS) {
+            let fits = |delta: &&Waiting| {
+                events += delta.events.unsigned_abs();
+                events <= FOLD_EVENTS
+            };
+            let count = same.iter().take(FOLD).take_while(fits).count();
+            return &waiting[..count.max(1)];
+        }
+        events += of_chunk;
+        chunks += 1;
+        if !taken.is_empty() && (events > FEW_EVENTS || chunks > CHUNKS) {
+            break;
+        }
+        taken = &waiting[..taken.len() + same.len()];
+    }
+    taken
+}
+
 /// Folds some of what the snapshot holds. Gives how many events that were, and whether there is more.
 async fn fold_some(tx: &Transaction, source: Source) -> Result<(u64, bool), StoreError> {
-    let waiting = summary_deltas::Entity::find()
-        .filter(summary_deltas::Column::Source.eq(source.code()))
-        .order_by_asc(summary_deltas::Column::Id)
-        .limit(FOLD)
-        .all(tx)
-        .await?;
-    let Some(last) = waiting.last().map(|delta| delta.id) else { return Ok((0, false)) };
-    let more = waiting.len() as u64 == FOLD;
-    let events = waiting.iter().map(|delta| delta.events.unsigned_abs()).sum::<u64>();
-    let mut added = sum_up(waiting).await?;
-    let campaigns = added.campaigns();
-    add_to_hours(tx, source, added.hours).await?;
-    add_to_campaigns(tx, source, campaigns).await?;
-    // The snapshot holds no others up to the last.
-    summary_deltas::Entity::delete_many()
-        .filter(summary_deltas::Column::Source.eq(source.code()))
-        .filter(summary_deltas::Column::Id.lte(last))
-        .exec(tx)
-        .await?;
+    let sql = "SELECT id, events, chunk FROM summary_deltas WHERE source = $1
+        ORDER BY chunk NULLS FIRST, id LIMIT $2";
+    let backend = tx.get_database_backend();
+    let values = [source.code().into(), LOOK.into()];
+    let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+    let waiting: Vec<Waiting> =
+        rows.iter().map(|row| Waiting::from_query_result(row, "")).collect::<Result<_, _>>()?;
+    let taken = together(&waiting);
+    if taken.is_empty() {
+        return Ok((0, false));
+    }
+    let in_order = taken.iter().all(|delta| delta.chunk.is_some());
+    let taken_ids = || summary_deltas::Column::Id.is_in(taken.iter().map(|delta| delta.id));
+    let deltas = summary_deltas::Entity::find().filter(taken_ids()).all(tx).await?;
+    let mut more = taken.len() < waiting.len() || waiting.len() as i64 == LOOK;
+    let mut events = taken.iter().map(|delta| delta.events.unsigned_abs()).sum::<u64>();
+    let (mut added, scattered) = sum_up(deltas, !in_order).await?;
+    if scattered.is_empty() {
+        let campaigns = added.campaigns();
+        add_to_hours(tx, source, added.hours, in_order).await?;
+        add_to_campaigns(tx, source, campaigns).await?;
+    } else {
+        put_in_order(tx, source, scattered).await?;
+        (events, more) = (0, true);
+    }
+    summary_deltas::Entity::delete_many().filter(taken_ids()).exec(tx).await?;
     Ok((events, more))
+}
+
+/// Splits deltas by chunks of hours, so that each hour is written once for many of them.
+async fn put_in_order(tx: &Transaction, source: Source, deltas: Vec<Delta>) -> Result<(), StoreError> {
+    let sql = "INSERT INTO summary_deltas (source, events, chunk, body) VALUES ($1, $2, $3, $4)";
+    for (chunk, (events, delta)) in Delta::split(deltas, chunk_of) {
+        let values =
+            [source.code().into(), events.cast_signed().into(), chunk.into(), delta.encode()?.into()];
+        tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
+    }
+    Ok(())
 }
 
 /// Folds all that the snapshot holds.
@@ -192,32 +254,129 @@ pub(in crate::store) async fn fold_all(tx: &Transaction, source: Source) -> Resu
     Ok(())
 }
 
+/// Adds to hours what transactions left. Where most of a chunk's hours change (`wider`), the spans around them are
+/// made at once, and else later.
 async fn add_to_hours(
     tx: &Transaction,
     source: Source,
     hours: BTreeMap<i32, GrowingSummary>,
+    wider: bool,
 ) -> Result<(), StoreError> {
-    let wider: BTreeSet<Span> = hours.keys().flat_map(|hour| Span::hour(*hour).ancestors()).collect();
-    // One after another, and in one form at a time: an hour of millions of users is many megabytes.
-    for (at, mut growing) in hours {
-        let span = Span::hour(at);
-        let known = summaries::Entity::find_by_id((source.code(), span.level, at)).one(tx).await?;
-        let row = match known.map(|known| known.body) {
-            // Told by the rows, which have what was added. Whoever sums those up meanwhile finds that the
-            // hour was touched.
-            Some(None) => stale(source, span),
-            Some(Some(body)) => {
-                let known = Summary::decode(&body)?;
-                drop(body);
-                growing.add(&known);
-                drop(known);
-                resting(source, span, &growing.finish())?
+    let around: BTreeSet<Span> = hours.keys().flat_map(|hour| Span::hour(*hour).ancestors()).collect();
+    let sizes = sizes(tx, source, hours.keys().map(|hour| Span::hour(*hour)).collect()).await?;
+    let mut fresh: BTreeMap<Span, Summary> = BTreeMap::new();
+    let mut kept = wider.then_some(0);
+    let mut hours = hours.into_iter().peekable();
+    while hours.peek().is_some() {
+        // Few at a time, and in one form at a time: an hour of millions of users is many megabytes.
+        let mut part = Vec::new();
+        let mut bytes = 0;
+        while let Some((at, growing)) = hours.next_if(|(at, _)| {
+            bytes += sizes.get(at).copied().unwrap_or(0);
+            part.is_empty() || (part.len() < ROWS && bytes <= BYTES)
+        }) {
+            part.push((Span::hour(at), growing));
+        }
+        let spans = part.iter().map(|(span, _)| *span).collect();
+        let mut known = bodies(tx, source, spans).await?;
+        let mut rows = Vec::new();
+        for (span, mut growing) in part {
+            match known.remove(&span) {
+                // Told by the rows, which have what was added. Whoever sums those up meanwhile finds that the
+                // hour was touched.
+                Some(None) => {
+                    rows.push(stale(source, span));
+                    continue;
+                }
+                Some(Some(body)) => growing.add(&Summary::decode(&body)?),
+                None => {}
             }
-            None => resting(source, span, &growing.finish())?,
-        };
-        put(tx, vec![row]).await?;
+            let summary = growing.finish();
+            rows.push(resting(source, span, &summary)?);
+            kept = kept.map(|kept| kept + summary.size()).filter(|kept| *kept <= BYTES);
+            match kept {
+                Some(_) => drop(fresh.insert(span, summary)),
+                None => fresh.clear(),
+            }
+            tokio::task::yield_now().await;
+        }
+        put(tx, rows).await?;
     }
-    put(tx, wider.into_iter().map(|span| stale(source, span)).collect()).await
+    put_around(tx, source, around, fresh).await
+}
+
+/// Makes the spans around hours: from those beneath them, if these are all at hand, and else later.
+async fn put_around(
+    tx: &Transaction,
+    source: Source,
+    around: BTreeSet<Span>,
+    mut fresh: BTreeMap<Span, Summary>,
+) -> Result<(), StoreError> {
+    for level in 1..=HIGHEST {
+        let spans: Vec<Span> = around.iter().filter(|span| span.level == level).copied().collect();
+        let mut others = BTreeMap::new();
+        if level <= CHUNK && !fresh.is_empty() {
+            let beneath = spans.iter().flat_map(|span| span.beneath());
+            others = sizes(tx, source, beneath.filter(|span| !fresh.contains_key(span)).collect()).await?;
+        }
+        let mut rows = Vec::new();
+        let mut made = BTreeMap::new();
+        for span in spans {
+            let known = span.beneath().any(|span| others.contains_key(&span.at));
+            let parts: Vec<&Summary> = span.beneath().filter_map(|span| fresh.get(&span)).collect();
+            if level > CHUNK || known || parts.is_empty() {
+                rows.push(stale(source, span));
+                continue;
+            }
+            let mut growing = GrowingSummary::default();
+            parts.into_iter().for_each(|part| growing.add(part));
+            let summary = growing.finish();
+            rows.push(resting(source, span, &summary)?);
+            made.insert(span, summary);
+            tokio::task::yield_now().await;
+        }
+        put(tx, rows).await?;
+        fresh = made;
+    }
+    Ok(())
+}
+
+fn of_level(source: Source, spans: &[Span]) -> Select<summaries::Entity> {
+    summaries::Entity::find()
+        .filter(summaries::Column::Source.eq(source.code()))
+        .filter(summaries::Column::Level.eq(spans.first().map_or(0, |span| span.level)))
+        .filter(summaries::Column::At.is_in(spans.iter().map(|span| span.at)))
+}
+
+/// Bytes of those of some spans of one level that there are, by their place.
+async fn sizes(
+    tx: &Transaction,
+    source: Source,
+    spans: Vec<Span>,
+) -> Result<BTreeMap<i32, usize>, StoreError> {
+    let mut sizes = BTreeMap::new();
+    for part in spans.chunks(ROWS) {
+        let found: Vec<(i32, i32)> = of_level(source, part)
+            .select_only()
+            .column(summaries::Column::At)
+            .expr(Expr::cust("CAST(coalesce(length(body), 0) AS integer)"))
+            .into_tuple()
+            .all(tx)
+            .await?;
+        sizes.extend(found.into_iter().map(|(at, size)| (at, usize::try_from(size).unwrap_or(0))));
+    }
+    Ok(sizes)
+}
+
+/// The bodies of those of some spans of one level that there are; none where they are stale.
+async fn bodies(
+    tx: &Transaction,
+    source: Source,
+    spans: Vec<Span>,
+) -> Result<BTreeMap<Span, Option<Vec<u8>>>, StoreError> {
+    let level = spans.first().map_or(0, |span| span.level);
+    let found = of_level(source, &spans).all(tx).await?;
+    Ok(found.into_iter().map(|found| (Span { level, at: found.at }, found.body)).collect())
 }
 
 impl Store {
@@ -291,14 +450,29 @@ impl Store {
 }
 
 /// Adds up, one transaction after another, so that others get their turn. On one thread, which uses the
-/// memory of the fold before again.
-async fn sum_up(waiting: Vec<summary_deltas::Model>) -> Result<Adding, StoreError> {
+/// memory of the fold before again. Gives them as they are instead, if they are of many hours and that is asked for.
+async fn sum_up(
+    waiting: Vec<summary_deltas::Model>,
+    unless_scattered: bool,
+) -> Result<(Adding, Vec<Delta>), StoreError> {
     let mut adding = Adding::default();
+    let mut deltas = Vec::new();
     for delta in waiting {
-        adding.add(&delta.body)?;
+        match Delta::decode(&delta.body)? {
+            Some(delta) => deltas.push(delta),
+            None => adding.add(&delta.body)?,
+        }
         tokio::task::yield_now().await;
     }
-    Ok(adding)
+    let hours: BTreeSet<i32> = deltas.iter().flat_map(Delta::hours).collect();
+    if unless_scattered && hours.len() > DIRECT_HOURS && adding.hours.is_empty() {
+        return Ok((adding, deltas));
+    }
+    for delta in deltas {
+        adding.add_delta(&delta);
+        tokio::task::yield_now().await;
+    }
+    Ok((adding, Vec::new()))
 }
 
 /// What is counted up where a campaign is known, by column.

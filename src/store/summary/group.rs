@@ -20,23 +20,6 @@ pub enum Group {
     City(CompactString, CompactString),
 }
 
-impl Group {
-    /// Whether it is a city.
-    pub fn is_city(&self) -> bool {
-        matches!(self, Self::City(..))
-    }
-
-    /// Whether it is a country.
-    pub fn is_country(&self) -> bool {
-        matches!(self, Self::Country(_))
-    }
-
-    /// Whether it is one of those that may be very many.
-    pub fn is_place(&self) -> bool {
-        self.is_city() || self.is_country()
-    }
-}
-
 /// Lower bounds of the age ranges.
 pub const AGES: [i16; 7] = [0, 18, 25, 35, 45, 55, 65];
 /// Lower bounds of the ranges of followers.

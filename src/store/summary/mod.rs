@@ -6,16 +6,18 @@
 //! ```
 //!
 //! A delta is written in the transaction of its rows, and leaves in the transaction that folds it, so that
-//! rows, summaries and deltas agree in every snapshot. [`seen`] is what a delta holds, [`body`] what a summary
-//! holds, [`group`] by what users are grouped, [`users`] how they are counted, [`span`] how a range is covered by
-//! few of them, [`audience`] what a report is told.
+//! rows, summaries and deltas agree in every snapshot. [`block`] is how a reader keeps many deltas few. [`seen`] is what a delta holds, [`body`] what a summary
+//! holds, [`group`] by what users are grouped and [`places`] where they are, [`users`] how they are counted, [`span`]
+//! how a range is covered by few of them, [`audience`] what a report is told.
 
 mod audience;
+mod block;
 mod body;
 mod delta;
 mod entries;
 mod fold;
 mod group;
+mod places;
 mod read;
 mod seen;
 mod span;

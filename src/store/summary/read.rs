@@ -1,7 +1,8 @@
 //! Reading what a range of hours adds up to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use compact_str::CompactString;
 use quick_cache::sync::Cache;
@@ -9,8 +10,9 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 
 use super::audience::{Audience, Reached};
+use super::block::{DeltaKey, Group, Unfolded, groups};
 use super::body::{GrowingSummary, Summary};
-use super::delta::{Added, CampaignRevenue, merge_campaigns};
+use super::delta::{CampaignRevenue, merge_campaigns};
 use super::seen::{Events, Seen};
 use super::span::{HOUR, Span, cover};
 use super::users::mark;
@@ -27,7 +29,7 @@ const ROWS: usize = 5_000;
 #[derive(Clone)]
 enum Kept {
     Summary(Arc<Summary>, u64),
-    Delta(Arc<Added>, u64),
+    Unfolded(Arc<Unfolded>, u64),
 }
 
 impl Kept {
@@ -36,18 +38,18 @@ impl Kept {
         Self::Summary(summary, bytes)
     }
 
-    fn delta(delta: Arc<Added>) -> Self {
-        let hours = delta.hours.iter().map(|(_, summary)| summary.size()).sum::<usize>();
-        let campaign = |one: &CampaignRevenue| size_of::<CampaignRevenue>() + one.campaign_id.len() + 16;
-        let bytes = hours + delta.campaigns.iter().map(campaign).sum::<usize>();
-        Self::Delta(delta, bytes as u64)
+    fn unfolded(unfolded: Arc<Unfolded>) -> Self {
+        let bytes = unfolded.size() as u64;
+        Self::Unfolded(unfolded, bytes)
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Key {
     Span(Source, Span, i64),
-    Delta(i64),
+    Delta(DeltaKey),
+    /// A block, by its deltas.
+    Block(Source, u64),
 }
 
 #[derive(Clone)]
@@ -55,7 +57,7 @@ struct Bytes;
 
 impl Weighter<Key, Kept> for Bytes {
     fn weight(&self, _: &Key, kept: &Kept) -> u64 {
-        let (Kept::Summary(_, bytes) | Kept::Delta(_, bytes)) = kept;
+        let (Kept::Summary(_, bytes) | Kept::Unfolded(_, bytes)) = kept;
         bytes + 64
     }
 }
@@ -72,12 +74,17 @@ impl Lifecycle<Key, Kept> for Leaving {
     }
 }
 
-/// Summaries that were read, decoded; a summary that is another one by now has another version.
-pub struct SummaryCache(Cache<Key, Kept, Bytes, DefaultHashBuilder, Leaving>);
+/// Summaries that were read, decoded; a summary that is another one by now has another version. And deltas, and blocks
+/// of these.
+pub struct SummaryCache {
+    kept: Arc<Cache<Key, Kept, Bytes, DefaultHashBuilder, Leaving>>,
+    /// True while blocks are being made.
+    making: Arc<AtomicBool>,
+}
 
 impl std::fmt::Debug for SummaryCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SummaryCache({} of {} bytes)", self.0.weight(), self.0.capacity())
+        write!(f, "SummaryCache({} of {} bytes)", self.kept.weight(), self.kept.capacity())
     }
 }
 
@@ -92,7 +99,90 @@ impl SummaryCache {
             .weight_capacity(bytes)
             .build()
             .expect("both capacities are set");
-        Self(Cache::with_options(options, Bytes, DefaultHashBuilder::default(), Leaving))
+        let kept = Cache::with_options(options, Bytes, DefaultHashBuilder::default(), Leaving);
+        Self { kept: Arc::new(kept), making: Arc::default() }
+    }
+
+    fn unfolded(&self, key: &Key) -> Option<Arc<Unfolded>> {
+        match self.kept.get(key) {
+            Some(Kept::Unfolded(unfolded, _)) => Some(unfolded),
+            _ => None,
+        }
+    }
+
+    /// Takes what is kept of some deltas: blocks, and deltas by themselves where there is no block. Gives the deltas
+    /// that nothing is kept of, and the blocks that were not there.
+    fn take(&self, groups: &[Group], reading: &mut Reading) -> (Vec<DeltaKey>, Vec<Group>) {
+        let (mut lacking, mut to_make) = (Vec::new(), Vec::new());
+        for group in groups {
+            if let Some(block) = self.unfolded(&Key::Block(reading.source, group.key)) {
+                reading.unfolded.push(block);
+                continue;
+            }
+            let mut alone = group.deltas.clone();
+            for smaller in &group.smaller {
+                if let Some(block) = self.unfolded(&Key::Block(reading.source, smaller.key)) {
+                    reading.unfolded.push(block);
+                    alone.retain(|delta| !smaller.deltas.contains(delta));
+                }
+            }
+            lacking.extend(self.take_deltas(&alone, reading));
+            to_make.push(group.clone());
+        }
+        (lacking, to_make)
+    }
+
+    /// Takes what is kept of deltas; gives the others.
+    fn take_deltas(&self, deltas: &[DeltaKey], reading: &mut Reading) -> Vec<DeltaKey> {
+        let mut lacking = Vec::new();
+        for key in deltas {
+            match self.unfolded(&Key::Delta(*key)) {
+                Some(delta) => reading.unfolded.push(delta),
+                None => lacking.push(*key),
+            }
+        }
+        lacking
+    }
+
+    /// Makes blocks beside the report that found them lacking, unless others are being made.
+    fn make(&self, groups: Vec<(Source, Group)>) {
+        if groups.is_empty() || self.making.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let made = Made(self.making.clone());
+        let cache = Self { kept: self.kept.clone(), making: self.making.clone() };
+        tokio::task::spawn_blocking(move || {
+            let _made = made;
+            groups.iter().for_each(|(source, group)| cache.make_one(*source, group));
+        });
+    }
+
+    fn make_one(&self, source: Source, group: &Group) {
+        let mut alone = group.deltas.clone();
+        let mut parts = Vec::new();
+        for smaller in &group.smaller {
+            if let Some(block) = self.unfolded(&Key::Block(source, smaller.key)) {
+                alone.retain(|delta| !smaller.deltas.contains(delta));
+                parts.push(block);
+            }
+        }
+        let deltas = alone.into_iter().map(|key| self.unfolded(&Key::Delta(key)));
+        // What has left the cache meanwhile was folded meanwhile, or there is no room for it.
+        if let Some(deltas) = deltas.collect::<Option<Vec<_>>>() {
+            parts.extend(deltas);
+            let block = Arc::new(Unfolded::block(&parts));
+            block.prepare();
+            self.kept.insert(Key::Block(source, group.key), Kept::unfolded(block));
+        }
+    }
+}
+
+/// Lets others make blocks when it is dropped.
+struct Made(Arc<AtomicBool>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -111,11 +201,13 @@ pub struct Reading {
     pub source: Source,
     from: i64,
     to: i64,
+    /// The spans that cover the range.
+    spans: Vec<Span>,
     /// Summaries of spans that cover the range together; none if campaigns are asked for and were too many.
     summaries: Vec<Arc<Summary>>,
     too_many_campaigns: bool,
     /// What was added to hours since, whatever the range.
-    deltas: Vec<Arc<Added>>,
+    unfolded: Vec<Arc<Unfolded>>,
     /// Hours that the rows told.
     told_by_rows: Vec<i32>,
 }
@@ -151,7 +243,7 @@ impl Store {
             let lacking = self.read_kept(tx, &spans, asked, cache, &mut readings).await?;
             self.read_bodies(tx, &lacking, cache, &mut readings).await?;
         }
-        self.read_deltas(tx, cache, &mut readings).await?;
+        self.read_deltas(tx, asked, cache, &mut readings).await?;
         Ok(readings)
     }
 
@@ -200,7 +292,7 @@ impl Store {
             if row.try_get("", "stale")? {
                 reading.told_by_rows.push(span.at);
                 reading.summaries.push(Arc::new(sum_rows(self, tx, source, span).await?));
-            } else if let Some(Kept::Summary(kept, _)) = cache.0.get(&Key::Span(source, span, version)) {
+            } else if let Some(Kept::Summary(kept, _)) = cache.kept.get(&Key::Span(source, span, version)) {
                 reading.summaries.push(kept);
             } else {
                 lacking.push((source, span));
@@ -234,7 +326,7 @@ impl Store {
             let bodies = bodies.collect::<Result<_, StoreError>>()?;
             for ((source, span, version), summary) in decoded(bodies, Summary::decode).await? {
                 let summary = Arc::new(summary);
-                cache.0.insert(Key::Span(source, span, version), Kept::summary(summary.clone()));
+                cache.kept.insert(Key::Span(source, span, version), Kept::summary(summary.clone()));
                 by(readings, source.code())?.summaries.push(summary);
             }
         }
@@ -245,36 +337,66 @@ impl Store {
     async fn read_deltas(
         &self,
         tx: &Transaction,
+        asked: Asked,
         cache: &SummaryCache,
         readings: &mut [Reading],
     ) -> Result<(), StoreError> {
         let backend = ConnectionTrait::get_database_backend(tx);
         let mut values: Vec<Value> = Vec::new();
         let sources = places(&mut values, readings.iter().map(|reading| reading.source.code()));
-        let sql = format!("SELECT id, source FROM summary_deltas WHERE source IN ({sources})");
+        let sql =
+            format!("SELECT id, tag, source FROM summary_deltas WHERE source IN ({sources}) ORDER BY id");
         let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
-        let mut lacking: Vec<i64> = Vec::new();
+        let mut waiting: HashMap<i16, Vec<DeltaKey>> = HashMap::new();
+        let mut newest = 0;
         for row in &rows {
-            let id = row.try_get("", "id")?;
-            match cache.0.get(&Key::Delta(id)) {
-                Some(Kept::Delta(kept, _)) => of(readings, row)?.deltas.push(kept),
-                _ => lacking.push(id),
-            }
+            let key = (row.try_get("", "id")?, row.try_get("", "tag")?);
+            newest = key.0;
+            waiting.entry(row.try_get("", "source")?).or_default().push(key);
         }
+        // Campaigns are told by each delta; and without a cache nothing would be kept of a block.
+        let in_blocks = asked == Asked::Everything && cache.kept.capacity() > 0;
+        let mut lacking: Vec<DeltaKey> = Vec::new();
+        let mut to_make = Vec::new();
+        for reading in readings.iter_mut() {
+            let mut alone = waiting.remove(&reading.source.code()).unwrap_or_default();
+            let groups = if in_blocks { groups(&alone, newest) } else { Vec::new() };
+            let grouped: HashSet<DeltaKey> = groups.iter().flat_map(|group| &group.deltas).copied().collect();
+            alone.retain(|delta| !grouped.contains(delta));
+            lacking.extend(cache.take_deltas(&alone, reading));
+            let (more, blocks) = cache.take(&groups, reading);
+            lacking.extend(more);
+            to_make.extend(blocks.into_iter().map(|group| (reading.source, group)));
+        }
+        self.read_lacking_deltas(tx, &lacking, cache, readings).await?;
+        cache.make(to_make);
+        Ok(())
+    }
+
+    /// Reads deltas, which the cache keeps from then on.
+    async fn read_lacking_deltas(
+        &self,
+        tx: &Transaction,
+        lacking: &[DeltaKey],
+        cache: &SummaryCache,
+        readings: &mut [Reading],
+    ) -> Result<(), StoreError> {
+        let backend = ConnectionTrait::get_database_backend(tx);
         for part in lacking.chunks(64) {
             let mut values = Vec::new();
-            let places = places(&mut values, part.iter().copied());
-            let sql = format!("SELECT id, source, body FROM summary_deltas WHERE id IN ({places})");
+            let places = places(&mut values, part.iter().map(|(id, _)| *id));
+            let sql = format!("SELECT id, tag, source, body FROM summary_deltas WHERE id IN ({places})");
             let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
             let bodies = rows.iter().map(|row| {
-                let key: (Source, i64) = (of(readings, row)?.source, row.try_get("", "id")?);
+                let delta = (row.try_get("", "id")?, row.try_get("", "tag")?);
+                let key: (Source, DeltaKey) = (of(readings, row)?.source, delta);
                 Ok((key, row.try_get("", "body")?))
             });
             let bodies = bodies.collect::<Result<_, StoreError>>()?;
-            for ((source, id), delta) in decoded(bodies, Added::read).await? {
+            for ((source, key), delta) in decoded(bodies, Unfolded::read).await? {
                 let delta = Arc::new(delta);
-                cache.0.insert(Key::Delta(id), Kept::delta(delta.clone()));
-                by(readings, source.code())?.deltas.push(delta);
+                cache.kept.insert(Key::Delta(key), Kept::unfolded(delta.clone()));
+                by(readings, source.code())?.unfolded.push(delta);
             }
         }
         Ok(())
@@ -321,39 +443,48 @@ impl Reading {
             source,
             from: from.unwrap_or(0),
             to: to.unwrap_or(i64::MAX),
+            spans: cover(from, to),
             summaries: Vec::new(),
             too_many_campaigns: false,
-            deltas: Vec::new(),
+            unfolded: Vec::new(),
             told_by_rows: Vec::new(),
         }
     }
 
     /// What tells the range, each event once.
-    fn parts(&self) -> impl Iterator<Item = &Summary> + Clone {
-        let fresh = self.deltas.iter().flat_map(|delta| &delta.hours).filter(|(hour, _)| self.asks(*hour));
-        self.summaries.iter().map(|summary| &**summary).chain(fresh.map(|(_, summary)| summary))
+    fn parts(&self) -> Vec<Arc<Summary>> {
+        let mut parts = self.summaries.clone();
+        for unfolded in &self.unfolded {
+            if self.told_by_rows.is_empty() {
+                parts.extend(self.spans.iter().filter_map(|span| unfolded.get(*span)));
+            } else {
+                let hours = unfolded.hours().filter(|hour| self.asks(*hour));
+                parts.extend(hours.filter_map(|hour| unfolded.get(Span::hour(hour))));
+            }
+        }
+        parts
     }
 
     /// Adds it all up.
     pub fn sum(&self) -> Summary {
         let mut growing = GrowingSummary::default();
-        self.parts().for_each(|part| growing.add(part));
+        self.parts().iter().for_each(|part| growing.add(part));
         growing.finish()
     }
 
     /// Whom the range reached, without places.
     pub fn audience(&self) -> Audience {
-        Audience::of(self.parts())
+        Audience::of(self.parts().iter().map(|part| &**part))
     }
 
     /// The first so many countries that it reached.
     pub fn countries(&self, limit: usize) -> Reached {
-        Reached::countries(self.parts(), limit)
+        Reached::countries(self.parts().iter().map(|part| &**part), limit)
     }
 
     /// The first so many cities.
     pub fn cities(&self, limit: usize) -> Reached {
-        Reached::cities(self.parts(), limit)
+        Reached::cities(self.parts().iter().map(|part| &**part), limit)
     }
 
     /// Transactions and revenue (in millionths) by campaign; `None` if some summary holds no campaigns.
@@ -387,7 +518,7 @@ impl Reading {
 
     /// What was added to campaigns and not folded, by campaign; whatever the range.
     pub fn campaign_deltas(&self) -> HashMap<String, CampaignRevenue> {
-        let all = self.deltas.iter().flat_map(|delta| delta.campaigns.iter().cloned()).collect();
+        let all = self.unfolded.iter().flat_map(|delta| delta.campaigns().iter().cloned()).collect();
         merge_campaigns(all).into_iter().map(|delta| (delta.campaign_id.clone(), delta)).collect()
     }
 }

@@ -17,6 +17,14 @@ pub(super) fn whole(number: i64) -> i32 {
 /// The highest level: 4^8 hours, seven and a half years.
 pub(super) const HIGHEST: i16 = 8;
 
+/// The level of a chunk, in which hours are folded together: 64 hours.
+pub(super) const CHUNK: i16 = 3;
+
+/// The chunk that an hour is in.
+pub(super) fn chunk_of(hour: i32) -> i32 {
+    hour >> (2 * CHUNK)
+}
+
 /// A span of hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Span {
@@ -40,6 +48,11 @@ impl Span {
     /// All that are around it, the nearest first.
     pub fn ancestors(self) -> impl Iterator<Item = Self> {
         std::iter::successors(self.around(), |span| span.around())
+    }
+
+    /// The four beneath it.
+    pub fn beneath(self) -> impl Iterator<Item = Self> {
+        (self.at * 4..self.at * 4 + 4).map(move |at| Self { level: self.level - 1, at })
     }
 
     /// Its first hour.

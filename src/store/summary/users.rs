@@ -137,6 +137,32 @@ impl Users {
         }
     }
 
+    /// Writes it behind what is there, as it rests.
+    pub fn write(&self, to: &mut Vec<u8>) {
+        match postcard::to_extend(self, std::mem::take(to)) {
+            Ok(written) => *to = written,
+            // A vector takes whatever is written to it.
+            Err(error) => tracing::error!(%error, "a set of users was not encoded"),
+        }
+    }
+
+    /// Reads what was written.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
+    }
+
+    /// True if bytes are a set, and nothing else.
+    pub fn is_whole_in(bytes: &[u8]) -> bool {
+        match bytes {
+            // Few, which is what most places have: the marks, and how many bytes they are.
+            [0, length, marks @ ..] if *length < 0x80 => {
+                usize::from(*length) == marks.len() && marks.len().is_multiple_of(size_of::<Mark>())
+            }
+            _ => postcard::take_from_bytes::<Self>(bytes)
+                .is_ok_and(|(users, rest)| rest.is_empty() && users.is_whole()),
+        }
+    }
+
     /// Bytes that it takes in memory beside itself, about.
     pub fn size(&self) -> usize {
         match self {
