@@ -28,13 +28,16 @@ const SUMMED_UP: usize = 4;
 /// A delta, as a reader knows it: its id, and its tag, for ids are given again after a failover.
 pub(super) type DeltaKey = (i64, i64);
 
+/// A summary, once it was made.
+type Sum = Arc<OnceLock<Arc<Summary>>>;
+
 /// Deltas that were not folded yet: one, or those of a block.
 pub(super) struct Unfolded {
     deltas: Vec<Arc<Left>>,
     /// Hours, ascending, and where they are: the delta, and the place in it.
     hours: Vec<(i32, u32, u32)>,
     /// What was summed up, by places in `hours`.
-    sums: Mutex<HashMap<(usize, usize), Arc<OnceLock<Arc<Summary>>>>>,
+    sums: Mutex<HashMap<(usize, usize), Sum>>,
     campaigns: OnceLock<Vec<CampaignRevenue>>,
 }
 
