@@ -7,6 +7,7 @@ use ess::store::summary::SummaryCache;
 use ess::store::{Purpose, Store};
 
 use crate::restarts::nothing_is_lost;
+use crate::support::events::simple;
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::stores::open;
@@ -40,6 +41,37 @@ fn no_event_is_lost_when_a_synchronous_standby_takes_over() {
         proxy.cut();
         *world.postgres() = standby;
     });
+}
+
+#[test]
+fn what_an_asynchronous_standby_had_not_received_is_told_as_missing() {
+    let primary = Postgres::start();
+    let mut standby = primary.standby("second", &[]);
+    let proxy = Proxy::to(primary.port);
+    let services: &[&[&str]] =
+        &[&["gateway"], &["collector", "facebook"], &["collector", "tiktok"], &["reporter"]];
+    let mut world = World::real_at(primary, url(&proxy), &[], services);
+    let send = |world: &World, first: usize| {
+        let events: Vec<_> = (first..first + 20).map(|id| simple(&format!("e-{id}"), "facebook")).collect();
+        assert_eq!(world.post(&serde_json::Value::from(events).to_string()).status, 202);
+        world.settle()
+    };
+    send(&world, 0);
+    let replayed = "SELECT count(*) FROM event_rows";
+    eventually("the standby has the rows", MINUTE, || (standby.query(replayed) == ["20"]).then_some(()));
+    standby.process.kill();
+    send(&world, 20);
+    world.postgres().process.kill();
+    standby.start_again();
+    assert_eq!(standby.query("SELECT pg_promote()"), ["t"]);
+    proxy.lead_to(standby.port);
+    proxy.cut();
+    *world.postgres() = standby;
+    world.wait_ready();
+    // What comes now is stored; what is nowhere is counted.
+    let ledger = send(&world, 40);
+    assert_eq!(ledger["sources"][0]["missing"], 20, "{ledger}");
+    assert_eq!(world.count_rows(), 40);
 }
 
 #[test]
