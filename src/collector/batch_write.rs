@@ -1,12 +1,17 @@
 //! The actor that makes transactions of frames.
 //!
-//! What waits goes together, up to [`BATCH_EVENTS`]: when there is little to do a frame is written at
-//! once, when there is much the batches grow by themselves. Up to `EVENTS_BATCH_CONCURRENCY`
+//! What waits goes together, up to [`BATCH_EVENTS`] and [`BATCH_BYTES`]: when there is little to do a frame is written
+//! at once, when there is much the batches grow by themselves. Up to `EVENTS_BATCH_CONCURRENCY`
 //! transactions are in flight. A frame is acknowledged after its commit; while the database is away
 //! frames are kept, and the log is told so, and nothing new is taken.
+//!
+//! Batches become smaller, down to one event a statement, while the database ends statements that take too long
+//! ([`Limit`]), and grow again when they pass. A batch of which the database refuses a row is written frame by frame:
+//! what is found out about one frame is committed before the next is begun.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
@@ -16,18 +21,23 @@ use opentelemetry::trace::SpanKind;
 use rand::Rng;
 use uuid::Uuid;
 
-use super::FRAMES;
 use super::progress::Progress;
+use super::{FRAMES, poison};
 use crate::event::{FieldError, Refusal, Source, decode};
 use crate::log::{DeadLetter, Delivery, Frame, FrameError, FrameEvent, Origin, Reason, Receipt, WriterMark};
 use crate::ops::metrics::CollectorMetrics;
 use crate::ops::{Readiness, Sampler, trace, trace_id};
 use crate::runtime::{DrainHandle, Held, Phase, Room};
-use crate::store::{Batch, BatchFrame, FramePlace, Row, Store, StoreError, Written};
+use crate::store::{Batch, BatchFrame, Row, Store, StoreError, WriteProgress, Written};
 
 /// Events of one transaction at most. Larger ones cost less per row, until they no longer fit the
 /// processor's caches; smaller ones wait less.
 const BATCH_EVENTS: usize = 8_000;
+/// Bytes of the events of one transaction, at most; the first frame always fits. A batch of small events has fewer.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of events that are decoded before other work of the thread has its turn, such as telling the log that work
+/// goes on.
+const SLICE_BYTES: usize = 128 * 1024;
 /// Events that must wait before a second transaction is begun beside one in flight.
 const SECOND_LANE_EVENTS: usize = 2_000;
 /// How often the log is told that frames are being worked on.
@@ -63,21 +73,51 @@ pub(super) struct Parts {
     pub max_deliveries: u64,
     pub lines: Arc<Sampler>,
     pub progress: Progress,
+    pub limit: Limit,
+}
+
+/// Events of one transaction and of one statement, at most.
+#[derive(Clone)]
+pub(super) struct Limit(Arc<AtomicUsize>);
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(Arc::new(AtomicUsize::new(BATCH_EVENTS)))
+    }
+}
+
+impl Limit {
+    fn events(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Halves after so many events took too long.
+    fn shrink(&self, events: usize) {
+        self.0.store((events.min(self.events()) / 2).max(1), Ordering::Relaxed);
+    }
+
+    /// Grows by a quarter after a batch that passed.
+    fn grow(&self) {
+        let events = self.events();
+        if events < BATCH_EVENTS {
+            self.0.store((events + events / 4 + 1).min(BATCH_EVENTS), Ordering::Relaxed);
+        }
+    }
 }
 
 /// A frame that is here, with its duty and its room.
-struct Taken {
-    log_id: Uuid,
-    sequence: u64,
-    deliveries: u64,
+pub(super) struct Taken {
+    pub log_id: Uuid,
+    pub sequence: u64,
+    pub deliveries: u64,
     logged_at: i64,
     collected_at: i64,
-    frame: Content,
-    receipt: Receipt,
+    pub frame: Content,
+    pub receipt: Receipt,
     _room: Room,
 }
 
-enum Content {
+pub(super) enum Content {
     Frame(Frame),
     /// Something that is no frame.
     Alien(bytes::Bytes, String),
@@ -88,6 +128,13 @@ impl Taken {
         match &self.frame {
             Content::Frame(frame) => frame.len(),
             Content::Alien(..) => 1,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.frame {
+            Content::Frame(frame) => frame.size(),
+            Content::Alien(bytes, _) => bytes.len(),
         }
     }
 }
@@ -159,19 +206,22 @@ impl BatchWriter {
     /// Frames for one transaction: of one log, and a suspect by itself.
     fn next_batch(&mut self) -> Vec<Taken> {
         let mut batch: Vec<Taken> = Vec::new();
-        let mut events = 0;
+        let (mut events, mut bytes) = (0, 0);
+        let most = self.parts.limit.events();
         while let Some(next) = self.waiting.front() {
             let suspect = next.deliveries > self.parts.max_deliveries;
             let fits = batch.first().is_none_or(|first| {
                 first.log_id == next.log_id
                     && !suspect
                     && first.deliveries <= self.parts.max_deliveries
-                    && events + next.events() <= BATCH_EVENTS
+                    && events + next.events() <= most
+                    && bytes + next.bytes() <= BATCH_BYTES
             });
             if !fits {
                 break;
             }
             events += next.events();
+            bytes += next.bytes();
             batch.extend(self.waiting.pop_front());
         }
         self.waiting_events -= events;
@@ -227,35 +277,92 @@ impl Handler<Held<Collect>> for BatchWriter {
     }
 }
 
-/// Writes frames as one transaction, however long the database takes to be there, and acknowledges.
-async fn write(parts: Parts, taken: Vec<Taken>) {
-    let started = Instant::now();
-    let guilty = match taken.first() {
-        Some(suspect) if suspect.deliveries > parts.max_deliveries => {
-            match find_guilty(&parts, suspect).await {
-                Some(guilty) => guilty,
-                None => return,
+/// Writes frames, however long the database takes to be there, and acknowledges.
+async fn write(parts: Parts, mut taken: Vec<Taken>) {
+    if taken.first().is_some_and(|first| first.deliveries > parts.max_deliveries)
+        && let Some(suspect) = taken.pop()
+    {
+        return poison::store(&parts, suspect).await;
+    }
+    write_all(&parts, taken, &[]).await;
+}
+
+/// What became of an attempt to write some frames in one transaction.
+enum Attempt {
+    Done(Written),
+    /// Fewer frames at a time may pass.
+    TooMuch,
+    /// The database refuses a row: each frame is to be written by itself.
+    Apart,
+    /// The time to drain is over.
+    Ended,
+}
+
+/// Writes frames in as few transactions as pass, and acknowledges them. `poison` are the positions of events of the
+/// only frame that are to be set aside. Gives false when the time to drain is over: the receipts are dropped, and the
+/// frames come again.
+pub(super) async fn write_all(parts: &Parts, mut taken: Vec<Taken>, poison: &[usize]) -> bool {
+    let mut apart = false;
+    while !taken.is_empty() {
+        let most = parts.limit.events();
+        let mut events = 0;
+        let fitting = taken.iter().take_while(|taken| {
+            events += taken.events();
+            events <= most
+        });
+        let frames = if apart { 1 } else { fitting.count().max(1) };
+        match attempt(parts, &taken, frames, poison).await {
+            Attempt::Done(written) => {
+                let rest = taken.split_off(frames);
+                acknowledge(std::mem::replace(&mut taken, rest), &written).await;
             }
-        }
-        _ => Vec::new(),
-    };
-    let written = {
-        let batch = decode_all(parts.source, &taken, &guilty);
-        match retrying(&parts, &taken, async || parts.store.write(&batch).await).await {
-            Some(written) => {
-                tell(&parts, &batch, &written, started);
-                written
-            }
-            // Draining is over: the receipts are dropped, and the frames come again.
-            None => return,
-        }
-    };
-    if let Some(suspect) = taken.first().filter(|suspect| suspect.deliveries > parts.max_deliveries) {
-        let place = FramePlace { source: parts.source, log_id: suspect.log_id, sequence: suspect.sequence };
-        if let Err(error) = parts.store.acquit(place).await {
-            tracing::debug!(%error, "the marks of a frame that was stored stay behind");
+            Attempt::TooMuch => {}
+            Attempt::Apart => apart = true,
+            Attempt::Ended => return false,
         }
     }
+    true
+}
+
+/// Writes the first of the frames that are held as one transaction.
+async fn attempt(parts: &Parts, taken: &[Taken], frames: usize, poison: &[usize]) -> Attempt {
+    let started = Instant::now();
+    let batch = alive(decode_all(parts.source, &taken[..frames], poison), taken).await;
+    let events: usize = batch.frames.iter().map(|frame| frame.rows.len()).sum();
+    let mut progress = WriteProgress::new(parts.limit.events());
+    let _storing = parts.progress.begin();
+    let mut wait = BACKOFF;
+    loop {
+        let isolates = progress.isolates();
+        let tried = alive(parts.store.write_on(&batch, &mut progress), taken);
+        let error = match tokio::time::timeout(WRITE_TIMEOUT, tried).await {
+            Ok(Ok(written)) => {
+                parts.limit.grow();
+                tell(parts, &batch, &written, started);
+                return Attempt::Done(written);
+            }
+            Ok(Err(StoreError::Data(_))) if frames > 1 => return Attempt::Apart,
+            Ok(Err(StoreError::Data(_))) if !isolates => continue,
+            Ok(Err(error)) => error,
+            // What was found out by then is kept.
+            Err(_) if isolates => StoreError::Transient(format!("no end within {WRITE_TIMEOUT:?}")),
+            Err(_) => StoreError::TooSlow(format!("no end within {WRITE_TIMEOUT:?}")),
+        };
+        let too_slow = matches!(error, StoreError::TooSlow(_));
+        if !pause(parts, taken, &error, &mut wait).await {
+            return Attempt::Ended;
+        }
+        if too_slow {
+            parts.limit.shrink(events);
+            if frames > 1 {
+                return Attempt::TooMuch;
+            }
+            progress.limit_rows(parts.limit.events());
+        }
+    }
+}
+
+async fn acknowledge(taken: Vec<Taken>, written: &Written) {
     let acks = taken.into_iter().map(|taken| async move { (taken.receipt.ack().await, taken._room) });
     for (acked, _room) in future::join_all(acks).await {
         if let Err(error) = acked {
@@ -265,30 +372,8 @@ async fn write(parts: Parts, taken: Vec<Taken>) {
     }
 }
 
-/// Tries the events of a frame that came too often one by one, each under a mark that stays behind if
-/// the collector ends. Gives the positions of the guilty; `None` when the time to drain is over.
-async fn find_guilty(parts: &Parts, suspect: &Taken) -> Option<Vec<usize>> {
-    let place = FramePlace { source: parts.source, log_id: suspect.log_id, sequence: suspect.sequence };
-    let Content::Frame(frame) = &suspect.frame else { return Some(Vec::new()) };
-    tracing::warn!(source = %parts.source, sequence = suspect.sequence, deliveries = suspect.deliveries,
-        "a frame came too often; trying its events one by one");
-    let search = async || -> Result<Vec<usize>, StoreError> {
-        let guilty = parts.store.guilty(place, suspect.deliveries).await?;
-        for (position, event) in frame.events().enumerate().filter(|(position, _)| !guilty.contains(position))
-        {
-            parts.store.mark(place, position, suspect.deliveries).await?;
-            if let Ok(row) = decode_event(parts.source, &event, suspect) {
-                parts.store.rehearse(&row).await?;
-            }
-            parts.store.unmark(place, position).await?;
-        }
-        Ok(guilty)
-    };
-    retrying(parts, std::slice::from_ref(suspect), search).await
-}
-
 /// Tries until it is done; `None` when the time to drain is over before that.
-async fn retrying<T>(
+pub(super) async fn retrying<T>(
     parts: &Parts,
     taken: &[Taken],
     work: impl AsyncFn() -> Result<T, StoreError>,
@@ -301,22 +386,30 @@ async fn retrying<T>(
             Ok(Err(error)) => error,
             Err(_) => StoreError::Transient(format!("no end within {WRITE_TIMEOUT:?}")),
         };
-        if let Phase::Draining(deadline) = parts.drain.phase()
-            && Instant::now() + wait >= deadline
-        {
-            tracing::error!(%error, "frames were not stored before the end; they come again");
+        if !pause(parts, taken, &error, &mut wait).await {
             return None;
         }
-        parts.metrics.write_retries.inc();
-        tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "the batch was not stored; trying again");
-        let jitter = rand::rng().random_range(0.5..=1.0);
-        alive(tokio::time::sleep(wait.mul_f64(jitter)), taken).await;
-        wait = (wait * 2).min(MAX_BACKOFF);
     }
 }
 
+/// Waits before the next try; false if the time to drain would be over by then.
+async fn pause(parts: &Parts, taken: &[Taken], error: &StoreError, wait: &mut Duration) -> bool {
+    if let Phase::Draining(deadline) = parts.drain.phase()
+        && Instant::now() + *wait >= deadline
+    {
+        tracing::error!(%error, "frames were not stored before the end; they come again");
+        return false;
+    }
+    parts.metrics.write_retries.inc();
+    tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "the batch was not stored; trying again");
+    let jitter = rand::rng().random_range(0.5..=1.0);
+    alive(tokio::time::sleep(wait.mul_f64(jitter)), taken).await;
+    *wait = (*wait * 2).min(MAX_BACKOFF);
+    true
+}
+
 /// Runs something long, and tells the log meanwhile that its frames are being worked on.
-async fn alive<T>(work: impl Future<Output = T>, taken: &[Taken]) -> T {
+pub(super) async fn alive<T>(work: impl Future<Output = T>, taken: &[Taken]) -> T {
     let mut work = std::pin::pin!(work);
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PROGRESS, PROGRESS);
     loop {
@@ -332,13 +425,31 @@ async fn alive<T>(work: impl Future<Output = T>, taken: &[Taken]) -> T {
     }
 }
 
-fn decode_all<'t>(source: Source, taken: &'t [Taken], guilty: &[usize]) -> Batch<'t> {
-    let frames = taken.iter().map(|taken| decode_frame(source, taken, guilty)).collect();
+async fn decode_all<'t>(source: Source, taken: &'t [Taken], poison: &[usize]) -> Batch<'t> {
+    let mut frames = Vec::with_capacity(taken.len());
+    let mut decoded = 0;
+    for taken in taken {
+        frames.push(decode_frame(source, taken, poison, &mut decoded).await);
+    }
     Batch { source, log_id: taken.first().map_or(Uuid::nil(), |taken| taken.log_id), frames }
 }
 
-/// A frame's rows. `guilty` are the positions of events that end collectors.
-fn decode_frame<'t>(source: Source, taken: &'t Taken, guilty: &[usize]) -> BatchFrame<'t> {
+/// Counts decoded bytes, and lets other work of this thread have its turn after each slice.
+pub(super) async fn yield_after(decoded: &mut usize, bytes: usize) {
+    *decoded += bytes;
+    if *decoded >= SLICE_BYTES {
+        *decoded = 0;
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A frame's rows. `poison` are the positions of events that end collectors.
+async fn decode_frame<'t>(
+    source: Source,
+    taken: &'t Taken,
+    poison: &[usize],
+    decoded: &mut usize,
+) -> BatchFrame<'t> {
     let mut batch = BatchFrame {
         sequence: taken.sequence,
         writer: Uuid::nil(),
@@ -369,7 +480,8 @@ fn decode_frame<'t>(source: Source, taken: &'t Taken, guilty: &[usize]) -> Batch
     batch.acknowledged = frame.acknowledged;
     batch.rows.reserve(frame.len());
     for (position, event) in frame.events().enumerate() {
-        let (reason, refusal) = if guilty.contains(&position) {
+        yield_after(decoded, event.bytes.len()).await;
+        let (reason, refusal) = if poison.contains(&position) {
             let why = format!("collectors ended while they had it, {} deliveries", taken.deliveries);
             (Reason::TooManyDeliveries, Refusal { event_id: event_id(event.bytes), ..refusal(source, why) })
         } else {
@@ -399,10 +511,19 @@ fn alien(taken: &Taken, bytes: &[u8]) -> Uuid {
 }
 
 /// An event's row. The gateway judged it; another version of this program may have judged otherwise.
-fn decode_event<'t>(source: Source, event: &FrameEvent<'t>, taken: &Taken) -> Result<Row<'t>, Refusal> {
+pub(super) fn decode_event<'t>(
+    source: Source,
+    event: &FrameEvent<'t>,
+    taken: &Taken,
+) -> Result<Row<'t>, Refusal> {
     let decoded = decode(event.bytes, Some(source))?;
     #[cfg(feature = "faults")]
-    assert!(!decoded.id.starts_with("fault-panic"), "an event that ends collectors");
+    {
+        assert!(!decoded.id.starts_with("fault-panic"), "an event that ends collectors");
+        if decoded.id.starts_with("fault-abort") {
+            std::process::abort();
+        }
+    }
     Ok(Row::new(decoded, event.bytes, event.origin, taken.logged_at, taken.collected_at))
 }
 

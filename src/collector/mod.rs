@@ -13,6 +13,7 @@
 mod batch_write;
 mod consume;
 mod dead_letters;
+mod poison;
 mod progress;
 
 use std::sync::Arc;
@@ -101,6 +102,7 @@ pub fn start(
             max_deliveries: config.max_deliveries,
             lines: Arc::new(Sampler::per_second(LINES_PER_SECOND)),
             progress: progress.clone(),
+            limit: batch_write::Limit::default(),
         };
         supervise(&actors, spec("batch_write", BATCH_WRITE_BOUND), &home.handle(), move || {
             batch_write::BatchWriter::new(parts.clone())

@@ -9,6 +9,11 @@
 //! A write that fails (a full disk, a size limit) leaves redb closed to writes. Appends are refused at once then,
 //! and the file is opened again every few seconds until a write works. What was acknowledged is remembered in a
 //! file beside it ([`super::marks`]), so that a log that was lost or went back is told.
+//!
+//! Deliveries are counted in memory, too, and those of a frame that an earlier process left behind are committed
+//! before the frame is handed out: a frame that ends its process is known by its count, and a frame that merely
+//! waited while processes came and went has none. The deliveries of the process that appended it are not committed,
+//! which keeps them cheap.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -42,6 +47,8 @@ pub(super) const LOG_ID: &str = "log_id";
 const OPENS: &str = "opens";
 /// Bytes that were written to see whether there is room.
 const ROOM_KEY: &str = "room";
+/// (topic, sequence) → how often the frame was handed out by processes after the one that appended it.
+const DELIVERIES: TableDefinition<'_, (&str, u64), u64> = TableDefinition::new("deliveries");
 /// What stands before the frame in a value.
 pub(super) const PREFIX: usize = 16;
 
@@ -51,8 +58,6 @@ const QUEUE: usize = 1_024;
 const GROUP: usize = 256;
 /// redb's page cache, in bytes.
 const CACHE: usize = 32 * 1024 * 1024;
-/// Frames that collectors can have had in hand when the process ended.
-const HANDED_OUT: usize = 128;
 /// The first wait until a file that could not be written is opened again; later waits grow with the time that takes.
 const REOPEN: Duration = Duration::from_secs(2);
 const REOPEN_AT_LATEST: Duration = Duration::from_secs(60);
@@ -106,6 +111,8 @@ struct Held {
     deliveries: u64,
     /// Its writer and number; none if it is no frame.
     name: Option<(Uuid, u64)>,
+    /// True if an earlier process appended it: then its deliveries are committed.
+    inherited: bool,
 }
 
 enum Write {
@@ -122,6 +129,12 @@ enum Write {
     },
     /// Writes the file anew if that was asked for.
     Forget {
+        reply: oneshot::Sender<Result<(), LogError>>,
+    },
+    /// Counts of deliveries, by sequence.
+    Deliveries {
+        topic: Topic,
+        counts: Vec<(u64, u64)>,
         reply: oneshot::Sender<Result<(), LogError>>,
     },
 }
@@ -222,7 +235,7 @@ impl Embedded {
         let opened = unpanicked(|| {
             let database = Database::builder().set_cache_size(CACHE).create(file)?;
             let (log_id, opens) = identify(&database)?;
-            let queues = load(&database, opens)?;
+            let queues = load(&database)?;
             Ok((database, log_id, opens, queues))
         });
         let (database, log_id, opens, queues) = match opened {
@@ -287,6 +300,7 @@ fn identify(database: &Database) -> Result<(Uuid, u64), redb::Error> {
         meta.insert(OPENS, opens.to_le_bytes().as_slice())?;
         write.open_table(FRAMES)?;
         write.open_table(LAST)?;
+        write.open_table(DELIVERIES)?;
         (id, opens)
     };
     write.commit()?;
@@ -295,9 +309,10 @@ fn identify(database: &Database) -> Result<(Uuid, u64), redb::Error> {
 
 type Queues = HashMap<Topic, (Mutex<Queue>, Notify)>;
 
-fn load(database: &Database, opens: u64) -> Result<Queues, redb::Error> {
+fn load(database: &Database) -> Result<Queues, redb::Error> {
     let read = database.begin_read()?;
     let (frames, last) = (read.open_table(FRAMES)?, read.open_table(LAST)?);
+    let counts = read.open_table(DELIVERIES)?;
     let mut queues = HashMap::new();
     for topic in Topic::all() {
         let name = topic.to_string();
@@ -312,11 +327,9 @@ fn load(database: &Database, opens: u64) -> Result<Queues, redb::Error> {
             let name = read_mark(&value[PREFIX..]).map(|(writer, mark)| (writer, mark.number));
             let number = |at: usize| value[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
             let bytes = (value.len() - PREFIX) as u64;
-            // Each open after the one it was written in may have handed it out, if it stood in front.
-            let in_front = queue.held.len() < HANDED_OUT;
-            let deliveries = if in_front { opens.saturating_sub(number(8)) } else { 0 };
+            let deliveries = counts.get((name.as_str(), sequence))?.map_or(0, |count| count.value());
             let logged_at = number(0).cast_signed();
-            queue.held.insert(sequence, Held { bytes, logged_at, deliveries, name });
+            queue.held.insert(sequence, Held { bytes, logged_at, deliveries, name, inherited: true });
             queue.ready.insert(sequence);
             queue.bytes += bytes;
         }
@@ -548,6 +561,7 @@ fn commit(shared: &Shared, group: Vec<Write>) {
     let mut acked = Vec::new();
     let mut dropped = Vec::new();
     let mut cleaning = Vec::new();
+    let mut counted = Vec::new();
     let result = (|| -> Result<(), redb::Error> {
         let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = database.as_ref().ok_or(redb::Error::PreviousIo)?;
@@ -557,7 +571,14 @@ fn commit(shared: &Shared, group: Vec<Write>) {
                 Write::Forget { reply } => cleaning.push(reply),
                 Write::Ack { topic, sequence, reply } => {
                     acked.push((topic, sequence, reply));
-                    remove(&write, topic, sequence)?;
+                    remove(shared, &write, topic, sequence)?;
+                }
+                Write::Deliveries { topic, counts, reply } => {
+                    counted.push(reply);
+                    let mut table = write.open_table(DELIVERIES)?;
+                    for (sequence, count) in counts {
+                        table.insert((topic.to_string().as_str(), sequence), count)?;
+                    }
                 }
                 Write::Append { topic, id, frame, reply } => {
                     let mark = match topic {
@@ -590,7 +611,7 @@ fn commit(shared: &Shared, group: Vec<Write>) {
             }
         }
         for (topic, sequence) in expired(shared) {
-            remove(&write, topic, sequence)?;
+            remove(shared, &write, topic, sequence)?;
             dropped.push((topic, sequence));
         }
         let acked = acked.iter().map(|(topic, sequence, _)| (*topic, *sequence));
@@ -613,7 +634,7 @@ fn commit(shared: &Shared, group: Vec<Write>) {
                 queue.last = sequence;
                 queue.bytes += bytes;
                 let name = mark.map(|mark| (mark.writer, mark.number));
-                queue.held.insert(sequence, Held { bytes, logged_at, deliveries: 0, name });
+                queue.held.insert(sequence, Held { bytes, logged_at, deliveries: 0, name, inherited: false });
                 queue.ready.insert(sequence);
                 queue.remember(id, sequence, shared.settings.duplicate_window);
                 drop(queue);
@@ -631,6 +652,9 @@ fn commit(shared: &Shared, group: Vec<Write>) {
             for reply in cleaning {
                 let _ = reply.send(forget(shared));
             }
+            for reply in counted {
+                let _ = reply.send(Ok(()));
+            }
         }
         Err(error) => {
             let error = error.to_string();
@@ -644,7 +668,7 @@ fn commit(shared: &Shared, group: Vec<Write>) {
             {
                 let _ = reply.send(Err(AppendError::Unavailable(error.clone())));
             }
-            for reply in acked.into_iter().map(|(_, _, reply)| reply).chain(cleaning) {
+            for reply in acked.into_iter().map(|(_, _, reply)| reply).chain(cleaning).chain(counted) {
                 let _ = reply.send(Err(LogError::Unavailable(error.clone())));
             }
         }
@@ -692,8 +716,12 @@ pub(super) fn insert(
     Ok(())
 }
 
-fn remove(write: &WriteTransaction, topic: Topic, sequence: u64) -> Result<(), redb::Error> {
-    write.open_table(FRAMES)?.remove((topic.to_string().as_str(), sequence))?;
+fn remove(shared: &Shared, write: &WriteTransaction, topic: Topic, sequence: u64) -> Result<(), redb::Error> {
+    let name = topic.to_string();
+    write.open_table(FRAMES)?.remove((name.as_str(), sequence))?;
+    if shared.queue(topic).0.held.get(&sequence).is_some_and(|held| held.inherited) {
+        write.open_table(DELIVERIES)?.remove((name.as_str(), sequence))?;
+    }
     Ok(())
 }
 
@@ -767,16 +795,54 @@ struct Pulling {
     until: Instant,
     shared: Arc<Shared>,
     writes: mpsc::Sender<Write>,
+    /// Frames whose deliveries are committed, to be handed out.
+    counted: VecDeque<HandedOut>,
+}
+
+/// A frame that is out; it is ready again if this is dropped.
+struct HandedOut {
+    sequence: u64,
+    deliveries: u64,
+    logged_at: i64,
+    receipt: Receipt,
 }
 
 impl Pulling {
-    fn take(&self) -> Option<(u64, u64, i64)> {
+    /// The next frame that is ready, if this is the kind of it.
+    fn take(&self, inherited: bool) -> Option<HandedOut> {
         let (mut queue, _) = self.shared.queue(self.topic);
         queue.wake_due();
-        let sequence = queue.ready.pop_first()?;
-        let held = queue.held.get_mut(&sequence)?;
+        let sequence = *queue.ready.first()?;
+        let Some(held) = queue.held.get_mut(&sequence) else {
+            queue.ready.pop_first();
+            return None;
+        };
+        if held.inherited != inherited {
+            return None;
+        }
         held.deliveries += 1;
-        Some((sequence, held.deliveries, held.logged_at))
+        let (deliveries, logged_at) = (held.deliveries, held.logged_at);
+        queue.ready.pop_first();
+        let (topic, shared) = (self.topic, self.shared.clone());
+        let hold = Hold { topic, sequence, shared, writes: self.writes.clone() };
+        Some(HandedOut { sequence, deliveries, logged_at, receipt: Receipt::new(Box::new(hold)) })
+    }
+
+    /// Takes frames that an earlier process left behind, and commits that they are handed out now.
+    async fn take_inherited(&mut self) {
+        while self.counted.len() < self.left
+            && let Some(out) = self.take(true)
+        {
+            self.counted.push_back(out);
+        }
+        if !self.counted.is_empty() {
+            let counts = self.counted.iter().map(|out| (out.sequence, out.deliveries)).collect();
+            let (reply, answer) = oneshot::channel();
+            // A log that cannot write says so elsewhere, and what it holds may be collected all the same.
+            if self.writes.send(Write::Deliveries { topic: self.topic, counts, reply }).await.is_ok() {
+                let _ = answer.await;
+            }
+        }
     }
 
     async fn next(&mut self) -> Option<Result<Delivery, LogError>> {
@@ -784,14 +850,15 @@ impl Pulling {
             return None;
         }
         loop {
-            if let Some((sequence, deliveries, logged_at)) = self.take() {
+            if self.counted.is_empty() {
+                self.take_inherited().await;
+            }
+            if let Some(out) = self.counted.pop_front().or_else(|| self.take(false)) {
                 self.left -= 1;
-                let (topic, shared) = (self.topic, self.shared.clone());
-                let hold = Hold { topic, sequence, shared: shared.clone(), writes: self.writes.clone() };
-                let receipt = Receipt::new(Box::new(hold));
-                return Some(match shared.read(topic, sequence) {
+                let (topic, log_id) = (self.topic, self.shared.log_id);
+                let HandedOut { sequence, deliveries, logged_at, receipt } = out;
+                return Some(match self.shared.read(topic, sequence) {
                     Ok(Some(frame)) => {
-                        let log_id = shared.log_id;
                         Ok(Delivery { topic, log_id, sequence, deliveries, logged_at, frame, receipt })
                     }
                     Ok(None) => Err(away(format!("frame {sequence} is no longer there"))),
@@ -839,6 +906,7 @@ impl Log for Embedded {
             until: Instant::now() + PULL_EXPIRES,
             shared: self.shared.clone(),
             writes: self.writes.clone(),
+            counted: VecDeque::new(),
         };
         let pull: Pull = Box::pin(stream::unfold(pulling, |mut pulling| async move {
             let next = pulling.next().await?;

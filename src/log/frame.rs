@@ -348,6 +348,11 @@ impl Frame {
         self.bytes
     }
 
+    /// Its size in bytes, the header included.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// How many events it holds.
     pub fn len(&self) -> usize {
         self.events.len()

@@ -93,6 +93,8 @@ pub(super) trait Write {
         frames: &[&BatchFrame<'_>],
         written: &Written,
     ) -> Result<(), StoreError>;
+    /// Takes it back, and gives the connection on.
+    async fn roll_back(self) -> Result<(), StoreError>;
     /// Makes it last.
     async fn commit(self) -> Result<(), StoreError>;
 }

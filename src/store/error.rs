@@ -14,6 +14,9 @@ pub enum StoreError {
     /// It may work later: no connection, a deadlock, a restart, no space.
     #[error("the database is away: {0}")]
     Transient(String),
+    /// The database ended a statement that took too long for it: fewer rows at a time may pass.
+    #[error("the database ended a statement that took too long: {0}")]
+    TooSlow(String),
     /// Another transaction changed the same: done again, it works.
     #[error("another transaction was in the way: {0}")]
     Conflict(String),
@@ -51,6 +54,8 @@ impl From<sqlx::Error> for StoreError {
         // PostgreSQL's classes of SQLSTATE; SQLite's primary result codes are plain numbers.
         match code.as_str() {
             "42P01" | "42703" | "42883" | "3F000" => Self::Schema(message),
+            // Cancelled: by the role's or the server's statement_timeout, or by an operator.
+            "57014" => Self::TooSlow(message),
             // Serialization failure, deadlock.
             "40001" | "40P01" => Self::Conflict(message),
             code if code.len() == 5 && matches!(&code[..2], "22" | "23" | "P0" | "54") => Self::Data(message),

@@ -45,6 +45,7 @@ pub use connect::{Purpose, SQLITE_FILE, Store};
 pub use dead_letters::{DeadLetterFilter, ListedLetter, Retention, StoredLetter};
 pub use error::StoreError;
 pub use row::Row;
-pub use suspects::FramePlace;
+pub use suspects::{FramePlace, Search};
 pub use trace::{Place, Trace};
 pub use transaction::Connections;
+pub use writer::WriteProgress;

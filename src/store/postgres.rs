@@ -422,6 +422,10 @@ impl Write for PostgresWrite {
         Ok(())
     }
 
+    async fn roll_back(self) -> Result<(), StoreError> {
+        self.tx.rollback().await
+    }
+
     async fn commit(self) -> Result<(), StoreError> {
         self.tx.commit().await
     }

@@ -200,6 +200,10 @@ impl Write for SqliteWrite {
         Ok(())
     }
 
+    async fn roll_back(self) -> Result<(), StoreError> {
+        self.tx.rollback().await.map_err(StoreError::from)
+    }
+
     async fn commit(self) -> Result<(), StoreError> {
         self.tx.commit().await.map_err(StoreError::from)
     }

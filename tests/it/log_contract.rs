@@ -234,6 +234,34 @@ fn two_consumers_share_the_work() {
 }
 
 #[test]
+fn an_embedded_log_counts_deliveries_across_processes_and_nothing_else() {
+    let home = Home::Embedded(tempfile::tempdir().unwrap());
+    block_on(async {
+        let log = home.open(settings(&[])).await;
+        for n in 1..=200 {
+            append(&*log, &format!("f{n}")).await;
+        }
+        drop(log);
+        // Processes that come and go and take nothing.
+        for _ in 0..12 {
+            drop(home.open(settings(&[])).await);
+        }
+        let mut expected = vec![0; 10];
+        for most in [5, 3, 10, 1] {
+            let log = home.open(settings(&[])).await;
+            expected[..most].iter_mut().for_each(|count| *count += 1);
+            let taken = take(&*log, most).await;
+            let counts: Vec<u64> = taken.iter().map(|delivery| delivery.deliveries).collect();
+            assert_eq!(counts, expected[..most]);
+            let places: Vec<u64> = taken.iter().map(|delivery| delivery.sequence).collect();
+            assert_eq!(places, (1..=most as u64).collect::<Vec<_>>());
+        }
+        let log = home.open(settings(&[])).await;
+        assert_eq!(take(&*log, 200).await.len(), 200);
+    });
+}
+
+#[test]
 fn a_frame_that_is_appended_twice_is_there_once() {
     both(|home| async move {
         let log = home.open(settings(&[])).await;

@@ -18,6 +18,7 @@ mod log_contract;
 mod monitoring;
 mod openapi;
 mod oracle;
+mod poison;
 mod poolers;
 mod privacy;
 mod refused;

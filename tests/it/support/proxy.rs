@@ -34,6 +34,8 @@ impl Proxy {
     }
 
     fn join(&self, client: TcpStream, server: TcpStream) {
+        // The delay is the only one.
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
         for (mut from, mut to) in [
             (client.try_clone().unwrap(), server.try_clone().unwrap()),
             (server.try_clone().unwrap(), client.try_clone().unwrap()),
