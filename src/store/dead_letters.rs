@@ -106,7 +106,7 @@ const LISTED_ID: u32 = 1_024;
 const FALLEN_OUT: &str = "fallen_out";
 
 /// The source column of `dead_letter_counts` where there was no valid source.
-const UNKNOWN_SOURCE: i16 = 0;
+pub(super) const UNKNOWN_SOURCE: i16 = 0;
 
 macro_rules! insert_letters {
     ($tx:expr, $named:expr, $letters:expr, $insert:expr, $time:expr, $count:expr) => {{
@@ -144,7 +144,7 @@ macro_rules! insert_letters {
     }};
 }
 
-const COUNT: &str = "INSERT INTO dead_letter_counts (source, reason, letters) VALUES ($1, $2, $3)
+pub(super) const COUNT: &str = "INSERT INTO dead_letter_counts (source, reason, letters) VALUES ($1, $2, $3)
     ON CONFLICT (source, reason) DO UPDATE SET letters = dead_letter_counts.letters + excluded.letters";
 
 pub(super) async fn insert_postgres(

@@ -21,6 +21,7 @@ mod error;
 pub mod forget;
 pub mod ledger;
 mod ledger_fold;
+mod letters;
 mod postgres;
 mod ranges;
 mod ranking;

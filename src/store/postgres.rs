@@ -393,7 +393,7 @@ impl Write for PostgresWrite {
     }
 
     async fn set_aside(&mut self, letters: &[(Uuid, DeadLetter)]) -> Result<(), StoreError> {
-        super::dead_letters::insert_postgres(&mut self.tx, letters).await
+        super::letters::insert(&mut self.tx, letters).await
     }
 
     async fn count(

@@ -1,0 +1,73 @@
+//! Many dead letters into PostgreSQL, in few round trips.
+
+use std::collections::BTreeMap;
+
+use sea_orm::sqlx::{self, PgConnection};
+use uuid::Uuid;
+
+use super::dead_letters::{COUNT, UNKNOWN_SOURCE};
+use super::error::StoreError;
+use crate::event::Source;
+use crate::log::DeadLetter;
+
+/// Letters of one statement, and bytes of their payloads, at most; one letter always fits.
+const LETTERS: usize = 500;
+const BYTES: usize = 4 << 20;
+
+/// Inserts letters and counts them; those that are there already stay as they are.
+pub(super) async fn insert(tx: &mut PgConnection, letters: &[(Uuid, DeadLetter)]) -> Result<(), StoreError> {
+    let mut counts: BTreeMap<(i16, String), i64> = BTreeMap::new();
+    let mut rest = letters;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fitting = rest.iter().take(LETTERS).take_while(|(_, letter)| {
+            bytes += letter.payload.len();
+            bytes <= BYTES
+        });
+        let (part, later) = rest.split_at(fitting.count().max(1));
+        rest = later;
+        for (source, reason) in insert_part(tx, part).await? {
+            *counts.entry((source.unwrap_or(UNKNOWN_SOURCE), reason)).or_default() += 1;
+        }
+    }
+    for ((source, reason), letters) in counts {
+        sqlx::query(COUNT).bind(source).bind(reason).bind(letters).execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
+/// Inserts letters; gives source and reason of each one that is new.
+async fn insert_part(
+    tx: &mut PgConnection,
+    letters: &[(Uuid, DeadLetter)],
+) -> Result<Vec<(Option<i16>, String)>, StoreError> {
+    /// A column of the letters.
+    macro_rules! each {
+        ($get:expr) => {
+            letters.iter().map(|(_, letter)| $get(letter)).collect::<Vec<_>>()
+        };
+    }
+    let time = |micros: i64| chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
+    Ok(sqlx::query_as(
+        "INSERT INTO dead_letters (id, received_at, source, reason, event_id, correlation_id, errors, payload,
+            payload_length, payload_sha256)
+         SELECT id, received_at, source, reason, event_id, correlation_id, errors::json, payload, payload_length,
+            payload_sha256
+         FROM unnest($1::uuid[], $2::timestamptz[], $3::int2[], $4::text[], $5::text[], $6::text[], $7::text[],
+            $8::bytea[], $9::int8[], $10::bytea[]) AS t (id, received_at, source, reason, event_id, correlation_id,
+            errors, payload, payload_length, payload_sha256)
+         ON CONFLICT (id) DO NOTHING RETURNING source, reason",
+    )
+    .bind(letters.iter().map(|(id, _)| *id).collect::<Vec<_>>())
+    .bind(each!(|letter: &DeadLetter| time(letter.received_at)))
+    .bind(each!(|letter: &DeadLetter| letter.source.map(Source::code)))
+    .bind(each!(|letter: &DeadLetter| letter.reason.as_str()))
+    .bind(each!(|letter: &DeadLetter| letter.event_id.clone()))
+    .bind(each!(|letter: &DeadLetter| letter.correlation_id.clone()))
+    .bind(each!(|letter: &DeadLetter| serde_json::to_string(&letter.errors).unwrap_or_default()))
+    .bind(each!(|letter: &DeadLetter| letter.payload.clone()))
+    .bind(each!(|letter: &DeadLetter| i64::try_from(letter.payload_length).unwrap_or(i64::MAX)))
+    .bind(each!(|letter: &DeadLetter| letter.payload_sha256.to_vec()))
+    .fetch_all(&mut *tx)
+    .await?)
+}
