@@ -246,7 +246,7 @@ fn an_embedded_log_counts_deliveries_across_processes_and_nothing_else() {
         for _ in 0..12 {
             drop(home.open(settings(&[])).await);
         }
-        let mut expected = vec![0; 10];
+        let mut expected = [0; 10];
         for most in [5, 3, 10, 1] {
             let log = home.open(settings(&[])).await;
             expected[..most].iter_mut().for_each(|count| *count += 1);
