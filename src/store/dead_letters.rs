@@ -147,23 +147,6 @@ macro_rules! insert_letters {
 pub(super) const COUNT: &str = "INSERT INTO dead_letter_counts (source, reason, letters) VALUES ($1, $2, $3)
     ON CONFLICT (source, reason) DO UPDATE SET letters = dead_letter_counts.letters + excluded.letters";
 
-pub(super) async fn insert_postgres(
-    tx: &mut PostgresTransaction,
-    letters: &[(Uuid, DeadLetter)],
-) -> Result<(), StoreError> {
-    let time = |micros: i64| chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
-    insert_letters!(
-        &mut **tx,
-        tx.named,
-        letters,
-        "INSERT INTO dead_letters (id, received_at, source, reason, event_id, correlation_id, errors, payload,
-            payload_length, payload_sha256) VALUES ($1, $2, $3, $4, $5, $6, $7::json, $8, $9, $10)
-         ON CONFLICT (id) DO NOTHING",
-        time,
-        COUNT
-    )
-}
-
 pub(super) async fn insert_sqlite(
     tx: &mut SqliteConnection,
     letters: &[(Uuid, DeadLetter)],
@@ -187,7 +170,7 @@ impl Store {
         match self.backend() {
             Backend::Postgres(pool, sessions) => {
                 let mut tx = PostgresTransaction::begin(pool, sessions, "").await?;
-                insert_postgres(&mut tx, letters).await?;
+                super::letters::insert(&mut tx, letters).await?;
                 tx.commit().await?;
             }
             Backend::Sqlite(pool) => {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::sqlx::{self, PgConnection};
+use sea_orm::sqlx;
 use uuid::Uuid;
 
 use super::dead_letters::{COUNT, UNKNOWN_SOURCE};
 use super::error::StoreError;
+use super::session::PostgresTransaction;
 use crate::event::Source;
 use crate::log::DeadLetter;
 
@@ -15,7 +16,10 @@ const LETTERS: usize = 500;
 const BYTES: usize = 4 << 20;
 
 /// Inserts letters and counts them; those that are there already stay as they are.
-pub(super) async fn insert(tx: &mut PgConnection, letters: &[(Uuid, DeadLetter)]) -> Result<(), StoreError> {
+pub(super) async fn insert(
+    tx: &mut PostgresTransaction,
+    letters: &[(Uuid, DeadLetter)],
+) -> Result<(), StoreError> {
     let mut counts: BTreeMap<(i16, String), i64> = BTreeMap::new();
     let mut rest = letters;
     while !rest.is_empty() {
@@ -31,14 +35,21 @@ pub(super) async fn insert(tx: &mut PgConnection, letters: &[(Uuid, DeadLetter)]
         }
     }
     for ((source, reason), letters) in counts {
-        sqlx::query(COUNT).bind(source).bind(reason).bind(letters).execute(&mut *tx).await?;
+        let named = tx.named;
+        sqlx::query(COUNT)
+            .persistent(named)
+            .bind(source)
+            .bind(reason)
+            .bind(letters)
+            .execute(&mut **tx)
+            .await?;
     }
     Ok(())
 }
 
 /// Inserts letters; gives source and reason of each one that is new.
 async fn insert_part(
-    tx: &mut PgConnection,
+    tx: &mut PostgresTransaction,
     letters: &[(Uuid, DeadLetter)],
 ) -> Result<Vec<(Option<i16>, String)>, StoreError> {
     /// A column of the letters.
@@ -47,6 +58,7 @@ async fn insert_part(
             letters.iter().map(|(_, letter)| $get(letter)).collect::<Vec<_>>()
         };
     }
+    let named = tx.named;
     let time = |micros: i64| chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
     Ok(sqlx::query_as(
         "INSERT INTO dead_letters (id, received_at, source, reason, event_id, correlation_id, errors, payload,
@@ -58,6 +70,7 @@ async fn insert_part(
             errors, payload, payload_length, payload_sha256)
          ON CONFLICT (id) DO NOTHING RETURNING source, reason",
     )
+    .persistent(named)
     .bind(letters.iter().map(|(id, _)| *id).collect::<Vec<_>>())
     .bind(each!(|letter: &DeadLetter| time(letter.received_at)))
     .bind(each!(|letter: &DeadLetter| letter.source.map(Source::code)))
@@ -68,6 +81,6 @@ async fn insert_part(
     .bind(each!(|letter: &DeadLetter| letter.payload.clone()))
     .bind(each!(|letter: &DeadLetter| i64::try_from(letter.payload_length).unwrap_or(i64::MAX)))
     .bind(each!(|letter: &DeadLetter| letter.payload_sha256.to_vec()))
-    .fetch_all(&mut *tx)
+    .fetch_all(&mut **tx)
     .await?)
 }
