@@ -423,7 +423,7 @@ fn refuse_until_writable(shared: &Shared, orders: &mut mpsc::Receiver<Write>) ->
 fn refuse(shared: &Shared, order: Write) {
     match order {
         Write::Append { topic, reply, .. } => drop(reply.send(Err(shared.refusal(topic)))),
-        Write::Ack { reply, .. } | Write::Forget { reply } => {
+        Write::Ack { reply, .. } | Write::Deliveries { reply, .. } | Write::Forget { reply } => {
             drop(reply.send(Err(away(shared.why_failed().unwrap_or_default()))));
         }
     }
@@ -462,7 +462,7 @@ fn reopen(shared: &Shared) -> Result<(), redb::Error> {
         write.commit()?;
     }
     // What became of the commit that failed is known to the file alone.
-    for (topic, held) in load(&database, shared.opens)? {
+    for (topic, held) in load(&database)? {
         let held = held.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         shared.queue(topic).0.agree(held);
         shared.queue(topic).1.notify_one();
@@ -529,6 +529,14 @@ pub(super) fn copy(from: &Database, file: &Path) -> Result<(), redb::Error> {
         write.open_table(LAST)?.insert(key.value(), value.value())?;
     }
     write.open_table(FRAMES)?;
+    write.open_table(DELIVERIES)?;
+    // Versions before this one have no such table.
+    if let Ok(counts) = read.open_table(DELIVERIES) {
+        for entry in counts.iter()? {
+            let (key, value) = entry?;
+            write.open_table(DELIVERIES)?.insert(key.value(), value.value())?;
+        }
+    }
     let mut bytes = 0;
     for entry in read.open_table(FRAMES)?.iter()? {
         let (key, value) = entry?;
