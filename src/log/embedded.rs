@@ -324,10 +324,10 @@ fn load(database: &Database) -> Result<Queues, redb::Error> {
             if value.len() < PREFIX {
                 return Err(redb::Error::Corrupted(format!("{topic}: frame {sequence} is cut off")));
             }
+            let deliveries = counts.get((name.as_str(), sequence))?.map_or(0, |count| count.value());
             let name = read_mark(&value[PREFIX..]).map(|(writer, mark)| (writer, mark.number));
             let number = |at: usize| value[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
             let bytes = (value.len() - PREFIX) as u64;
-            let deliveries = counts.get((name.as_str(), sequence))?.map_or(0, |count| count.value());
             let logged_at = number(0).cast_signed();
             queue.held.insert(sequence, Held { bytes, logged_at, deliveries, name, inherited: true });
             queue.ready.insert(sequence);
