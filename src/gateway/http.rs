@@ -124,7 +124,7 @@ enum Refused {
 
 /// The gateway's routes, described.
 #[derive(OpenApi)]
-#[openapi(paths(any_source, facebook, tiktok, handshake))]
+#[openapi(paths(any_source, facebook, tiktok, handshake), components(schemas(Rejection)))]
 struct Routes;
 
 /// Takes events of Facebook, with `X-Hub-Signature-256` where its secret is set.

@@ -197,7 +197,7 @@ impl JetStream {
                 tokio::time::sleep(LEADER_CHECK).await;
                 let since = Instant::now().checked_sub(LEADER_CHECK);
                 let now = self.stream(topic, looks, connection, since).await;
-                if now.is_ok_and(|now| now != *seen) {
+                if now.is_ok_and(|now| now.moved_since(seen)) {
                     return;
                 }
             }

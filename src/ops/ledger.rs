@@ -23,6 +23,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use super::metrics::UNKNOWN_SOURCE;
 use crate::event::Source;
 use crate::log::{Frame, FrameError, Log, LogError, SharedLog, Topic, TopicState, WriterMark};
 use crate::store::ledger::{Known, LedgerCut, Lost, Ranges, Run, Runs, SeenLog};
@@ -49,7 +50,7 @@ const GIVEN_TWICE: usize = 1_024;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceLedger {
-    /// The source.
+    /// The source; `unknown` for refused events whose source could not be read.
     #[schema(value_type = String)]
     pub source: &'static str,
     /// What the log ever took.
@@ -132,6 +133,17 @@ impl Ledgers {
     pub async fn look(&self, source: Source) -> Result<Look, LedgerError> {
         let _place = self.waiting.try_acquire().map_err(|_| LedgerError::Busy)?;
         tokio::time::timeout(DEADLINE, self.take_turn(source)).await.map_err(|_| LedgerError::Late)?
+    }
+
+    /// Refused events whose source the gateway could not read; none where there are none.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away.
+    pub async fn refused_without_source(&self) -> Result<Option<SourceLedger>, LedgerError> {
+        let rejected = self.store.rejected().await?.get(&None).copied().unwrap_or(0).max(0).cast_unsigned();
+        let ledger = SourceLedger { source: UNKNOWN_SOURCE, rejected, ..SourceLedger::default() };
+        Ok((rejected > 0).then_some(ledger))
     }
 
     async fn take_turn(&self, source: Source) -> Result<Look, LedgerError> {

@@ -346,6 +346,7 @@ async fn ledger(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
         for &source in Source::ALL {
             sources.push(ledgers.look(source).await.map_err(no_ledger)?.ledger);
         }
+        sources.extend(ledgers.refused_without_source().await.map_err(no_ledger)?);
         Ok(HttpResponse::Ok().json(Ledger { sources }))
     };
     answered(&request, answer.await)

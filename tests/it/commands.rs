@@ -115,7 +115,10 @@ fn files_are_read_in_their_order_and_the_environment_wins() {
 #[test]
 fn health_tells_whether_the_local_service_is_ready() {
     let world = World::embedded(&[]);
-    assert_eq!(world.ess(&["health"]).status.code(), Some(0));
+    // Collectors may be ready a moment after gateway and reporter.
+    eventually("all services are ready", MINUTE, || {
+        (world.ess(&["health"]).status.code() == Some(0)).then_some(())
+    });
     let folder = tempfile::tempdir().unwrap();
     let port = free_port().to_string();
     assert_eq!(run(&["health"], &[("PORT", &port)], folder.path()).status.code(), Some(1));

@@ -30,7 +30,11 @@ fn wordy(n: usize) -> String {
 fn rejected(world: &World, source: &str) -> u64 {
     let ledger = world.report("/ledger");
     let sources = ledger["sources"].as_array().unwrap();
-    sources.iter().find(|known| known["source"] == source).unwrap()["rejected"].as_u64().unwrap()
+    // There is none of unknown sources before the first of their events.
+    sources
+        .iter()
+        .find(|known| known["source"] == source)
+        .map_or(0, |known| known["rejected"].as_u64().unwrap())
 }
 
 fn grows_to(world: &World, source: &str, expected: u64) {
@@ -123,6 +127,10 @@ fn the_ledger_grows_by_every_refused_event_however_many_and_large() {
         let answer = http::post(&world.gateway_url("/webhook/tiktok"), &mixed).unwrap().json();
         assert_eq!((&answer["accepted"], &answer["rejected"]), (&json!(1), &json!(3)));
         grows_to(world, "tiktok", 14);
+        // Where no source can be told at all.
+        let answer = world.post(&json!([{}, {"source": "myspace"}, 7]).to_string()).json();
+        assert_eq!(answer["rejected"], 3);
+        grows_to(world, "unknown", 3);
     });
 }
 

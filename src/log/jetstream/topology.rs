@@ -57,6 +57,13 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// True if this is another log than the one seen before, or known to have another leader. The answer to the
+    /// making of a stream may leave out the leader.
+    pub fn moved_since(&self, before: &Self) -> bool {
+        let leaders = self.leader.as_ref().zip(before.leader.as_ref());
+        self.log_id != before.log_id || leaders.is_some_and(|(now, then)| now != then)
+    }
+
     fn of(info: &Info) -> Self {
         let leader = info.cluster.as_ref().and_then(|cluster| {
             let since = cluster.leader_since.as_ref().map(|since| since.unix_timestamp_nanos());
