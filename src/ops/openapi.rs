@@ -8,7 +8,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr};
+use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, Required};
 use utoipa_swagger_ui::{Config, Url};
 
 use super::http::{ServiceView, guard, readable};
@@ -36,7 +36,7 @@ struct Common;
 fn document(service: Document, schemas: &str) -> Result<String, serde_json::Error> {
     let mut document = Common::openapi();
     document.merge(service);
-    refusals_are_problems(&mut document);
+    complete(&mut document);
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     document.components.get_or_insert_default().add_security_scheme("bearer", bearer);
     let mut document = serde_json::to_value(&document)?;
@@ -78,18 +78,23 @@ pub fn describe(config: &mut web::ServiceConfig, service: Document, schemas: &st
     ));
 }
 
-/// Says of every answer over 399 that it is a problem.
-fn refusals_are_problems(document: &mut Document) {
+/// Says of every answer over 399 that it is a problem, and of every body that it is required.
+fn complete(document: &mut Document) {
     let items = document.paths.paths.values_mut();
-    let operations = items.flat_map(|item| [&mut item.get, &mut item.post]).flatten();
-    for (status, response) in operations.flat_map(|operation| &mut operation.responses.responses) {
-        if let RefOr::T(response) = response
-            && status.parse::<u16>().is_ok_and(|status| status > 399)
-        {
-            response
-                .content
-                .entry("application/problem+json".to_owned())
-                .or_insert_with(|| Content::new(Some(Ref::from_schema_name("Problem"))).into());
+    for operation in items.flat_map(|item| [&mut item.get, &mut item.post]).flatten() {
+        // No route that takes a body does without one.
+        if let Some(RefOr::T(body)) = &mut operation.request_body {
+            body.required = Some(Required::True);
+        }
+        for (status, response) in &mut operation.responses.responses {
+            if let RefOr::T(response) = response
+                && status.parse::<u16>().is_ok_and(|status| status > 399)
+            {
+                response
+                    .content
+                    .entry("application/problem+json".to_owned())
+                    .or_insert_with(|| Content::new(Some(Ref::from_schema_name("Problem"))).into());
+            }
         }
     }
 }
