@@ -14,6 +14,7 @@ mod m20261124_000005_widths;
 mod m20261124_000006_ends;
 mod m20261126_000007_frames;
 mod m20261126_000008_poison_searches;
+mod m20261126_000008_wide_sums;
 mod m20261126_000009_deltas;
 
 /// Runs the migrations in their order.
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000007_frames::Migration),
             Box::new(m20261126_000009_deltas::Migration),
             Box::new(m20261126_000008_poison_searches::Migration),
+            Box::new(m20261126_000008_wide_sums::Migration),
         ]
     }
 }

@@ -57,22 +57,24 @@ pub(super) async fn run(config: &Config, command: Command) -> Result<Ending, Fai
 
 async fn compare(store: &Store, days: &Days, mend: bool) -> Result<usize, StoreError> {
     store.check().await?;
-    let all = store.days().await?;
-    let mut first = all.start.max(days.from.unwrap_or(i64::MIN));
-    let end = all.end.min(days.to.unwrap_or(i64::MAX));
     // The days that were asked for: of all that there are, the last becomes another one tomorrow.
     let asked = days.from.unwrap_or(i64::MIN)..days.to.unwrap_or(i64::MAX);
-    if mend
-        && let Some(next) = store.rebuild_progress(&asked).await?.filter(|next| *next > first && *next < end)
-    {
-        println!("going on at {}", date(next));
-        first = next;
+    let mut all = store.days(&asked).await?;
+    if mend && let Some(next) = store.rebuild_progress(&asked).await? {
+        let before = all.len();
+        all.retain(|day| *day >= next);
+        if all.len() < before {
+            println!("going on at {}", date(next));
+        }
     }
-    let days = end.saturating_sub(first).max(0).unsigned_abs();
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(days) } else { ProgressBar::hidden() };
+    let bar = if std::io::stderr().is_terminal() {
+        ProgressBar::new(all.len() as u64)
+    } else {
+        ProgressBar::hidden()
+    };
     bar.set_style(style());
     let mut found = 0;
-    for day in first..end {
+    for day in all {
         bar.set_message(date(day));
         let differences = store.compare_day(day, mend).await?;
         for line in lines(&differences).into_iter().take(SHOWN.saturating_sub(found)) {

@@ -31,7 +31,7 @@ use crate::ops::metrics::{CollectorMetrics, ServiceMetrics};
 use crate::ops::{Readiness, Sampler};
 use crate::runtime::{DrainHandle, Registry, Spec, supervise};
 use crate::service::Running;
-use crate::store::{Retention, Store, StoreError};
+use crate::store::{Retention, RetentionClock, Store, StoreError};
 
 /// The log and the database, as readiness names them.
 const LOG: &str = "log";
@@ -316,10 +316,18 @@ async fn keep_summaries(source: Source, store: Store, mut migrated: watch::Recei
 async fn expire_rows(source: Source, store: Store, retention: Duration) {
     let every = (retention / 20).clamp(Duration::from_secs(1), Duration::from_hours(24));
     let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+    let mut clock = RetentionClock::default();
     loop {
         tokio::time::sleep(every).await;
-        let before = chrono::Utc::now().timestamp_micros().saturating_sub(age).max(0);
-        match store.expire_rows(source, before).await {
+        let expire = async {
+            let Some(now) = clock.now(&store).await? else {
+                tracing::warn!(%source, "no row leaves by age: the clock is far ahead of the last one; if it goes on \
+                    evenly for an hour, it is trusted");
+                return Ok(0);
+            };
+            store.expire_rows(source, now.saturating_sub(age).max(0)).await
+        };
+        match expire.await {
             Ok(0) => {}
             Ok(rows) => tracing::info!(%source, rows, "rows left by age"),
             Err(error) => tracing::debug!(%source, %error, "rows did not leave now"),

@@ -200,6 +200,7 @@ async fn revenue(
         match same {
             Some(total) => {
                 total.transactions += sum.transactions;
+                total.millions += sum.millions;
                 total.units += sum.units;
                 total.micros += sum.micros;
             }

@@ -22,6 +22,7 @@ const FEW: i64 = 4_000;
 struct RowSum {
     campaign_id: String,
     transactions: i64,
+    millions: i64,
     units: i64,
     micros: i64,
 }
@@ -34,9 +35,9 @@ struct Known {
     more: bool,
 }
 
-/// The columns of a [`RowSum`] but for the campaign.
-const SUMS: &str = "count(*) AS transactions, CAST(sum(revenue / 1000000) AS bigint) AS units,
-    CAST(sum(revenue % 1000000) AS bigint) AS micros";
+/// The columns of a [`RowSum`] but for the campaign. No part is beyond 64 bits, however many rows there are.
+const SUMS: &str = "count(*) AS transactions, CAST(sum(revenue / 1000000000000) AS bigint) AS millions,
+    CAST(sum(revenue / 1000000 % 1000000) AS bigint) AS units, CAST(sum(revenue % 1000000) AS bigint) AS micros";
 
 impl Report<'_> {
     /// Sums the revenue of the filter's campaign by source and type, and by interval (in minutes).
@@ -120,7 +121,7 @@ impl Report<'_> {
         let sql = format!(
             "WITH asked (source) AS (VALUES {})
              SELECT source,
-                (SELECT max(units) FROM campaigns c WHERE c.source = asked.source) IS NOT NULL AS told,
+                (SELECT max(high) FROM campaigns c WHERE c.source = asked.source) IS NOT NULL AS told,
                 EXISTS (SELECT 1 FROM summary_deltas d WHERE d.source = asked.source) AS more FROM asked",
             asked.join(", ")
         );
@@ -188,7 +189,8 @@ impl Report<'_> {
             let bytes = if self.store.is_postgres() { " COLLATE \"C\"" } else { "" };
             sql = format!(
                 "SELECT * FROM ({sql}) AS sums
-                 ORDER BY units + micros / 1000000 DESC, micros % 1000000 DESC, campaign_id{bytes} LIMIT {limit}"
+                 ORDER BY millions + (units + micros / 1000000) / 1000000 DESC,
+                    (units + micros / 1000000) % 1000000 DESC, micros % 1000000 DESC, campaign_id{bytes} LIMIT {limit}"
             );
         }
         self.campaign_sums(source, sql, values).await
@@ -241,7 +243,7 @@ impl RowSum {
             source,
             campaign_id: self.campaign_id,
             transactions: self.transactions.unsigned_abs(),
-            total: total(self.units, self.micros),
+            total: total(self.millions, self.units, self.micros),
         }
     }
 }

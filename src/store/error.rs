@@ -20,6 +20,9 @@ pub enum StoreError {
     /// Another transaction changed the same: done again, it works.
     #[error("another transaction was in the way: {0}")]
     Conflict(String),
+    /// What is kept for reports cannot be read; its rows can, and mend it.
+    #[error("`ess rollups rebuild` mends what is damaged: {0}")]
+    Damaged(String),
     /// The schema is not there yet, or is another version's.
     #[error("the database has no schema that fits: {0}")]
     Schema(String),
@@ -38,6 +41,16 @@ fn advice(message: &str) -> Option<&'static str> {
         ),
     ];
     known.iter().find(|(said, _)| message.contains(said)).map(|(_, advice)| *advice)
+}
+
+impl StoreError {
+    /// The same, with the name of the row that is damaged.
+    pub(super) fn in_row(self, row: impl std::fmt::Display) -> Self {
+        match self {
+            Self::Damaged(reason) => Self::Damaged(format!("{row}: {reason}")),
+            other => other,
+        }
+    }
 }
 
 impl From<sqlx::Error> for StoreError {

@@ -45,6 +45,7 @@ pub use batch::{Batch, BatchFrame, Written};
 pub use connect::{Purpose, SQLITE_FILE, Store};
 pub use dead_letters::{DeadLetterFilter, ListedLetter, Retention, StoredLetter};
 pub use error::StoreError;
+pub use retention::RetentionClock;
 pub use row::Row;
 pub use suspects::{FramePlace, Search};
 pub use trace::{Place, Trace};

@@ -31,7 +31,7 @@ const LOOKED_UP: usize = 4_000;
 const NAMED: usize = 400;
 /// The columns of a campaign's revenue over all time.
 const CAMPAIGN: &str =
-    "campaign_id, transactions, units, micros, first_minute, last_minute, first_units, last_units,
+    "campaign_id, transactions, high, units, micros, first_minute, last_minute, first_units, last_units,
     ends_of";
 
 /// A campaign, and its place by what it earned over all time, from 1.
@@ -185,8 +185,8 @@ impl Report<'_> {
     ) -> Result<Vec<Ranked>, StoreError> {
         let sql = format!(
             "SELECT {CAMPAIGN}, place FROM (
-                SELECT {CAMPAIGN}, row_number() OVER (ORDER BY units DESC, micros DESC, campaign_id) AS place
-                FROM campaigns WHERE source = $1 ORDER BY units DESC, micros DESC, campaign_id
+                SELECT {CAMPAIGN}, row_number() OVER (ORDER BY high DESC, units DESC, micros DESC, campaign_id) AS place
+                FROM campaigns WHERE source = $1 ORDER BY high DESC, units DESC, micros DESC, campaign_id
                 LIMIT $2 OFFSET $3) AS ranked
              WHERE (last_minute >= $4 AND first_minute < $5) OR place = $6 ORDER BY place"
         );

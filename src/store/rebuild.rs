@@ -13,7 +13,7 @@ use super::connect::{Snapshot, Store};
 use super::error::StoreError;
 use super::postgres::SHARDS;
 use super::retention::{retain, retained_from};
-use super::rollup::{ADD, WIDTHS};
+use super::rollup::{ADD_WIDE, REVENUE_MILLIONS, REVENUE_UNITS, WIDTHS};
 use super::summary::{Asked, SummaryCache, fold_all};
 use super::transaction::Transaction;
 use crate::event::{MICROS_PER_MINUTE, Source};
@@ -24,9 +24,13 @@ const MENDED: i32 = SHARDS;
 const NONE_LEAVES: i64 = -1;
 /// Minutes of a day.
 const DAY: i64 = 1_440;
+/// A day behind all that can be stored: 2200-01-01 is day 84,006.
+const LAST_DAY: i64 = 90_000;
+/// Units of revenue that are counted apart.
+const HIGH: i128 = 1_000_000_000_000_000_000;
 
 /// A rollup that is not what the rows say.
-#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RollupDifference {
     /// The span's width.
     pub minutes: i16,
@@ -43,9 +47,34 @@ pub struct RollupDifference {
     /// Events that made revenue.
     pub transactions: i64,
     /// Whole units of revenue.
-    pub units: i64,
+    pub units: i128,
     /// Millionths beside them.
     pub micros: i64,
+}
+
+/// A difference as the database tells it.
+#[derive(Debug, FromQueryResult)]
+struct Difference {
+    minutes: i16,
+    at: i32,
+    source: i16,
+    funnel_stage: i16,
+    event_type: i16,
+    events: i64,
+    transactions: i64,
+    millions: i64,
+    units: i64,
+    micros: i64,
+}
+
+impl From<Difference> for RollupDifference {
+    fn from(found: Difference) -> Self {
+        let Difference {
+            minutes, at, source, funnel_stage, event_type, events, transactions, micros, ..
+        } = found;
+        let units = i128::from(found.millions) * 1_000_000 + i128::from(found.units);
+        Self { minutes, at, source, funnel_stage, event_type, events, transactions, units, micros }
+    }
 }
 
 impl RollupDifference {
@@ -72,30 +101,45 @@ impl DayDifferences {
 }
 
 impl Store {
-    /// The days since 1970 that have rows or rollups: the first and the one after the last.
+    /// Days since 1970 that have rows, rollups or summaries, ascending, within a range of days.
     ///
     /// # Errors
     ///
     /// If the store is away.
-    pub async fn days(&self) -> Result<Range<i64>, StoreError> {
-        let day = |what: &str| {
-            if self.is_postgres() {
-                format!(
-                    "(SELECT floor(extract(epoch FROM {what}(occurred_at)) / 86400)::bigint FROM event_rows)"
-                )
-            } else {
-                format!("(SELECT {what}(occurred_at) / 86400000000 FROM event_rows)")
-            }
+    pub async fn days(&self, within: &Range<i64>) -> Result<Vec<i64>, StoreError> {
+        // Instants of the contract are within 1970 to 2199.
+        let (first, end) = (within.start.clamp(0, LAST_DAY), within.end.clamp(0, LAST_DAY));
+        let instant = self.instant();
+        let (from, to) = (instant.replace("{}", "$3"), instant.replace("{}", "$4"));
+        let rows = if self.is_postgres() {
+            format!(
+                "SELECT DISTINCT floor(extract(epoch FROM occurred_at) / 86400)::bigint AS day FROM event_rows
+                 WHERE occurred_at >= {from} AND occurred_at < {to}"
+            )
+        } else {
+            // From one day to the next by the index: far fewer steps than rows.
+            format!(
+                "SELECT day FROM (WITH RECURSIVE days (day) AS (
+                    SELECT min(occurred_at) / 86400000000 FROM event_rows
+                    WHERE occurred_at >= {from} AND occurred_at < {to}
+                    UNION ALL
+                    SELECT (SELECT min(occurred_at) / 86400000000 FROM event_rows
+                        WHERE occurred_at >= (day + 1) * 86400000000 AND occurred_at < {to})
+                    FROM days WHERE day IS NOT NULL
+                 ) SELECT day FROM days WHERE day IS NOT NULL)"
+            )
         };
-        let kept = |what: &str| format!("(SELECT {what}(at) FROM rollups WHERE minutes = 1440)");
-        let (least, most) = if self.is_postgres() { ("least", "greatest") } else { ("min", "max") };
-        let either = |pick: &str, what: &str, none: i64| {
-            let (rows, kept) = (day(what), kept(what));
-            format!("SELECT coalesce({pick}({rows}, {kept}), {rows}, {kept}, {none}) AS day")
-        };
-        let first = self.number(&either(least, "min", 0), vec![], "day").await?;
-        let last = self.number(&either(most, "max", -1), vec![], "day").await?;
-        Ok(first..last + 1)
+        let sql = format!(
+            "{rows}
+             UNION SELECT CAST(at AS bigint) FROM rollups WHERE minutes = 1440 AND at >= $1 AND at < $2
+             UNION SELECT CAST(at / 24 AS bigint) FROM summaries WHERE level = 0 AND at / 24 >= $1 AND at / 24 < $2
+             ORDER BY 1"
+        );
+        let micros = |day: i64| (day * DAY * MICROS_PER_MINUTE).into();
+        let values = [first.into(), end.into(), micros(first), micros(end)];
+        let statement = Statement::from_sql_and_values(self.db().get_database_backend(), sql, values);
+        let rows = self.db().query_all_raw(statement).await?;
+        Ok(rows.iter().map(|row| row.try_get("", "day")).collect::<Result<_, _>>()?)
     }
 
     /// Compares what is kept of a day with its rows, and mends it if that is asked for.
@@ -154,16 +198,16 @@ impl Store {
         let sql = format!(
             "WITH widths (minutes) AS (VALUES {widths}), by_minute AS (
                 SELECT {minute} AS minute, event_type, funnel_stage, count(*) AS events,
-                    count(revenue) AS transactions, {} AS units, {} AS micros
+                    count(revenue) AS transactions, {} AS millions, {} AS units, {} AS micros
                 FROM event_rows WHERE source = $1 AND occurred_at >= {} AND occurred_at < {}
                 GROUP BY 1, 2, 3
             ), truth AS (
                 SELECT minutes, minute / minutes AS at, event_type, funnel_stage, {} AS events, {} AS transactions,
-                    {} AS units, {} AS micros
+                    {} AS millions, {} AS units, {} AS micros
                 FROM by_minute, widths GROUP BY 1, 2, 3, 4
             ), kept AS (
-                SELECT r.minutes, r.at, r.event_type, r.funnel_stage, {} AS events, {} AS transactions, {} AS units,
-                    {} AS micros
+                SELECT r.minutes, r.at, r.event_type, r.funnel_stage, {} AS events, {} AS transactions,
+                    {} AS millions, {} AS units, {} AS micros
                 FROM rollups r JOIN widths w ON w.minutes = r.minutes
                 WHERE r.source = $1 AND r.at >= $2 / w.minutes AND r.at < $3 / w.minutes GROUP BY 1, 2, 3, 4
             )
@@ -173,23 +217,27 @@ impl Store {
                 coalesce(t.event_type, k.event_type) AS event_type,
                 coalesce(t.events, 0) - coalesce(k.events, 0) AS events,
                 coalesce(t.transactions, 0) - coalesce(k.transactions, 0) AS transactions,
+                coalesce(t.millions, 0) - coalesce(k.millions, 0) AS millions,
                 coalesce(t.units, 0) - coalesce(k.units, 0) AS units,
                 coalesce(t.micros, 0) - coalesce(k.micros, 0) AS micros
             FROM truth t FULL JOIN kept k ON k.minutes = t.minutes AND k.at = t.at AND k.event_type = t.event_type
-            WHERE (t.events, t.transactions, t.units, t.micros)
-                IS DISTINCT FROM (k.events, k.transactions, k.units, k.micros)
+            WHERE (t.events, t.transactions, t.millions + t.units / 1000000, t.units % 1000000, t.micros)
+                IS DISTINCT FROM (k.events, k.transactions, k.millions + k.units / 1000000, k.units % 1000000, k.micros)
             ORDER BY 1, 2, 5",
-            whole("sum(revenue / 1000000)"),
+            whole("sum(revenue / 1000000000000)"),
+            whole("sum(revenue / 1000000 % 1000000)"),
             whole("sum(revenue % 1000000)"),
             instant.replace("{}", "$4"),
             instant.replace("{}", "$5"),
             whole("sum(events)"),
             whole("sum(transactions)"),
+            whole("sum(millions)"),
             whole("sum(units)"),
             whole("sum(micros)"),
             whole("sum(r.events)"),
             whole("sum(r.transactions)"),
-            whole("sum(r.revenue_units)"),
+            whole(REVENUE_MILLIONS),
+            whole(REVENUE_UNITS),
             whole("sum(r.revenue_micros)"),
         );
         let (first, end) = (day * DAY, (day + 1) * DAY);
@@ -197,12 +245,12 @@ impl Store {
         let values = [source.code().into(), first.into(), end.into(), micros(first), micros(end)];
         let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
         let rows = tx.query_all_raw(statement).await?;
-        let found = rows.iter().map(|row| RollupDifference::from_query_result(row, ""));
-        let found = found.collect::<Result<Vec<_>, _>>()?;
+        let found = rows.iter().map(|row| Ok(Difference::from_query_result(row, "")?.into()));
+        let found = found.collect::<Result<Vec<RollupDifference>, StoreError>>()?;
         // A span that began before rows left has only some of them.
         let whole = |found: &RollupDifference| found.first_minute() >= from;
         let real = |found: &RollupDifference| {
-            (found.events, found.transactions) != (0, 0) || (found.units, found.micros) != (0, 0)
+            (found.events, found.transactions, found.micros) != (0, 0, 0) || found.units != 0
         };
         Ok(found.into_iter().filter(|found| whole(found) && real(found)).collect())
     }
@@ -219,10 +267,18 @@ impl Store {
         let cache = SummaryCache::new(0);
         let mut wrong = Vec::new();
         for hour in (day * 24..(day + 1) * 24).filter(|hour| hour * 60 >= from) {
-            let readings = self
+            let read = self
                 .read_summaries(tx, &[source], (Some(hour), Some(hour + 1)), Asked::Everything, &cache)
-                .await?;
+                .await;
             let hour = i32::try_from(hour).unwrap_or(i32::MAX);
+            let readings = match read {
+                Err(StoreError::Damaged(reason)) => {
+                    tracing::error!(reason, "a summary is damaged");
+                    wrong.push(hour);
+                    continue;
+                }
+                read => read?,
+            };
             for reading in readings.iter().filter(|reading| !reading.is_told_by_rows()) {
                 let truth = self.sum_hour(tx, source, hour).await?;
                 if !truth.agrees(&reading.sum()) {
@@ -244,18 +300,34 @@ impl Store {
     }
 
     async fn compare_campaigns_once(&self, source: Source, mend: bool) -> Result<Option<i64>, StoreError> {
-        const ROWS: &str = "SELECT campaign_id, source, count(*) AS transactions,
-                CAST(sum(revenue / 1000000) + CAST(sum(revenue % 1000000) AS bigint) / 1000000 AS bigint) AS units,
-                CAST(CAST(sum(revenue % 1000000) AS bigint) % 1000000 AS bigint) AS micros,
-                CAST(min(minute) AS integer) AS first_minute, CAST(max(minute) AS integer) AS last_minute,
-                CAST(sum(revenue / 1000000) FILTER (WHERE minute = first) AS bigint) AS first_units,
-                CAST(sum(revenue / 1000000) FILTER (WHERE minute = last) AS bigint) AS last_units,
-                count(*) AS ends_of
-            FROM (SELECT campaign_id, source, revenue, {minute} AS minute,
-                    min({minute}) OVER campaign AS first, max({minute}) OVER campaign AS last
-                FROM event_rows WHERE source = $1 AND revenue IS NOT NULL AND campaign_id IS NOT NULL
-                WINDOW campaign AS (PARTITION BY campaign_id)) AS sales
-            GROUP BY campaign_id, source";
+        // Sums are in parts of which none is beyond 64 bits; the ends stop at 10^18 units.
+        const ROWS: &str = "SELECT campaign_id, source, transactions,
+                CAST(millions / 1000000000000 AS bigint) AS high,
+                CAST(millions % 1000000000000 * 1000000 + units AS bigint) AS units, micros, first_minute, last_minute,
+                CASE WHEN first_millions >= 1000000000000 THEN 1000000000000000000
+                    ELSE first_millions * 1000000 + first_units END AS first_units,
+                CASE WHEN last_millions >= 1000000000000 THEN 1000000000000000000
+                    ELSE last_millions * 1000000 + last_units END AS last_units,
+                transactions AS ends_of
+            FROM (SELECT campaign_id, source, transactions, first_minute, last_minute,
+                    millions + (units + micros / 1000000) / 1000000 AS millions,
+                    (units + micros / 1000000) % 1000000 AS units, micros % 1000000 AS micros,
+                    first_millions + first_units / 1000000 AS first_millions, first_units % 1000000 AS first_units,
+                    last_millions + last_units / 1000000 AS last_millions, last_units % 1000000 AS last_units
+                FROM (SELECT campaign_id, source, count(*) AS transactions,
+                        CAST(min(minute) AS integer) AS first_minute, CAST(max(minute) AS integer) AS last_minute,
+                        CAST(sum(revenue / 1000000000000) AS bigint) AS millions,
+                        CAST(sum(revenue / 1000000 % 1000000) AS bigint) AS units,
+                        CAST(sum(revenue % 1000000) AS bigint) AS micros,
+                        CAST(sum(revenue / 1000000000000) FILTER (WHERE minute = first) AS bigint) AS first_millions,
+                        CAST(sum(revenue / 1000000 % 1000000) FILTER (WHERE minute = first) AS bigint) AS first_units,
+                        CAST(sum(revenue / 1000000000000) FILTER (WHERE minute = last) AS bigint) AS last_millions,
+                        CAST(sum(revenue / 1000000 % 1000000) FILTER (WHERE minute = last) AS bigint) AS last_units
+                    FROM (SELECT campaign_id, source, revenue, {minute} AS minute,
+                            min({minute}) OVER campaign AS first, max({minute}) OVER campaign AS last
+                        FROM event_rows WHERE source = $1 AND revenue IS NOT NULL AND campaign_id IS NOT NULL
+                        WINDOW campaign AS (PARTITION BY campaign_id)) AS sales
+                    GROUP BY campaign_id, source) AS sums) AS parts WHERE true";
         let rows = ROWS.replace("{minute}", self.minute());
         let busy = || StoreError::Conflict("summaries are being folded".to_owned());
         let tx = self.alone(source).await?.ok_or_else(busy)?;
@@ -267,8 +339,8 @@ impl Store {
         fold_all(&tx, source).await?;
         let sql = format!(
             "WITH truth AS ({rows}), kept AS (SELECT * FROM campaigns WHERE source = $1)
-             SELECT count(*) FILTER (WHERE (t.transactions, t.units, t.micros, t.first_minute, t.last_minute)
-                    IS DISTINCT FROM (k.transactions, k.units, k.micros, k.first_minute, k.last_minute)
+             SELECT count(*) FILTER (WHERE (t.transactions, t.high, t.units, t.micros, t.first_minute, t.last_minute)
+                    IS DISTINCT FROM (k.transactions, k.high, k.units, k.micros, k.first_minute, k.last_minute)
                 OR (k.ends_of = k.transactions AND (t.first_units, t.last_units)
                     IS DISTINCT FROM (k.first_units, k.last_units))) AS wrong,
                 count(*) FILTER (WHERE k.ends_of <> k.transactions) AS unknown
@@ -287,6 +359,7 @@ impl Store {
             tx.execute_raw(statement(none.to_owned())).await?;
             let sums = [
                 "transactions",
+                "high",
                 "units",
                 "micros",
                 "first_minute",
@@ -346,6 +419,11 @@ fn work(days: &Range<i64>) -> String {
     format!("rollups rebuild {}..{}", days.start, days.end)
 }
 
+/// A part of a sum, which fits.
+fn part(units: i128) -> Result<i64, StoreError> {
+    i64::try_from(units).map_err(|_| StoreError::Transient(format!("a sum of {units} units")))
+}
+
 /// Adds to rollups what they lack.
 async fn add(tx: &Transaction, differences: &[RollupDifference]) -> Result<(), StoreError> {
     for difference in differences {
@@ -358,10 +436,11 @@ async fn add(tx: &Transaction, differences: &[RollupDifference]) -> Result<(), S
             difference.funnel_stage.into(),
             difference.events.into(),
             difference.transactions.into(),
-            difference.units.into(),
+            part(difference.units.rem_euclid(HIGH))?.into(),
             difference.micros.into(),
+            part(difference.units.div_euclid(HIGH))?.into(),
         ];
-        tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), &*ADD, values)).await?;
+        tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), &*ADD_WIDE, values)).await?;
     }
     Ok(())
 }

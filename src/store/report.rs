@@ -68,22 +68,25 @@ pub struct RevenueSum {
     pub event_type: i16,
     /// Events that made revenue.
     pub transactions: i64,
-    /// The sum of whole units.
+    /// The sum of whole millions of units.
+    pub millions: i64,
+    /// The sum of whole units beside them.
     pub units: i64,
-    /// The sum of the millionths beside them.
+    /// The sum of the millionths beside those.
     pub micros: i64,
 }
 
 impl RevenueSum {
     /// The sum, in millionths.
     pub fn total(&self) -> i128 {
-        total(self.units, self.micros)
+        total(self.millions, self.units, self.micros)
     }
 }
 
-/// A sum of two parts, in millionths.
-pub(super) fn total(units: i64, micros: i64) -> i128 {
-    i128::from(units) * i128::from(MICROS_PER_UNIT) + i128::from(micros)
+/// A sum of three parts, in millionths: whole millions of units, units and millionths.
+pub(super) fn total(millions: i64, units: i64, micros: i64) -> i128 {
+    let units = i128::from(millions) * 1_000_000 + i128::from(units);
+    units * i128::from(MICROS_PER_UNIT) + i128::from(micros)
 }
 
 /// Revenue of one campaign.

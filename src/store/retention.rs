@@ -5,7 +5,7 @@
 //! cleaned up. A row is old enough when it has been stored for so long *and* what it tells happened so long
 //! ago. What was counted of it stays counted; but an event that comes again after its row has left is new.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::{ConnectionTrait, Statement, Value};
 
@@ -19,6 +19,87 @@ const PAGES: i64 = 1_024;
 const ROWS: i64 = 20_000;
 /// Rest after each window.
 const REST: Duration = Duration::from_millis(20);
+/// Name of the last clock that was trusted, in `progress`.
+const CLOCK: &str = "retention clock";
+/// Time by which a clock may be ahead of the last one that was trusted: passes are at most a day apart.
+const STEP: Duration = Duration::from_hours(48);
+/// Time for which a clock that is further ahead has to go on evenly before it is trusted.
+const CONFIRM: Duration = Duration::from_hours(1);
+/// Deviation of a clock that goes evenly.
+const EVEN: i64 = 60_000_000;
+
+/// The clock by which rows leave.
+///
+/// A clock that jumped years ahead, if only for a moment, would let all rows go. So the last clock that was trusted is
+/// kept in the database, and one that is much further ahead (since the system was off for days, or by a fault) is
+/// trusted once it went on evenly for an hour of this process. Where PostgreSQL has the rows, its clock is asked as
+/// well, and the earlier of both counts.
+#[derive(Debug, Default)]
+pub struct RetentionClock {
+    /// When a clock that is not trusted was first seen, and what it said.
+    doubted: Option<(Instant, i64)>,
+}
+
+impl RetentionClock {
+    /// The instant that is now, in microseconds since 1970; `None` while that is in doubt.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away.
+    pub async fn now(&mut self, store: &Store) -> Result<Option<i64>, StoreError> {
+        let clock = chrono::Utc::now().timestamp_micros();
+        let clock = store.database_clock().await?.map_or(clock, |other| clock.min(other));
+        self.judge(store, clock, Instant::now()).await
+    }
+
+    /// The same of a clock that says `clock` at a moment of this process.
+    ///
+    /// # Errors
+    ///
+    /// If the store is away.
+    pub async fn judge(
+        &mut self,
+        store: &Store,
+        clock: i64,
+        moment: Instant,
+    ) -> Result<Option<i64>, StoreError> {
+        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        let sql = "SELECT coalesce(max(next), -1) AS next FROM progress WHERE work = $1";
+        let last = match store.number(sql, vec![CLOCK.into()], "next").await? {
+            // Not kept yet: summaries say when they were touched. Where there is none, no row is old.
+            ..0 => {
+                let sql = "SELECT coalesce(max(touched_at), -1) AS touched FROM summaries";
+                store.number(sql, vec![], "touched").await?
+            }
+            last => last,
+        };
+        let trusted = last < 0 || clock <= last.saturating_add(micros(STEP));
+        let confirmed = match self.doubted {
+            _ if trusted => true,
+            Some((since, first)) => {
+                let passed = moment.saturating_duration_since(since);
+                if (clock - first - micros(passed)).abs() > EVEN {
+                    self.doubted = Some((moment, clock));
+                    false
+                } else {
+                    passed >= CONFIRM
+                }
+            }
+            None => {
+                self.doubted = Some((moment, clock));
+                false
+            }
+        };
+        if !confirmed {
+            return Ok(None);
+        }
+        self.doubted = None;
+        let sql = "INSERT INTO progress (work, next) VALUES ($1, $2) ON CONFLICT (work) DO UPDATE SET next = excluded.next";
+        store.change(sql, vec![CLOCK.into(), clock.into()]).await?;
+        store.correct_retained(clock).await?;
+        Ok(Some(clock))
+    }
+}
 
 impl Store {
     /// Deletes the rows of a source that were stored, and happened, before an instant in microseconds since
@@ -49,6 +130,26 @@ impl Store {
             tokio::time::sleep(REST).await;
         }
         Ok(gone)
+    }
+
+    /// The database's own clock, if it has one, in microseconds since 1970.
+    async fn database_clock(&self) -> Result<Option<i64>, StoreError> {
+        if !self.is_postgres() {
+            return Ok(None);
+        }
+        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS clock";
+        Ok(Some(self.number(sql, vec![], "clock").await?))
+    }
+
+    /// Takes back that rows of the future have left: a clock that was ahead let them go. Whatever happens from now on
+    /// is there.
+    async fn correct_retained(&self, clock: i64) -> Result<(), StoreError> {
+        let next = clock.div_euclid(MICROS_PER_MINUTE) + 1;
+        let sql = "UPDATE retained SET from_minute = $1 WHERE from_minute > $1";
+        if self.change(sql, vec![next.into()]).await? > 0 {
+            tracing::warn!("rows had left by a clock that was ahead; from now on they are compared again");
+        }
+        Ok(())
     }
 
     /// Where the last window on the rows begins at most, and how wide each is: in pages of PostgreSQL, in

@@ -23,13 +23,26 @@ pub(super) const WIDTHS: [i16; 5] = [1, 10, 60, 360, 1_440];
 pub(super) const COLUMNS: &str = "minutes, at, event_type, shard, source, funnel_stage, events, transactions, revenue_units, revenue_micros";
 pub(super) const ADDED: &str = "ON CONFLICT (minutes, at, event_type, shard) DO UPDATE SET
     events = rollups.events + excluded.events, transactions = rollups.transactions + excluded.transactions,
-    revenue_units = rollups.revenue_units + excluded.revenue_units,
+    revenue_units = (rollups.revenue_units + excluded.revenue_units) % 1000000000000000000,
+    revenue_high = rollups.revenue_high + excluded.revenue_high
+        + (rollups.revenue_units + excluded.revenue_units) / 1000000000000000000,
     revenue_micros = rollups.revenue_micros + excluded.revenue_micros";
 
 /// Adds one rollup; its parameters are [`COLUMNS`].
 pub(super) static ADD: LazyLock<String> = LazyLock::new(|| {
     format!("INSERT INTO rollups ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) {ADDED}")
 });
+
+/// Adds one rollup that may be beyond 64 bits; its parameters are [`COLUMNS`] and `revenue_high`.
+pub(super) static ADD_WIDE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "INSERT INTO rollups ({COLUMNS}, revenue_high) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) {ADDED}"
+    )
+});
+
+/// The sum of rollups' revenue, in parts of which none is beyond 64 bits: millions of units, and the units beside.
+pub(super) const REVENUE_MILLIONS: &str = "sum(revenue_high) * 1000000000000 + sum(revenue_units / 1000000)";
+pub(super) const REVENUE_UNITS: &str = "sum(revenue_units % 1000000)";
 
 /// What a rollup is of, but for its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,7 +174,11 @@ fn bucket(interval: Option<i64>) -> SimpleExpr {
 }
 
 fn sum(column: &str) -> SimpleExpr {
-    Expr::cust(format!("CAST(coalesce(sum({column}), 0) AS bigint)"))
+    whole(&format!("sum({column})"))
+}
+
+fn whole(sum: &str) -> SimpleExpr {
+    Expr::cust(format!("CAST(coalesce({sum}, 0) AS bigint)"))
 }
 
 impl Report<'_> {
@@ -204,11 +221,20 @@ impl Report<'_> {
             return self.sum_campaign(filter, interval).await;
         }
         let query = rollups(filter, interval)
-            .filter(Column::Transactions.gt(0))
+            // What was mended may be of money alone.
+            .filter(
+                Condition::any()
+                    .add(Column::Transactions.ne(0))
+                    .add(Column::RevenueUnits.ne(0))
+                    .add(Column::RevenueMicros.ne(0))
+                    .add(Column::RevenueHigh.ne(0)),
+            )
+            .having(Expr::cust("sum(transactions) > 0"))
             .column_as(bucket(interval), "bucket")
             .columns([Column::Source, Column::EventType])
             .column_as(sum("transactions"), "transactions")
-            .column_as(sum("revenue_units"), "units")
+            .column_as(whole(REVENUE_MILLIONS), "millions")
+            .column_as(whole(REVENUE_UNITS), "units")
             .column_as(sum("revenue_micros"), "micros")
             .group_by(Expr::col("bucket"))
             .group_by(Column::Source)

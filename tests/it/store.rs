@@ -425,3 +425,103 @@ fn amounts_survive_the_round_trip_through_both_databases() {
         });
     }
 }
+
+/// A sale of a campaign, of the largest amount there is.
+fn largest_sale(id: &str) -> String {
+    let mut made: Value = simple(id, "facebook");
+    made["funnelStage"] = json!("bottom");
+    made["eventType"] = json!("checkout.complete");
+    made["data"]["engagement"] = json!({"adId": "a", "campaignId": "c", "clickPosition": "center",
+        "device": "mobile", "browser": "Safari", "purchaseAmount": "999999999999.999999"});
+    made.to_string()
+}
+
+#[test]
+fn sums_beyond_64_bits_are_exact_and_are_mended() {
+    const LARGEST: i128 = 999_999_999_999_999_999;
+    /// As if so many units had been counted before.
+    const BEFORE: i128 = 999_999_999_999_999_990;
+    let stores = stores();
+    for url in &stores.urls {
+        block_on(async {
+            let store = open(url).await;
+            let origin = origin();
+            let cache = ess::store::summary::SummaryCache::new(0);
+            let totals = async || {
+                let report = store.report(&cache).await.unwrap();
+                let filter = ess::store::report::Filter::default();
+                let sum: i128 =
+                    report.sum_revenue(&filter, None).await.unwrap().iter().map(|sum| sum.total()).sum();
+                let one = ess::store::report::Filter { campaign_id: Some("c".to_owned()), ..filter.clone() };
+                let rows: i128 =
+                    report.sum_revenue(&one, None).await.unwrap().iter().map(|sum| sum.total()).sum();
+                report.end().await.unwrap();
+                let high = number(&store, "SELECT max(high) FROM campaigns").await;
+                let units = number(&store, "SELECT max(units) FROM campaigns").await;
+                let micros = number(&store, "SELECT max(micros) FROM campaigns").await;
+                let campaign = (i128::from(high) * 1_000_000_000_000_000_000 + i128::from(units)) * 1_000_000
+                    + i128::from(micros);
+                (sum, rows, campaign)
+            };
+            let mut places = 1..;
+            let mut add = async |count: usize| {
+                let place = places.next().unwrap();
+                let ids: Vec<String> = (0..count).map(|n| largest_sale(&format!("{place}-{n}"))).collect();
+                assert_eq!(write(&store, at(place, &origin, &ids)).await.stored, count as u64);
+                store.fold_summaries(Source::Facebook).await.unwrap();
+            };
+            add(3).await;
+            assert_eq!(totals().await, (3 * LARGEST, 3 * LARGEST, 3 * LARGEST));
+            for (table, column) in [("rollups", "revenue_units"), ("campaigns", "units")] {
+                let sql = format!("UPDATE {table} SET {column} = {BEFORE}");
+                store.db().execute_unprepared(&sql).await.unwrap();
+            }
+            add(5).await;
+            let counted = BEFORE * 1_000_000 + 3 * 999_999 + 5 * LARGEST;
+            // The campaign carried three whole units from its millionths before.
+            let carried = BEFORE * 1_000_000 + 999_997 + 5 * LARGEST;
+            assert_eq!(totals().await, (counted, 8 * LARGEST, carried));
+            let (mut found, mut days) = (0, 0);
+            for day in store.days(&(0..i64::MAX)).await.unwrap() {
+                found += store.compare_day(day, true).await.unwrap().count();
+                days += 1;
+                assert_eq!(store.compare_day(day, false).await.unwrap().count(), 0, "mended");
+            }
+            assert!(days == 1 && found >= 5, "{found} differences of {days} days");
+            assert_eq!(store.compare_campaigns(Source::Facebook, true).await.unwrap(), Some(1));
+            assert_eq!(store.compare_campaigns(Source::Facebook, true).await.unwrap(), Some(0));
+            assert_eq!(totals().await, (8 * LARGEST, 8 * LARGEST, 8 * LARGEST));
+        });
+    }
+}
+
+#[test]
+fn a_clock_that_is_far_ahead_lets_no_row_go_until_it_went_on_for_an_hour() {
+    const YEAR: i64 = 365 * 86_400 * 1_000_000;
+    let stores = stores();
+    for url in &stores.urls {
+        block_on(async {
+            let store = open(url).await;
+            let (now, moment) = (1_790_000_000_000_000_i64, std::time::Instant::now());
+            let later = |seconds: u64| moment + Duration::from_secs(seconds);
+            let mut clock = ess::store::RetentionClock::default();
+            let mut judge =
+                async |micros: i64, seconds: u64| clock.judge(&store, micros, later(seconds)).await.unwrap();
+            assert_eq!(judge(now, 0).await, Some(now), "nothing is stored");
+            assert_eq!(judge(now + 60_000_000, 60).await, Some(now + 60_000_000));
+            assert_eq!(judge(now + 10 * YEAR, 120).await, None, "it jumped");
+            assert_eq!(judge(now + 10 * YEAR + 600_000_000, 720).await, None, "not for an hour");
+            assert_eq!(judge(now + 800_000_000, 800).await, Some(now + 800_000_000), "it came back");
+            assert_eq!(judge(now + YEAR, 900).await, None);
+            assert_eq!(judge(now + 2 * YEAR, 4_900).await, None, "uneven");
+            let settled = now + 2 * YEAR + 3_700_000_000;
+            assert_eq!(judge(settled, 8_600).await, Some(settled), "for an hour");
+            // By that clock rows have left; a right one takes that back.
+            store.expire_rows(Source::Facebook, settled).await.unwrap();
+            let retained = "SELECT max(from_minute) FROM retained";
+            assert!(number(&store, retained).await > (now + YEAR) / 60_000_000);
+            assert_eq!(judge(now + 9_000_000_000, 9_000).await, Some(now + 9_000_000_000));
+            assert_eq!(number(&store, retained).await, (now + 9_000_000_000) / 60_000_000 + 1);
+        });
+    }
+}

@@ -18,6 +18,8 @@ pub struct Model {
     pub units: i64,
     /// Millionths beside them, less than one unit.
     pub micros: i64,
+    /// 10^18 whole units that do not fit into the units.
+    pub high: i64,
     /// The minute since 1970 of the first of them.
     pub first_minute: i32,
     /// The minute of the last.

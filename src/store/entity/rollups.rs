@@ -30,6 +30,8 @@ pub struct Model {
     pub revenue_units: i64,
     /// Revenue: the sum of the millionths beside the whole units.
     pub revenue_micros: i64,
+    /// Revenue: 10^18 whole units that do not fit into the units.
+    pub revenue_high: i64,
 }
 
 /// None.

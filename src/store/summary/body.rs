@@ -130,7 +130,7 @@ impl Summary {
     /// Itself, unless a set of users in it was damaged.
     pub(super) fn whole(self) -> Result<Self, StoreError> {
         if !self.users.is_whole() || !self.groups.iter().all(|(_, _, users)| users.is_whole()) {
-            return Err(StoreError::Transient("a summary is not readable".to_owned()));
+            return Err(StoreError::Damaged("a summary is not readable".to_owned()));
         }
         Ok(self)
     }

@@ -139,7 +139,7 @@ pub struct CampaignRevenue {
     pub campaign_id: String,
     /// Events that made revenue.
     pub transactions: i64,
-    /// Whole units of it.
+    /// Whole units of it, less than [`HIGH`].
     pub units: i64,
     /// Millionths beside them, less than one unit.
     pub micros: i64,
@@ -156,7 +156,13 @@ pub struct CampaignRevenue {
     /// Of how many transactions these two are known: where that is not all, they say nothing.
     #[serde(skip)]
     pub ends_of: i64,
+    /// [`HIGH`] units that do not fit into the units.
+    #[serde(skip)]
+    pub high: i64,
 }
+
+/// Units that are counted as one of `high`.
+const HIGH: i64 = 1_000_000_000_000_000_000;
 
 impl CampaignRevenue {
     /// What one sale is.
@@ -172,12 +178,13 @@ impl CampaignRevenue {
             first_units: units,
             last_units: units,
             ends_of: 1,
+            high: 0,
         }
     }
 
     /// The sum, in millionths.
     pub fn total(&self) -> i128 {
-        total(self.units, self.micros)
+        total(0, self.units, self.micros) + i128::from(self.high) * total(0, HIGH, 0)
     }
 
     /// The most that it can have earned in the minutes from `from` up to `to`.
@@ -187,7 +194,7 @@ impl CampaignRevenue {
         }
         let before = if i64::from(self.first_minute) < from { self.first_units } else { 0 };
         let behind = if i64::from(self.last_minute) >= to { self.last_units } else { 0 };
-        self.total() - total(before, 0) - total(behind, 0)
+        self.total() - total(0, before, 0) - total(0, behind, 0)
     }
 
     /// Adds to a campaign what it earned besides.
@@ -196,17 +203,20 @@ impl CampaignRevenue {
         self.ends_of = if known { self.ends_of + other.ends_of } else { 0 };
         self.first_units = match self.first_minute.cmp(&other.first_minute) {
             Ordering::Less => self.first_units,
-            Ordering::Equal => self.first_units + other.first_units,
+            Ordering::Equal => self.first_units.saturating_add(other.first_units).min(HIGH),
             Ordering::Greater => other.first_units,
         };
         self.last_units = match self.last_minute.cmp(&other.last_minute) {
             Ordering::Less => other.last_units,
-            Ordering::Equal => self.last_units + other.last_units,
+            Ordering::Equal => self.last_units.saturating_add(other.last_units).min(HIGH),
             Ordering::Greater => self.last_units,
         };
         self.transactions += other.transactions;
         let micros = self.micros + other.micros;
-        self.units += other.units + micros / MICROS_PER_UNIT;
+        let units = i128::from(self.units) + i128::from(other.units) + i128::from(micros / MICROS_PER_UNIT);
+        // Both fit: of two numbers of 64 bits and little more.
+        self.units = i64::try_from(units % i128::from(HIGH)).unwrap_or(0);
+        self.high += other.high + i64::try_from(units / i128::from(HIGH)).unwrap_or(0);
         self.micros = micros % MICROS_PER_UNIT;
         self.first_minute = self.first_minute.min(other.first_minute);
         self.last_minute = self.last_minute.max(other.last_minute);
@@ -247,7 +257,7 @@ impl Delta {
         }
         let delta: Self = decode(body, VERSION)?;
         if !delta.hours.iter().all(|(_, events)| events.is_whole()) {
-            return Err(StoreError::Transient("a delta is not readable".to_owned()));
+            return Err(StoreError::Damaged("a delta is not readable".to_owned()));
         }
         Ok(Some(delta))
     }

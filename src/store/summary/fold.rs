@@ -422,8 +422,12 @@ impl Store {
             let span = Span { level, at };
             let kept = summaries::Entity::find_by_id((source.code(), level, at)).one(&tx).await?;
             let Some(body) = kept.and_then(|kept| kept.body) else { continue };
-            let kept = Summary::decode(&body)?;
-            if !kept.agrees(&sum_beneath(&tx, source, span).await?) {
+            let agrees = match (Summary::decode(&body), sum_beneath(&tx, source, span).await) {
+                (Ok(kept), Ok(sum)) => kept.agrees(&sum),
+                (Err(StoreError::Damaged(_)), _) | (_, Err(StoreError::Damaged(_))) => false,
+                (Err(error), _) | (_, Err(error)) => return Err(error),
+            };
+            if !agrees {
                 wrong.push(span);
             }
         }
@@ -476,13 +480,22 @@ async fn sum_up(
 }
 
 /// What is counted up where a campaign is known, by column.
-const ADDED: [(campaigns::Column, &str); 8] = {
+const ADDED: [(campaigns::Column, &str); 9] = {
     use campaigns::Column::{
-        EndsOf, FirstMinute, FirstUnits, LastMinute, LastUnits, Micros, Transactions, Units,
+        EndsOf, FirstMinute, FirstUnits, High, LastMinute, LastUnits, Micros, Transactions, Units,
     };
     [
         (Transactions, "campaigns.transactions + excluded.transactions"),
-        (Units, "campaigns.units + excluded.units + (campaigns.micros + excluded.micros) / 1000000"),
+        (
+            Units,
+            "(campaigns.units + excluded.units + (campaigns.micros + excluded.micros) / 1000000)
+                % 1000000000000000000",
+        ),
+        (
+            High,
+            "campaigns.high + excluded.high + (campaigns.units + excluded.units
+                + (campaigns.micros + excluded.micros) / 1000000) / 1000000000000000000",
+        ),
         (Micros, "(campaigns.micros + excluded.micros) % 1000000"),
         (
             FirstMinute,
@@ -498,14 +511,16 @@ const ADDED: [(campaigns::Column, &str); 8] = {
             FirstUnits,
             "CASE WHEN excluded.first_minute < campaigns.first_minute THEN excluded.first_units
                 WHEN excluded.first_minute = campaigns.first_minute
-                    THEN campaigns.first_units + excluded.first_units
+                    THEN CASE WHEN campaigns.first_units + excluded.first_units < 1000000000000000000
+                        THEN campaigns.first_units + excluded.first_units ELSE 1000000000000000000 END
                 ELSE campaigns.first_units END",
         ),
         (
             LastUnits,
             "CASE WHEN excluded.last_minute > campaigns.last_minute THEN excluded.last_units
                 WHEN excluded.last_minute = campaigns.last_minute
-                    THEN campaigns.last_units + excluded.last_units
+                    THEN CASE WHEN campaigns.last_units + excluded.last_units < 1000000000000000000
+                        THEN campaigns.last_units + excluded.last_units ELSE 1000000000000000000 END
                 ELSE campaigns.last_units END",
         ),
         (
@@ -533,6 +548,7 @@ async fn add_to_campaigns(
         first_units: Set(delta.first_units),
         last_units: Set(delta.last_units),
         ends_of: Set(delta.ends_of),
+        high: Set(delta.high),
     });
     let mut models = models.peekable();
     while models.peek().is_some() {

@@ -52,10 +52,10 @@ fn encode<T: serde::Serialize>(value: &T, version: u8, size: usize) -> Result<Ve
 fn decode<'b, T: serde::Deserialize<'b>>(body: &'b [u8], version: u8) -> Result<T, StoreError> {
     match body.split_first() {
         Some((known, rest)) if *known == version => postcard::from_bytes(rest)
-            .map_err(|error| StoreError::Transient(format!("a summary is not readable: {error}"))),
+            .map_err(|error| StoreError::Damaged(format!("a summary is not readable: {error}"))),
         Some((version, _)) => Err(StoreError::Schema(format!(
             "a summary has version {version}, which this program does not know"
         ))),
-        None => Err(StoreError::Transient("a summary is empty".to_owned())),
+        None => Err(StoreError::Damaged("a summary is empty".to_owned())),
     }
 }

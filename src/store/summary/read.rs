@@ -324,7 +324,11 @@ impl Store {
                 Ok((key, row.try_get("", "body")?))
             });
             let bodies = bodies.collect::<Result<_, StoreError>>()?;
-            for ((source, span, version), summary) in decoded(bodies, Summary::decode).await? {
+            for ((source, span, version), summary) in decoded(bodies, Summary::decode, |(source, span, _)| {
+                format!("summaries, source {source}, level {}, at {}", span.level, span.at)
+            })
+            .await?
+            {
                 let summary = Arc::new(summary);
                 cache.kept.insert(Key::Span(source, span, version), Kept::summary(summary.clone()));
                 by(readings, source.code())?.summaries.push(summary);
@@ -393,7 +397,11 @@ impl Store {
                 Ok((key, row.try_get("", "body")?))
             });
             let bodies = bodies.collect::<Result<_, StoreError>>()?;
-            for ((source, key), delta) in decoded(bodies, Unfolded::read).await? {
+            for ((source, key), delta) in decoded(bodies, Unfolded::read, |(source, key)| {
+                format!("summary_deltas, source {source}, {key:?}")
+            })
+            .await?
+            {
                 let delta = Arc::new(delta);
                 cache.kept.insert(Key::Delta(key), Kept::unfolded(delta.clone()));
                 by(readings, source.code())?.unfolded.push(delta);
@@ -429,9 +437,14 @@ fn by(readings: &mut [Reading], code: i16) -> Result<&mut Reading, StoreError> {
 async fn decoded<K: Send + 'static, T: Send + 'static>(
     bodies: Vec<(K, Vec<u8>)>,
     decode: fn(&[u8]) -> Result<T, StoreError>,
+    name: fn(&K) -> String,
 ) -> Result<Vec<(K, T)>, StoreError> {
     tokio::task::spawn_blocking(move || {
-        bodies.into_iter().map(|(key, body)| Ok((key, decode(&body)?))).collect()
+        let decode = |(key, body): (K, Vec<u8>)| match decode(&body) {
+            Ok(decoded) => Ok((key, decoded)),
+            Err(error) => Err(error.in_row(name(&key))),
+        };
+        bodies.into_iter().map(decode).collect()
     })
     .await
     .map_err(|error| StoreError::Transient(error.to_string()))?
