@@ -1,6 +1,6 @@
 //! Many dead letters into PostgreSQL, in few round trips.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use sea_orm::sqlx;
 use uuid::Uuid;
@@ -15,12 +15,12 @@ use crate::log::DeadLetter;
 const LETTERS: usize = 500;
 const BYTES: usize = 4 << 20;
 
-/// Inserts letters and counts them; those that are there already stay as they are.
+/// Inserts letters and counts their events; those that are there already stay as they are.
 pub(super) async fn insert(
     tx: &mut PostgresTransaction,
     letters: &[(Uuid, DeadLetter)],
 ) -> Result<(), StoreError> {
-    let mut counts: BTreeMap<(i16, String), i64> = BTreeMap::new();
+    let mut counts: BTreeMap<(i16, &str), i64> = BTreeMap::new();
     let mut rest = letters;
     while !rest.is_empty() {
         let mut bytes = 0;
@@ -30,28 +30,32 @@ pub(super) async fn insert(
         });
         let (part, later) = rest.split_at(fitting.count().max(1));
         rest = later;
-        for (source, reason) in insert_part(tx, part).await? {
-            *counts.entry((source.unwrap_or(UNKNOWN_SOURCE), reason)).or_default() += 1;
+        let mut new = insert_part(tx, part).await?;
+        for (_, letter) in part.iter().filter(|(id, _)| new.remove(id)) {
+            let source = letter.source.map_or(UNKNOWN_SOURCE, Source::code);
+            let events = i64::try_from(letter.events).unwrap_or(i64::MAX);
+            let count = counts.entry((source, letter.reason.as_str())).or_default();
+            *count = count.saturating_add(events);
         }
     }
-    for ((source, reason), letters) in counts {
+    for ((source, reason), events) in counts {
         let named = tx.named;
         sqlx::query(COUNT)
             .persistent(named)
             .bind(source)
             .bind(reason)
-            .bind(letters)
+            .bind(events)
             .execute(&mut **tx)
             .await?;
     }
     Ok(())
 }
 
-/// Inserts letters; gives source and reason of each one that is new.
+/// Inserts letters; gives the ids of those that are new.
 async fn insert_part(
     tx: &mut PostgresTransaction,
     letters: &[(Uuid, DeadLetter)],
-) -> Result<Vec<(Option<i16>, String)>, StoreError> {
+) -> Result<HashSet<Uuid>, StoreError> {
     /// A column of the letters.
     macro_rules! each {
         ($get:expr) => {
@@ -60,7 +64,7 @@ async fn insert_part(
     }
     let named = tx.named;
     let time = |micros: i64| chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
-    Ok(sqlx::query_as(
+    let new: Vec<Uuid> = sqlx::query_scalar(
         "INSERT INTO dead_letters (id, received_at, source, reason, event_id, correlation_id, errors, payload,
             payload_length, payload_sha256)
          SELECT id, received_at, source, reason, event_id, correlation_id, errors::json, payload, payload_length,
@@ -68,7 +72,7 @@ async fn insert_part(
          FROM unnest($1::uuid[], $2::timestamptz[], $3::int2[], $4::text[], $5::text[], $6::text[], $7::text[],
             $8::bytea[], $9::int8[], $10::bytea[]) AS t (id, received_at, source, reason, event_id, correlation_id,
             errors, payload, payload_length, payload_sha256)
-         ON CONFLICT (id) DO NOTHING RETURNING source, reason",
+         ON CONFLICT (id) DO NOTHING RETURNING id",
     )
     .persistent(named)
     .bind(letters.iter().map(|(id, _)| *id).collect::<Vec<_>>())
@@ -82,5 +86,6 @@ async fn insert_part(
     .bind(each!(|letter: &DeadLetter| i64::try_from(letter.payload_length).unwrap_or(i64::MAX)))
     .bind(each!(|letter: &DeadLetter| letter.payload_sha256.to_vec()))
     .fetch_all(&mut **tx)
-    .await?)
+    .await?;
+    Ok(new.into_iter().collect())
 }
