@@ -3,7 +3,8 @@
 //! `cargo bench --bench reports` loads the rows (in the order of their times, an hour to and fro) into two servers,
 //! and asks a reporter of each, in turn, for each report over ranges of chance: any length, any minute. What is
 //! printed is a table in Markdown. PostgreSQL has its default settings; the plain SQL is asked right beside, of
-//! the same rows. `-- folding` is a part by itself: reports while much is being folded.
+//! the same rows. `-- folding` is a part by itself: reports while much is being folded;
+//! `-- backfill` is one half of it.
 
 #![allow(
     missing_docs,
@@ -275,8 +276,13 @@ fn crowd(reporter: &Service, clients: usize, until: &dyn Fn() -> bool) -> (u64, 
 
 fn main() {
     let system = actix::System::new();
+    let asked = |part: &str| std::env::args().any(|argument| argument == part);
+    if asked("backfill") {
+        folding::run_backfill(&system);
+        return;
+    }
     folding::run(&system);
-    if std::env::args().any(|argument| argument == "folding") {
+    if asked("folding") {
         return;
     }
     let [few, many] = [FEW, MANY].map(|rows| World::of(rows, &system));

@@ -223,10 +223,15 @@ fn embedded(asked: bool) -> f64 {
     used * 1e6 / accepted as f64
 }
 
-pub fn run(system: &actix::SystemRunner) {
+/// The backfill alone: `-- backfill`.
+pub fn run_backfill(system: &actix::SystemRunner) {
     println!("| while much is being folded | reports | beside it |\n|---|---|---|");
     let [alone, beside] = [false, true].map(|asked| backfill(system, asked));
     println!("| CPU of folding, with readers against without | {:.2} × | |", beside / alone);
+}
+
+pub fn run(system: &actix::SystemRunner) {
+    run_backfill(system);
     let [alone, beside] = [false, true].map(embedded);
     println!(
         "| CPU of `ess up` an event, readers included, against without them | {:.2} × | |",

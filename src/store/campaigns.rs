@@ -135,7 +135,7 @@ impl Report<'_> {
         }
         // What is not folded, of no hour.
         let readings = self.read_campaigns(&folded_later, (Some(0), Some(0))).await?;
-        let found = readings.iter().filter(|reading| !reading.campaign_deltas().is_empty());
+        let found = readings.iter().filter(|reading| reading.has_campaign_deltas());
         with.extend(found.map(|reading| reading.source));
         Ok(with)
     }

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::body::{GrowingSummary, Summary};
-use super::delta::{CampaignRevenue, Left};
+use super::delta::{CampaignRevenue, Left, Part};
 use super::span::Span;
 use crate::store::error::StoreError;
 
@@ -22,6 +22,8 @@ use crate::store::error::StoreError;
 const BITS: [u32; 2] = [6, 3];
 /// The narrowest spans that are summed up before they are asked for.
 const BEFOREHAND: i16 = 2;
+/// Events that are added up by themselves, and not by the narrower spans.
+const ONE_BY_ONE: usize = 8_192;
 /// Bytes of a delta, with all that it is summed up to, for each of its own, about.
 const SUMMED_UP: usize = 4;
 
@@ -56,9 +58,10 @@ impl Unfolded {
         Self { deltas, hours, sums: Mutex::default(), campaigns: OnceLock::new() }
     }
 
-    /// Puts some together.
+    /// Puts some together, each hour once.
     pub fn block(parts: &[Arc<Self>]) -> Self {
-        Self::of(parts.iter().flat_map(|part| &part.deltas).cloned().collect())
+        let deltas: Vec<_> = parts.iter().flat_map(|part| &part.deltas).cloned().collect();
+        Self::of(Left::together(&deltas))
     }
 
     /// Sums up what is asked for most, before it is.
@@ -93,9 +96,27 @@ impl Unfolded {
     }
 
     fn sum(&self, range: Range<usize>) -> Summary {
+        let hours = &self.hours[range];
         let mut growing = GrowingSummary::default();
-        for (_, delta, at) in &self.hours[range] {
-            self.deltas[*delta as usize].add_to(*at as usize, &mut growing);
+        let (Some(first), Some(last)) = (hours.first(), hours.last()) else { return growing.finish() };
+        let (mut events, mut count) = (Vec::new(), 0);
+        let mut summed_up = Vec::new();
+        for (_, delta, at) in hours {
+            match self.deltas[*delta as usize].part(*at as usize) {
+                Part::Events(part) => {
+                    count += part.users.len();
+                    events.push(part);
+                }
+                Part::SummedUp(summary) => summed_up.push(summary),
+            }
+        }
+        // The narrowest one, so that each beneath it has fewer hours: a sum never waits for itself.
+        let span = Span::holding(first.0, last.0);
+        if span.level > BEFOREHAND && count > ONE_BY_ONE {
+            span.beneath().filter_map(|span| self.get(span)).for_each(|part| growing.add(&part));
+        } else {
+            growing.add_all(&events);
+            summed_up.into_iter().for_each(|summary| growing.add(summary));
         }
         growing.finish()
     }
@@ -153,7 +174,73 @@ fn key(deltas: &[DeltaKey]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::delta::Delta;
+    use super::super::seen::{Events, Seen};
     use super::*;
+
+    /// A few events of chance.
+    fn events(chance: &mut u64) -> Events {
+        let mut next = |below: u64| {
+            *chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (*chance >> 33) % below
+        };
+        let seen: Vec<_> = (0..1 + next(12))
+            .map(|_| Seen {
+                user: next(5_000),
+                event_type: 3,
+                minute: 60,
+                revenue: (next(3) == 0).then_some(1_250_000),
+                age: (next(2) == 0).then_some(20 + next(40) as i16),
+                gender: Some(next(2) as i16),
+                followers: (next(2) == 0).then_some(next(1_000).cast_signed()),
+                device: None,
+                watch_time: Some(5),
+                percentage_watched: None,
+                country: (next(4) > 0).then_some("Chad"),
+                city: Some(["Abéché", "Moundou", "Sarh"][next(3) as usize]),
+                campaign_id: (next(2) == 0).then_some(["a", "b"][next(2) as usize]),
+            })
+            .collect();
+        Events::of(seen.into_iter())
+    }
+
+    #[test]
+    fn blocks_add_up_to_what_their_deltas_do_one_by_one() {
+        let mut chance = 1;
+        let (mut parts, mut truth) = (Vec::new(), Vec::new());
+        for _ in 0..12 {
+            let mut delta = Delta::default();
+            for hour in 100..400 {
+                let of_hour = events(&mut chance);
+                delta.push(hour, &[&of_hour]);
+                truth.push((hour, of_hour));
+            }
+            parts.push(Arc::new(Unfolded::read(&delta.encode().unwrap()).unwrap()));
+        }
+        let count: usize = truth.iter().map(|(_, events)| events.users.len()).sum();
+        assert!(count > 2 * ONE_BY_ONE, "{count} events");
+        let (small, alone) = parts.split_at(8);
+        let small = Arc::new(Unfolded::block(small));
+        let all: Vec<_> = alone.iter().chain([&small]).cloned().collect();
+        let block = Unfolded::block(&all);
+        assert_eq!(block.hours.len(), 300, "each hour is once in it");
+        let hours = (100..400).flat_map(|hour| Span::hour(hour).ancestors().chain([Span::hour(hour)]));
+        let spans: BTreeSet<Span> = hours.collect();
+        for unfolded in [&block, &*small, &*parts[0]] {
+            unfolded.prepare();
+        }
+        for span in spans {
+            let mut expected = GrowingSummary::default();
+            let within = truth
+                .iter()
+                .filter(|(hour, _)| (span.first_hour()..span.end_hour()).contains(&i64::from(*hour)));
+            within.for_each(|(_, events)| expected.add_events(events));
+            let told = block.get(span).unwrap();
+            assert!(told.agrees(&expected.finish()), "{span:?}");
+        }
+        let of_all: Vec<_> = parts.iter().flat_map(|part| part.campaigns().to_vec()).collect();
+        assert_eq!(block.campaigns(), super::super::delta::merge_campaigns(of_all));
+    }
 
     #[test]
     fn deltas_are_grouped_once_what_follows_them_is_there() {

@@ -208,6 +208,16 @@ impl GrowingSummary {
         self.bound();
     }
 
+    /// Adds events of several transactions: together, for what that costs goes by parts and groups more than by
+    /// events.
+    pub fn add_all(&mut self, parts: &[&Events]) {
+        match parts {
+            [] => {}
+            [one] => self.add_events(one),
+            several => self.add_events(&Events::merged(several)),
+        }
+    }
+
     /// Adds what another span adds up to.
     pub fn add(&mut self, other: &Summary) {
         self.events += other.events;

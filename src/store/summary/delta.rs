@@ -23,7 +23,8 @@ const SUMMED_UP: u8 = 1;
 /// What one transaction added, by hours since 1970: as it rests until it is folded.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Delta {
-    /// Ascending; where several were put together, in the order of those, and the same hour again.
+    /// Ascending; where a version before this one put several together, in the order of those, and the same hour
+    /// again.
     hours: Vec<(i32, Events)>,
 }
 
@@ -56,12 +57,26 @@ impl Left {
         }
     }
 
-    /// Adds one of its parts to a summary.
-    pub fn add_to(&self, part: usize, growing: &mut GrowingSummary) {
+    /// One of its parts.
+    pub(super) fn part(&self, part: usize) -> Part<'_> {
         match self {
-            Self::Events(delta) => growing.add_events(&delta.hours[part].1),
-            Self::SummedUp(hours, _) => growing.add(&hours[part].1),
+            Self::Events(delta) => Part::Events(&delta.hours[part].1),
+            Self::SummedUp(hours, _) => Part::SummedUp(&hours[part].1),
         }
+    }
+
+    /// The same as several, with fewer parts: each hour's events are put together.
+    pub fn together(all: &[Arc<Self>]) -> Vec<Arc<Self>> {
+        let (mut events, mut left) = (Vec::new(), Vec::new());
+        for one in all {
+            match &**one {
+                Self::Events(delta) => events.extend(delta.hours.iter().map(|(hour, part)| (*hour, part))),
+                Self::SummedUp(..) => left.push(one.clone()),
+            }
+        }
+        let hours = by_hour(events).into_iter().map(|(hour, parts)| (hour, Events::merged(&parts)));
+        left.push(Arc::new(Self::Events(Delta { hours: hours.collect() })));
+        left
     }
 
     /// All campaigns' revenue, ascending by id.
@@ -86,6 +101,19 @@ impl Left {
             Self::SummedUp(hours, _) => hours.iter().map(|(_, summary)| summary.size()).sum(),
         }
     }
+}
+
+/// What one transaction left of an hour.
+pub(super) enum Part<'l> {
+    Events(&'l Events),
+    SummedUp(&'l Summary),
+}
+
+/// Parts of the same hour together, hours ascending.
+fn by_hour(mut parts: Vec<(i32, &Events)>) -> Vec<(i32, Vec<&Events>)> {
+    parts.sort_by_key(|part| part.0);
+    let same = parts.chunk_by(|left, right| left.0 == right.0);
+    same.filter_map(|same| Some((same.first()?.0, same.iter().map(|part| part.1).collect()))).collect()
 }
 
 /// What a version before this one summed up at once.
@@ -114,17 +142,20 @@ impl Adding {
             return Ok(());
         }
         if let Some(delta) = Delta::decode(body)? {
-            self.add_delta(&delta);
+            for (hour, parts) in Delta::by_hour(&[delta]) {
+                self.add_hour(hour, &parts);
+            }
         }
         Ok(())
     }
 
-    /// Adds what was read already.
-    pub fn add_delta(&mut self, delta: &Delta) {
-        for (hour, events) in &delta.hours {
-            self.hours.entry(*hour).or_default().add_events(events);
+    /// Adds what was added to an hour: to put events together and add those costs far less than to add them one
+    /// transaction after another.
+    pub(super) fn add_hour(&mut self, hour: i32, parts: &[&Events]) {
+        for events in parts {
             self.campaigns.extend(events.sales.iter().map(CampaignRevenue::of));
         }
+        self.hours.entry(hour).or_default().add_all(parts);
     }
 
     pub fn campaigns(&mut self) -> Vec<CampaignRevenue> {
@@ -262,20 +293,24 @@ impl Delta {
         Ok(Some(delta))
     }
 
+    /// The hours of some, ascending, with what each of them added.
+    pub(super) fn by_hour(deltas: &[Self]) -> Vec<(i32, Vec<&Events>)> {
+        let hours = deltas.iter().flat_map(|delta| &delta.hours);
+        by_hour(hours.map(|(hour, events)| (*hour, events)).collect())
+    }
+
     /// Its hours.
     pub fn hours(&self) -> impl Iterator<Item = i32> {
         self.hours.iter().map(|(hour, _)| *hour)
     }
 
-    /// Splits deltas by chunks of hours: of each chunk one delta, and how many events it has.
-    pub fn split(deltas: Vec<Self>, chunk: impl Fn(i32) -> i32) -> BTreeMap<i32, (u64, Self)> {
-        let mut chunks: BTreeMap<i32, (u64, Self)> = BTreeMap::new();
-        for (hour, events) in deltas.into_iter().flat_map(|delta| delta.hours) {
-            let part = chunks.entry(chunk(hour)).or_default();
-            part.0 += events.users.len() as u64;
-            part.1.hours.push((hour, events));
-        }
-        chunks
+    /// Adds an hour behind those that it has, with what some added to it put together. Gives how many events that
+    /// were.
+    pub(super) fn push(&mut self, hour: i32, parts: &[&Events]) -> u64 {
+        let events = Events::merged(parts);
+        let count = events.users.len() as u64;
+        self.hours.push((hour, events));
+        count
     }
 
     /// As it rests until it is folded.
@@ -324,7 +359,10 @@ mod tests {
         let read = |body: &[u8]| {
             let left = Arc::new(Left::read(body).unwrap());
             let mut growing = GrowingSummary::default();
-            left.add_to(0, &mut growing);
+            match left.part(0) {
+                Part::Events(events) => growing.add_events(events),
+                Part::SummedUp(summary) => growing.add(summary),
+            }
             let hours: Vec<i32> = left.hours().collect();
             (hours, growing.finish(), Left::campaigns([&left]))
         };

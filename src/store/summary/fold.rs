@@ -22,6 +22,8 @@ use crate::store::transaction::Transaction;
 /// Deltas that are looked at, and those that are folded in one transaction as they were left.
 const LOOK: i64 = 512;
 const FOLD: usize = 32;
+/// Of those, parts of one hour that are put together without a pause.
+const PARTS: usize = 16;
 /// Events that are folded in one transaction, but for those of a single delta.
 const FOLD_EVENTS: u64 = 150_000;
 /// Hours that deltas may be folded into as they are; what was added to more is split by chunks before.
@@ -237,10 +239,18 @@ async fn fold_some(tx: &Transaction, source: Source) -> Result<(u64, bool), Stor
     Ok((events, more))
 }
 
-/// Splits deltas by chunks of hours, so that each hour is written once for many of them.
+/// Splits deltas by chunks of hours, so that each hour is written once for many of them. In each chunk each hour is
+/// once: reading that costs less, here and in every reporter.
 async fn put_in_order(tx: &Transaction, source: Source, deltas: Vec<Delta>) -> Result<(), StoreError> {
     let sql = "INSERT INTO summary_deltas (source, events, chunk, body) VALUES ($1, $2, $3, $4)";
-    for (chunk, (events, delta)) in Delta::split(deltas, chunk_of) {
+    let mut chunks: BTreeMap<i32, (u64, Delta)> = BTreeMap::new();
+    for (hour, parts) in Delta::by_hour(&deltas) {
+        let (events, delta) = chunks.entry(chunk_of(hour)).or_default();
+        *events += delta.push(hour, &parts);
+        tokio::task::yield_now().await;
+    }
+    drop(deltas);
+    for (chunk, (events, delta)) in chunks {
         let values =
             [source.code().into(), events.cast_signed().into(), chunk.into(), delta.encode()?.into()];
         tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
@@ -472,9 +482,12 @@ async fn sum_up(
     if unless_scattered && hours.len() > DIRECT_HOURS && adding.hours.is_empty() {
         return Ok((adding, deltas));
     }
-    for delta in deltas {
-        adding.add_delta(&delta);
-        tokio::task::yield_now().await;
+    for (hour, parts) in Delta::by_hour(&deltas) {
+        // Some at a time, for the present hour may be all that there is.
+        for parts in parts.chunks(PARTS) {
+            adding.add_hour(hour, parts);
+            tokio::task::yield_now().await;
+        }
     }
     Ok((adding, Vec::new()))
 }

@@ -243,7 +243,7 @@ impl Store {
             let lacking = self.read_kept(tx, &spans, asked, cache, &mut readings).await?;
             self.read_bodies(tx, &lacking, cache, &mut readings).await?;
         }
-        self.read_deltas(tx, asked, cache, &mut readings).await?;
+        self.read_deltas(tx, cache, &mut readings).await?;
         Ok(readings)
     }
 
@@ -341,7 +341,6 @@ impl Store {
     async fn read_deltas(
         &self,
         tx: &Transaction,
-        asked: Asked,
         cache: &SummaryCache,
         readings: &mut [Reading],
     ) -> Result<(), StoreError> {
@@ -358,8 +357,8 @@ impl Store {
             newest = key.0;
             waiting.entry(row.try_get("", "source")?).or_default().push(key);
         }
-        // Campaigns are told by each delta; and without a cache nothing would be kept of a block.
-        let in_blocks = asked == Asked::Everything && cache.kept.capacity() > 0;
+        // Without a cache nothing would be kept of a block.
+        let in_blocks = cache.kept.capacity() > 0;
         let mut lacking: Vec<DeltaKey> = Vec::new();
         let mut to_make = Vec::new();
         for reading in readings.iter_mut() {
@@ -527,6 +526,11 @@ impl Reading {
     /// Whether what was added to an hour is asked for, and not told by its rows already.
     fn asks(&self, hour: i32) -> bool {
         (self.from..self.to).contains(&i64::from(hour)) && !self.told_by_rows.contains(&hour)
+    }
+
+    /// Whether something was added to campaigns that is not folded.
+    pub fn has_campaign_deltas(&self) -> bool {
+        self.unfolded.iter().any(|delta| !delta.campaigns().is_empty())
     }
 
     /// What was added to campaigns and not folded, by campaign; whatever the range.

@@ -61,7 +61,7 @@ pub(super) struct Events {
 }
 
 /// An event that made revenue for a campaign.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Sale {
     pub event_type: i16,
     pub campaign_id: CompactString,
@@ -150,6 +150,36 @@ impl Events {
             }
         }
         events
+    }
+
+    /// Events of several transactions, put together: a group that several have is one from then on.
+    pub fn merged(parts: &[&Self]) -> Self {
+        let mut merged = Self::default();
+        let count = parts.iter().map(|part| part.users.len()).sum();
+        merged.users.reserve(count);
+        merged.of_event.reserve(count * GROUPS);
+        let mut numbers: Map<&Group, u32> = Map::default();
+        let mut of_part = Vec::new();
+        for part in parts {
+            merged.followers.merge(part.followers);
+            merged.watch_time.merge(part.watch_time);
+            merged.percentage_watched.merge(part.percentage_watched);
+            merged.users.extend_from_slice(&part.users);
+            merged.sales.extend_from_slice(&part.sales);
+            of_part.clear();
+            // None stays none.
+            of_part.push(0);
+            of_part.extend(part.groups.iter().map(|group| {
+                *numbers.entry(group).or_insert_with(|| {
+                    merged.groups.push(group.clone());
+                    // As many as there are events of some transactions, times six, at most.
+                    u32::try_from(merged.groups.len()).unwrap_or(0)
+                })
+            }));
+            let number = |of_event: &u32| of_part.get(*of_event as usize).copied().unwrap_or(0);
+            merged.of_event.extend(part.of_event.iter().map(number));
+        }
+        merged
     }
 
     /// Whether every event has its groups, and those are there: anything else was damaged.

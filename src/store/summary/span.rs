@@ -40,6 +40,17 @@ impl Span {
         Self { level: 0, at }
     }
 
+    /// The narrowest one that holds two hours, or the widest if none does.
+    pub fn holding(left: i32, right: i32) -> Self {
+        let mut span = Self::hour(left);
+        while !(span.first_hour()..span.end_hour()).contains(&i64::from(right))
+            && let Some(around) = span.around()
+        {
+            span = around;
+        }
+        span
+    }
+
     /// The span around it, one level up.
     pub fn around(self) -> Option<Self> {
         (self.level < HIGHEST).then(|| Self { level: self.level + 1, at: self.at >> 2 })
@@ -114,6 +125,16 @@ mod tests {
             }
             prop_assert_eq!(next, from + hours);
             prop_assert!(spans.len() <= 6 * 8 + 8, "{} spans", spans.len());
+        }
+
+        #[test]
+        fn the_narrowest_span_around_two_hours_holds_both(left in 0_i32..2_000_000, apart in 0_i32..60_000) {
+            let (right, span) = (left + apart, Span::holding(left, left + apart));
+            let holds = |span: Span, hour: i32| (span.first_hour()..span.end_hour()).contains(&i64::from(hour));
+            prop_assert!(span.level == HIGHEST || (holds(span, left) && holds(span, right)));
+            let beneath = |span: Span| span.beneath().any(|span| holds(span, left) && holds(span, right));
+            prop_assert!(span.level == 0 || !beneath(span));
+            prop_assert_eq!(Span::holding(right, left).level, span.level);
         }
 
         #[test]

@@ -18,6 +18,8 @@ const EXACT: usize = 1_024;
 /// 2^15 registers: a standard error of 1.04 / √32768 = 0.57 %.
 const LG_REGISTERS: u8 = 15;
 const REGISTERS: usize = 1 << LG_REGISTERS;
+/// Registers that are compared at once.
+const PART: usize = 64;
 /// Registers up to this many are kept as places and values, 3 bytes each: more are shorter packed.
 const SPARSE: usize = REGISTERS / 6;
 
@@ -389,8 +391,15 @@ impl Registers {
 
     /// The registers with a greater value.
     fn above(&self, value: u8) -> Entries {
-        let above = self.values.iter().zip(0_u16..=u16::MAX).filter(|(known, _)| **known > value);
-        Entries::of(&above.map(|(value, place)| (place, *value)).collect::<Vec<_>>())
+        let mut above = Vec::new();
+        for (begin, part) in (0_u16..).step_by(PART).zip(self.values.as_chunks::<PART>().0) {
+            // As a whole first, which is compared at once: mostly there are few.
+            if part.iter().fold(0_u8, |most, known| most.max(*known)) > value {
+                let places = (begin..).zip(part).filter(|(_, known)| **known > value);
+                above.extend(places.map(|(place, known)| (place, *known)));
+            }
+        }
+        Entries::of(&above)
     }
 
     /// How many registers are zero.
@@ -474,7 +483,10 @@ pub(super) mod marks {
     use super::Marks;
 
     pub fn serialize<S: Serializer>(marks: &[u64], to: S) -> Result<S::Ok, S::Error> {
-        let bytes: Vec<u8> = marks.iter().flat_map(|mark| mark.to_le_bytes()).collect();
+        let mut bytes = vec![0; size_of_val(marks)];
+        for (word, mark) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(marks) {
+            *word = mark.to_le_bytes();
+        }
         to.serialize_bytes(&bytes)
     }
 
