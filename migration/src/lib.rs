@@ -16,6 +16,7 @@ mod m20261126_000007_frames;
 mod m20261126_000008_poison_searches;
 mod m20261126_000008_wide_sums;
 mod m20261126_000009_deltas;
+mod m20261126_000011_damaged_summaries;
 
 /// Runs the migrations in their order.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000009_deltas::Migration),
             Box::new(m20261126_000008_poison_searches::Migration),
             Box::new(m20261126_000008_wide_sums::Migration),
+            Box::new(m20261126_000011_damaged_summaries::Migration),
         ]
     }
 }

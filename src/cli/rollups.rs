@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::event::{MICROS_PER_MINUTE, Source, format_micros, parse_point_in_time, word_of};
 use crate::service::Ending;
 use crate::store::rebuild::{DayDifferences, RollupDifference};
+use crate::store::summary::DamagedDelta;
 use crate::store::{Purpose, Store, StoreError};
 
 /// Differences that are shown.
@@ -46,21 +47,31 @@ pub(super) async fn run(config: &Config, command: Command) -> Result<Ending, Fai
     let store = store.map_err(|error| Failure::Usage(format!("DATABASE_URL: {error}")))?;
     let mend = matches!(command, Command::Rebuild(_));
     let (Command::Verify(days) | Command::Rebuild(days)) = command;
-    let found = compare(&store, &days, mend).await.map_err(|error| Failure::Other(error.to_string()))?;
+    let (found, remaining) =
+        compare(&store, &days, mend).await.map_err(|error| Failure::Other(error.to_string()))?;
     match (found, mend) {
         (0, _) => println!("all rollups and summaries are what the rows say"),
         (found, true) => println!("{found} differences were mended"),
         (found, false) => println!("{found} differences; `ess rollups rebuild` mends them"),
     }
-    Ok(if found == 0 || mend { Ending::Clean } else { Ending::Incomplete })
+    if remaining > 0 {
+        println!("{remaining} damaged summaries remain");
+    }
+    Ok(if remaining == 0 && (found == 0 || mend) { Ending::Clean } else { Ending::Incomplete })
 }
 
-async fn compare(store: &Store, days: &Days, mend: bool) -> Result<usize, StoreError> {
+/// Gives how many differences there are, and how many damaged summaries remain.
+async fn compare(store: &Store, days: &Days, mend: bool) -> Result<(usize, u64), StoreError> {
     store.check().await?;
+    let damaged = damaged_deltas(store, mend).await?;
     // The days that were asked for: of all that there are, the last becomes another one tomorrow.
     let asked = days.from.unwrap_or(i64::MIN)..days.to.unwrap_or(i64::MAX);
     let mut all = store.days(&asked).await?;
-    if mend && let Some(next) = store.rebuild_progress(&asked).await? {
+    // A damaged delta does not tell which hours it is of: all days are computed again, and in one go.
+    if mend
+        && damaged.is_empty()
+        && let Some(next) = store.rebuild_progress(&asked).await?
+    {
         let before = all.len();
         all.retain(|day| *day >= next);
         if all.len() < before {
@@ -73,7 +84,7 @@ async fn compare(store: &Store, days: &Days, mend: bool) -> Result<usize, StoreE
         ProgressBar::hidden()
     };
     bar.set_style(style());
-    let mut found = 0;
+    let mut found = damaged.len();
     for day in all {
         bar.set_message(date(day));
         let differences = store.compare_day(day, mend).await?;
@@ -96,6 +107,10 @@ async fn compare(store: &Store, days: &Days, mend: bool) -> Result<usize, StoreE
                 found += usize::try_from(wrong).unwrap_or(usize::MAX);
             }
         }
+        if mend && days.from.is_none() && days.to.is_none() {
+            let of_source = damaged.iter().filter(|(of, _)| *of == source).map(|(_, delta)| delta);
+            store.remove_damaged_deltas(source, of_source).await?;
+        }
         let spans = store.compare_spans(source, mend).await?;
         if spans > 0 {
             println!("wider summaries of {source}: {spans} are not what the hours in them say");
@@ -106,10 +121,39 @@ async fn compare(store: &Store, days: &Days, mend: bool) -> Result<usize, StoreE
             store.refresh_all_summaries(source).await?;
         }
     }
-    if mend {
-        store.set_rebuild_progress(&asked, None).await?;
+    if !mend {
+        return Ok((found, 0));
     }
-    Ok(found)
+    store.set_rebuild_progress(&asked, None).await?;
+    Ok((found, remaining(store).await?))
+}
+
+/// Deltas that cannot be read, each of which is told.
+async fn damaged_deltas(store: &Store, mend: bool) -> Result<Vec<(Source, DamagedDelta)>, StoreError> {
+    let mut damaged = Vec::new();
+    for &source in Source::ALL {
+        for delta in store.find_damaged_deltas(source, mend).await? {
+            println!("{source}: {delta}");
+            damaged.push((source, delta));
+        }
+    }
+    Ok(damaged)
+}
+
+/// Damaged summaries and deltas that a rebuild left.
+async fn remaining(store: &Store) -> Result<u64, StoreError> {
+    let mut all = 0;
+    for &source in Source::ALL {
+        let remaining = store.damaged_summaries(source).await?;
+        if remaining > 0 {
+            println!(
+                "{source}: {remaining} damaged summaries remain: they are of other days, or their rows have left; \
+                 damaged deltas leave when all days are rebuilt, without --from and --to"
+            );
+        }
+        all += remaining;
+    }
+    Ok(all)
 }
 
 fn style() -> ProgressStyle {

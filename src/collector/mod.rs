@@ -142,7 +142,7 @@ pub fn start(
         tokio::spawn(probe_store(store.clone(), readiness.clone(), schema)),
         tokio::spawn(keep_house(source, log.clone(), store.clone(), metrics.clone())),
         tokio::spawn(watch_storing(source, store.clone(), readiness.clone(), progress)),
-        tokio::spawn(keep_summaries(source, store.clone(), migrated)),
+        tokio::spawn(keep_summaries(source, store.clone(), migrated, metrics.clone())),
         tokio::spawn(expire_letters(
             store.clone(),
             Retention { age: config.dead_letter_retention, bytes: config.log.dead_letter_max_bytes },
@@ -282,7 +282,12 @@ async fn watch_storing(
 
 /// Folds what transactions added into the summaries of their hours, and those into wider ones. Reports are
 /// exact without it, and slower.
-async fn keep_summaries(source: Source, store: Store, mut migrated: watch::Receiver<bool>) {
+async fn keep_summaries(
+    source: Source,
+    store: Store,
+    mut migrated: watch::Receiver<bool>,
+    metrics: CollectorMetrics,
+) {
     if migrated.wait_for(|migrated| *migrated).await.is_err() {
         return;
     }
@@ -307,6 +312,7 @@ async fn keep_summaries(source: Source, store: Store, mut migrated: watch::Recei
             // Another collector of this source does it at the same time, or the store is away.
             Err(error) => tracing::debug!(%source, %error, "summaries were not kept now"),
         }
+        metrics.set_damaged(source, store.damaged_summaries(source).await.ok());
         // A tenth of the time, if that is not too seldom.
         rest = SUMMARIES.max(started.elapsed() * 9).min(SUMMARIES_AT_LATEST);
     }

@@ -446,6 +446,7 @@ pub struct CollectorMetrics {
     pub letters_expired: IntCounter,
     /// `ess_collector_write_retries_total`: transactions that were tried again.
     pub write_retries: IntCounter,
+    damaged: IntGaugeVec,
 }
 
 impl CollectorMetrics {
@@ -520,6 +521,16 @@ impl CollectorMetrics {
                 metrics,
                 IntCounter::new("ess_collector_write_retries_total", "Transactions that were tried again"),
             ),
+            damaged: register(
+                metrics,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "ess_collector_damaged_summaries",
+                        "Summaries, and deltas of these, that cannot be read until `ess rollups rebuild` mends them",
+                    ),
+                    &["source"],
+                ),
+            ),
         }
     }
 
@@ -531,6 +542,11 @@ impl CollectorMetrics {
     /// Says how far the store is behind the log; where that is not known, nothing is said.
     pub fn set_lag(&self, source: Source, events: Option<u64>) {
         set_known(&self.lag, source, events);
+    }
+
+    /// Says how many summaries were found damaged; where that is not known, nothing is said.
+    pub fn set_damaged(&self, source: Source, summaries: Option<u64>) {
+        set_known(&self.damaged, source, summaries);
     }
 }
 

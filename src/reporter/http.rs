@@ -194,9 +194,11 @@ pub(super) fn away(detail: impl Into<String>) -> Problem {
 }
 
 fn store_away(error: &StoreError) -> Problem {
-    if let StoreError::Damaged(_) = error {
+    if let StoreError::Damaged(reason) = error {
         tracing::error!(%error, "what is kept for reports is damaged");
-        return away("what is kept for this report is damaged: `ess rollups rebuild` mends it");
+        return away(format!(
+            "what is kept for this report is damaged ({reason}): `ess rollups rebuild` mends it"
+        ));
     }
     tracing::warn!(%error, "the store did not answer");
     away("the database is away or saturated, or has no schema yet")

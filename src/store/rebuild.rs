@@ -273,7 +273,7 @@ impl Store {
             let hour = i32::try_from(hour).unwrap_or(i32::MAX);
             let readings = match read {
                 Err(StoreError::Damaged(reason)) => {
-                    tracing::error!(reason, "a summary is damaged");
+                    tracing::debug!(reason, "a summary is damaged");
                     wrong.push(hour);
                     continue;
                 }

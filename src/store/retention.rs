@@ -11,6 +11,7 @@ use sea_orm::{ConnectionTrait, Statement, Value};
 
 use super::connect::{Snapshot, Store};
 use super::error::StoreError;
+use super::summary::COUNT_DAMAGED;
 use super::transaction::Transaction;
 use crate::event::{MICROS_PER_MINUTE, Source};
 
@@ -175,14 +176,20 @@ impl Store {
         }
     }
 
-    /// Whether rows from before a minute may leave, which is remembered: not while only they tell an hour.
+    /// Whether rows from before a minute may leave, which is remembered: not while only they tell an hour,
+    /// or can mend what is damaged.
     async fn may_leave(&self, source: Source, minute: i64) -> Result<bool, StoreError> {
         let tx = self.snapshot(Snapshot::ToChange).await?;
+        // Where rows have left before, none that is left mends an hour.
+        let from = retained_from(&tx, source).await?.unwrap_or(-1);
+        let mendable = format!("{COUNT_DAMAGED} AND (d.level <> 0 OR d.at * 60 >= $2)");
         retain(&tx, source, minute).await?;
         let sql =
             "SELECT count(*) AS number FROM summaries WHERE source = $1 AND level = 0 AND stale AND at <= $2";
         let hour = i32::try_from(minute.div_euclid(60)).unwrap_or(i32::MAX);
-        if number(&tx, sql, [source.code().into(), hour.into()]).await? > 0 {
+        if number(&tx, sql, [source.code().into(), hour.into()]).await? > 0
+            || number(&tx, &mendable, [source.code().into(), from.into()]).await? > 0
+        {
             tx.rollback().await?;
             return Ok(false);
         }

@@ -976,6 +976,123 @@ fn a_damaged_summary_is_told_apart_stops_nobody_else_and_is_mended() {
     });
 }
 
+/// Collectors go on beside what cannot be read: of an hour that new events touch, and of what a transaction added.
+#[test]
+fn damaged_hours_and_deltas_stop_no_folding_and_no_other_report_and_are_mended() {
+    both(&[], |world| {
+        let is_postgres = matches!(world.database, crate::support::world::Database::Postgres(_));
+        let body = if is_postgres { "'\\x0209'::bytea" } else { "x'0209'" };
+        let mut sent = 0;
+        let mut send = |world: &World, source: &str, time: &str, count: u64| {
+            let events: Vec<Value> = (0..count)
+                .map(|n| {
+                    let mut made = simple(&format!("m-{}", sent + n), source);
+                    made["timestamp"] = json!(format!("{time}:00:01Z"));
+                    made
+                })
+                .collect();
+            sent += count;
+            assert_eq!(world.post(&Value::from(events).to_string()).status, 202);
+            world.settle();
+        };
+        let waiting = |world: &World, deltas: &str| {
+            eventually("all but damaged deltas are folded", MINUTE, || {
+                let left = world.database.query("SELECT count(*) FROM summary_deltas WHERE source = 1");
+                (left[0] == deltas).then_some(())
+            });
+        };
+        let gauge = |world: &World, wanted: f64| {
+            let at = world.environment.iter().find(|(name, _)| name == "ESS_FACEBOOK_COLLECTOR_PORT");
+            let port = at.map(|(_, port)| port.clone());
+            let port = port.unwrap_or_else(|| world.services[1].port.to_string());
+            eventually("damaged summaries are counted", MINUTE, || {
+                let url = format!("http://127.0.0.1:{port}/metrics");
+                let series = "ess_collector_damaged_summaries{source=\"facebook\"}";
+                let declared = http::get(&url).unwrap().text.contains(series);
+                (declared && (http::metric(&url, series) - wanted).abs() < 0.5).then_some(())
+            });
+        };
+        let path = |source: &str, day: &str, next: &str| {
+            format!("/reports/demographics?source={source}&from={day}T00:00:00Z&to={next}T00:00:00Z")
+        };
+        let events = |world: &World, source: &str, (day, next): (&str, &str)| {
+            world.report(&path(source, day, next))[source]["events"].as_u64().unwrap()
+        };
+        let refused = |world: &World, (day, next): (&str, &str), table: &str| {
+            let asked = http::get(&world.reporter_url(&path("facebook", day, next))).unwrap();
+            assert_eq!(asked.status, 503, "{}", asked.text);
+            assert!(asked.text.contains("damaged") && asked.text.contains(table), "{}", asked.text);
+        };
+        let [first, second, third] =
+            [("2026-01-05", "2026-01-06"), ("2026-03-05", "2026-03-06"), ("2026-05-05", "2026-05-06")];
+
+        send(world, "facebook", "2026-01-05T10", 5);
+        send(world, "facebook", "2026-03-05T10", 7);
+        send(world, "tiktok", "2026-01-05T10", 3);
+        waiting(world, "0");
+        // An hour, which folding and the making of wider spans come upon.
+        world.damage(&format!(
+            "UPDATE summaries SET version = version + 1, body = {body} WHERE source = 1 AND level = 0
+             AND at = (SELECT min(at) FROM summaries WHERE source = 1 AND level = 0)"
+        ));
+        world.damage(
+            "UPDATE summaries SET stale = true, body = NULL, touched_at = 0 WHERE source = 1 AND level > 0",
+        );
+        send(world, "facebook", "2026-01-05T10", 1);
+        send(world, "facebook", "2026-03-05T10", 1);
+        waiting(world, "0");
+        gauge(world, 1.0);
+        refused(world, first, "summaries, source facebook, level 0");
+        assert_eq!(events(world, "facebook", second), 8);
+        assert_eq!(events(world, "tiktok", first), 3);
+
+        // What the next transaction adds.
+        let (damage, mended) = if is_postgres {
+            let damage = "CREATE FUNCTION damage() RETURNS trigger LANGUAGE plpgsql
+                    AS $$ BEGIN IF NEW.source = 1 THEN NEW.body = '\\x0209'; END IF; RETURN NEW; END $$;
+                CREATE TRIGGER damage BEFORE INSERT ON summary_deltas FOR EACH ROW EXECUTE FUNCTION damage()";
+            (damage, "DROP TRIGGER damage ON summary_deltas")
+        } else {
+            let damage = "CREATE TRIGGER damage AFTER INSERT ON summary_deltas WHEN NEW.source = 1
+                BEGIN UPDATE summary_deltas SET body = x'0209' WHERE id = NEW.id; END";
+            (damage, "DROP TRIGGER damage")
+        };
+        world.damage(damage);
+        send(world, "facebook", "2026-05-05T10", 4);
+        world.damage(mended);
+        gauge(world, 2.0);
+        send(world, "facebook", "2026-03-05T10", 2);
+        waiting(world, "1");
+        // It does not tell which hours it is of.
+        refused(world, first, "damaged");
+        refused(world, second, "summary_deltas, source facebook");
+        assert_eq!(events(world, "tiktok", first), 3);
+        assert_eq!(world.report("/reports/events")["totalEvents"], 23);
+
+        let said = |done: &std::process::Output| String::from_utf8_lossy(&done.stdout).into_owned();
+        let some = world.ess(&["rollups", "rebuild", "--from", "2026-01-05", "--to", "2026-01-06"]);
+        assert_eq!(some.status.code(), Some(1), "{}", said(&some));
+        assert!(said(&some).contains("1 damaged summaries remain"), "{}", said(&some));
+        gauge(world, 1.0);
+        assert_eq!(world.ess(&["rollups", "verify"]).status.code(), Some(1));
+        let all = world.ess(&["rollups", "rebuild"]);
+        assert_eq!(all.status.code(), Some(0), "{}", said(&all));
+        assert!(!said(&all).contains("remain"), "{}", said(&all));
+        let verified = world.ess(&["rollups", "verify"]);
+        assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
+        gauge(world, 0.0);
+        waiting(world, "0");
+        for (range, count) in [(first, 6), (second, 10), (third, 4)] {
+            assert_eq!(events(world, "facebook", range), count, "{range:?}");
+        }
+        // Each was named once.
+        let lines: Vec<Value> =
+            world.services.iter().flat_map(|service| service.lines("run `ess rollups rebuild`")).collect();
+        let errors = lines.iter().filter(|line| line["level"] == "ERROR").count();
+        assert_eq!((lines.len(), errors), (2, 2), "{lines:?}");
+    });
+}
+
 #[test]
 fn two_events_far_apart_are_verified_and_rebuilt_at_once() {
     both(&[], |world| {

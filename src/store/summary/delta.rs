@@ -135,8 +135,10 @@ impl Adding {
     pub fn add(&mut self, body: &[u8]) -> Result<(), StoreError> {
         if body.first() == Some(&SUMMED_UP) {
             let added: AddedBefore = decode(body, SUMMED_UP)?;
-            for (hour, summary) in added.hours {
-                self.hours.entry(hour).or_default().add(&summary.whole()?);
+            // All of it or nothing.
+            let hours = added.hours.into_iter().map(|(hour, summary)| Ok((hour, summary.whole()?)));
+            for (hour, summary) in hours.collect::<Result<Vec<_>, StoreError>>()? {
+                self.hours.entry(hour).or_default().add(&summary);
             }
             self.campaigns.extend(added.campaigns);
             return Ok(());

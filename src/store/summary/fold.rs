@@ -9,6 +9,7 @@ use sea_orm::{
 };
 
 use super::body::{GrowingSummary, Summary};
+use super::damaged;
 use super::delta::{Adding, CampaignRevenue, Delta};
 use super::read;
 use super::span::{CHUNK, HIGHEST, Span, chunk_of};
@@ -133,7 +134,9 @@ impl Store {
         let sql = "SELECT s.level, s.at FROM summaries s
             WHERE s.source = $1 AND s.stale AND (s.level = 0 OR s.touched_at < $2) AND NOT EXISTS (
                 SELECT 1 FROM summaries c WHERE c.source = s.source AND c.level = s.level - 1
-                    AND c.at BETWEEN s.at * 4 AND s.at * 4 + 3 AND c.stale)
+                    AND c.at BETWEEN s.at * 4 AND s.at * 4 + 3 AND (c.stale OR EXISTS (
+                        SELECT 1 FROM damaged_summaries d WHERE d.source = c.source AND d.level = c.level
+                            AND d.at = c.at AND d.version = c.version)))
             ORDER BY s.level, s.at LIMIT $3";
         let values = [source.code().into(), (now() - QUIET).into(), REFRESH.cast_signed().into()];
         let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
@@ -154,7 +157,11 @@ impl Store {
                 // One hour can have very many rows.
                 break;
             }
-            put(&tx, vec![resting(source, span, &sum_beneath(&tx, source, span).await?)?]).await?;
+            match sum_beneath(&tx, source, span).await {
+                Ok(sum) => put(&tx, vec![resting(source, span, &sum)?]).await?,
+                Err(StoreError::Damaged(_)) => damaged::name_beneath(&tx, source, span).await?,
+                Err(error) => return Err(error),
+            }
             made += 1;
         }
         tx.commit().await?;
@@ -210,7 +217,9 @@ fn together(waiting: &[Waiting]) -> &[Waiting] {
 
 /// Folds some of what the snapshot holds. Gives how many events that were, and whether there is more.
 async fn fold_some(tx: &Transaction, source: Source) -> Result<(u64, bool), StoreError> {
-    let sql = "SELECT id, events, chunk FROM summary_deltas WHERE source = $1
+    let sql = "SELECT id, events, chunk FROM summary_deltas w WHERE source = $1 AND NOT EXISTS (
+            SELECT 1 FROM damaged_summaries d WHERE d.source = w.source AND d.level = -1 AND d.at = w.id
+                AND d.version = w.tag)
         ORDER BY chunk NULLS FIRST, id LIMIT $2";
     let backend = tx.get_database_backend();
     let values = [source.code().into(), LOOK.into()];
@@ -225,8 +234,9 @@ async fn fold_some(tx: &Transaction, source: Source) -> Result<(u64, bool), Stor
     let taken_ids = || summary_deltas::Column::Id.is_in(taken.iter().map(|delta| delta.id));
     let deltas = summary_deltas::Entity::find().filter(taken_ids()).all(tx).await?;
     let mut more = taken.len() < waiting.len() || waiting.len() as i64 == LOOK;
-    let mut events = taken.iter().map(|delta| delta.events.unsigned_abs()).sum::<u64>();
-    let (mut added, scattered) = sum_up(deltas, !in_order).await?;
+    let (mut added, scattered, damaged) = sum_up(deltas, !in_order).await?;
+    let read = |delta: &&Waiting| !damaged.iter().any(|(id, _)| *id == delta.id);
+    let mut events = taken.iter().filter(read).map(|delta| delta.events.unsigned_abs()).sum::<u64>();
     if scattered.is_empty() {
         let campaigns = added.campaigns();
         add_to_hours(tx, source, added.hours, in_order).await?;
@@ -235,7 +245,11 @@ async fn fold_some(tx: &Transaction, source: Source) -> Result<(u64, bool), Stor
         put_in_order(tx, source, scattered).await?;
         (events, more) = (0, true);
     }
-    summary_deltas::Entity::delete_many().filter(taken_ids()).exec(tx).await?;
+    for (id, reason) in &damaged {
+        damaged::name_delta(tx, source, *id, reason).await?;
+    }
+    let folded = summary_deltas::Column::Id.is_in(taken.iter().filter(read).map(|delta| delta.id));
+    summary_deltas::Entity::delete_many().filter(folded).exec(tx).await?;
     Ok((events, more))
 }
 
@@ -298,7 +312,15 @@ async fn add_to_hours(
                     rows.push(stale(source, span));
                     continue;
                 }
-                Some(Some(body)) => growing.add(&Summary::decode(&body)?),
+                Some(Some(body)) => match Summary::decode(&body) {
+                    Ok(summary) => growing.add(&summary),
+                    // It stays as it is, and is damaged. The rows have what was added.
+                    Err(StoreError::Damaged(reason)) => {
+                        damaged::name_summary(tx, source, span, &reason).await?;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
                 None => {}
             }
             let summary = growing.finish();
@@ -464,23 +486,32 @@ impl Store {
 }
 
 /// Adds up, one transaction after another, so that others get their turn. On one thread, which uses the
-/// memory of the fold before again. Gives them as they are instead, if they are of many hours and that is asked for.
+/// memory of the fold before again. Gives them as they are instead, if they are of many hours and that is asked for;
+/// and the ids of those that are damaged, with the reason.
 async fn sum_up(
     waiting: Vec<summary_deltas::Model>,
     unless_scattered: bool,
-) -> Result<(Adding, Vec<Delta>), StoreError> {
+) -> Result<(Adding, Vec<Delta>, Vec<(i64, String)>), StoreError> {
     let mut adding = Adding::default();
-    let mut deltas = Vec::new();
-    for delta in waiting {
-        match Delta::decode(&delta.body)? {
-            Some(delta) => deltas.push(delta),
-            None => adding.add(&delta.body)?,
+    let (mut deltas, mut damaged) = (Vec::new(), Vec::new());
+    for waits in waiting {
+        let read = match Delta::decode(&waits.body) {
+            Ok(Some(delta)) => {
+                deltas.push(delta);
+                Ok(())
+            }
+            Ok(None) => adding.add(&waits.body),
+            Err(error) => Err(error),
+        };
+        match read {
+            Err(StoreError::Damaged(reason)) => damaged.push((waits.id, reason)),
+            read => read?,
         }
         tokio::task::yield_now().await;
     }
     let hours: BTreeSet<i32> = deltas.iter().flat_map(Delta::hours).collect();
     if unless_scattered && hours.len() > DIRECT_HOURS && adding.hours.is_empty() {
-        return Ok((adding, deltas));
+        return Ok((adding, deltas, damaged));
     }
     for (hour, parts) in Delta::by_hour(&deltas) {
         // Some at a time, for the present hour may be all that there is.
@@ -489,7 +520,7 @@ async fn sum_up(
             tokio::task::yield_now().await;
         }
     }
-    Ok((adding, Vec::new()))
+    Ok((adding, Vec::new(), damaged))
 }
 
 /// What is counted up where a campaign is known, by column.

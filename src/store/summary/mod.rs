@@ -13,6 +13,7 @@
 mod audience;
 mod block;
 mod body;
+mod damaged;
 mod delta;
 mod entries;
 mod fold;
@@ -25,6 +26,8 @@ mod users;
 
 pub use audience::Audience;
 pub use body::{CampaignKey, Summary};
+pub(super) use damaged::COUNT as COUNT_DAMAGED;
+pub use damaged::DamagedDelta;
 pub(super) use delta::{CampaignRevenue, Delta};
 pub(super) use fold::fold_all;
 pub use group::{AGES, FOLLOWERS, Group, Sum};
@@ -48,11 +51,15 @@ fn encode<T: serde::Serialize>(value: &T, version: u8, size: usize) -> Result<Ve
         .map_err(|error| StoreError::Transient(format!("a summary was not encoded: {error}")))
 }
 
+/// A version that no program writes.
+const BEYOND: u8 = 64;
+
 /// Decodes a `body` column of a version.
 fn decode<'b, T: serde::Deserialize<'b>>(body: &'b [u8], version: u8) -> Result<T, StoreError> {
     match body.split_first() {
         Some((known, rest)) if *known == version => postcard::from_bytes(rest)
             .map_err(|error| StoreError::Damaged(format!("a summary is not readable: {error}"))),
+        Some((0 | BEYOND.., _)) => Err(StoreError::Damaged("a summary has no version".to_owned())),
         Some((version, _)) => Err(StoreError::Schema(format!(
             "a summary has version {version}, which this program does not know"
         ))),
