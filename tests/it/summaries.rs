@@ -926,9 +926,10 @@ fn an_event_in_each_hour_of_five_years_is_told_at_once_and_keeps_nobody_waiting(
         took.sort();
         waits.sort();
         println!("reports {took:?}, next events {waits:?}");
-        // In an optimized build a tenth of this and less.
-        assert!(took[took.len() / 2] < Duration::from_millis(500), "{took:?}");
-        assert!(waits[waits.len() / 2] < Duration::from_secs(2), "{waits:?}");
+        // An optimized build on free cores takes a tenth of this and less; a report that read every delta anew took
+        // 18 s in a debug build.
+        assert!(took[took.len() / 2] < Duration::from_secs(2), "{took:?}");
+        assert!(waits[waits.len() / 2] < Duration::from_secs(5), "{waits:?}");
         let left = "SELECT count(*) FROM summary_deltas";
         eventually("everything is folded", 4 * MINUTE, || {
             (world.database.query(left)[0] == "0").then_some(())
