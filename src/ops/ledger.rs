@@ -43,6 +43,8 @@ const AT_ONCE: usize = 4;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Requests that wait for a look at one time.
 const WAITING: usize = 128;
+/// Places that were given twice and are read in one look.
+const GIVEN_TWICE: usize = 1_024;
 
 /// One source's ledger, in events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -228,6 +230,9 @@ async fn look(log: &dyn Log, store: &Store, source: Source) -> Result<Look, Ledg
         cut = store.ledger(source, state.log_id, &writers).await?;
         in_flight.events = in_flight.events.saturating_sub(cut.processed() - before.min(cut.processed()));
     }
+    if lacks_acknowledged(&state, &cut, &in_flight) {
+        add_at_places_given_twice(log, topic, &state, &cut, &mut in_flight).await?;
+    }
     let rejected = store.rejected().await?.get(&Some(source.code())).copied().unwrap_or(0);
     let lost_places = lost_places(&state, &cut, waiting.count());
     let missing = match cut.copied_missing {
@@ -267,6 +272,43 @@ fn waiting(state: &TopicState, cut: &LedgerCut) -> Ranges {
     waiting
 }
 
+/// True if the log remembers more acknowledged events of a writer than log and store are known to have.
+fn lacks_acknowledged(state: &TopicState, cut: &LedgerCut, in_flight: &InFlight) -> bool {
+    let nothing = Runs::default();
+    in_flight.whole
+        && state.acknowledged.iter().any(|(writer, mark)| {
+            let mut runs = cut.writers.get(writer).map(|cut| cut.runs.clone()).unwrap_or_default();
+            runs.extend(in_flight.writers.get(writer).unwrap_or(&nothing));
+            mark.total > runs.events()
+        })
+}
+
+/// A log that went back gives places again at which the store processed other frames: those that it holds there are
+/// in flight as well.
+async fn add_at_places_given_twice(
+    log: &dyn Log,
+    topic: Topic,
+    state: &TopicState,
+    cut: &LedgerCut,
+    in_flight: &mut InFlight,
+) -> Result<(), LedgerError> {
+    let processed = cut.places.as_slice().iter().flat_map(|(first, last)| {
+        let (first, last) = (*first.max(&state.first), *last.min(&state.last));
+        first..=last
+    });
+    let held = processed.filter(|place| state.gone.binary_search(place).is_err());
+    for place in held.take(GIVEN_TWICE) {
+        let Place::Frame(frame) = peek(log, topic, place).await? else { continue };
+        let known = cut.writers.get(&frame.writer).is_some_and(|cut| cut.runs.contains(frame.mark.number));
+        let runs = in_flight.writers.entry(frame.writer).or_default();
+        if !known && !runs.contains(frame.mark.number) {
+            runs.add(frame.run());
+            in_flight.events += frame.events;
+        }
+    }
+    Ok(())
+}
+
 /// Places that were given, and that neither the log nor the store knows.
 fn lost_places(state: &TopicState, cut: &LedgerCut, waiting: u64) -> u64 {
     cut.places.gaps(1, state.last).count().saturating_sub(waiting)
@@ -293,8 +335,8 @@ fn missing(
                 // The log's own sum is of the frames that it acknowledged alone.
                 let events = mark.total.saturating_sub(runs.events());
                 if events > hole.events {
-                    let tail = mark.number.saturating_sub(runs.end().number);
-                    hole = Lost { frames: hole.frames.max(tail).max(1), events };
+                    // Numbers up to the mark that nobody has, wherever the gap is: their places are not counted again.
+                    hole = Lost { frames: runs.missing(*mark).frames.max(1), events };
                 }
             }
             (lost.frames, lost.events) = (lost.frames + hole.frames, lost.events + hole.events);

