@@ -70,12 +70,13 @@ fn an_event_that_ends_its_process_is_found_among_a_thousand_however_far_the_data
 
 #[test]
 fn no_event_is_set_aside_because_collectors_are_ended_from_outside_while_they_try_it() {
-    let mut far = Far::start(Duration::from_millis(10));
+    // A trial has to last long enough to be seen under way.
+    let mut far = Far::start(Duration::from_millis(25));
     block_on(async {
         use sea_orm::sqlx::{Connection, PgConnection, raw_sql};
         let mut lock = PgConnection::connect(&far.postgres.url()).await.unwrap();
         raw_sql("BEGIN; LOCK TABLE event_rows").execute(&mut lock).await.unwrap();
-        for frame in 0..4 {
+        for frame in 0..8 {
             far.post((0..1_000).map(|n| format!("f-{frame}-{n}")));
         }
         // Each process has them in hand, and none can store them.
@@ -99,8 +100,8 @@ fn no_event_is_set_aside_because_collectors_are_ended_from_outside_while_they_tr
     }
     far.world.wait_ready();
     let ledger = far.facebook();
-    assert_eq!((&ledger["stored"], &ledger["quarantined"]), (&json!(4_000), &json!(0)), "{parts:?} {ledger}");
-    assert_eq!(far.count("event_rows"), 4_000);
+    assert_eq!((&ledger["stored"], &ledger["quarantined"]), (&json!(8_000), &json!(0)), "{parts:?} {ledger}");
+    assert_eq!(far.count("event_rows"), 8_000);
 }
 
 #[test]
