@@ -15,7 +15,7 @@ use crate::store::{Purpose, SQLITE_FILE, Store, StoreError};
 
 /// How long one connection is tried.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How long one server of a list is tried, beside the others.
+/// Time limit for trying one server of a list, beside the others.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A file that is written and removed again, to see whether the data folder can be written to.

@@ -287,7 +287,7 @@ async fn write(parts: Parts, mut taken: Vec<Taken>) {
     write_all(&parts, taken, &[]).await;
 }
 
-/// What became of an attempt to write some frames in one transaction.
+/// Outcome of an attempt to write some frames in one transaction.
 enum Attempt {
     Done(Written),
     /// Fewer frames at a time may pass.
@@ -499,7 +499,7 @@ async fn decode_frame<'t>(
     batch
 }
 
-/// What a message that is no frame is recognised by, in place of a frame's writer.
+/// Identity of a message that is no frame, in place of a frame's writer.
 fn alien(taken: &Taken, bytes: &[u8]) -> Uuid {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();

@@ -48,14 +48,14 @@ const CONSUME_BOUND: usize = 1;
 const PROBE: Duration = Duration::from_secs(1);
 /// How often processed frames are folded and the lag is measured.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
-/// How long folding may take.
+/// Time limit of folding.
 const FOLD_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often it is seen to that batches are stored.
+/// Interval at which it is checked that batches are stored.
 const WATCH: Duration = Duration::from_secs(1);
 /// A batch waits so long before writers that stand still are looked for, and before readiness says so.
 const HELD_UP: Duration = Duration::from_secs(5);
 const NOT_STORING: Duration = Duration::from_secs(10);
-/// How long it may take to look for writers that stand still.
+/// Time limit of looking for writers that stand still.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often summaries are kept, if that is little work, and if it is much.
 const SUMMARIES: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! How long batches have been waiting for the database.
+//! Time for which batches have been waiting for the database.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,7 +32,7 @@ impl Progress {
         Storing(self.clone(), number)
     }
 
-    /// How long the batch that began first has been tried.
+    /// Time for which the batch that began first has been tried.
     pub fn oldest(&self) -> Duration {
         self.began().open.first_key_value().map_or(Duration::ZERO, |(_, began)| began.elapsed())
     }

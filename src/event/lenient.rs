@@ -87,7 +87,7 @@ impl Notes<'_> {
     }
 }
 
-/// What is displayed, up to a bound; beyond it nothing is formatted.
+/// Displayed text, up to a bound; beyond it nothing is formatted.
 fn bounded(what: impl fmt::Display, most: usize) -> String {
     let mut text = Bounded::new(most);
     // An error says that the bound was reached.

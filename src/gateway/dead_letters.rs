@@ -26,9 +26,9 @@ const MESSAGE_BYTES: usize = 512 * 1_024;
 const MESSAGE_LETTERS: usize = 500;
 /// The wait before a message is sent again.
 const BACKOFF: Duration = Duration::from_millis(500);
-/// How long letters wait for a log that is full, before they are counted and let go.
+/// Time for which letters wait for a log that is full, before they are counted and let go.
 const FULL: Duration = Duration::from_secs(30);
-/// How often the outbox is looked at when nothing wakes it.
+/// Interval at which the outbox is looked at when nothing wakes it.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// A letter, and the room that it takes as long as it waits; letters of one request share theirs.
@@ -64,7 +64,7 @@ struct Unkept {
 struct Outbox {
     waiting: VecDeque<Waiting>,
     sending: Option<Sending>,
-    /// What `sending` holds.
+    /// Letters that `sending` holds.
     letters: Vec<Waiting>,
     unkept: Vec<Unkept>,
     /// Letters of the next message, where the log refused one as too large.

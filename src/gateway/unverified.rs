@@ -17,7 +17,7 @@ const FLOOR: u64 = 64 * 1_024;
 const FLOOR_PART: u64 = 16;
 /// The time over which a body's speed is measured.
 const WINDOW: Duration = Duration::from_secs(1);
-/// How often somebody who waits looks for a body that is too slow.
+/// Interval at which a waiting request looks for a body that is too slow.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// A body on its way.
@@ -94,7 +94,7 @@ impl Unverified {
     }
 }
 
-/// What one body holds until its signature is checked.
+/// Bytes that one body holds until its signature is checked.
 pub(super) struct Part {
     of: Arc<Unverified>,
     id: u64,

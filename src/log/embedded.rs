@@ -61,7 +61,7 @@ const CACHE: usize = 32 * 1024 * 1024;
 /// The first wait until a file that could not be written is opened again; later waits grow with the time that takes.
 const REOPEN: Duration = Duration::from_secs(2);
 const REOPEN_AT_LATEST: Duration = Duration::from_secs(60);
-/// How often orders are answered while nothing can be written.
+/// Interval at which orders are answered while nothing can be written.
 const REFUSING: Duration = Duration::from_millis(20);
 /// Bytes that must fit into the file before it counts as writable again.
 const ROOM: usize = 1 << 20;

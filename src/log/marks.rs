@@ -35,7 +35,7 @@ const DONE: u8 = 2;
 const MAX_HISTORY: u64 = 256 * 1024;
 /// Writers whose last frame is remembered, to know how many events the next one holds.
 const MAX_SEEN: usize = 1_024;
-/// How long a writer rests until it is known to write no more, where another one took its place.
+/// Time without a frame after which a writer is known to write no more, where another one took its place.
 const REST: Duration = Duration::from_secs(300);
 
 /// Numbers, as runs without gaps: first → last.

@@ -26,7 +26,7 @@ use crate::event::{Source, decode};
 /// Bytes of frames in one commit.
 const COMMIT: usize = 16 << 20;
 
-/// What a recovery found and did.
+/// Outcome of a recovery.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
     /// True if the log was whole and nothing was done.

@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Bounds of the interval between two looks at all connections.
 const SWEEP: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 
-/// What a connection waits for.
+/// Event that a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Phase {

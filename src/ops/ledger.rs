@@ -39,7 +39,7 @@ const TAIL_STEPS: u64 = 32;
 const SAMPLES: u64 = 32;
 /// Frames that are read at one time.
 const AT_ONCE: usize = 4;
-/// How long one look may take.
+/// Time limit of one look.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Requests that wait for a look at one time.
 const WAITING: usize = 128;
@@ -97,9 +97,9 @@ impl From<StoreError> for LedgerError {
 pub struct Look {
     /// The ledger.
     pub ledger: SourceLedger,
-    /// What was known before.
+    /// State that the store knew before.
     pub known: Known,
-    /// What was seen of the log.
+    /// State of the log that was seen.
     pub seen: SeenLog,
 }
 

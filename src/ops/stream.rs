@@ -40,7 +40,7 @@ const SENDING_RATE: u64 = 64 << 10;
 /// The target of the request that stands for a refused one; no route has it.
 const REFUSED: &str = "/refused";
 
-/// What is read next.
+/// Part of the message that is read next.
 enum Reading {
     /// A request's head.
     Head,

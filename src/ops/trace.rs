@@ -144,7 +144,7 @@ fn export(said: Said, context: SpanContext, parent: Option<SpanContext>, links: 
     });
 }
 
-/// What a request brought of a trace: its `traceparent`, and its `tracestate` header's values, joined.
+/// Trace context of a request: its `traceparent`, and its `tracestate` header's values, joined.
 #[derive(Debug, Default)]
 pub(super) struct Brought {
     pub parent: Option<String>,

@@ -28,11 +28,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often work that was in another's way is done again, and after which rest.
 const CONFLICTS: u32 = 100;
 const CONFLICT_REST: Duration = Duration::from_millis(50);
-/// How long one connection is tried to find out why a database cannot be reached.
+/// Time limit of the connection that finds out why a database cannot be reached.
 const REACH_TIMEOUT: Duration = Duration::from_secs(4);
 /// The size to which SQLite cuts its write-ahead log once that was moved into the database's file, in bytes.
 const JOURNAL_SIZE_LIMIT: u64 = 64 << 20;
-/// How long closing waits for statements that still run.
+/// Time for which closing waits for statements that still run.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The advisory lock under which PostgreSQL is migrated: "ess" and a number.
 const MIGRATION_LOCK: i64 = 0x0065_7373_0000_0001;

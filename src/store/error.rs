@@ -28,7 +28,7 @@ pub enum StoreError {
     Schema(String),
 }
 
-/// What to do about an error of a connection pooler.
+/// Advice on an error of a connection pooler.
 fn advice(message: &str) -> Option<&'static str> {
     let known = [
         (

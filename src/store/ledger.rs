@@ -56,7 +56,7 @@ impl LedgerCut {
     }
 }
 
-/// What the store knew of a source's log before a look at it.
+/// State of a source's log that the store knew before a look at it.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
     /// The log that was seen last, and the highest place that it had given.
@@ -65,7 +65,7 @@ pub struct Known {
     pub acked: HashMap<Uuid, WriterMark>,
 }
 
-/// What a look saw of a source's log, to be remembered.
+/// State of a source's log that a look saw, to be remembered.
 #[derive(Debug, Clone, Default)]
 pub struct SeenLog {
     /// Which log.

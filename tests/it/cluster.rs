@@ -111,11 +111,11 @@ enum Harm {
     Restart,
 }
 
-/// What one harm did to one source.
+/// Effect of one harm on one source.
 struct Effect {
     source: &'static str,
     gap: Duration,
-    /// How long no server that was up led the source's stream.
+    /// Time in which no server that was up led the source's stream.
     leaderless: Duration,
     touched: bool,
 }

@@ -96,7 +96,7 @@ pub(super) async fn name_beneath(tx: &Transaction, source: Source, span: Span) -
 }
 
 impl Store {
-    /// How many of a source's summaries and deltas were found damaged and are not mended yet.
+    /// Number of a source's summaries and deltas that were found damaged and are not mended yet.
     ///
     /// # Errors
     ///

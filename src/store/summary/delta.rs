@@ -28,7 +28,7 @@ pub struct Delta {
     hours: Vec<(i32, Events)>,
 }
 
-/// What one transaction left, as a reader keeps it.
+/// Delta of one transaction, as a reader keeps it.
 #[derive(Debug)]
 pub enum Left {
     Events(Delta),
@@ -103,7 +103,7 @@ impl Left {
     }
 }
 
-/// What one transaction left of an hour.
+/// Part of one transaction's delta that is of one hour.
 pub(super) enum Part<'l> {
     Events(&'l Events),
     SummedUp(&'l Summary),
