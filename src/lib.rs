@@ -33,10 +33,13 @@ pub mod event;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod gateway;
+pub mod ledger;
 pub mod log;
 pub mod ops;
 pub mod publisher;
 pub mod reporter;
 pub mod runtime;
 pub mod service;
+mod sketch;
+pub mod source;
 pub mod store;

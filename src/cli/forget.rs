@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::event::{Redactor, Source};
 use crate::log::embedded::{Embedded, FORGET_FILE};
 use crate::service::Ending;
-use crate::store::forget::Forgotten;
+use crate::store::maintain::erase::Forgotten;
 use crate::store::{Purpose, Store};
 
 #[derive(Debug, Args)]

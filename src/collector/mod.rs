@@ -24,9 +24,9 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::event::Source;
+use crate::ledger::{Ledgers, Look};
 use crate::log::{SharedLog, Topic};
 use crate::ops::http::{Requests, ServiceView, serve};
-use crate::ops::ledger::{Ledgers, Look};
 use crate::ops::metrics::{CollectorMetrics, ServiceMetrics};
 use crate::ops::{Readiness, Sampler};
 use crate::runtime::{DrainHandle, Registry, Spec, supervise};
@@ -58,7 +58,7 @@ const NOT_STORING: Duration = Duration::from_secs(10);
 /// Time limit of looking for writers that stand still.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often summaries are kept, if that is little work, and if it is much.
-const SUMMARIES: Duration = Duration::from_secs(2);
+const SUMMARIES: Duration = Duration::from_secs(5);
 const SUMMARIES_AT_LATEST: Duration = Duration::from_secs(30);
 /// How often dead letters leave.
 const EXPIRY: Duration = Duration::from_secs(30);
@@ -314,7 +314,7 @@ async fn keep_summaries(
         }
         metrics.set_damaged(source, store.damaged_summaries(source).await.ok());
         // A tenth of the time, if that is not too seldom.
-        rest = SUMMARIES.max(started.elapsed() * 9).min(SUMMARIES_AT_LATEST);
+        rest = SUMMARIES.max(started.elapsed() * 19).min(SUMMARIES_AT_LATEST);
     }
 }
 

@@ -5,7 +5,6 @@ mod connections;
 mod files;
 mod head;
 pub mod http;
-pub mod ledger;
 mod listen;
 pub mod logs;
 pub mod metrics;

@@ -25,10 +25,10 @@ use actix::Arbiter;
 
 use crate::config::Config;
 use crate::event::Source;
+use crate::ledger::Ledgers;
 use crate::log::SharedLog;
 use crate::ops::Readiness;
 use crate::ops::http::{Requests, ServiceView, serve};
-use crate::ops::ledger::Ledgers;
 use crate::ops::metrics::{ReporterMetrics, ServiceMetrics};
 use crate::runtime::{DrainHandle, Mailbox, Registry, Spec, supervise};
 use crate::service::Running;

@@ -13,13 +13,13 @@ use sea_orm::{
     TransactionTrait,
 };
 
-use super::error::StoreError;
-use super::session::Sessions;
-use super::stop::{Control, Flags};
-use super::transaction::{Connections, Transaction};
-use super::way::Wary;
 use crate::config::{Config, Secret};
 use crate::event::all_words;
+use crate::store::error::StoreError;
+use crate::store::report::cancel::{Control, Flags};
+use crate::store::session::Sessions;
+use crate::store::transaction::{Connections, Transaction};
+use crate::store::write::strategy::Wary;
 
 /// How long a statement waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,18 +65,18 @@ pub struct Store {
     /// To stop what is done for reports; SQLite's connections have it in any case.
     control: Option<Control>,
     /// Whether rows may be copied without looking for them first.
-    pub(super) wary: Wary,
+    pub(in crate::store) wary: Wary,
 }
 
 /// What a transaction with one view of all tables is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Snapshot {
+pub(in crate::store) enum Snapshot {
     ToRead,
     /// Ends with an error if another one changed what this one changes.
     ToChange,
 }
 
-pub(super) enum Backend<'a> {
+pub(in crate::store) enum Backend<'a> {
     Postgres(&'a PgPool, &'a Sessions),
     Sqlite(&'a SqlitePool),
 }
@@ -190,7 +190,7 @@ impl Store {
     }
 
     /// What stops reports, if there is anything.
-    pub(super) fn control(&self) -> Option<&Control> {
+    pub(in crate::store) fn control(&self) -> Option<&Control> {
         self.control.as_ref()
     }
 
@@ -202,7 +202,7 @@ impl Store {
         }
     }
 
-    pub(super) fn backend(&self) -> Backend<'_> {
+    pub(in crate::store) fn backend(&self) -> Backend<'_> {
         match self.db.postgres() {
             Some(pool) => Backend::Postgres(pool, &self.db.sessions),
             None => Backend::Sqlite(self.db.pool().get_sqlite_connection_pool()),
@@ -215,7 +215,7 @@ impl Store {
     }
 
     /// The connections for lists, which reports do not use.
-    pub(super) fn lists(&self) -> &Connections {
+    pub(in crate::store) fn lists(&self) -> &Connections {
         &self.lists
     }
 
@@ -230,12 +230,12 @@ impl Store {
     }
 
     /// A transaction that sees all tables as they were at one moment.
-    pub(super) async fn snapshot(&self, purpose: Snapshot) -> Result<Transaction, StoreError> {
+    pub(in crate::store) async fn snapshot(&self, purpose: Snapshot) -> Result<Transaction, StoreError> {
         self.db.snapshot(purpose).await
     }
 
     /// Does something again until no other transaction is in its way.
-    pub(super) async fn unless_in_the_way<T>(
+    pub(in crate::store) async fn unless_in_the_way<T>(
         &self,
         work: impl AsyncFn() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
@@ -325,7 +325,7 @@ impl Store {
     }
 
     /// Whether so many migrations are enough for this version.
-    pub(super) fn suffices(applied: i64) -> Result<(), StoreError> {
+    pub(in crate::store) fn suffices(applied: i64) -> Result<(), StoreError> {
         let needed = Migrator::migrations().len();
         if usize::try_from(applied).unwrap_or(0) < needed {
             return Err(StoreError::Schema(format!("{applied} of {needed} migrations are applied")));
@@ -345,7 +345,7 @@ impl Store {
     }
 
     /// Moves what SQLite's write-ahead log holds into the database's file, as far as no reader needs it.
-    pub(super) async fn empty_write_ahead_log(&self) -> Result<(), StoreError> {
+    pub(in crate::store) async fn empty_write_ahead_log(&self) -> Result<(), StoreError> {
         let Backend::Sqlite(pool) = self.backend() else { return Ok(()) };
         let mut connection = pool.acquire().await?;
         // Others that read or write are not waited for.

@@ -2,11 +2,11 @@
 
 use sea_orm::{ConnectionTrait, Statement, Value};
 
-use super::connect::Store;
-use super::error::StoreError;
+use crate::store::connect::Store;
+use crate::store::error::StoreError;
 
 /// A condition that grows, with its parameters from $1.
-pub(super) struct Condition {
+pub(in crate::store) struct Condition {
     wheres: Vec<String>,
     /// The parameters.
     pub values: Vec<Value>,
@@ -33,7 +33,10 @@ impl Condition {
 }
 
 /// Adds parameters; gives their places, comma-separated.
-pub(super) fn places(values: &mut Vec<Value>, more: impl IntoIterator<Item = impl Into<Value>>) -> String {
+pub(in crate::store) fn places(
+    values: &mut Vec<Value>,
+    more: impl IntoIterator<Item = impl Into<Value>>,
+) -> String {
     let mut places = Vec::new();
     for value in more {
         values.push(value.into());
@@ -44,12 +47,12 @@ pub(super) fn places(values: &mut Vec<Value>, more: impl IntoIterator<Item = imp
 
 impl Store {
     /// An instant, from a parameter at `{}` of microseconds since 1970.
-    pub(super) fn instant(&self) -> &'static str {
+    pub(in crate::store) fn instant(&self) -> &'static str {
         if self.is_postgres() { "('epoch'::timestamptz + {} * interval '1 microsecond')" } else { "{}" }
     }
 
     /// The minute since 1970 in which a row's event happened.
-    pub(super) fn minute(&self) -> &'static str {
+    pub(in crate::store) fn minute(&self) -> &'static str {
         if self.is_postgres() {
             "(extract(epoch FROM date_bin('1 minute', occurred_at, 'epoch'))::bigint / 60)"
         } else {
@@ -58,7 +61,7 @@ impl Store {
     }
 
     /// A column's instant, in microseconds since 1970.
-    pub(super) fn micros(&self, column: &str) -> String {
+    pub(in crate::store) fn micros(&self, column: &str) -> String {
         if self.is_postgres() {
             format!("(extract(epoch FROM {column}) * 1000000)::bigint")
         } else {
@@ -67,14 +70,19 @@ impl Store {
     }
 
     /// A number that a query gives; 0 if it gives no row.
-    pub(super) async fn number(&self, sql: &str, values: Vec<Value>, name: &str) -> Result<i64, StoreError> {
+    pub(in crate::store) async fn number(
+        &self,
+        sql: &str,
+        values: Vec<Value>,
+        name: &str,
+    ) -> Result<i64, StoreError> {
         let statement = Statement::from_sql_and_values(self.db().get_database_backend(), sql, values);
         let row = self.db().query_one_raw(statement).await?;
         Ok(row.map_or(Ok(0), |row| row.try_get("", name))?)
     }
 
     /// Runs a statement; gives how many rows it changed.
-    pub(super) async fn change(&self, sql: &str, values: Vec<Value>) -> Result<u64, StoreError> {
+    pub(in crate::store) async fn change(&self, sql: &str, values: Vec<Value>) -> Result<u64, StoreError> {
         let statement = Statement::from_sql_and_values(self.db().get_database_backend(), sql, values);
         Ok(self.db().execute_raw(statement).await?.rows_affected())
     }

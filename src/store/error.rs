@@ -45,7 +45,7 @@ fn advice(message: &str) -> Option<&'static str> {
 
 impl StoreError {
     /// The same, with the name of the row that is damaged.
-    pub(super) fn in_row(self, row: impl std::fmt::Display) -> Self {
+    pub(in crate::store) fn in_row(self, row: impl std::fmt::Display) -> Self {
         match self {
             Self::Damaged(reason) => Self::Damaged(format!("{row}: {reason}")),
             other => other,

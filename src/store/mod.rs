@@ -1,53 +1,38 @@
 //! Where events rest: PostgreSQL, or SQLite for one process.
 //!
 //! ```text
-//! collector ──Batch──▶ writer: one transaction { frames, rows + rollup, dead letters, ledger } ──▶ tables
+//! collector ──Batch──▶ write: one transaction { frames, rows + rollup, dead letters, ledger } ──▶ tables
 //! reporter  ◀── report, ledger, dead letters ──────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The schema is the `migration` crate's. [`Store::write`] is the one way in: exactly once, by the key
-//! of each event, and by writer and number of each frame. What reads is in [`report`] and [`ledger`].
-//! Reports read what is kept for them: [`rollup`] for events and revenue, [`summary`] for users.
+//! The schema is the `migration` crate's. [`Store::write`] is the one way in: exactly once, by the key of each event,
+//! and by writer and number of each frame. Reports read what is kept for them: rollups for events and revenue,
+//! [`summary`] for users. [`maintain`] verifies and rebuilds both, lets rows go by age, and erases a user.
 
-mod audience;
-mod batch;
-mod campaigns;
 mod connect;
-mod copy;
 mod dead_letters;
 mod dialect;
 pub mod entity;
 mod error;
-pub mod forget;
 pub mod ledger;
-mod ledger_fold;
-mod letters;
-mod postgres;
-mod ranges;
-mod ranking;
-pub mod rebuild;
+mod locate;
+mod locks;
+pub mod maintain;
+mod money;
+mod poison;
 pub mod report;
-mod retention;
-mod rollup;
-mod row;
 mod session;
-mod sqlite;
-mod stop;
-mod stuck;
 pub mod summary;
-mod suspects;
-mod trace;
 mod transaction;
-mod way;
-mod writer;
+mod write;
 
-pub use batch::{Batch, BatchFrame, Written};
 pub use connect::{Purpose, SQLITE_FILE, Store};
 pub use dead_letters::{DeadLetterFilter, ListedLetter, Retention, StoredLetter};
 pub use error::StoreError;
-pub use retention::RetentionClock;
-pub use row::Row;
-pub use suspects::{FramePlace, Search};
-pub use trace::{Place, Trace};
+pub use locate::{Place, Trace};
+pub use maintain::retention::RetentionClock;
+pub use poison::{FramePlace, Search};
 pub use transaction::Connections;
-pub use writer::WriteProgress;
+pub use write::batch::{Batch, BatchFrame, Written};
+pub use write::row::Row;
+pub use write::transaction::WriteProgress;

@@ -16,7 +16,12 @@ use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::{self, AssertSqlSafe, Executor, PgConnection, PgPool, Postgres, Row};
 use uuid::Uuid;
 
-use super::error::StoreError;
+use crate::store::error::StoreError;
+
+/// What follows BEGIN in a writer's transaction. Nobody is waited for longer than a few seconds: see [`crate::store::maintain::stuck`]. A
+/// plan that was made when a table was small would read all of it, and one for each batch costs more than its work.
+pub(in crate::store) const WRITES: &str = "ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '3s';
+    SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_mode = force_generic_plan";
 
 /// The parameter that proves a session.
 const PARAMETER: &str = "ess.session";
@@ -25,7 +30,7 @@ const IDLE_IN_TRANSACTION: &str = "120s";
 
 /// Kind of the sessions of a store's pools, shared by them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sessions(Arc<State>);
+pub(in crate::store) struct Sessions(Arc<State>);
 
 #[derive(Debug)]
 struct State {
@@ -135,7 +140,7 @@ fn refuses_parameters(fault: &dyn DatabaseError) -> bool {
 
 /// A transaction in PostgreSQL. One that is dropped before its end ends with its connection: whoever is dropped between
 /// a request and its answer would leave the answer to the next who has the connection.
-pub(super) struct PostgresTransaction {
+pub(in crate::store) struct PostgresTransaction {
     connection: PoolConnection<Postgres>,
     /// True if its statements may be prepared under names.
     pub named: bool,

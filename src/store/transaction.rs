@@ -1,6 +1,6 @@
 //! Transactions and connections of either database, for sea-orm's queries.
 //!
-//! sea-orm prepares every statement under a name. These do so only where a name holds (see [`super::session`]).
+//! sea-orm prepares every statement under a name. These do so only where a name holds (see [`crate::store::session`]).
 
 use futures::{StreamExt, TryStreamExt};
 use sea_orm::sqlx::query::Query;
@@ -12,19 +12,19 @@ use sea_orm::{
 use sea_query_sqlx::SqlxValues;
 use tokio::sync::Mutex;
 
-use super::connect::Snapshot;
-use super::error::StoreError;
-use super::session::{PostgresTransaction, Sessions};
+use crate::store::connect::Snapshot;
+use crate::store::error::StoreError;
+use crate::store::session::{PostgresTransaction, Sessions};
 
 /// A pool of connections. A statement outside a [`Transaction`] is one by itself.
 #[derive(Debug, Clone)]
 pub struct Connections {
     pool: DatabaseConnection,
-    pub(super) sessions: Sessions,
+    pub(in crate::store) sessions: Sessions,
 }
 
 /// A transaction.
-pub(super) enum Transaction {
+pub(in crate::store) enum Transaction {
     Sqlite(DatabaseTransaction),
     Postgres(Mutex<PostgresTransaction>),
 }
@@ -40,7 +40,7 @@ fn query(statement: &Statement, named: bool) -> Query<'_, Postgres, SqlxValues> 
 }
 
 impl Connections {
-    pub(super) fn new(pool: DatabaseConnection, sessions: Sessions) -> Self {
+    pub(in crate::store) fn new(pool: DatabaseConnection, sessions: Sessions) -> Self {
         Self { pool, sessions }
     }
 
@@ -50,14 +50,14 @@ impl Connections {
     }
 
     /// PostgreSQL's pool, if it is that.
-    pub(super) fn postgres(&self) -> Option<&PgPool> {
+    pub(in crate::store) fn postgres(&self) -> Option<&PgPool> {
         (self.pool.get_database_backend() == DatabaseBackend::Postgres)
             .then(|| self.pool.get_postgres_connection_pool())
     }
 
     /// Begins a transaction to change what it reads. Each of PostgreSQL's statements sees all that has ended by then;
     /// `mode` is what follows BEGIN.
-    pub(super) async fn writing(&self, mode: &str) -> Result<Transaction, StoreError> {
+    pub(in crate::store) async fn writing(&self, mode: &str) -> Result<Transaction, StoreError> {
         if let Some(pool) = self.postgres() {
             let begun = PostgresTransaction::begin(pool, &self.sessions, mode).await?;
             return Ok(Transaction::Postgres(Mutex::new(begun)));
@@ -71,7 +71,7 @@ impl Connections {
     }
 
     /// Begins a transaction that sees all tables as they were at one moment.
-    pub(super) async fn snapshot(&self, purpose: Snapshot) -> Result<Transaction, StoreError> {
+    pub(in crate::store) async fn snapshot(&self, purpose: Snapshot) -> Result<Transaction, StoreError> {
         let reads = purpose == Snapshot::ToRead;
         match self.postgres() {
             Some(pool) => {

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ess::config::{Config, LogSettings, Variables};
 use ess::event::{Source, decode};
+use ess::ledger::{Ledgers, SourceLedger};
 use ess::log::embedded::Embedded;
 use ess::log::{
     AppendError, Appended, DeadLetter, Frame, FrameWriter, Log, LogError, Piece, Pull, Reason, SharedLog,
     Topic, TopicState, WriterMark,
 };
-use ess::ops::ledger::{Ledgers, SourceLedger};
 use ess::store::{Batch, BatchFrame, Row, Store, StoreError, Written};
 use futures::future::BoxFuture;
 use futures::{StreamExt, future};

@@ -4,7 +4,7 @@ use super::Map;
 use super::body::Summary;
 use super::group::{Group, Sum};
 use super::places::{First, Name, Places};
-use super::users::{GrowingUsers, Users};
+use crate::sketch::{GrowingUsers, Users};
 
 /// Whom a range of hours reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -102,8 +102,8 @@ impl Audience {
 #[cfg(test)]
 mod tests {
     use super::super::places::Listing;
-    use super::super::users::Few;
     use super::*;
+    use crate::sketch::Few;
 
     #[test]
     fn the_places_with_the_most_users_are_found_among_those_with_many_events() {

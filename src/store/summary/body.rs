@@ -9,8 +9,8 @@ use super::Map;
 use super::group::{Group, Sum};
 use super::places::{GrowingPlaces, Listing, Places};
 use super::seen::Events;
-use super::users::{GrowingUsers, Users};
 use super::{decode, encode};
+use crate::sketch::{GrowingUsers, Users};
 use crate::store::error::StoreError;
 
 /// Places of a kind that versions before this one kept.

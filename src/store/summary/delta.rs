@@ -13,8 +13,8 @@ use super::span::{HOUR, whole};
 use super::{decode, encode};
 use crate::event::MICROS_PER_UNIT;
 use crate::store::error::StoreError;
-use crate::store::report::total;
-use crate::store::row::Row;
+use crate::store::money::total;
+use crate::store::write::row::Row;
 
 /// The version of the encoding of a [`Delta`]; the one before had an [`AddedBefore`].
 const VERSION: u8 = 2;

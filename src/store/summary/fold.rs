@@ -17,7 +17,7 @@ use crate::event::Source;
 use crate::store::connect::{Snapshot, Store};
 use crate::store::entity::{campaigns, summaries, summary_deltas};
 use crate::store::error::StoreError;
-use crate::store::postgres::SUMMARY_LOCKS;
+use crate::store::locks::SUMMARY_LOCKS;
 use crate::store::transaction::Transaction;
 
 /// Deltas that are looked at, and those that are folded in one transaction as they were left.

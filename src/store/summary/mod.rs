@@ -15,15 +15,14 @@ mod block;
 mod body;
 mod damaged;
 mod delta;
-mod entries;
 mod fold;
 mod group;
 mod places;
 mod read;
 mod seen;
 mod span;
-mod users;
 
+pub use crate::sketch::{Mark, Users, mark};
 pub use audience::Audience;
 pub use body::{CampaignKey, Summary};
 pub(super) use damaged::COUNT as COUNT_DAMAGED;
@@ -33,11 +32,10 @@ pub(super) use fold::fold_all;
 pub use group::{AGES, FOLLOWERS, Group, Sum};
 pub use read::SummaryCache;
 pub(super) use read::{Asked, Reading};
-pub use users::{Mark, Users, mark};
 
 use std::collections::HashMap;
 
-use super::error::StoreError;
+use crate::store::error::StoreError;
 
 /// A map for what is looked up once an event, or once a place of a report. Its hash is quick, and seeded by
 /// chance; whoever finds keys that meet all the same slows down one batch, whose groups are few thousands.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::users::{GrowingUsers, Mark, Users};
+use crate::sketch::{GrowingUsers, Mark, Users};
 
 /// Places that are kept, all of them.
 const MOST: usize = 1 << 18;

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::Map;
 use super::group::{AGES, FOLLOWERS, Group, Sum};
 use super::span::whole;
-use super::users::{Mark, Marks, marks};
 use crate::event::{Columns, MICROS_PER_MINUTE};
-use crate::store::row::Row;
+use crate::sketch::{Mark, Marks, marks};
+use crate::store::write::row::Row;
 
 /// Of a row, what is summed up.
 #[derive(Debug, Clone, PartialEq, Eq)]

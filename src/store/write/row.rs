@@ -1,0 +1,133 @@
+//! One row of `event_rows`.
+
+use uuid::Uuid;
+
+use crate::event::Event;
+use crate::log::Origin;
+use crate::sketch::{Mark, mark};
+
+/// An event that is to be stored, and where it came from.
+#[derive(Debug)]
+pub struct Row<'a> {
+    /// The deduplication key.
+    pub key: Uuid,
+    /// What stands for its user where users are counted.
+    pub user: Mark,
+    /// The event.
+    pub event: Event<'a>,
+    /// The event as sent, for the case that the database refuses it.
+    pub bytes: &'a [u8],
+    /// The request that brought it.
+    pub origin: &'a Origin,
+    /// When the log took it, in microseconds since 1970.
+    pub logged_at: i64,
+    /// When the collector took it, in microseconds since 1970.
+    pub collected_at: i64,
+}
+
+impl<'a> Row<'a> {
+    /// A row. What has to be computed of it is, while its bytes are at hand.
+    pub fn new(
+        event: Event<'a>,
+        bytes: &'a [u8],
+        origin: &'a Origin,
+        logged_at: i64,
+        collected_at: i64,
+    ) -> Self {
+        let (key, user) = (event.key(), mark(&event.columns.user_id));
+        Self { key, user, event, bytes, origin, logged_at, collected_at }
+    }
+}
+
+/// What takes a row's columns, one after another.
+pub(in crate::store) trait Columns<'r>: Sized {
+    /// The deduplication key.
+    fn key(self, key: Uuid) -> Self;
+    /// Microseconds since 1970.
+    fn time(self, micros: Option<i64>) -> Self;
+    /// A large number.
+    fn int8(self, value: Option<i64>) -> Self;
+    /// A small number, or a word's.
+    fn int2(self, value: Option<i16>) -> Self;
+    /// A text.
+    fn text(self, value: Option<&'r str>) -> Self;
+}
+
+impl Row<'_> {
+    /// Gives the row's values, in the order of [`COLUMNS`].
+    pub(in crate::store) fn columns<'r, C: Columns<'r>>(&'r self, to: C) -> C {
+        let (event, columns) = (&self.event, &self.event.columns);
+        to.key(self.key)
+            .time(Some(event.occurred_at))
+            .time(Some(self.origin.accepted_at))
+            .time(Some(self.logged_at))
+            .time(Some(self.collected_at))
+            .time(columns.action_time)
+            .int8(columns.amount.map(|amount| amount.0))
+            .int8(event.revenue())
+            .int8(columns.followers)
+            .int8(columns.watch_time)
+            .int8(columns.percentage_watched)
+            .int2(Some(event.source.code()))
+            .int2(Some(event.kind.stage.code()))
+            .int2(Some(event.kind.word.code))
+            .int2(columns.age)
+            .int2(columns.gender)
+            .int2(columns.referrer)
+            .int2(columns.click_position)
+            .int2(columns.device)
+            .int2(columns.browser)
+            .text(Some(&event.id))
+            .text(Some(&columns.user_id))
+            .text(columns.user_name.as_deref())
+            .text(columns.country.as_deref())
+            .text(columns.city.as_deref())
+            .text(columns.video_id.as_deref())
+            .text(columns.ad_id.as_deref())
+            .text(columns.campaign_id.as_deref())
+            .text(columns.profile_id.as_deref())
+            .text(columns.purchased_item.as_deref())
+            .text(event.rest.as_deref())
+    }
+}
+
+/// The columns of `event_rows` that a row fills, in the order in which they are given, with their
+/// PostgreSQL types.
+pub(in crate::store) const COLUMNS: [(&str, &str); 31] = [
+    ("key", "uuid"),
+    ("occurred_at", "timestamptz"),
+    ("accepted_at", "timestamptz"),
+    ("logged_at", "timestamptz"),
+    ("collected_at", "timestamptz"),
+    ("action_time", "timestamptz"),
+    ("amount", "int8"),
+    ("revenue", "int8"),
+    ("followers", "int8"),
+    ("watch_time", "int8"),
+    ("percentage_watched", "int8"),
+    ("source", "int2"),
+    ("funnel_stage", "int2"),
+    ("event_type", "int2"),
+    ("age", "int2"),
+    ("gender", "int2"),
+    ("referrer", "int2"),
+    ("click_position", "int2"),
+    ("device", "int2"),
+    ("browser", "int2"),
+    ("event_id", "text"),
+    ("user_id", "text"),
+    ("user_name", "text"),
+    ("country", "text"),
+    ("city", "text"),
+    ("video_id", "text"),
+    ("ad_id", "text"),
+    ("campaign_id", "text"),
+    ("profile_id", "text"),
+    ("purchased_item", "text"),
+    ("rest", "text"),
+];
+
+/// The names of the columns, comma-separated.
+pub(in crate::store) fn column_names() -> String {
+    COLUMNS.map(|(name, _)| name).join(", ")
+}
