@@ -12,6 +12,7 @@
 //! personal data out of an event's bytes.
 
 mod bounded;
+mod by_source;
 mod columns;
 mod decode;
 mod facebook;
@@ -28,6 +29,7 @@ mod tiktok;
 mod walk;
 mod words;
 
+pub use by_source::BySource;
 pub use columns::Columns;
 pub use decode::{Event, decode, event_key};
 pub use field_error::FieldError;

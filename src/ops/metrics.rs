@@ -14,7 +14,7 @@ use prometheus::{
 };
 
 use super::readiness::Readiness;
-use crate::event::Source;
+use crate::event::{BySource, Source};
 use crate::log::{Reason, Topic, TopicState};
 use crate::runtime::{Phase, Registry, RestartReason};
 
@@ -24,21 +24,6 @@ pub const UNKNOWN_SOURCE: &str = "unknown";
 /// The label of a source.
 pub fn source_label(source: Option<Source>) -> &'static str {
     source.map_or(UNKNOWN_SOURCE, Source::as_str)
-}
-
-/// One value per source.
-#[derive(Clone)]
-pub struct BySource<T>(Vec<T>);
-
-impl<T> BySource<T> {
-    fn new(make: impl Fn(&'static str) -> T) -> Self {
-        Self(Source::ALL.iter().map(|source| make(source.as_str())).collect())
-    }
-
-    /// The source's own.
-    pub fn of(&self, source: Source) -> &T {
-        &self.0[source.index()]
-    }
 }
 
 /// Puts a metric into a registry. Names are fixed here and distinct, so that this cannot fail.
@@ -56,7 +41,7 @@ fn counters(metrics: &Metrics, name: &str, help: &str, labels: &[&str]) -> IntCo
 
 fn by_source(metrics: &Metrics, name: &str, help: &str) -> BySource<IntCounter> {
     let counters = counters(metrics, name, help, &["source"]);
-    BySource::new(|source| counters.with_label_values(&[source]))
+    BySource::new(|source| counters.with_label_values(&[source.as_str()]))
 }
 
 /// Seconds, from a millisecond to half a minute.
