@@ -203,7 +203,7 @@ fn embedded() -> Vec<Line> {
     let target = up.url("/webhook");
     let sent = publish(&target, &["--batch", "1000", "--rate", "20000", "--duration", "30s"]);
     let answered = Instant::now();
-    let database = crate::support::world::Database::Sqlite(folder.path().join("data/ess.db"));
+    let database = crate::support::system::Database::Sqlite(folder.path().join("data/ess.db"));
     support::eventually("everything is stored", MINUTE * 5, || {
         let rows = database.query("SELECT max(rowid) FROM event_rows")[0].parse::<u64>().unwrap_or(0);
         (rows >= sent.accepted).then_some(())

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::postgres::Postgres;
 use crate::support::process::{Process, Service, ess};
-use crate::support::world::World;
+use crate::support::system::System;
 use crate::support::{MINUTE, eventually, free_port, http};
 
 fn run(arguments: &[&str], environment: &[(&str, &str)], folder: &Path) -> Output {
@@ -114,10 +114,10 @@ fn files_are_read_in_their_order_and_the_environment_wins() {
 
 #[test]
 fn health_tells_whether_the_local_service_is_ready() {
-    let world = World::embedded(&[]);
+    let system = System::embedded(&[]);
     // Collectors may be ready a moment after gateway and reporter.
     eventually("all services are ready", MINUTE, || {
-        (world.ess(&["health"]).status.code() == Some(0)).then_some(())
+        (system.ess(&["health"]).status.code() == Some(0)).then_some(())
     });
     let folder = tempfile::tempdir().unwrap();
     let port = free_port().to_string();
@@ -171,11 +171,11 @@ fn services_wait_for_nats_and_postgres_and_go_on_when_they_come() {
 
 #[test]
 fn the_same_seed_is_the_same_events_and_the_publisher_says_what_became_of_them() {
-    let world = World::embedded(&[]);
-    let target = world.gateway_url("/webhook");
+    let system = System::embedded(&[]);
+    let target = system.gateway_url("/webhook");
     let send = |more: &[&str]| -> Value {
         let arguments = ["publisher", "--target", &target, "--json", "--duration", "2s"];
-        let output = world.ess(&[&arguments[..], more].concat());
+        let output = system.ess(&[&arguments[..], more].concat());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         serde_json::from_slice(&output.stdout).unwrap()
     };
@@ -188,9 +188,9 @@ fn the_same_seed_is_the_same_events_and_the_publisher_says_what_became_of_them()
         assert_eq!(count(tally, "failed"), 0);
         assert!(tally["latencyMs"]["p99"].as_f64().unwrap() > 0.0, "{tally}");
     }
-    world.settle();
+    system.settle();
     assert_eq!(
-        world.count_rows(),
+        system.count_rows(),
         count(&first, "accepted").max(count(&second, "accepted")),
         "{first} {second}"
     );
@@ -199,7 +199,7 @@ fn the_same_seed_is_the_same_events_and_the_publisher_says_what_became_of_them()
     // Nobody there: it says so, and ends with 1.
     let nowhere = format!("http://127.0.0.1:{}/webhook", free_port());
     let output =
-        world.ess(&["publisher", "--target", &nowhere, "--batch", "1", "--rate", "5", "--duration", "1s"]);
+        system.ess(&["publisher", "--target", &nowhere, "--batch", "1", "--rate", "5", "--duration", "1s"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
         String::from_utf8_lossy(&output.stdout).contains("failed    5"),
@@ -210,18 +210,18 @@ fn the_same_seed_is_the_same_events_and_the_publisher_says_what_became_of_them()
 
 #[test]
 fn a_data_folder_is_used_by_one_process_and_data_survives_a_restart() {
-    let mut world = World::embedded(&[]);
-    let output = world.ess(&["up"]);
+    let mut system = System::embedded(&[]);
+    let output = system.ess(&["up"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("in use by another ess"), "{}", stderr(&output));
-    world.post(&crate::support::events::simple("kept", "facebook").to_string());
-    world.settle();
-    let process = &mut world.services[0].process;
+    system.post(&crate::support::events::simple("kept", "facebook").to_string());
+    system.settle();
+    let process = &mut system.services[0].process;
     process.signal("INT");
     assert_eq!(process.wait(MINUTE).code(), Some(0), "{}", process.output());
-    world.services[0].start_again();
-    world.wait_ready();
-    assert_eq!(world.report("/reports/events")["totalEvents"], 1);
+    system.services[0].start_again();
+    system.wait_ready();
+    assert_eq!(system.report("/reports/events")["totalEvents"], 1);
 }
 
 #[test]
@@ -274,6 +274,6 @@ fn migrations_that_run_at_once_do_not_collide() {
         &["reporter"],
         &["reporter"],
     ];
-    let world = World::real_with(&[], services);
-    assert_eq!(world.count_rows(), 0);
+    let system = System::real_with(&[], services);
+    assert_eq!(system.count_rows(), 0);
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::support::events::simple;
 use crate::support::process::ess;
-use crate::support::world::World;
+use crate::support::system::System;
 use crate::support::{MINUTE, block_on, eventually, http};
 
 const TOPIC: Topic = Topic::Events(Source::Facebook);
@@ -343,9 +343,9 @@ fn batch(name: &str, events: usize) -> String {
 }
 
 /// Posts until the answer is 503; gives how many events were accepted.
-fn fill(world: &World, name: &str) -> u64 {
+fn fill(system: &System, name: &str) -> u64 {
     for n in 0..2_000 {
-        let answer = world.post(&batch(&format!("{name}{n}"), 200));
+        let answer = system.post(&batch(&format!("{name}{n}"), 200));
         match answer.status {
             202 => {}
             503 => return n * 200,
@@ -362,13 +362,13 @@ fn a_disk_that_was_full_and_has_room_again_takes_events_again_by_itself() {
         return;
     };
     let data = small.0.path().join("data").display().to_string();
-    let mut world = World::embedded(&[("ESS_DATA_DIR", &data), ("ESS_DRAIN_TIMEOUT", "10s")]);
-    let mut accepted = fill(&world, "a");
+    let mut system = System::embedded(&[("ESS_DATA_DIR", &data), ("ESS_DRAIN_TIMEOUT", "10s")]);
+    let mut accepted = fill(&system, "a");
     assert!(accepted > 0);
     // While it is full: at once, with the reason.
     for n in 0..5 {
         let begun = Instant::now();
-        let answer = world.post(&batch(&format!("full{n}"), 200));
+        let answer = system.post(&batch(&format!("full{n}"), 200));
         if answer.status == 202 {
             // A collector made room.
             accepted += 200;
@@ -378,24 +378,24 @@ fn a_disk_that_was_full_and_has_room_again_takes_events_again_by_itself() {
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     }
     eventually("readiness names it", MINUTE, || {
-        let ready = http::get(&world.gateway_url("/ready")).ok()?;
+        let ready = http::get(&system.gateway_url("/ready")).ok()?;
         (ready.status == 503 && ready.text.contains("No space left")).then_some(())
     });
     small.resize("400m");
     eventually("it takes events again", MINUTE, || {
-        let answer = world.post(&batch("after", 10));
+        let answer = system.post(&batch("after", 10));
         (answer.status == 202).then_some(())
     });
     accepted += 10;
-    let ledger = world.settle();
+    let ledger = system.settle();
     assert_eq!(ledger["sources"][0]["missing"], 0, "{ledger}");
-    assert!(world.count_rows() >= accepted, "{} of {accepted}", world.count_rows());
+    assert!(system.count_rows() >= accepted, "{} of {accepted}", system.count_rows());
     // And a stop while it is full ends within its time, and cleanly: what is not stored comes again.
     let mut filler = std::fs::File::create(small.0.path().join("filler")).unwrap();
     while filler.write_all(&[1; 65_536]).is_ok() {}
-    let _ = fill(&world, "b");
+    let _ = fill(&system, "b");
     let begun = Instant::now();
-    let process = &mut world.services[0].process;
+    let process = &mut system.services[0].process;
     process.signal("TERM");
     assert_eq!(process.wait(MINUTE).code(), Some(0), "{}", process.output());
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
@@ -403,35 +403,35 @@ fn a_disk_that_was_full_and_has_room_again_takes_events_again_by_itself() {
 
 #[test]
 fn a_size_limit_is_a_503_and_no_end() {
-    let mut world = World::embedded(&[]);
-    let process = world.services[0].process.id().to_string();
+    let mut system = System::embedded(&[]);
+    let process = system.services[0].process.id().to_string();
     let limited =
         std::process::Command::new("prlimit").args(["--pid", &process, "--fsize=12000000"]).status();
     assert!(limited.unwrap().success());
-    let accepted = fill(&world, "a");
+    let accepted = fill(&system, "a");
     assert!(accepted > 0);
-    assert!(world.services[0].process.running(), "{}", world.services[0].process.output());
-    assert_eq!(world.post(&batch("more", 200)).status, 503);
-    let health = http::get(&world.gateway_url("/health")).unwrap();
+    assert!(system.services[0].process.running(), "{}", system.services[0].process.output());
+    assert_eq!(system.post(&batch("more", 200)).status, 503);
+    let health = http::get(&system.gateway_url("/health")).unwrap();
     assert_eq!(health.status, 200);
 }
 
 #[test]
 fn a_forgotten_person_is_in_no_file_after_the_next_clean_stop() {
     const PERSON: &str = "Ada Quixote-Unmistakable";
-    let mut world = World::embedded(&[]);
+    let mut system = System::embedded(&[]);
     for n in 0..40 {
         let mut event = simple(&format!("e-{n}"), "facebook");
         if n % 4 == 0 {
             event["data"]["user"]["name"] = PERSON.into();
             event["data"]["user"]["userId"] = "ada-4711".into();
         }
-        assert_eq!(world.post(&event.to_string()).status, 202);
+        assert_eq!(system.post(&event.to_string()).status, 202);
     }
-    world.settle();
-    let holders = |world: &World| -> Vec<String> {
+    system.settle();
+    let holders = |system: &System| -> Vec<String> {
         let mut found = Vec::new();
-        for entry in std::fs::read_dir(world.folder.path().join("data")).unwrap() {
+        for entry in std::fs::read_dir(system.folder.path().join("data")).unwrap() {
             let path = entry.unwrap().path();
             let mut bytes = Vec::new();
             std::fs::File::open(&path).unwrap().read_to_end(&mut bytes).unwrap();
@@ -443,36 +443,36 @@ fn a_forgotten_person_is_in_no_file_after_the_next_clean_stop() {
         }
         found
     };
-    assert!(!holders(&world).is_empty(), "nothing was looked for");
-    let done = world.ess(&["forget", "--source", "facebook", "--user", "ada-4711"]);
+    assert!(!holders(&system).is_empty(), "nothing was looked for");
+    let done = system.ess(&["forget", "--source", "facebook", "--user", "ada-4711"]);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let process = &mut world.services[0].process;
+    let process = &mut system.services[0].process;
     process.signal("TERM");
     assert_eq!(process.wait(MINUTE).code(), Some(0), "{}", process.output());
-    assert_eq!(holders(&world), Vec::<String>::new());
-    world.services[0].start_again();
-    world.wait_ready();
-    assert_eq!(world.count_rows(), 40);
-    world.post(&simple("later", "facebook").to_string());
-    let ledger = world.settle();
+    assert_eq!(holders(&system), Vec::<String>::new());
+    system.services[0].start_again();
+    system.wait_ready();
+    assert_eq!(system.count_rows(), 40);
+    system.post(&simple("later", "facebook").to_string());
+    let ledger = system.settle();
     assert_eq!(
         (&ledger["sources"][0]["missing"], &ledger["sources"][0]["stored"]),
         (&0.into(), &41.into()),
         "{ledger}"
     );
     // Without a running system it is done at once.
-    world.post(&{
+    system.post(&{
         let mut event = simple("again", "facebook");
         event["data"]["user"]["name"] = PERSON.into();
         event["data"]["user"]["userId"] = "ada-4711".into();
         event.to_string()
     });
-    world.settle();
-    let process = &mut world.services[0].process;
+    system.settle();
+    let process = &mut system.services[0].process;
     process.signal("TERM");
     assert_eq!(process.wait(MINUTE).code(), Some(0), "{}", process.output());
-    assert!(!holders(&world).is_empty(), "nothing was looked for");
-    let done = world.ess(&["forget", "--source", "facebook", "--user", "ada-4711"]);
+    assert!(!holders(&system).is_empty(), "nothing was looked for");
+    let done = system.ess(&["forget", "--source", "facebook", "--user", "ada-4711"]);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    assert_eq!(holders(&world), Vec::<String>::new());
+    assert_eq!(holders(&system), Vec::<String>::new());
 }

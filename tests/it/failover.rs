@@ -11,7 +11,7 @@ use crate::support::events::simple;
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::stores::open;
-use crate::support::world::World;
+use crate::support::system::System;
 use crate::support::{MINUTE, block_on, eventually};
 
 /// The URL of a database through a proxy.
@@ -32,14 +32,14 @@ fn no_event_is_lost_when_a_synchronous_standby_takes_over() {
     let proxy = Proxy::to(primary.port);
     let services: &[&[&str]] =
         &[&["gateway"], &["collector", "facebook"], &["collector", "tiktok"], &["reporter"]];
-    let mut world = World::real_at(primary, url(&proxy), &[], services);
-    nothing_is_lost(&mut world, |world| {
-        assert!(world.count_rows() > 0, "rows are written before the primary dies");
-        world.postgres().process.kill();
+    let mut system = System::real_at(primary, url(&proxy), &[], services);
+    nothing_is_lost(&mut system, |system| {
+        assert!(system.count_rows() > 0, "rows are written before the primary dies");
+        system.postgres().process.kill();
         assert_eq!(standby.query("SELECT pg_promote()"), ["t"]);
         proxy.lead_to(standby.port);
         proxy.cut();
-        *world.postgres() = standby;
+        *system.postgres() = standby;
     });
 }
 
@@ -50,30 +50,30 @@ fn what_an_asynchronous_standby_had_not_received_is_told_as_missing() {
     let proxy = Proxy::to(primary.port);
     let services: &[&[&str]] =
         &[&["gateway"], &["collector", "facebook"], &["collector", "tiktok"], &["reporter"]];
-    let mut world = World::real_at(primary, url(&proxy), &[], services);
-    let send = |world: &World, first: usize| {
+    let mut system = System::real_at(primary, url(&proxy), &[], services);
+    let send = |system: &System, first: usize| {
         let events: Vec<_> = (first..first + 20).map(|id| simple(&format!("e-{id}"), "facebook")).collect();
-        assert_eq!(world.post(&serde_json::Value::from(events).to_string()).status, 202);
-        world.settle()
+        assert_eq!(system.post(&serde_json::Value::from(events).to_string()).status, 202);
+        system.settle()
     };
-    send(&world, 0);
+    send(&system, 0);
     let replayed = "SELECT count(*) FROM event_rows";
     eventually("the standby has the rows", MINUTE, || (standby.query(replayed) == ["20"]).then_some(()));
     standby.process.kill();
-    send(&world, 20);
-    world.postgres().process.kill();
+    send(&system, 20);
+    system.postgres().process.kill();
     standby.start_again();
     assert_eq!(standby.query("SELECT pg_promote()"), ["t"]);
     proxy.lead_to(standby.port);
     proxy.cut();
-    *world.postgres() = standby;
-    world.wait_ready();
+    *system.postgres() = standby;
+    system.wait_ready();
     // What comes now is stored, and tells what the log had acknowledged before: what is nowhere is counted.
-    send(&world, 40);
+    send(&system, 40);
     eventually("what is nowhere is counted", MINUTE, || {
-        (world.report("/ledger")["sources"][0]["missing"] == 20).then_some(())
+        (system.report("/ledger")["sources"][0]["missing"] == 20).then_some(())
     });
-    assert_eq!(world.count_rows(), 40);
+    assert_eq!(system.count_rows(), 40);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::events::{Chance, event};
-use crate::support::world::World;
+use crate::support::system::System;
 use crate::support::{MINUTE, eventually, http};
 
 const ADMIN: (&str, &str) = ("Authorization", "Bearer admin");
@@ -15,7 +15,7 @@ fn actors(url: &str) -> Vec<Value> {
 }
 
 /// Every way to an actor: its service's URL and its name.
-fn all_actors(world: &World) -> Vec<(String, String)> {
+fn all_actors(world: &System) -> Vec<(String, String)> {
     let services = world.services.iter().map(|service| service.url(""));
     services
         .flat_map(|url| {
@@ -27,7 +27,7 @@ fn all_actors(world: &World) -> Vec<(String, String)> {
 
 #[test]
 fn a_panic_in_any_actor_is_answered_and_the_actor_is_back_within_a_second() {
-    let world = World::real(&[("ESS_ADMIN_TOKEN", "admin")]);
+    let world = System::real(&[("ESS_ADMIN_TOKEN", "admin")]);
     let all = all_actors(&world);
     for name in [
         "gateway.ingest",
@@ -102,7 +102,7 @@ fn a_panic_in_any_actor_is_answered_and_the_actor_is_back_within_a_second() {
 
 #[test]
 fn an_operator_restarts_actors_in_operation_and_nothing_is_lost() {
-    let world = World::embedded(&[("ESS_ADMIN_TOKEN", "admin")]);
+    let world = System::embedded(&[("ESS_ADMIN_TOKEN", "admin")]);
     let gateway = world.gateway_url("");
     let restart = |name: &str, headers: &[(&str, &str)]| {
         http::post_with(&format!("{gateway}/actors/{name}/restart"), headers, b"").unwrap().status
@@ -127,7 +127,7 @@ fn an_operator_restarts_actors_in_operation_and_nothing_is_lost() {
 
 #[test]
 fn operators_commands_are_off_without_a_token() {
-    let world = World::embedded(&[]);
+    let world = System::embedded(&[]);
     let answer = http::post(&world.gateway_url("/actors/gateway.ingest/restart"), "").unwrap();
     assert_eq!(answer.status, 403, "{}", answer.text);
 }

@@ -9,12 +9,12 @@ use crate::support::events::{
     Chance, FACEBOOK_BOTTOM, FACEBOOK_TOP, TIKTOK_BOTTOM, TIKTOK_TOP, event, simple,
 };
 use crate::support::http::{self, Answer};
-use crate::support::world::{World, both};
+use crate::support::system::{System, both};
 use crate::support::{MINUTE, eventually};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-fn post(world: &World, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+fn post(world: &System, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     http::post_with(&world.gateway_url("/webhook"), headers, body).unwrap()
 }
 
@@ -46,7 +46,7 @@ fn every_event_type_reaches_its_row() {
 
 #[test]
 fn the_real_publishers_largest_body_does_not_stall_others() {
-    let world = World::real(&[]);
+    let world = System::real(&[]);
     let events: Vec<Value> = {
         let mut chance = Chance(1);
         (0..50_000).map(|n| event(&format!("big-{n}"), &mut chance)).collect()
@@ -82,7 +82,7 @@ fn the_real_publishers_largest_body_does_not_stall_others() {
 
 #[test]
 fn a_body_is_refused_in_the_documented_order_and_words() {
-    let world = World::embedded(&[("ESS_MAX_BODY", "100KiB"), ("ESS_WEBHOOK_TOKEN", "secret")]);
+    let world = System::embedded(&[("ESS_MAX_BODY", "100KiB"), ("ESS_WEBHOOK_TOKEN", "secret")]);
     let token = ("Authorization", "Bearer secret");
     let good = simple("order", "facebook").to_string();
     let large = format!("[{}]", vec![good.as_str(); 400].join(","));
@@ -129,7 +129,7 @@ fn a_body_is_refused_in_the_documented_order_and_words() {
 
 #[test]
 fn packed_bodies_are_taken_and_a_bomb_costs_no_more_than_the_limit() {
-    let world = World::embedded(&[("ESS_MAX_BODY", "1MiB")]);
+    let world = System::embedded(&[("ESS_MAX_BODY", "1MiB")]);
     let body =
         Value::from((0..500).map(|n| simple(&format!("z-{n}"), "tiktok")).collect::<Vec<_>>()).to_string();
     let gzip = |bytes: &[u8]| {
@@ -168,7 +168,7 @@ fn packed_bodies_are_taken_and_a_bomb_costs_no_more_than_the_limit() {
 
 #[test]
 fn a_sources_own_address_takes_that_source_alone() {
-    let world = World::embedded(&[]);
+    let world = System::embedded(&[]);
     let mixed = json!([simple("a", "facebook"), simple("b", "tiktok"), {"source": "tiktok"}]);
     let answer = http::post(&world.gateway_url("/webhook/facebook"), &mixed.to_string()).unwrap();
     assert_eq!(answer.status, 202);
@@ -190,7 +190,7 @@ fn a_sources_own_address_takes_that_source_alone() {
 
 #[test]
 fn signatures_and_the_handshake_are_checked_where_their_secrets_are_set() {
-    let world = World::embedded(&[
+    let world = System::embedded(&[
         ("ESS_FACEBOOK_APP_SECRET", "one,two"),
         ("ESS_FACEBOOK_VERIFY_TOKEN", "verify"),
         ("ESS_WEBHOOK_TOKEN", "token"),
@@ -225,7 +225,7 @@ fn signatures_and_the_handshake_are_checked_where_their_secrets_are_set() {
 fn a_full_log_answers_503_and_takes_events_again_when_there_is_room() {
     for embedded in [true, false] {
         let settings = [("ESS_LOG_MAX_BYTES", "1MiB")];
-        let mut world = if embedded { World::embedded(&settings) } else { World::real(&settings) };
+        let mut world = if embedded { System::embedded(&settings) } else { System::real(&settings) };
         if embedded {
             continue_with_a_full_log(&world);
             continue;
@@ -273,7 +273,7 @@ fn a_full_log_answers_503_and_takes_events_again_when_there_is_room() {
 }
 
 /// The embedded log with its collectors busy: whatever happens, a 202 is a row.
-fn continue_with_a_full_log(world: &World) {
+fn continue_with_a_full_log(world: &System) {
     let mut accepted = 0;
     for n in 0..60 {
         let batch: Vec<_> = (0..500).map(|k| simple(&format!("full-{n}-{k}"), "tiktok")).collect();
@@ -287,7 +287,7 @@ fn continue_with_a_full_log(world: &World) {
 
 #[test]
 fn nats_away_is_a_503_within_the_deadline_and_readiness_says_why() {
-    let mut world = World::real(&[]);
+    let mut world = System::real(&[]);
     assert_eq!(world.post(&simple("before", "facebook").to_string()).status, 202);
     world.nats().process.kill();
     let started = Instant::now();
@@ -310,7 +310,7 @@ fn nats_away_is_a_503_within_the_deadline_and_readiness_says_why() {
 
 #[test]
 fn errors_are_capped_and_counted() {
-    let world = World::embedded(&[]);
+    let world = System::embedded(&[]);
     let answer = world.post(&json!(vec![json!({}); 150]).to_string());
     assert_eq!(answer.status, 422);
     let body = answer.json();

@@ -26,7 +26,7 @@ use crate::support::postgres::Postgres;
 use crate::support::process::Service;
 use crate::support::proxy::Proxy;
 use crate::support::stores::{frame, log, number, open, origin, stores};
-use crate::support::world::World;
+use crate::support::system::System;
 use crate::support::{MINUTE, block_on, eventually, http};
 
 const SOURCE: Source = Source::Facebook;
@@ -696,7 +696,7 @@ const TWO_OF_EACH: &[&[&str]] = &[
 
 #[test]
 fn events_accepted_after_the_log_went_back_are_rows_once() {
-    let mut world = World::real_with(&[], TWO_OF_EACH);
+    let mut world = System::real_with(&[], TWO_OF_EACH);
     let url = world.gateway_url("/webhook");
     let load = Load::new();
     // Small frames, so that many places are given again.
@@ -750,7 +750,7 @@ fn waiting_for_client(postgres: &Postgres, copying: bool) -> Vec<String> {
 }
 
 /// Stops a collector while one of its transactions waits for it; true if it stands still there.
-fn freeze(world: &mut World, collector: &Service, copying: bool) -> bool {
+fn freeze(world: &mut System, collector: &Service, copying: bool) -> bool {
     let waiting = waiting_for_client(world.postgres(), copying);
     if waiting.is_empty() {
         return false;
@@ -767,7 +767,7 @@ fn freeze(world: &mut World, collector: &Service, copying: bool) -> bool {
 }
 
 fn a_frozen_collector_holds_up_its_neighbour_for_seconds_alone(copying: bool) {
-    let mut world = World::real_with(&[], &[&["gateway"], &["collector", "facebook"], &["reporter"]]);
+    let mut world = System::real_with(&[], &[&["gateway"], &["collector", "facebook"], &["reporter"]]);
     // Far from its database, it waits for that, and that for it, most of the time.
     let proxy = Proxy::to(world.postgres().port);
     let mut environment = world.environment.clone();
@@ -823,7 +823,7 @@ fn a_collector_that_is_frozen_while_it_copies_holds_up_its_neighbour_for_seconds
 
 #[test]
 fn a_collector_that_cannot_store_says_so() {
-    let mut world = World::real(&[]);
+    let mut world = System::real(&[]);
     let postgres = world.postgres().url();
     let ready = world.service("collector-facebook").url("/ready");
     let mut locker = std::process::Command::new("psql")
@@ -853,7 +853,7 @@ fn a_collector_that_cannot_store_says_so() {
 
 #[test]
 fn a_reporter_on_a_lagging_standby_misses_nothing() {
-    let mut world = World::real(&[]);
+    let mut world = System::real(&[]);
     let standby = world.postgres().standby("copy", &["recovery_min_apply_delay=1s"]);
     let mut environment = world.environment.clone();
     environment.push(("ESS_REPORTER_DATABASE_URL".to_owned(), standby.url()));

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::postgres::Postgres;
 use crate::support::process::Service;
-use crate::support::world::World;
+use crate::support::system::System;
 use crate::support::{MINUTE, eventually, http};
 
 /// A reporter alone on PostgreSQL, which has letters of a payload of some bytes and of errors that long.
@@ -89,7 +89,7 @@ fn lists_of_wordy_letters_are_short_and_say_so() {
 
 #[test]
 fn an_event_with_many_letters_is_told_in_part() {
-    let mut world = World::embedded(&[]);
+    let mut world = System::embedded(&[]);
     assert_eq!(world.post(r#"{"source": "facebook", "eventId": "known"}"#).status, 422);
     eventually("the letter is there", MINUTE, || {
         http::get(&world.reporter_url("/events/known")).ok().filter(|answer| answer.status == 200)

@@ -15,7 +15,7 @@ use crate::support::http::{self, Answer};
 use crate::support::nats::Nats;
 use crate::support::process::{Service, ess};
 use crate::support::proxy::Proxy;
-use crate::support::world::World;
+use crate::support::system::System;
 use crate::support::{MINUTE, eventually};
 
 fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -277,28 +277,28 @@ fn a_503_counts_no_event_twice_when_a_publisher_was_restarted() {
 
 #[test]
 fn neither_a_replay_nor_a_collector_changes_a_stream() {
-    let world = World::real(&[("ESS_LOG_MAX_BYTES", "1GiB"), ("ESS_LOG_DUPLICATE_WINDOW", "90s")]);
+    let system = System::real(&[("ESS_LOG_MAX_BYTES", "1GiB"), ("ESS_LOG_DUPLICATE_WINDOW", "90s")]);
     let mut bad = simple("bad", "tiktok");
     bad["data"]["user"]["followers"] = json!("many");
-    assert_eq!(world.post(&bad.to_string()).status, 422);
+    assert_eq!(system.post(&bad.to_string()).status, 422);
     eventually("the letter is stored", MINUTE, || {
-        (world.database.query("SELECT count(*) FROM dead_letters")[0] == "1").then_some(())
+        (system.database.query("SELECT count(*) FROM dead_letters")[0] == "1").then_some(())
     });
     let mended = simple("bad", "tiktok").to_string();
     let hex: String = mended.bytes().map(|byte| format!("{byte:02x}")).collect();
-    world
+    system
         .database
         .query(&format!("UPDATE dead_letters SET payload = '\\x{hex}', payload_length = {}", mended.len()));
     // As an operator's shell has it: the log's settings are the defaults.
-    let mut defaults = world.environment.clone();
+    let mut defaults = system.environment.clone();
     defaults.retain(|(name, _)| !name.starts_with("ESS_LOG_"));
-    let mut collector = Service::start(&["collector", "tiktok"], &defaults, world.folder.path());
+    let mut collector = Service::start(&["collector", "tiktok"], &defaults, system.folder.path());
     collector.wait_ready();
-    let replay = ess(&["dead-letters", "replay"], &defaults, world.folder.path()).output().unwrap();
+    let replay = ess(&["dead-letters", "replay"], &defaults, system.folder.path()).output().unwrap();
     assert!(String::from_utf8_lossy(&replay.stdout).contains("1 pass, 0 fail"), "{replay:?}");
-    world.settle();
-    assert_eq!(world.count_rows(), 1);
-    let url = world.nats.as_ref().unwrap().url();
+    system.settle();
+    assert_eq!(system.count_rows(), 1);
+    let url = system.nats.as_ref().unwrap().url();
     let config = crate::support::block_on(async {
         let client = async_nats::connect(url).await.unwrap();
         let stream = async_nats::jetstream::new(client).get_stream("ESS_TIKTOK").await.unwrap();

@@ -2,7 +2,6 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
-mod border;
 mod chaos;
 mod cluster;
 mod commands;
@@ -12,6 +11,7 @@ mod failover;
 mod faults;
 mod gateway;
 mod ledger;
+mod limits;
 mod lists;
 mod log_away;
 mod log_contract;

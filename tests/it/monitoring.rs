@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::events::simple;
 use crate::support::process::Process;
-use crate::support::world::World;
+use crate::support::system::System;
 use crate::support::{MINUTE, eventually, free_port, http};
 
 fn root() -> &'static Path {
@@ -185,7 +185,7 @@ impl Prometheus {
 
 #[test]
 fn every_panel_has_data_under_load_and_no_metric_is_made_up() {
-    let mut world = World::real(&[("ESS_ADMIN_TOKEN", "admin")]);
+    let mut system = System::real(&[("ESS_ADMIN_TOKEN", "admin")]);
     let mut targets: Vec<(&str, u16)> = Vec::new();
     for (job, name) in [
         ("gateway", "gateway"),
@@ -193,7 +193,7 @@ fn every_panel_has_data_under_load_and_no_metric_is_made_up() {
         ("collector-tiktok", "collector-tiktok"),
         ("reporter", "reporter"),
     ] {
-        targets.push((job, world.service(name).port));
+        targets.push((job, system.service(name).port));
     }
     let prometheus = Prometheus::start(&targets);
     let (recorded, alerts) = rules();
@@ -221,7 +221,7 @@ fn every_panel_has_data_under_load_and_no_metric_is_made_up() {
         }
     }
 
-    let target = world.gateway_url("/webhook");
+    let target = system.gateway_url("/webhook");
     let load = [
         "publisher",
         "--target",
@@ -240,18 +240,18 @@ fn every_panel_has_data_under_load_and_no_metric_is_made_up() {
         "7",
     ];
     let mut publisher = Process::spawn(
-        crate::support::process::ess(&load, &world.environment, world.folder.path()),
-        &world.folder.path().join("publisher.log"),
+        crate::support::process::ess(&load, &system.environment, system.folder.path()),
+        &system.folder.path().join("publisher.log"),
     );
     let admin = [("Authorization", "Bearer admin")];
-    let restart = world.gateway_url("/actors/gateway.validate.1/restart");
+    let restart = system.gateway_url("/actors/gateway.validate.1/restart");
     assert_eq!(http::post_with(&restart, &admin, b"").unwrap().status, 202);
     let mut open: Vec<(String, String, String)> = queries();
     assert!(open.len() > 50);
     let started = std::time::Instant::now();
     while !open.is_empty() {
         for path in ["events", "revenue", "demographics"] {
-            world.report(&format!("/reports/{path}"));
+            system.report(&format!("/reports/{path}"));
         }
         open.retain(|(dashboard, title, query)| {
             let found = prometheus
@@ -271,10 +271,10 @@ fn every_panel_has_data_under_load_and_no_metric_is_made_up() {
     // A collector that cannot finish says so to the end.
     assert_eq!(prometheus.ask("min by (job) (ess_ready)").unwrap(), [1.0; 4], "all dependencies answer");
     let mut lock = Command::new("psql");
-    lock.args(["-X", "-q", "-d", &world.postgres().url(), "-c"]);
+    lock.args(["-X", "-q", "-d", &system.postgres().url(), "-c"]);
     lock.arg("BEGIN; LOCK TABLE event_rows IN EXCLUSIVE MODE; SELECT pg_sleep(600)");
-    let mut lock = Process::spawn(lock, &world.folder.path().join("lock.log"));
-    let collector = world.service("collector-facebook");
+    let mut lock = Process::spawn(lock, &system.folder.path().join("lock.log"));
+    let collector = system.service("collector-facebook");
     std::thread::sleep(Duration::from_secs(2));
     collector.process.signal("TERM");
     let url = collector.url("/metrics");
@@ -286,8 +286,8 @@ fn every_panel_has_data_under_load_and_no_metric_is_made_up() {
         prometheus.ask("ess_draining == 1").unwrap().first().copied()
     });
     lock.kill();
-    world.postgres().query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()");
-    assert!(world.service("collector-facebook").process.wait(MINUTE).success());
+    system.postgres().query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()");
+    assert!(system.service("collector-facebook").process.wait(MINUTE).success());
     publisher.kill();
-    assert_eq!(world.post(&simple("after", "tiktok").to_string()).status, 202);
+    assert_eq!(system.post(&simple("after", "tiktok").to_string()).status, 202);
 }

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::support::events::{Chance, event, simple};
 use crate::support::http;
+use crate::support::system::{System, samples};
 use crate::support::tool;
-use crate::support::world::{World, samples};
 
 /// A schema of the document, with the document's components beside it so that references resolve.
 fn schema(document: &Value, path: &str, method: &str, status: &str, kind: &str) -> Value {
@@ -28,9 +28,9 @@ fn check(document: &Value, path: &str, method: &str, status: u16, answer: &http:
 
 #[test]
 fn answers_are_as_the_description_says() {
-    let world = World::embedded(&[]);
-    let reporter = world.report("/openapi.json");
-    let gateway = http::get(&world.gateway_url("/openapi.json")).unwrap().json();
+    let system = System::embedded(&[]);
+    let reporter = system.report("/openapi.json");
+    let gateway = http::get(&system.gateway_url("/openapi.json")).unwrap().json();
     for document in [&reporter, &gateway] {
         assert!(document["openapi"].as_str().unwrap().starts_with("3.1"), "{}", document["openapi"]);
         for path in ["/health", "/ready", "/metrics", "/actors", "/actors/{name}/restart"] {
@@ -40,12 +40,12 @@ fn answers_are_as_the_description_says() {
     let mut chance = Chance(4);
     let mut events: Vec<Value> = (0..200).map(|place| event(&format!("e-{place}"), &mut chance)).collect();
     events.push(json!({"eventId": "bad"}));
-    let answer = world.post(&Value::from(events).to_string());
+    let answer = system.post(&Value::from(events).to_string());
     check(&gateway, "/webhook", "post", 202, &answer);
-    let url = world.gateway_url("/webhook/facebook");
+    let url = system.gateway_url("/webhook/facebook");
     let answer = http::post(&url, &simple("one", "facebook").to_string()).unwrap();
     check(&gateway, "/webhook/facebook", "post", 202, &answer);
-    world.settle();
+    system.settle();
     for (path, query) in [
         ("/reports/events", "?interval=hour"),
         ("/reports/events", ""),
@@ -59,16 +59,16 @@ fn answers_are_as_the_description_says() {
         ("/health", ""),
         ("/ready", ""),
     ] {
-        let answer = http::get(&world.reporter_url(&format!("{path}{query}"))).unwrap();
+        let answer = http::get(&system.reporter_url(&format!("{path}{query}"))).unwrap();
         check(&reporter, path, "get", 200, &answer);
     }
-    let answer = http::get(&world.reporter_url("/events/one")).unwrap();
+    let answer = http::get(&system.reporter_url("/events/one")).unwrap();
     check(&reporter, "/events/{eventId}", "get", 200, &answer);
     // Every parameter that is described is taken.
     for path in ["/reports/events", "/reports/revenue", "/reports/demographics", "/dead-letters"] {
         for parameter in reporter["paths"][path]["get"]["parameters"].as_array().unwrap() {
             let name = parameter["name"].as_str().unwrap();
-            let answer = http::get(&world.reporter_url(&format!("{path}?{name}="))).unwrap();
+            let answer = http::get(&system.reporter_url(&format!("{path}?{name}="))).unwrap();
             assert!(!answer.text.contains("is not known"), "{path} {name}: {}", answer.text);
         }
     }
@@ -76,8 +76,8 @@ fn answers_are_as_the_description_says() {
 
 #[test]
 fn the_pages_are_served_by_the_services_and_guarded_like_the_rest() {
-    let world = World::embedded(&[("ESS_REPORTER_TOKEN", "t")]);
-    for url in [world.gateway_url("/docs"), world.gateway_url("/docs/")] {
+    let system = System::embedded(&[("ESS_REPORTER_TOKEN", "t")]);
+    for url in [system.gateway_url("/docs"), system.gateway_url("/docs/")] {
         let page = http::get(&url).unwrap();
         assert_eq!(page.status, 200, "{url}");
         assert!(page.header("content-type").unwrap().starts_with("text/html"));
@@ -86,14 +86,14 @@ fn the_pages_are_served_by_the_services_and_guarded_like_the_rest() {
         }
     }
     for file in ["swagger-ui.css", "swagger-ui-bundle.js", "swagger-initializer.js"] {
-        assert_eq!(http::get(&world.gateway_url(&format!("/docs/{file}"))).unwrap().status, 200, "{file}");
+        assert_eq!(http::get(&system.gateway_url(&format!("/docs/{file}"))).unwrap().status, 200, "{file}");
     }
-    let start = http::get(&world.gateway_url("/docs/swagger-initializer.js")).unwrap().text;
+    let start = http::get(&system.gateway_url("/docs/swagger-initializer.js")).unwrap().text;
     assert!(start.contains("../openapi.json"), "{start}");
-    assert_eq!(http::get(&world.gateway_url("/docs/nothing.html")).unwrap().status, 404);
+    assert_eq!(http::get(&system.gateway_url("/docs/nothing.html")).unwrap().status, 404);
     for path in ["/docs/", "/openapi.json"] {
-        assert_eq!(http::get(&world.reporter_url(path)).unwrap().status, 401, "{path}");
-        let shown = http::get_with(&world.reporter_url(path), &[("Authorization", "Bearer t")]).unwrap();
+        assert_eq!(http::get(&system.reporter_url(path)).unwrap().status, 401, "{path}");
+        let shown = http::get_with(&system.reporter_url(path), &[("Authorization", "Bearer t")]).unwrap();
         assert_eq!(shown.status, 200, "{path}");
     }
 }
@@ -128,20 +128,20 @@ fn schemathesis(url: &str) {
 
 #[test]
 fn a_client_that_tries_whatever_the_description_says_finds_nothing() {
-    let world = World::embedded(&[]);
+    let system = System::embedded(&[]);
     let valid = std::fs::read_to_string(samples().join("valid.jsonl")).unwrap();
     let events = format!("[{}]", valid.lines().collect::<Vec<_>>().join(","));
-    assert_eq!(world.post(&events).status, 202);
-    world.settle();
+    assert_eq!(system.post(&events).status, 202);
+    system.settle();
     // The reporter first: what is posted then makes its reports long.
-    schemathesis(&world.reporter_url(""));
-    schemathesis(&world.gateway_url(""));
+    schemathesis(&system.reporter_url(""));
+    schemathesis(&system.gateway_url(""));
 }
 
 #[test]
 fn the_schemas_of_events_take_what_the_gateway_takes() {
-    let world = World::embedded(&[]);
-    let gateway = http::get(&world.gateway_url("/openapi.json")).unwrap().json();
+    let system = System::embedded(&[]);
+    let gateway = http::get(&system.gateway_url("/openapi.json")).unwrap().json();
     let validator = |name: &str| {
         let schema =
             json!({"$ref": format!("#/components/schemas/{name}"), "components": gateway["components"]});
@@ -156,14 +156,14 @@ fn the_schemas_of_events_take_what_the_gateway_takes() {
     assert!(valid.len() > 5 && invalid.len() > 5);
     for event in &valid {
         assert!(one.is_valid(event) && body.is_valid(event), "{event}");
-        assert_eq!(world.post(&event.to_string()).status, 202);
+        assert_eq!(system.post(&event.to_string()).status, 202);
     }
     for sample in &invalid {
         let event = &sample["event"];
         assert!(!one.is_valid(event) && !body.is_valid(event), "{sample}");
         assert!(!body.is_valid(&json!([event])), "{sample}");
         assert!(body.is_valid(&json!([event, valid[0]])), "one good event is enough");
-        assert_eq!(world.post(&event.to_string()).status, 422);
+        assert_eq!(system.post(&event.to_string()).status, 422);
     }
     assert!(body.is_valid(&json!([])) && !body.is_valid(&json!([{}])) && !body.is_valid(&json!({})));
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::{Value, json};
 
 use crate::support::events::{Chance, event};
-use crate::support::world::{World, both};
+use crate::support::system::{System, both};
 
 /// What was sent and must be there, and nothing else.
 #[derive(Default)]
@@ -27,7 +27,7 @@ fn break_it(event: &mut Value, chance: &mut Chance) {
 }
 
 /// Sends 30,000 events in arrays and by themselves: new, again, broken.
-fn send(world: &World, seed: u64) -> Expected {
+fn send(world: &System, seed: u64) -> Expected {
     let mut chance = Chance(seed);
     let mut expected = Expected::default();
     let mut sent: Vec<Value> = Vec::new();
@@ -94,7 +94,7 @@ fn text<'a>(event: &'a Value, name: &str) -> &'a str {
     event[name].as_str().unwrap()
 }
 
-fn check_events(world: &World, expected: &Expected, query: &str, fits: impl Fn(&Value) -> bool) {
+fn check_events(world: &System, expected: &Expected, query: &str, fits: impl Fn(&Value) -> bool) {
     let mut counts: BTreeMap<(String, String, String), i64> = BTreeMap::new();
     let mut days: BTreeMap<(String, String, String), i64> = BTreeMap::new();
     for event in expected.events.values().filter(|event| fits(event)) {
@@ -134,7 +134,7 @@ fn check_events(world: &World, expected: &Expected, query: &str, fits: impl Fn(&
     assert_eq!(found, days, "{query}");
 }
 
-fn check_revenue(world: &World, expected: &Expected, query: &str, fits: impl Fn(&Value) -> bool) {
+fn check_revenue(world: &System, expected: &Expected, query: &str, fits: impl Fn(&Value) -> bool) {
     let earned: Vec<(&Value, i64)> = expected
         .events
         .values()
@@ -206,7 +206,7 @@ fn all(report: &Value) -> BTreeMap<String, i64> {
     BTreeMap::from([(String::new(), report["users"].as_i64().unwrap())])
 }
 
-fn check_demographics(world: &World, expected: &Expected) {
+fn check_demographics(world: &System, expected: &Expected) {
     let report = world.report("/reports/demographics?limit=1000");
     assert_eq!(report["usersEstimated"], true, "there are some five thousand");
     let of = |source: &str| -> Vec<&Value> {
@@ -280,7 +280,7 @@ fn check_demographics(world: &World, expected: &Expected) {
     close(&found["averagePercentageWatched"], percent as f64 / watched.len() as f64);
 }
 
-fn every_report(world: &mut World) {
+fn every_report(world: &mut System) {
     let expected = send(world, 42);
     let ledger = world.settle();
     let sum = |name: &str| -> u64 {

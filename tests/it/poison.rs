@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use crate::support::events::simple;
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
-use crate::support::world::World;
+use crate::support::system::System;
 use crate::support::{MINUTE, block_on, eventually, http};
 
 /// `ess up` on the embedded log, and PostgreSQL some way off.
 struct Far {
-    world: World,
+    world: System,
     postgres: Postgres,
     proxy: Proxy,
 }
@@ -22,7 +22,7 @@ impl Far {
         let postgres = Postgres::start();
         let proxy = Proxy::to(postgres.port);
         let url = format!("postgres://ess@127.0.0.1:{}/ess", proxy.port);
-        let world = World::embedded(&[("DATABASE_URL", &url), ("ESS_MAX_DELIVERIES", "1")]);
+        let world = System::embedded(&[("DATABASE_URL", &url), ("ESS_MAX_DELIVERIES", "1")]);
         proxy.delay(each_way);
         Self { world, postgres, proxy }
     }
@@ -152,7 +152,7 @@ fn thousands_of_rows_most_of_which_are_refused_come_to_an_end() {
 
 #[test]
 fn a_statement_timeout_makes_batches_smaller() {
-    let mut world = World::real(&[]);
+    let mut world = System::real(&[]);
     world.damage(
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.004); RETURN NEW; END $$;
          CREATE TRIGGER slow BEFORE INSERT ON event_rows FOR EACH ROW EXECUTE FUNCTION slow();
@@ -173,7 +173,7 @@ fn a_statement_timeout_makes_batches_smaller() {
 
 #[test]
 fn the_largest_events_with_thousands_of_keys_are_stored_before_the_log_loses_patience() {
-    let mut world = World::real(&[]);
+    let mut world = System::real(&[]);
     world.service("collector-facebook").process.kill();
     let keys = |prefix: &'static str| (0..5_000).map(move |n| (format!("{prefix}{n:05}-abcdefgh"), json!(1)));
     let mut worst = simple("", "facebook");

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::events::{Chance, event};
-use crate::support::world::{World, both};
+use crate::support::system::{System, both};
 use crate::support::{MINUTE, eventually};
 
 const KEY: &str = "a key that only the operator knows";
@@ -22,14 +22,14 @@ fn of_user(id: &str, user: &str, name: &str) -> Value {
 }
 
 /// All that the folder and the database hold, as bytes, must not hold these words.
-fn assert_nowhere(world: &World, words: &[&str]) {
+fn assert_nowhere(world: &System, words: &[&str]) {
     let mut texts: Vec<String> = Vec::new();
     for table in ["event_rows", "dead_letters", "summary_deltas", "summaries"] {
         let rows = match &world.database {
-            crate::support::world::Database::Postgres(postgres) => {
+            crate::support::system::Database::Postgres(postgres) => {
                 postgres.query(&format!("SELECT t::text FROM {table} t"))
             }
-            crate::support::world::Database::Sqlite(_) => continue,
+            crate::support::system::Database::Sqlite(_) => continue,
         };
         texts.extend(rows);
     }
@@ -163,7 +163,7 @@ pub fn a_person_is_forgotten_and_everything_else_stays_counted() {
 
 #[test]
 fn a_person_is_forgotten_by_their_pseudonym_too() {
-    let world = World::embedded(&[("ESS_PII", "hash"), ("ESS_PII_KEY", KEY)]);
+    let world = System::embedded(&[("ESS_PII", "hash"), ("ESS_PII_KEY", KEY)]);
     assert_eq!(world.post(&of_user("e-1", "user-1", "Name").to_string()).status, 202);
     world.settle();
     let source = world.database.query("SELECT source FROM events").swap_remove(0);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::events::simple;
 use crate::support::http;
-use crate::support::world::{World, both};
+use crate::support::system::{System, both};
 use crate::support::{MINUTE, eventually};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -27,7 +27,7 @@ fn wordy(n: usize) -> String {
 }
 
 /// The ledger's count of what was refused of a source.
-fn rejected(world: &World, source: &str) -> u64 {
+fn rejected(world: &System, source: &str) -> u64 {
     let ledger = world.report("/ledger");
     let sources = ledger["sources"].as_array().unwrap();
     // There is none of unknown sources before the first of their events.
@@ -37,7 +37,7 @@ fn rejected(world: &World, source: &str) -> u64 {
         .map_or(0, |known| known["rejected"].as_u64().unwrap())
 }
 
-fn grows_to(world: &World, source: &str, expected: u64) {
+fn grows_to(world: &System, source: &str, expected: u64) {
     eventually(&format!("the ledger has {expected} refused events of {source}"), MINUTE, || {
         let found = rejected(world, source);
         assert!(found <= expected, "{found} of {expected}");
@@ -47,7 +47,7 @@ fn grows_to(world: &World, source: &str, expected: u64) {
 
 #[test]
 fn answers_are_bounded_and_those_that_nobody_reads_cost_little() {
-    let mut world = World::real(&[]);
+    let mut world = System::real(&[]);
     let body = gzip(format!("[{}]", (0..100).map(wordy).collect::<Vec<_>>().join(",")).as_bytes());
     assert!(body.len() < 10_000, "{} bytes", body.len());
     let headers = [("Content-Type", "application/json"), ("Content-Encoding", "gzip")];
@@ -136,7 +136,7 @@ fn the_ledger_grows_by_every_refused_event_however_many_and_large() {
 
 #[test]
 fn what_is_refused_while_the_log_is_away_is_counted_when_it_is_back() {
-    let mut world = World::real(&[]);
+    let mut world = System::real(&[]);
     world.nats().process.kill();
     let mut expected = 0;
     // More than may wait: the bytes of some are let go.
@@ -163,12 +163,12 @@ fn what_is_refused_while_the_log_is_away_is_counted_when_it_is_back() {
 
 #[test]
 fn what_is_refused_while_dead_letters_are_full_is_counted_and_good_events_go_on() {
-    let mut world = World::real(&[("ESS_DEAD_LETTER_MAX_BYTES", "1MiB")]);
+    let mut world = System::real(&[("ESS_DEAD_LETTER_MAX_BYTES", "1MiB")]);
     for name in ["collector-facebook", "collector-tiktok"] {
         world.service(name).process.kill();
     }
     let mut expected = 0;
-    let mut refuse = |world: &World| {
+    let mut refuse = |world: &System| {
         let events: Vec<Value> = (0..100)
             .map(|n| json!({"source": "tiktok", "eventId": format!("full-{n}"), "pad": "x".repeat(10_000)}))
             .chain([simple(&format!("good-{expected}"), "tiktok")])
@@ -193,7 +193,7 @@ fn what_is_refused_while_dead_letters_are_full_is_counted_and_good_events_go_on(
 
 #[test]
 fn one_refused_event_holds_nobody_up() {
-    let world = World::embedded(&[]);
+    let world = System::embedded(&[]);
     let event = format!(
         r#"{{"eventId":"long","source":"facebook","x":{{"{}":{{"y":1{}}}}}}}"#,
         "k".repeat(131_000),

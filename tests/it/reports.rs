@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::support::http;
-use crate::support::world::World;
+use crate::support::system::System;
 
 #[test]
 fn a_filter_that_is_not_allowed_is_a_400_that_names_it() {
-    let world = World::embedded(&[]);
+    let world = System::embedded(&[]);
     for (path, name) in [
         ("/reports/events?colour=red", "colour"),
         ("/reports/events?from=yesterday", "from"),
@@ -33,7 +33,7 @@ fn a_filter_that_is_not_allowed_is_a_400_that_names_it() {
 
 #[test]
 fn the_range_that_was_really_used_is_said() {
-    let world = World::embedded(&[]);
+    let world = System::embedded(&[]);
     let report = world.report("/reports/events?from=2026-01-01T10:20:30Z&to=2026-01-01T12:20:30%2B01:00");
     assert_eq!(
         report["range"],
@@ -48,7 +48,7 @@ fn the_range_that_was_really_used_is_said() {
 
 #[test]
 fn a_token_guards_all_but_health_and_metrics() {
-    let world = World::embedded(&[("ESS_REPORTER_TOKEN", "old, new")]);
+    let world = System::embedded(&[("ESS_REPORTER_TOKEN", "old, new")]);
     let bare = |path: &str| http::get(&world.reporter_url(path)).unwrap().status;
     for path in [
         "/reports/events",
@@ -81,7 +81,7 @@ fn a_token_guards_all_but_health_and_metrics() {
 
 #[test]
 fn the_reporter_starts_without_nats_and_says_what_is_away() {
-    let mut world = World::real(&[]);
+    let mut world = System::real(&[]);
     world.nats().process.kill();
     let environment = world.environment.clone();
     let mut reporter =

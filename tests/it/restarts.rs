@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::events::{Chance, event};
 use crate::support::http;
-use crate::support::world::World;
+use crate::support::system::System;
 
 /// Events that were answered 202.
 #[derive(Default)]
@@ -40,7 +40,7 @@ fn stream(url: &str, clients: u64, stop: &AtomicBool, acknowledged: &Acknowledge
 }
 
 /// Streams while `disturb` does its worst; then every 202 must be a row, and no row twice.
-pub fn nothing_is_lost(world: &mut World, disturb: impl FnOnce(&mut World)) {
+pub fn nothing_is_lost(world: &mut System, disturb: impl FnOnce(&mut System)) {
     let (stop, acknowledged) = (AtomicBool::new(false), Acknowledged::default());
     let url = world.gateway_url("/webhook");
     std::thread::scope(|scope| {
@@ -69,7 +69,7 @@ pub fn nothing_is_lost(world: &mut World, disturb: impl FnOnce(&mut World)) {
 
 #[test]
 fn no_event_is_lost_when_the_gateway_is_killed() {
-    nothing_is_lost(&mut World::real(&[]), |world| world.service("gateway").start_again());
+    nothing_is_lost(&mut System::real(&[]), |world| world.service("gateway").start_again());
 }
 
 #[test]
@@ -82,7 +82,7 @@ pub fn no_event_is_lost_when_collectors_are_killed() {
         &["reporter"],
     ];
     // Two Facebook collectors share the work; one of them dies, and later the only one of TikTok.
-    nothing_is_lost(&mut World::real_with(&[], services), |world| {
+    nothing_is_lost(&mut System::real_with(&[], services), |world| {
         world.service("collector-facebook").start_again();
         std::thread::sleep(Duration::from_millis(500));
         world.service("collector-tiktok").start_again();
@@ -91,7 +91,7 @@ pub fn no_event_is_lost_when_collectors_are_killed() {
 
 #[test]
 pub fn no_event_is_lost_when_postgres_is_killed() {
-    nothing_is_lost(&mut World::real(&[]), |world| {
+    nothing_is_lost(&mut System::real(&[]), |world| {
         world.postgres().process.kill();
         std::thread::sleep(Duration::from_secs(2));
         world.postgres().start_again();
@@ -100,12 +100,12 @@ pub fn no_event_is_lost_when_postgres_is_killed() {
 
 #[test]
 fn no_event_is_lost_when_nats_is_killed() {
-    nothing_is_lost(&mut World::real(&[]), |world| world.nats().start_again());
+    nothing_is_lost(&mut System::real(&[]), |world| world.nats().start_again());
 }
 
 #[test]
 fn no_event_is_lost_when_everything_in_one_process_is_killed() {
-    nothing_is_lost(&mut World::embedded(&[]), |world| {
+    nothing_is_lost(&mut System::embedded(&[]), |world| {
         for _ in 0..3 {
             world.services[0].start_again();
             world.wait_ready();
@@ -116,8 +116,8 @@ fn no_event_is_lost_when_everything_in_one_process_is_killed() {
 
 #[test]
 fn a_service_that_is_told_to_stop_under_load_finishes_and_exits_with_0() {
-    let mut world = World::real(&[]);
-    let ended = |world: &mut World, name: &str| {
+    let mut world = System::real(&[]);
+    let ended = |world: &mut System, name: &str| {
         world.service(name).process.signal("TERM");
         let status = world.service(name).process.wait(Duration::from_secs(35));
         assert_eq!(status.code(), Some(0), "{name}: {}", world.service(name).process.output());
@@ -142,8 +142,8 @@ fn a_service_that_is_told_to_stop_under_load_finishes_and_exits_with_0() {
 
 #[test]
 fn a_log_that_is_made_anew_does_not_look_like_a_redelivery() {
-    let mut world = World::real(&[]);
-    let send = |world: &World, prefix: &str| {
+    let mut world = System::real(&[]);
+    let send = |world: &System, prefix: &str| {
         let mut chance = Chance(3);
         for n in 0..20 {
             let answer = world.post(&event(&format!("{prefix}-{n}"), &mut chance).to_string());

@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use crate::support::world::{World, both, samples};
+use crate::support::system::{System, both, samples};
 
 fn lines(file: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(samples().join(file)).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn every_sample(world: &mut World) {
+fn every_sample(world: &mut System) {
     let valid = lines("valid.jsonl");
     for event in &valid {
         let answer = world.post(&event.to_string());
@@ -44,8 +44,8 @@ fn every_sample(world: &mut World) {
 }
 
 /// Every field of every valid sample, read back with SQL.
-fn the_rows_are_what_was_sent(world: &World, events: &[Value]) {
-    let postgres = matches!(world.database, crate::support::world::Database::Postgres(_));
+fn the_rows_are_what_was_sent(world: &System, events: &[Value]) {
+    let postgres = matches!(world.database, crate::support::system::Database::Postgres(_));
     for event in events {
         let id = event["eventId"].as_str().unwrap();
         let read = |columns: &str| {

@@ -6,23 +6,23 @@ use serde_json::{Value, json};
 
 use crate::support::events::simple;
 use crate::support::process::ess;
-use crate::support::world::World;
+use crate::support::system::System;
 use crate::support::{MINUTE, eventually, http};
 
-fn letters(world: &World, query: &str) -> Vec<Value> {
+fn letters(world: &System, query: &str) -> Vec<Value> {
     let answer = http::get(&world.reporter_url(&format!("/dead-letters?limit=1000{query}"))).unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json()["deadLetters"].as_array().unwrap().clone()
 }
 
-fn wait_for_letters(world: &World, count: usize) -> Vec<Value> {
+fn wait_for_letters(world: &System, count: usize) -> Vec<Value> {
     eventually("dead letters", MINUTE, || {
         let letters = letters(world, "");
         (letters.len() >= count).then_some(letters)
     })
 }
 
-fn run(world: &World, arguments: &[&str]) -> String {
+fn run(world: &System, arguments: &[&str]) -> String {
     let output = world.ess(arguments);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(
@@ -36,7 +36,7 @@ fn run(world: &World, arguments: &[&str]) -> String {
 
 #[test]
 pub fn a_refused_event_is_kept_shown_and_replayed_once_it_passes() {
-    let world = World::real(&[]);
+    let world = System::real(&[]);
     let mut bad = simple("bad", "tiktok");
     bad["data"]["user"]["followers"] = json!("not-a-number");
     let body = json!([simple("good", "facebook"), bad, {"source": "facebook"}]).to_string();
@@ -95,7 +95,7 @@ pub fn a_refused_event_is_kept_shown_and_replayed_once_it_passes() {
 
 #[test]
 fn a_replay_on_the_embedded_default_needs_the_data_folder_for_itself() {
-    let mut world = World::embedded(&[]);
+    let mut world = System::embedded(&[]);
     world.post("{}");
     wait_for_letters(&world, 1);
     let output = world.ess(&["dead-letters", "replay"]);
@@ -110,7 +110,7 @@ fn a_replay_on_the_embedded_default_needs_the_data_folder_for_itself() {
 fn dead_letters_leave_by_age_and_size_and_are_counted() {
     use ess::log::Reason;
     use ess::store::{DeadLetterFilter, Purpose, Retention, Store};
-    let mut world = World::embedded(&[]);
+    let mut world = System::embedded(&[]);
     for n in 0..20 {
         world.post(&json!({"n": n, "pad": "x".repeat(1_000)}).to_string());
     }
@@ -157,7 +157,7 @@ fn dead_letters_leave_by_age_and_size_and_are_counted() {
 
 #[test]
 pub fn an_event_that_ends_its_collector_is_found_and_set_aside_and_its_neighbours_are_stored() {
-    let world = World::real(&[("ESS_MAX_DELIVERIES", "2")]);
+    let world = System::real(&[("ESS_MAX_DELIVERIES", "2")]);
     let mut batch: Vec<Value> = (0..40).map(|n| simple(&format!("n-{n}"), "facebook")).collect();
     batch.insert(17, simple("fault-panic-1", "facebook"));
     batch.insert(30, simple("fault-panic-2", "facebook"));
@@ -181,7 +181,7 @@ pub fn an_event_that_ends_its_collector_is_found_and_set_aside_and_its_neighbour
 
 #[test]
 fn something_else_in_the_log_is_set_aside_and_a_newer_frame_is_left_alone() {
-    let mut world = World::real(&[]);
+    let mut world = System::real(&[]);
     let url = world.nats().url();
     crate::support::block_on(async {
         let client = async_nats::connect(url).await.unwrap();
@@ -207,17 +207,17 @@ fn something_else_in_the_log_is_set_aside_and_a_newer_frame_is_left_alone() {
 
 #[test]
 fn the_ledger_finds_what_was_purged_from_the_log() {
-    let mut world = World::real(&[]);
+    let mut world = System::real(&[]);
     for name in ["collector-facebook", "collector-tiktok"] {
         world.service(name).process.kill();
     }
-    let send = |world: &World, prefix: &str, count: usize| {
+    let send = |world: &System, prefix: &str, count: usize| {
         let batch: Vec<Value> = (0..count).map(|n| simple(&format!("{prefix}-{n}"), "facebook")).collect();
         assert_eq!(world.post(&Value::from(batch).to_string()).status, 202);
     };
     send(&world, "purged", 30);
     let source =
-        |world: &World| http::get(&world.reporter_url("/ledger")).unwrap().json()["sources"][0].clone();
+        |world: &System| http::get(&world.reporter_url("/ledger")).unwrap().json()["sources"][0].clone();
     let before = source(&world);
     assert_eq!(
         (&before["published"], &before["inFlight"], &before["missing"]),
@@ -247,7 +247,7 @@ fn the_ledger_finds_what_was_purged_from_the_log() {
 
 #[test]
 fn what_is_intact_of_a_damaged_embedded_log_is_recovered() {
-    let mut world = World::embedded(&[("ESS_ADMIN_TOKEN", "admin")]);
+    let mut world = System::embedded(&[("ESS_ADMIN_TOKEN", "admin")]);
     // Nobody can collect: the rows' table is not there.
     world.services[0].process.kill();
     let url = format!("sqlite://{}", world.folder.path().join("data/ess.db").display());
@@ -287,7 +287,7 @@ fn what_is_intact_of_a_damaged_embedded_log_is_recovered() {
 
 #[test]
 fn postgres_away_for_a_minute_stops_no_publisher_and_costs_no_memory() {
-    let mut world = World::real(&[]);
+    let mut world = System::real(&[]);
     world.postgres().process.kill();
     let mut accepted = 0;
     let mut highest = 0;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::events::{Chance, event, simple};
 use crate::support::stores::{frame, log, number, open, origin, sqlite, stores};
-use crate::support::world::{World, both};
+use crate::support::system::{System, both};
 use crate::support::{MINUTE, block_on, eventually, http};
 
 async fn write(store: &Store, sequence: u64, events: &[String]) {
@@ -346,7 +346,7 @@ fn a_report_that_is_asked_often_stays_as_quick_as_it_was_at_first() {
 }
 
 /// Sends events of 2026-03; gives how many.
-fn send(world: &World, seed: u64, count: usize) -> usize {
+fn send(world: &System, seed: u64, count: usize) -> usize {
     let mut chance = Chance(seed);
     let events: Vec<Value> = (0..count).map(|place| event(&format!("{seed}-{place}"), &mut chance)).collect();
     let answer = world.post(&Value::from(events).to_string());
@@ -354,7 +354,7 @@ fn send(world: &World, seed: u64, count: usize) -> usize {
     count
 }
 
-fn demographics(world: &World) -> Value {
+fn demographics(world: &System) -> Value {
     world.report("/reports/demographics?limit=1000")
 }
 
@@ -497,7 +497,7 @@ pub fn a_database_of_a_version_before_is_brought_up_to_date() {
 
 #[test]
 pub fn csv_tells_what_json_tells() {
-    let world = World::embedded(&[]);
+    let world = System::embedded(&[]);
     let mut formula = simple("formula", "facebook");
     formula["data"]["user"]["location"]["city"] = json!("=HYPERLINK(\"http://x\")");
     assert_eq!(world.post(&formula.to_string()).status, 202);
@@ -540,7 +540,7 @@ pub fn csv_tells_what_json_tells() {
 
 #[test]
 fn an_answer_is_given_again_only_if_it_is_another() {
-    let world = World::embedded(&[]);
+    let world = System::embedded(&[]);
     send(&world, 1, 50);
     world.settle();
     let url = world.reporter_url("/reports/revenue");
@@ -590,7 +590,7 @@ fn a_report_that_nobody_waits_for_is_stopped_in_sqlite_too() {
 
 #[test]
 pub fn a_report_that_nobody_waits_for_is_stopped_in_the_database_and_too_many_are_refused() {
-    let world = World::real(&[]);
+    let world = System::real(&[]);
     let active = || {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%rollups%'
             AND pid <> pg_backend_pid()";
@@ -950,8 +950,8 @@ fn a_damaged_summary_is_told_apart_stops_nobody_else_and_is_mended() {
             (world.database.query("SELECT count(*) FROM summary_deltas")[0] == "0").then_some(())
         });
         let body = match world.database {
-            crate::support::world::Database::Postgres(_) => "'\\x0209'::bytea",
-            crate::support::world::Database::Sqlite(_) => "x'0209'",
+            crate::support::system::Database::Postgres(_) => "'\\x0209'::bytea",
+            crate::support::system::Database::Sqlite(_) => "x'0209'",
         };
         // One hour, and nothing wider that hides it.
         world.damage("UPDATE summaries SET stale = true, body = NULL WHERE source = 1 AND level > 0");
@@ -981,10 +981,10 @@ fn a_damaged_summary_is_told_apart_stops_nobody_else_and_is_mended() {
 #[test]
 fn damaged_hours_and_deltas_stop_no_folding_and_no_other_report_and_are_mended() {
     both(&[], |world| {
-        let is_postgres = matches!(world.database, crate::support::world::Database::Postgres(_));
+        let is_postgres = matches!(world.database, crate::support::system::Database::Postgres(_));
         let body = if is_postgres { "'\\x0209'::bytea" } else { "x'0209'" };
         let mut sent = 0;
-        let mut send = |world: &World, source: &str, time: &str, count: u64| {
+        let mut send = |world: &System, source: &str, time: &str, count: u64| {
             let events: Vec<Value> = (0..count)
                 .map(|n| {
                     let mut made = simple(&format!("m-{}", sent + n), source);
@@ -996,13 +996,13 @@ fn damaged_hours_and_deltas_stop_no_folding_and_no_other_report_and_are_mended()
             assert_eq!(world.post(&Value::from(events).to_string()).status, 202);
             world.settle();
         };
-        let waiting = |world: &World, deltas: &str| {
+        let waiting = |world: &System, deltas: &str| {
             eventually("all but damaged deltas are folded", MINUTE, || {
                 let left = world.database.query("SELECT count(*) FROM summary_deltas WHERE source = 1");
                 (left[0] == deltas).then_some(())
             });
         };
-        let gauge = |world: &World, wanted: f64| {
+        let gauge = |world: &System, wanted: f64| {
             let at = world.environment.iter().find(|(name, _)| name == "ESS_FACEBOOK_COLLECTOR_PORT");
             let port = at.map(|(_, port)| port.clone());
             let port = port.unwrap_or_else(|| world.services[1].port.to_string());
@@ -1016,10 +1016,10 @@ fn damaged_hours_and_deltas_stop_no_folding_and_no_other_report_and_are_mended()
         let path = |source: &str, day: &str, next: &str| {
             format!("/reports/demographics?source={source}&from={day}T00:00:00Z&to={next}T00:00:00Z")
         };
-        let events = |world: &World, source: &str, (day, next): (&str, &str)| {
+        let events = |world: &System, source: &str, (day, next): (&str, &str)| {
             world.report(&path(source, day, next))[source]["events"].as_u64().unwrap()
         };
-        let refused = |world: &World, (day, next): (&str, &str), table: &str| {
+        let refused = |world: &System, (day, next): (&str, &str), table: &str| {
             let asked = http::get(&world.reporter_url(&path("facebook", day, next))).unwrap();
             assert_eq!(asked.status, 503, "{}", asked.text);
             assert!(asked.text.contains("damaged") && asked.text.contains(table), "{}", asked.text);

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::postgres::Postgres;
 use crate::support::process::{Service, ess};
-use crate::support::world::{Database, World};
+use crate::support::system::{Database, System};
 use crate::support::{MINUTE, eventually, free_port, http};
 
 fn run(arguments: &[&str], environment: &[(&str, &str)], folder: &Path) -> Output {
@@ -85,20 +85,20 @@ fn a_database_that_cannot_be_reached_is_named_at_once_with_its_cause() {
 
 #[test]
 fn a_command_ends_quietly_when_its_reader_does() {
-    let world = World::embedded(&[]);
+    let system = System::embedded(&[]);
     for n in 0..20 {
-        world.post(&format!("{{\"eventId\":\"broken-{n}\"}}"));
+        system.post(&format!("{{\"eventId\":\"broken-{n}\"}}"));
     }
-    let letters = || world.report("/dead-letters")["deadLetters"].as_array().unwrap().len();
+    let letters = || system.report("/dead-letters")["deadLetters"].as_array().unwrap().len();
     eventually("letters are there", MINUTE, || (letters() == 20).then_some(()));
     for arguments in [&["dead-letters", "list"][..], &["check"], &["dead-letters", "list", "--json"]] {
-        let mut command = ess(arguments, &world.environment, world.folder.path());
+        let mut command = ess(arguments, &system.environment, system.folder.path());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", told(&output));
         assert!(!told(&output).contains("panicked"), "{arguments:?}: {}", told(&output));
-        let mut command = ess(arguments, &world.environment, world.folder.path());
+        let mut command = ess(arguments, &system.environment, system.folder.path());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stderr.take());
         assert_eq!(child.wait().unwrap().code(), Some(0), "{arguments:?}");
@@ -155,28 +155,28 @@ fn check_finds_a_folder_that_cannot_be_written_to_and_ports_that_are_taken_twice
 
 #[test]
 fn a_clean_stop_leaves_a_database_that_is_whole_by_itself() {
-    let mut world = World::embedded(&[]);
-    let data = world.folder.path().join("data");
+    let mut system = System::embedded(&[]);
+    let data = system.folder.path().join("data");
     assert!(
         std::fs::metadata(data.join("ess.db")).unwrap().len() > 50_000,
         "the schema is in it from the start"
     );
     for n in 0..50 {
-        world.post(&crate::support::events::simple(&format!("e-{n}"), "facebook").to_string());
+        system.post(&crate::support::events::simple(&format!("e-{n}"), "facebook").to_string());
     }
-    world.settle();
-    let process = &mut world.services[0].process;
+    system.settle();
+    let process = &mut system.services[0].process;
     process.signal("TERM");
     assert_eq!(process.wait(MINUTE).code(), Some(0), "{}", process.output());
     assert_eq!(std::fs::metadata(data.join("ess.db-wal")).map_or(0, |about| about.len()), 0);
-    let copy = world.folder.path().join("copy.db");
+    let copy = system.folder.path().join("copy.db");
     std::fs::copy(data.join("ess.db"), &copy).unwrap();
     assert_eq!(Database::Sqlite(copy).query("SELECT count(*) FROM event_rows"), ["50"]);
 }
 
 #[test]
 fn a_replay_takes_all_that_the_filters_leave_and_lists_are_aligned() {
-    let mut world = World::embedded(&[]);
+    let mut system = System::embedded(&[]);
     let events: Vec<Value> = (0..130)
         .map(|n| {
             let mut event = crate::support::events::simple(&format!("e-{n}"), "facebook");
@@ -185,28 +185,28 @@ fn a_replay_takes_all_that_the_filters_leave_and_lists_are_aligned() {
             event
         })
         .collect();
-    assert_eq!(world.post(&Value::from(events).to_string()).status, 422);
+    assert_eq!(system.post(&Value::from(events).to_string()).status, 422);
     let count = "SELECT count(*) FROM dead_letters";
     let there = 130;
-    eventually("letters are there", MINUTE, || (world.database.query(count) == ["130"]).then_some(()));
-    let process = &mut world.services[0].process;
+    eventually("letters are there", MINUTE, || (system.database.query(count) == ["130"]).then_some(()));
+    let process = &mut system.services[0].process;
     process.signal("TERM");
     assert_eq!(process.wait(MINUTE).code(), Some(0), "{}", process.output());
-    let list = world.ess(&["dead-letters", "list", "--limit", "1000"]);
+    let list = system.ess(&["dead-letters", "list", "--limit", "1000"]);
     let text = String::from_utf8_lossy(&list.stdout).into_owned();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), there + 2, "{text}");
     assert!(!text.contains('\u{1b}'), "a terminal obeys nothing that a publisher wrote");
     let column = lines[0].find("REASON").unwrap();
     assert!(lines[1..=there].iter().all(|line| line[column..].starts_with("invalid ")), "{text}");
-    let shorter = world.ess(&["dead-letters", "list"]);
+    let shorter = system.ess(&["dead-letters", "list"]);
     assert!(String::from_utf8_lossy(&shorter.stdout).contains("50 letters, the newest; --limit shows more"));
     for (arguments, fails) in [
         (&["dead-letters", "replay", "--dry-run"][..], there),
         (&["dead-letters", "replay", "--dry-run", "--limit", "3"], 3),
         (&["dead-letters", "replay"], there),
     ] {
-        let output = world.ess(arguments);
+        let output = system.ess(arguments);
         assert!(output.status.success(), "{}", told(&output));
         assert!(told(&output).contains(&format!("0 pass, {fails} fail")), "{}", told(&output));
     }

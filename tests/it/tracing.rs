@@ -4,15 +4,15 @@ use serde_json::json;
 
 use crate::support::events::simple;
 use crate::support::otlp::Receiver;
-use crate::support::world::{World, both};
+use crate::support::system::{System, both};
 use crate::support::{MINUTE, eventually, http};
 
 #[test]
 fn a_correlation_id_and_a_trace_go_from_the_request_to_the_collectors_line() {
-    let mut world = World::real(&[]);
+    let mut system = System::real(&[]);
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let answer = http::post_with(
-        &world.gateway_url("/webhook"),
+        &system.gateway_url("/webhook"),
         &[
             ("Content-Type", "application/json"),
             ("X-Correlation-Id", "order-4711"),
@@ -29,14 +29,14 @@ fn a_correlation_id_and_a_trace_go_from_the_request_to_the_collectors_line() {
     );
     assert_eq!(answer.json()["correlationId"], "order-4711");
     for (name, service) in [("gateway", "gateway"), ("collector-tiktok", "collector-tiktok")] {
-        let line = eventually(name, MINUTE, || world.service(name).lines("order-4711").pop());
+        let line = eventually(name, MINUTE, || system.service(name).lines("order-4711").pop());
         assert_eq!(line["correlation_id"], "order-4711", "{line}");
         assert_eq!(line["trace_id"], trace, "{line}");
         assert_eq!(line["service"], service, "{line}");
         assert!(line["timestamp"].is_string() && line["level"] == "INFO", "{line}");
     }
-    world.settle();
-    let found = world.report("/events/followed");
+    system.settle();
+    let found = system.report("/events/followed");
     let places = found["matches"].as_array().unwrap();
     assert_eq!(places.len(), 1);
     let place = &places[0];
@@ -45,22 +45,22 @@ fn a_correlation_id_and_a_trace_go_from_the_request_to_the_collectors_line() {
         ["acceptedAt", "loggedAt", "collectedAt"].iter().map(|name| place[name].as_str().unwrap()).collect();
     assert!(times.is_sorted(), "{place}");
     // A request id is as good, and one is made where there is none.
-    let answer = http::post_with(&world.gateway_url("/webhook"), &[("X-Request-Id", "r-1")], b"[]").unwrap();
+    let answer = http::post_with(&system.gateway_url("/webhook"), &[("X-Request-Id", "r-1")], b"[]").unwrap();
     assert_eq!(answer.json()["correlationId"], "r-1");
-    assert_eq!(world.post("[]").json()["correlationId"].as_str().unwrap().len(), 36);
+    assert_eq!(system.post("[]").json()["correlationId"].as_str().unwrap().len(), 36);
 }
 
 #[test]
 fn no_line_at_info_tells_who_a_user_is() {
-    let mut world = World::real(&[]);
+    let mut system = System::real(&[]);
     let mut event = simple("private", "tiktok");
     event["data"]["user"]["username"] = json!("Secret Name");
     event["data"]["user"]["userId"] = json!("secret-user");
-    assert_eq!(world.post(&event.to_string()).status, 202);
+    assert_eq!(system.post(&event.to_string()).status, 202);
     event["timestamp"] = json!("bad");
-    assert_eq!(world.post(&event.to_string()).status, 422);
-    world.settle();
-    for service in &mut world.services {
+    assert_eq!(system.post(&event.to_string()).status, 422);
+    system.settle();
+    for service in &mut system.services {
         let output = service.process.output();
         assert!(!output.contains("Secret Name") && !output.contains("secret-user"), "{output}");
     }
@@ -68,11 +68,12 @@ fn no_line_at_info_tells_who_a_user_is() {
 
 #[test]
 fn every_metric_is_there_from_the_start() {
-    let mut world = World::real(&[]);
-    let text = |world: &mut World, name: &str| http::get(&world.service(name).url("/metrics")).unwrap().text;
-    let gateway = text(&mut world, "gateway");
-    let collector = text(&mut world, "collector-facebook");
-    let reporter = text(&mut world, "reporter");
+    let mut system = System::real(&[]);
+    let text =
+        |system: &mut System, name: &str| http::get(&system.service(name).url("/metrics")).unwrap().text;
+    let gateway = text(&mut system, "gateway");
+    let collector = text(&mut system, "collector-facebook");
+    let reporter = text(&mut system, "reporter");
     for source in ["facebook", "tiktok"] {
         for (page, name) in [
             (&gateway, "ess_gateway_events_accepted_total"),
@@ -103,7 +104,7 @@ fn every_metric_is_there_from_the_start() {
     }
     let lag = "ess_collector_lag_events{source=\"facebook\"}";
     eventually("lag", MINUTE, || {
-        let page = http::get(&world.service("collector-facebook").url("/metrics")).unwrap().text;
+        let page = http::get(&system.service("collector-facebook").url("/metrics")).unwrap().text;
         page.contains(lag).then_some(())
     });
 }
@@ -112,23 +113,23 @@ fn every_metric_is_there_from_the_start() {
 fn traces_are_exported_from_the_post_to_the_commit_and_from_a_report_to_its_query() {
     let receiver = Receiver::start();
     let endpoint = format!("http://127.0.0.1:{}", receiver.port);
-    both(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)], |world| {
+    both(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)], |system| {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let trace = format!("{:032x}", uuid::Uuid::new_v4().as_u128());
         let parent = format!("00-{trace}-b7ad6b7169203331-01");
         let id = format!("traced-{trace}");
         let body = simple(&id, "facebook").to_string();
         let headers = [("Content-Type", "application/json"), ("traceparent", parent.as_str())];
-        let answer = http::post_with(&world.gateway_url("/webhook"), &headers, body.as_bytes()).unwrap();
+        let answer = http::post_with(&system.gateway_url("/webhook"), &headers, body.as_bytes()).unwrap();
         assert_eq!(answer.status, 202);
         let unsampled = parent.replace("-01", "-00").replace(&trace, &"1".repeat(32));
         let headers = [("Content-Type", "application/json"), ("traceparent", unsampled.as_str())];
         let other = simple("untraced", "tiktok").to_string();
         assert_eq!(
-            http::post_with(&world.gateway_url("/webhook"), &headers, other.as_bytes()).unwrap().status,
+            http::post_with(&system.gateway_url("/webhook"), &headers, other.as_bytes()).unwrap().status,
             202
         );
-        world.settle();
+        system.settle();
 
         let of_trace =
             |name: &str| receiver.named(name).into_iter().find(|span| hex(&span.trace_id) == trace);
@@ -146,7 +147,7 @@ fn traces_are_exported_from_the_post_to_the_commit_and_from_a_report_to_its_quer
         assert_eq!(hex(&commit.trace_id), trace, "it links to the request");
 
         let asked = format!("00-{trace}-00f067aa0ba902b7-01");
-        let url = world.reporter_url("/reports/events?source=facebook");
+        let url = system.reporter_url("/reports/events?source=facebook");
         assert_eq!(http::get_with(&url, &[("traceparent", &asked)]).unwrap().status, 200);
         let report = eventually("the report's span", MINUTE, || of_trace("GET /reports/events"));
         let query = eventually("the query's span", MINUTE, || of_trace("query events"));

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::events::simple;
 use crate::support::http;
-use crate::support::world::World;
+use crate::support::system::System;
 use crate::support::{MINUTE, eventually};
 
 fn connect(url: &str) -> TcpStream {
@@ -75,7 +75,7 @@ const GET: &str = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[test]
 fn a_pipelined_request_changes_nothing_of_the_answer_before_it() {
-    let world = World::embedded(&[]);
+    let world = System::embedded(&[]);
     let event = simple("first", "facebook").to_string();
     // A HEAD behind a POST, and a GET behind a HEAD: each has its own answer's body, or none.
     let mut stream = connect(&world.gateway_url(""));
@@ -116,7 +116,7 @@ fn a_pipelined_request_changes_nothing_of_the_answer_before_it() {
 
 #[test]
 fn nothing_behind_close_is_taken() {
-    let world = World::embedded(&[]);
+    let world = System::embedded(&[]);
     let mut stream = connect(&world.gateway_url(""));
     let first = post("/webhook", "Connection: close\r\n", &simple("first", "facebook").to_string());
     let second = post("/webhook", "", &simple("second", "facebook").to_string());
@@ -130,7 +130,7 @@ fn nothing_behind_close_is_taken() {
 
 #[test]
 fn an_offer_to_upgrade_is_ignored_and_the_connection_stays() {
-    let world = World::embedded(&[]);
+    let world = System::embedded(&[]);
     for offer in [
         "Connection: upgrade\r\n",
         "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
@@ -150,7 +150,7 @@ fn an_offer_to_upgrade_is_ignored_and_the_connection_stays() {
 
 #[test]
 fn a_head_that_cannot_be_served_is_answered_with_a_problem_and_the_connection_ends() {
-    let world = World::embedded(&[]);
+    let world = System::embedded(&[]);
     let fields = |count: usize| "X-E: 1\r\n".repeat(count);
     let cases: Vec<(Vec<u8>, u16)> = vec![
         (b"GET /reports/revenue?campaignId=\xc3\xa9t\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), 400),
@@ -201,7 +201,7 @@ fn a_head_that_cannot_be_served_is_answered_with_a_problem_and_the_connection_en
 
 #[test]
 fn a_head_that_does_not_come_in_time_is_answered_and_one_that_never_began_is_not() {
-    let world = World::embedded(&[("ESS_HEAD_TIMEOUT", "1s"), ("ESS_IDLE_TIMEOUT", "2s")]);
+    let world = System::embedded(&[("ESS_HEAD_TIMEOUT", "1s"), ("ESS_IDLE_TIMEOUT", "2s")]);
     let mut silent = connect(&world.gateway_url(""));
     let mut first = connect(&world.gateway_url(""));
     first.write_all(b"GET /health HT").unwrap();
@@ -218,7 +218,7 @@ fn a_head_that_does_not_come_in_time_is_answered_and_one_that_never_began_is_not
 
 #[test]
 fn targets_in_all_their_forms() {
-    let world = World::embedded(&[]);
+    let world = System::embedded(&[]);
     let address = world.reporter_url("").replace("http://", "");
     let ask = |method: &str, target: &str| {
         let mut stream = connect(&world.reporter_url(""));
@@ -261,7 +261,7 @@ fn targets_in_all_their_forms() {
 
 #[test]
 fn a_body_in_chunks_is_read_whole_and_the_connection_goes_on() {
-    let world = World::embedded(&[]);
+    let world = System::embedded(&[]);
     let mut stream = connect(&world.gateway_url(""));
     for n in 0..3 {
         let event = simple(&format!("c-{n}"), "facebook").to_string();
@@ -287,7 +287,7 @@ fn a_body_in_chunks_is_read_whole_and_the_connection_goes_on() {
 
 #[test]
 fn an_answer_that_closes_closes_however_the_client_goes_on() {
-    let world = World::embedded(&[]);
+    let world = System::embedded(&[]);
     let refused = "POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n";
     for framing in ["Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", "Content-Length: 1000000\r\n\r\nx"] {
         let mut stream = connect(&world.gateway_url(""));
@@ -310,7 +310,7 @@ fn an_answer_that_closes_closes_however_the_client_goes_on() {
 
 #[test]
 fn a_413_can_be_read_by_a_client_that_sends_its_body_first() {
-    let world = World::embedded(&[("ESS_MAX_BODY", "1MiB"), ("ESS_MAX_INFLIGHT", "8MiB")]);
+    let world = System::embedded(&[("ESS_MAX_BODY", "1MiB"), ("ESS_MAX_INFLIGHT", "8MiB")]);
     const LENGTH: usize = 12 << 20;
     let mut stream = connect(&world.gateway_url(""));
     let head = format!("POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: {LENGTH}\r\n\r\n");
@@ -329,7 +329,7 @@ fn a_413_can_be_read_by_a_client_that_sends_its_body_first() {
 
 #[test]
 fn a_slow_reader_gets_its_whole_answer() {
-    let world = World::embedded(&[("ESS_IDLE_TIMEOUT", "1s")]);
+    let world = System::embedded(&[("ESS_IDLE_TIMEOUT", "1s")]);
     // The largest answer that there always is: about 1.5 MB.
     let path = "/docs/swagger-ui-bundle.js";
     let whole = http::get(&world.reporter_url(path)).unwrap().text.len();
@@ -358,7 +358,7 @@ fn a_slow_reader_gets_its_whole_answer() {
 
 #[test]
 fn a_connection_is_one_file_and_the_limit_of_files_is_raised() {
-    let world = World::embedded(&[("ESS_MAX_CONNECTIONS", "600000")]);
+    let world = System::embedded(&[("ESS_MAX_CONNECTIONS", "600000")]);
     let metric = |name: &str| http::metric(&world.gateway_url("/metrics"), name);
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", std::process::id())).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
@@ -377,7 +377,7 @@ fn a_connection_is_one_file_and_the_limit_of_files_is_raised() {
 
 #[test]
 fn the_handshake_is_told_to_head_too() {
-    let world = World::embedded(&[]);
+    let world = System::embedded(&[]);
     let mut stream = connect(&world.gateway_url(""));
     let target = "/webhook/facebook?hub.mode=subscribe&hub.challenge=5";
     stream.write_all(format!("HEAD {target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();

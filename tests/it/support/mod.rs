@@ -9,7 +9,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod stores;
-pub mod world;
+pub mod system;
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};

@@ -9,42 +9,45 @@ use serde_json::{Value, json};
 use crate::support::events::{Chance, simple};
 use crate::support::http;
 use crate::support::process::Service;
-use crate::support::world::{World, samples};
+use crate::support::system::{System, samples};
 use crate::support::{MINUTE, eventually};
 
 const REQUESTS: &str = "ess_gateway_requests_total";
 
-fn gateway_metric(world: &World, series: &str) -> f64 {
-    http::metric(&world.gateway_url("/metrics"), series)
+fn gateway_metric(system: &System, series: &str) -> f64 {
+    http::metric(&system.gateway_url("/metrics"), series)
 }
 
-fn requests(world: &World, publisher: &str, outcome: &str) -> f64 {
-    gateway_metric(world, &format!("{REQUESTS}{{outcome=\"{outcome}\",publisher=\"{publisher}\"}}"))
+fn requests(system: &System, publisher: &str, outcome: &str) -> f64 {
+    gateway_metric(system, &format!("{REQUESTS}{{outcome=\"{outcome}\",publisher=\"{publisher}\"}}"))
 }
 
 #[test]
 fn a_token_says_whose_requests_they_are_and_two_are_valid_while_one_is_rotated() {
-    let world = World::embedded(&[("ESS_WEBHOOK_TOKEN", "acme:t0ken-one,acme:t0ken-two,other:t0ken-three")]);
+    let system =
+        System::embedded(&[("ESS_WEBHOOK_TOKEN", "acme:t0ken-one,acme:t0ken-two,other:t0ken-three")]);
     let send = |token: &str| {
         let headers = [("Content-Type", "application/json"), ("Authorization", &*format!("Bearer {token}"))];
-        http::post_with(&world.gateway_url("/webhook"), &headers, b"[]").unwrap().status
+        http::post_with(&system.gateway_url("/webhook"), &headers, b"[]").unwrap().status
     };
     for token in ["t0ken-one", "t0ken-two", "t0ken-three"] {
         assert_eq!(send(token), 202);
     }
     assert_eq!(send("acme:t0ken-one"), 401, "the name is no part of the token");
-    assert_eq!(requests(&world, "acme", "accepted"), 2.0);
-    assert_eq!(requests(&world, "other", "accepted"), 1.0);
-    assert_eq!(requests(&world, "unknown", "unauthorized"), 1.0);
+    assert_eq!(requests(&system, "acme", "accepted"), 2.0);
+    assert_eq!(requests(&system, "other", "accepted"), 1.0);
+    assert_eq!(requests(&system, "unknown", "unauthorized"), 1.0);
 }
 
 #[test]
 fn each_publisher_may_send_so_many_requests_a_second() {
-    let world =
-        World::embedded(&[("ESS_WEBHOOK_TOKEN", "fast:t0ken-fast,slow:t0ken-slow"), ("ESS_RATE_LIMIT", "5")]);
+    let system = System::embedded(&[
+        ("ESS_WEBHOOK_TOKEN", "fast:t0ken-fast,slow:t0ken-slow"),
+        ("ESS_RATE_LIMIT", "5"),
+    ]);
     let send = |token: &str| {
         let headers = [("Content-Type", "application/json"), ("Authorization", &*format!("Bearer {token}"))];
-        http::post_with(&world.gateway_url("/webhook"), &headers, b"[]").unwrap()
+        http::post_with(&system.gateway_url("/webhook"), &headers, b"[]").unwrap()
     };
     let answers: Vec<_> = (0..30).map(|_| send("t0ken-fast")).collect();
     let limited: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
@@ -53,37 +56,37 @@ fn each_publisher_may_send_so_many_requests_a_second() {
     assert_eq!(limited[0].header("content-type"), Some("application/problem+json"));
     assert_eq!(limited[0].json()["accepted"], 0);
     assert_eq!(send("t0ken-slow").status, 202, "another publisher is not held up");
-    assert_eq!(requests(&world, "fast", "limited"), limited.len() as f64);
+    assert_eq!(requests(&system, "fast", "limited"), limited.len() as f64);
     eventually("it may come again", MINUTE, || (send("t0ken-fast").status == 202).then_some(()));
 }
 
 #[test]
 fn a_body_has_a_most_of_events_and_nothing_of_a_larger_one_is_taken() {
-    let world = World::embedded(&[("ESS_MAX_EVENTS", "1500")]);
+    let system = System::embedded(&[("ESS_MAX_EVENTS", "1500")]);
     let body = |count: usize| {
         let events: Vec<Value> = (0..count).map(|n| simple(&format!("{count}-{n}"), "facebook")).collect();
         Value::from(events).to_string()
     };
-    let answer = world.post(&body(1_501));
+    let answer = system.post(&body(1_501));
     assert_eq!((answer.status, &answer.json()["limit"]), (413, &json!(1_500)), "{}", answer.text);
     assert!(answer.text.contains("ESS_MAX_EVENTS"));
-    assert_eq!(world.post(&body(1_500)).status, 202);
-    world.settle();
-    assert_eq!(world.count_rows(), 1_500);
-    assert_eq!(world.report("/dead-letters")["deadLetters"], json!([]));
-    assert_eq!(requests(&world, "anonymous", "too_large"), 1.0);
+    assert_eq!(system.post(&body(1_500)).status, 202);
+    system.settle();
+    assert_eq!(system.count_rows(), 1_500);
+    assert_eq!(system.report("/dead-letters")["deadLetters"], json!([]));
+    assert_eq!(requests(&system, "anonymous", "too_large"), 1.0);
 }
 
 #[test]
 fn a_head_that_is_too_large_is_refused() {
-    let world = World::embedded(&[]);
+    let system = System::embedded(&[]);
     let send = |bytes: usize| {
-        http::get_with(&world.gateway_url("/health"), &[("X-Long", &"x".repeat(bytes))])
+        http::get_with(&system.gateway_url("/health"), &[("X-Long", &"x".repeat(bytes))])
             .map(|answer| answer.status)
     };
     assert_eq!(send(10_000).unwrap(), 200);
     assert_eq!(send(20_000).unwrap(), 431);
-    assert_eq!(gateway_metric(&world, "ess_http_heads_too_large_total"), 1.0);
+    assert_eq!(gateway_metric(&system, "ess_http_heads_too_large_total"), 1.0);
     // Beyond what is read of a head at all.
     assert!(send(300_000).is_ok_and(|status| (400..500).contains(&status)) || send(300_000).is_err());
     assert_eq!(send(10).unwrap(), 200);
@@ -91,8 +94,8 @@ fn a_head_that_is_too_large_is_refused() {
 
 #[test]
 fn half_open_requests_hold_nobody_up_and_end() {
-    let world = World::embedded(&[("ESS_HEAD_TIMEOUT", "3s"), ("ESS_BODY_TIMEOUT", "4s")]);
-    let address = world.gateway_url("").replace("http://", "");
+    let system = System::embedded(&[("ESS_HEAD_TIMEOUT", "3s"), ("ESS_BODY_TIMEOUT", "4s")]);
+    let address = system.gateway_url("").replace("http://", "");
     let open = |text: &str| {
         let mut stream = TcpStream::connect(&address).unwrap();
         stream.write_all(text.as_bytes()).unwrap();
@@ -104,12 +107,12 @@ fn half_open_requests_hold_nobody_up_and_end() {
         open("POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 60000000\r\n\r\n[")
     }));
     eventually("all are open", MINUTE, || {
-        (gateway_metric(&world, "ess_http_connections") >= 300.0).then_some(())
+        (gateway_metric(&system, "ess_http_connections") >= 300.0).then_some(())
     });
     let slowest = (0..200)
         .map(|n| {
             let started = Instant::now();
-            assert_eq!(world.post(&simple(&format!("s-{n}"), "tiktok").to_string()).status, 202);
+            assert_eq!(system.post(&simple(&format!("s-{n}"), "tiktok").to_string()).status, 202);
             started.elapsed()
         })
         .max()
@@ -124,16 +127,16 @@ fn half_open_requests_hold_nobody_up_and_end() {
     }
     let ended: std::collections::BTreeSet<&str> = ends.iter().map(String::as_str).collect();
     assert!(ended.iter().all(|status| ["408", ""].contains(status)), "{ended:?}");
-    assert_eq!(requests(&world, "anonymous", "timed_out"), 150.0);
+    assert_eq!(requests(&system, "anonymous", "timed_out"), 150.0);
     eventually("all connections are closed", MINUTE, || {
-        (gateway_metric(&world, "ess_http_connections") < 20.0).then_some(())
+        (gateway_metric(&system, "ess_http_connections") < 20.0).then_some(())
     });
 }
 
 #[test]
 fn a_second_head_that_does_not_come_whole_ends_its_connection() {
-    let world = World::embedded(&[("ESS_IDLE_TIMEOUT", "2s")]);
-    let mut stream = TcpStream::connect(world.gateway_url("").replace("http://", "")).unwrap();
+    let system = System::embedded(&[("ESS_IDLE_TIMEOUT", "2s")]);
+    let mut stream = TcpStream::connect(system.gateway_url("").replace("http://", "")).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut answer = [0; 4_096];
@@ -145,7 +148,7 @@ fn a_second_head_that_does_not_come_whole_ends_its_connection() {
     let _ = stream.read_to_end(&mut rest);
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     // One that is used goes on.
-    let mut client = Client::connect(&world.gateway_url("").replace("http://", ""));
+    let mut client = Client::connect(&system.gateway_url("").replace("http://", ""));
     for _ in 0..6 {
         assert_eq!(client.post(b"[]"), 202);
         std::thread::sleep(Duration::from_millis(700));
@@ -154,8 +157,8 @@ fn a_second_head_that_does_not_come_whole_ends_its_connection() {
 
 #[test]
 fn connections_beyond_the_limit_wait_until_there_is_room() {
-    let world = World::embedded(&[("ESS_MAX_CONNECTIONS", "4"), ("ESS_HEAD_TIMEOUT", "60s")]);
-    let address = world.gateway_url("").replace("http://", "");
+    let system = System::embedded(&[("ESS_MAX_CONNECTIONS", "4"), ("ESS_HEAD_TIMEOUT", "60s")]);
+    let address = system.gateway_url("").replace("http://", "");
     std::thread::sleep(Duration::from_millis(500));
     let idle: Vec<TcpStream> = (0..12).map(|_| TcpStream::connect(&address).unwrap()).collect();
     std::thread::sleep(Duration::from_millis(500));
@@ -181,13 +184,13 @@ fn nearly(address: &str, path: &str, headers: &str, length: usize) -> TcpStream 
 
 #[test]
 fn bytes_in_flight_are_bounded_and_who_has_not_shown_who_it_is_has_half_of_them() {
-    let world = World::embedded(&[
+    let system = System::embedded(&[
         ("ESS_MAX_BODY", "1MiB"),
         ("ESS_MAX_INFLIGHT", "4MiB"),
         ("ESS_FACEBOOK_APP_SECRET", "secret"),
     ]);
-    let address = world.gateway_url("").replace("http://", "");
-    let inflight = || gateway_metric(&world, "ess_gateway_inflight_bytes");
+    let address = system.gateway_url("").replace("http://", "");
+    let inflight = || gateway_metric(&system, "ess_gateway_inflight_bytes");
     let signed = "X-Hub-Signature-256: sha256=00\r\n";
     let stranger = || nearly(&address, "/webhook/facebook", signed, 1 << 20);
     // One after another: six at once could each have some, wait for more, and all be told to come again.
@@ -198,10 +201,10 @@ fn bytes_in_flight_are_bounded_and_who_has_not_shown_who_it_is_has_half_of_them(
             (inflight() >= f64::from(held << 20)).then_some(())
         });
     }
-    assert_eq!(world.post(&simple("beside", "tiktok").to_string()).status, 202, "others have theirs");
+    assert_eq!(system.post(&simple("beside", "tiktok").to_string()).status, 202, "others have theirs");
     let known: Vec<_> = (0..2).map(|_| nearly(&address, "/webhook", "", 1 << 20)).collect();
     eventually("all is taken", MINUTE, || (inflight() >= f64::from(4 << 20) - 8_192.0).then_some(()));
-    let full = world.post(&format!("[{}]", " ".repeat(20_000)));
+    let full = system.post(&format!("[{}]", " ".repeat(20_000)));
     assert_eq!(full.status, 503, "{}", full.text);
     assert!(full.text.contains("ESS_MAX_INFLIGHT") && full.header("retry-after").is_some());
     drop(known);
@@ -211,19 +214,19 @@ fn bytes_in_flight_are_bounded_and_who_has_not_shown_who_it_is_has_half_of_them(
     assert!(inflight() <= f64::from(2 << 20) + 4_096.0, "{}", inflight());
     drop(strangers);
     eventually("there is room again", MINUTE, || {
-        (world.post(&simple("after", "tiktok").to_string()).status == 202).then_some(())
+        (system.post(&simple("after", "tiktok").to_string()).status == 202).then_some(())
     });
 }
 
 #[test]
 fn who_sends_slowly_under_a_signature_that_nobody_checked_yet_makes_room_for_others() {
-    let world = World::embedded(&[
+    let system = System::embedded(&[
         ("ESS_MAX_BODY", "2MiB"),
         ("ESS_MAX_INFLIGHT", "8MiB"),
         ("ESS_FACEBOOK_APP_SECRET", "two"),
     ]);
-    let address = world.gateway_url("").replace("http://", "");
-    let inflight = || gateway_metric(&world, "ess_gateway_inflight_bytes");
+    let address = system.gateway_url("").replace("http://", "");
+    let inflight = || gateway_metric(&system, "ess_gateway_inflight_bytes");
     let bogus = "X-Hub-Signature-256: sha256=00\r\n";
     let mut slow: Vec<_> = (0..2).map(|_| nearly(&address, "/webhook/facebook", bogus, 2 << 20)).collect();
     eventually("they hold the half", MINUTE, || (inflight() >= f64::from((4 << 20) - 8_192)).then_some(()));
@@ -236,7 +239,7 @@ fn who_sends_slowly_under_a_signature_that_nobody_checked_yet_makes_room_for_oth
         let started = Instant::now();
         let headers = [("Content-Type", "application/json"), ("X-Hub-Signature-256", signature)];
         let answer =
-            http::post_with(&world.gateway_url("/webhook/facebook"), &headers, b"{\"a\":1}").unwrap();
+            http::post_with(&system.gateway_url("/webhook/facebook"), &headers, b"{\"a\":1}").unwrap();
         assert_eq!(answer.status, 422, "signed, and no event: {}", answer.text);
         slowest = slowest.max(started.elapsed());
     }
@@ -259,7 +262,7 @@ fn who_sends_slowly_under_a_signature_that_nobody_checked_yet_makes_room_for_oth
 
 #[test]
 fn bombs_together_cost_no_more_than_what_may_be_in_flight() {
-    let world = World::embedded(&[("ESS_MAX_INFLIGHT", "128MiB")]);
+    let system = System::embedded(&[("ESS_MAX_INFLIGHT", "128MiB")]);
     // 64 MiB and a little, from some kilobytes; and one that asks for a window of 128 MiB.
     let bomb = vec![b' '; (64 << 20) + 1];
     let packed = zstd::encode_all(&bomb[..], 3).unwrap();
@@ -268,9 +271,9 @@ fn bombs_together_cost_no_more_than_what_may_be_in_flight() {
     wide.write_all(&bomb).unwrap();
     let wide = wide.finish().unwrap();
     let headers = [("Content-Type", "application/json"), ("Content-Encoding", "zstd")];
-    let url = world.gateway_url("/webhook");
+    let url = system.gateway_url("/webhook");
     assert_eq!(http::post_with(&url, &headers, &wide).unwrap().status, 400);
-    let peak = || world.services[0].process.memory_kib("VmHWM") / 1_024;
+    let peak = || system.services[0].process.memory_kib("VmHWM") / 1_024;
     let before = peak();
     std::thread::scope(|scope| {
         for _ in 0..24 {
@@ -282,16 +285,16 @@ fn bombs_together_cost_no_more_than_what_may_be_in_flight() {
     });
     // What is counted, and what the allocator keeps beside it.
     assert!(peak() - before < 400, "{} MiB more", peak() - before);
-    assert_eq!(world.post(&simple("after", "tiktok").to_string()).status, 202);
+    assert_eq!(system.post(&simple("after", "tiktok").to_string()).status, 202);
 }
 
 #[test]
 fn an_event_of_any_shape_costs_no_more_than_itself() {
-    let world = World::embedded(&[]);
-    let peak = || world.services[0].process.memory_kib("VmHWM") / 1_024;
+    let system = System::embedded(&[]);
+    let peak = || system.services[0].process.memory_kib("VmHWM") / 1_024;
     let before = peak();
     let many = format!("{{{}\"eventId\":\"many\"}}", "\"a\":0,".repeat(6_000_000));
-    let answer = world.post(&many);
+    let answer = system.post(&many);
     assert_eq!(
         (answer.status, &answer.json()["errors"][0]["eventId"]),
         (422, &json!("many")),
@@ -301,7 +304,7 @@ fn an_event_of_any_shape_costs_no_more_than_itself() {
     assert!(peak() - before < 300, "{} MiB more", peak() - before);
     let mut deep = simple("deep", "facebook");
     deep["more"] = serde_json::from_str(&format!("{}1{}", "[".repeat(70), "]".repeat(70))).unwrap();
-    let answer = world.post(&deep.to_string());
+    let answer = system.post(&deep.to_string());
     assert_eq!(answer.status, 422);
     assert!(answer.text.contains("nests deeper than 64"), "{}", answer.text);
 }
@@ -358,11 +361,11 @@ fn mutated(chance: &mut Chance, seeds: &[Vec<u8>]) -> Vec<u8> {
 fn a_hundred_thousand_mutations_give_documented_answers_alone() {
     const ROUNDS: u64 = 100_000;
     const CONNECTIONS: u64 = 8;
-    let world = World::embedded(&[]);
+    let system = System::embedded(&[]);
     let valid = std::fs::read_to_string(samples().join("valid.jsonl")).unwrap();
     let mut seeds: Vec<Vec<u8>> = valid.lines().map(|line| line.as_bytes().to_vec()).collect();
     seeds.push(format!("[{}]", valid.lines().take(3).collect::<Vec<_>>().join(",")).into_bytes());
-    let address = world.gateway_url("").replace("http://", "");
+    let address = system.gateway_url("").replace("http://", "");
     let statuses = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..CONNECTIONS)
             .map(|thread| {
@@ -395,11 +398,11 @@ fn a_hundred_thousand_mutations_give_documented_answers_alone() {
     });
     assert_eq!(statuses.values().sum::<u64>(), ROUNDS);
     assert!(statuses.len() == 3, "{statuses:?}");
-    let ledger = world.settle();
+    let ledger = system.settle();
     for source in ledger["sources"].as_array().unwrap() {
         assert_eq!((&source["missing"], &source["quarantined"]), (&json!(0), &json!(0)), "{ledger}");
     }
-    let actors = http::get(&world.gateway_url("/actors")).unwrap().json();
+    let actors = http::get(&system.gateway_url("/actors")).unwrap().json();
     for actor in actors["actors"].as_array().unwrap() {
         assert_eq!(actor["restarts"], 0, "{actor}");
     }
@@ -452,7 +455,7 @@ fn no_answer_tells_a_secret_or_what_stands_behind_it() {
         ("ESS_FACEBOOK_APP_SECRET", "t0p-s3cret-facebook"),
         ("ESS_FACEBOOK_VERIFY_TOKEN", "t0p-s3cret-verify"),
     ];
-    let world = World::embedded(&secrets);
+    let system = System::embedded(&secrets);
     let bearer = |token: &str| format!("Bearer {token}");
     let (webhook, reporter) = (bearer("t0p-s3cret-webhook"), bearer("t0p-s3cret-reporter"));
     let mut answers = Vec::new();
@@ -463,21 +466,21 @@ fn no_answer_tells_a_secret_or_what_stands_behind_it() {
         ("/webhook/facebook", vec![("X-Hub-Signature-256", "sha256=00")], "{}"),
         ("/actors/gateway.ingest/restart", vec![("Authorization", "Bearer wrong")], ""),
     ] {
-        answers.push(http::post_with(&world.gateway_url(path), &headers, body.as_bytes()).unwrap());
+        answers.push(http::post_with(&system.gateway_url(path), &headers, body.as_bytes()).unwrap());
     }
     for path in ["/webhook/facebook?hub.mode=subscribe&hub.challenge=1&hub.verify_token=x", "/nowhere"] {
-        answers.push(http::get(&world.gateway_url(path)).unwrap());
+        answers.push(http::get(&system.gateway_url(path)).unwrap());
     }
     for path in ["/reports/events?from='; DROP TABLE event_rows", "/reports/events?source=x", "/events/none"]
     {
         let path = path.replace(' ', "%20");
         answers.push(
-            http::get_with(&world.reporter_url(&path), &[("Authorization", reporter.as_str())]).unwrap(),
+            http::get_with(&system.reporter_url(&path), &[("Authorization", reporter.as_str())]).unwrap(),
         );
     }
-    world.damage("ALTER TABLE rollups RENAME TO gone");
+    system.damage("ALTER TABLE rollups RENAME TO gone");
     let away =
-        http::get_with(&world.reporter_url("/reports/events"), &[("Authorization", &reporter)]).unwrap();
+        http::get_with(&system.reporter_url("/reports/events"), &[("Authorization", &reporter)]).unwrap();
     assert_eq!(away.status, 503);
     answers.push(away);
     for answer in &answers {
@@ -486,23 +489,23 @@ fn no_answer_tells_a_secret_or_what_stands_behind_it() {
             assert!(!answer.text.contains(inner), "{inner}: {}", answer.text);
         }
     }
-    assert!(!world.services[0].process.output().contains("s3cret"), "nor does a line");
+    assert!(!system.services[0].process.output().contains("s3cret"), "nor does a line");
 }
 
 #[test]
 fn an_id_is_bound_into_sql_whatever_it_holds() {
-    let world = World::embedded(&[]);
+    let system = System::embedded(&[]);
     let ids = ["'; DROP TABLE event_rows; --", "%", "_", "\\", "$1", "?1", "\"", "' OR 1=1 --"];
     for id in ids {
-        assert_eq!(world.post(&simple(id, "facebook").to_string()).status, 202);
+        assert_eq!(system.post(&simple(id, "facebook").to_string()).status, 202);
     }
-    world.settle();
-    assert_eq!(world.count_rows(), ids.len() as u64);
+    system.settle();
+    assert_eq!(system.count_rows(), ids.len() as u64);
     for id in ids {
         let encoded: String = id.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let found = world.report(&format!("/events/{encoded}"));
+        let found = system.report(&format!("/events/{encoded}"));
         assert_eq!(found["matches"].as_array().unwrap().len(), 1, "{id}: {found}");
-        let revenue = world.report(&format!("/reports/revenue?campaignId={encoded}&groupBy=campaign"));
+        let revenue = system.report(&format!("/reports/revenue?campaignId={encoded}&groupBy=campaign"));
         assert_eq!(revenue["transactions"], 0);
     }
 }
@@ -536,8 +539,8 @@ fn a_service_waits_for_the_file_of_a_secret_alive_and_not_ready() {
 
 #[test]
 fn a_client_that_ends_its_half_gets_its_answer() {
-    let world = World::embedded(&[]);
-    let mut stream = TcpStream::connect(world.gateway_url("").replace("http://", "")).unwrap();
+    let system = System::embedded(&[]);
+    let mut stream = TcpStream::connect(system.gateway_url("").replace("http://", "")).unwrap();
     stream
         .write_all(b"POST /webhook HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]")
         .unwrap();

@@ -39,7 +39,7 @@ impl Database {
 }
 
 /// Fields end in their order: what writes into the folder ends before it.
-pub struct World {
+pub struct System {
     /// `up` alone, or gateway, collectors and reporter.
     pub services: Vec<Service>,
     pub nats: Option<Nats>,
@@ -54,7 +54,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-impl World {
+impl System {
     /// `ess up` on the embedded default.
     pub fn embedded(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -76,7 +76,7 @@ impl World {
         // `up` takes the services' own ports, not PORT.
         up.port = ports[0];
         let database = Database::Sqlite(data.join("ess.db"));
-        let mut world = Self {
+        let mut system = Self {
             folder,
             environment,
             nats: None,
@@ -85,8 +85,8 @@ impl World {
             gateway: ports[0],
             reporter: ports[3],
         };
-        world.wait_ready();
-        world
+        system.wait_ready();
+        system
     }
 
     /// Separate services on NATS and PostgreSQL.
@@ -114,7 +114,7 @@ impl World {
         let services: Vec<_> =
             services.iter().map(|arguments| Service::start(arguments, &environment, folder.path())).collect();
         let (gateway, reporter) = (services[0].port, services[services.len() - 1].port);
-        let mut world = Self {
+        let mut system = Self {
             folder,
             environment,
             nats: Some(nats),
@@ -123,8 +123,8 @@ impl World {
             gateway,
             reporter,
         };
-        world.wait_ready();
-        world
+        system.wait_ready();
+        system
     }
 
     pub fn wait_ready(&mut self) {
@@ -196,12 +196,12 @@ impl World {
     }
 }
 
-/// Runs a test on both worlds.
-pub fn both(settings: &[(&str, &str)], test: impl Fn(&mut World)) {
+/// Runs a test on both systems.
+pub fn both(settings: &[(&str, &str)], test: impl Fn(&mut System)) {
     if postgres::kind() == Kind::Packaged {
-        test(&mut World::embedded(settings));
+        test(&mut System::embedded(settings));
     }
-    test(&mut World::real(settings));
+    test(&mut System::real(settings));
 }
 
 /// The samples' folder.
