@@ -26,7 +26,7 @@ use uuid::Uuid;
 use crate::event::Source;
 use crate::log::{Frame, FrameError, Log, LogError, SharedLog, Topic, TopicState, WriterMark};
 use crate::ops::metrics::UNKNOWN_SOURCE;
-use crate::store::ledger::{Known, LedgerCut, Lost, Ranges, Run, Runs, SeenLog};
+use crate::store::ledger::{KnownLog, LedgerCut, Lost, ObservedLog, Ranges, Run, Runs};
 use crate::store::{Store, StoreError};
 
 /// Frames that one look reads between processed ones: those that collectors have in hand.
@@ -94,35 +94,35 @@ impl From<StoreError> for LedgerError {
 
 /// One look at a source's ledger, and what the store should remember of it.
 #[derive(Debug, Clone, Default)]
-pub struct Look {
+pub struct Reconciliation {
     /// The ledger.
     pub ledger: SourceLedger,
     /// State that the store knew before.
-    pub known: Known,
+    pub known: KnownLog,
     /// State of the log that was seen.
-    pub seen: SeenLog,
+    pub observed: ObservedLog,
 }
 
-/// Looks of one source: numbered in the order in which they began, and the last one that ended.
+/// Rounds of one source: numbered in the order in which they began, and the last one that ended.
 #[derive(Default)]
-struct Looks {
+struct Rounds {
     began: u64,
-    last: Option<(u64, Look)>,
+    last: Option<(u64, Reconciliation)>,
 }
 
-/// Looks at the ledgers of all sources, one at a time for each. Whoever asks while one is under way shares the next.
-pub struct Ledgers {
+/// Rounds at the ledgers of all sources, one at a time for each. Whoever asks while one is under way shares the next.
+pub struct Reconciler {
     log: SharedLog,
     store: Store,
-    looks: HashMap<Source, (Mutex<Looks>, tokio::sync::Mutex<()>)>,
+    rounds: HashMap<Source, (Mutex<Rounds>, tokio::sync::Mutex<()>)>,
     waiting: Semaphore,
 }
 
-impl Ledgers {
+impl Reconciler {
     /// Of this log and this store.
     pub fn new(log: SharedLog, store: Store) -> Self {
-        let looks = Source::ALL.iter().map(|source| (*source, Default::default())).collect();
-        Self { log, store, looks, waiting: Semaphore::new(WAITING) }
+        let rounds = Source::ALL.iter().map(|source| (*source, Default::default())).collect();
+        Self { log, store, rounds, waiting: Semaphore::new(WAITING) }
     }
 
     /// A look that began after this was asked for.
@@ -130,7 +130,7 @@ impl Ledgers {
     /// # Errors
     ///
     /// If log or store are away, or do not answer in time, or too many ask.
-    pub async fn look(&self, source: Source) -> Result<Look, LedgerError> {
+    pub async fn reconcile(&self, source: Source) -> Result<Reconciliation, LedgerError> {
         let _place = self.waiting.try_acquire().map_err(|_| LedgerError::Busy)?;
         tokio::time::timeout(DEADLINE, self.take_turn(source)).await.map_err(|_| LedgerError::Late)?
     }
@@ -146,9 +146,9 @@ impl Ledgers {
         Ok((rejected > 0).then_some(ledger))
     }
 
-    async fn take_turn(&self, source: Source) -> Result<Look, LedgerError> {
-        let (looks, turn) = &self.looks[&source];
-        let locked = || looks.lock().unwrap_or_else(PoisonError::into_inner);
+    async fn take_turn(&self, source: Source) -> Result<Reconciliation, LedgerError> {
+        let (rounds, turn) = &self.rounds[&source];
+        let locked = || rounds.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = locked().began;
         let _turn = turn.lock().await;
         if let Some((began, look)) = &locked().last
@@ -157,11 +157,11 @@ impl Ledgers {
             return Ok(look.clone());
         }
         let began = {
-            let mut looks = locked();
-            looks.began += 1;
-            looks.began
+            let mut rounds = locked();
+            rounds.began += 1;
+            rounds.began
         };
-        let look = look(&*self.log, &self.store, source).await?;
+        let look = reconcile(&*self.log, &self.store, source).await?;
         locked().last = Some((began, look.clone()));
         Ok(look)
     }
@@ -216,9 +216,9 @@ impl InFlight {
     }
 }
 
-async fn look(log: &dyn Log, store: &Store, source: Source) -> Result<Look, LedgerError> {
+async fn reconcile(log: &dyn Log, store: &Store, source: Source) -> Result<Reconciliation, LedgerError> {
     let topic = Topic::Events(source);
-    let known = store.known(source).await?;
+    let known = store.known_log(source).await?;
     let state = log.state(topic).await?;
     let writers: Vec<Uuid> = state.acknowledged.keys().copied().collect();
     let mut cut = store.ledger(source, state.log_id, &writers).await?;
@@ -254,8 +254,8 @@ async fn look(log: &dyn Log, store: &Store, source: Source) -> Result<Look, Ledg
         runs.extend(read);
         (*writer, runs.extend_acked(known.acked.get(writer).copied().unwrap_or_default().max(*told)))
     });
-    let seen = SeenLog { log_id: state.log_id, last: state.last, acked: acked.collect(), missing };
-    Ok(Look { ledger, known, seen })
+    let observed = ObservedLog { log_id: state.log_id, last: state.last, acked: acked.collect(), missing };
+    Ok(Reconciliation { ledger, known, observed })
 }
 
 /// Places that the log holds and that were not processed.
@@ -316,7 +316,7 @@ fn lost_places(state: &TopicState, cut: &LedgerCut, waiting: u64) -> u64 {
 
 /// Events that are nowhere.
 fn missing(
-    known: &Known,
+    known: &KnownLog,
     state: &TopicState,
     cut: &LedgerCut,
     in_flight: &InFlight,
@@ -521,7 +521,7 @@ mod tests {
     }
 
     fn found(state: &TopicState, cut: &LedgerCut, acked: u64, in_flight: &[(u64, u64)], whole: bool) -> u64 {
-        let known = Known { acked: HashMap::from([(WRITER, mark(acked))]), ..Known::default() };
+        let known = KnownLog { acked: HashMap::from([(WRITER, mark(acked))]), ..KnownLog::default() };
         let in_flight = InFlight {
             events: 0,
             writers: HashMap::from([(WRITER, runs(in_flight))]),

@@ -133,7 +133,9 @@ async fn try_store(config: &Config, purpose: Purpose) -> Result<String, String> 
     let store = Store::open(config, purpose).await.map_err(|error| error.to_string())?;
     match store.check().await {
         Ok(()) => Ok(" (schema up to date)".to_owned()),
-        Err(StoreError::Schema(_)) => Ok(" (no schema yet: services make it, or `ess migrate`)".to_owned()),
+        Err(StoreError::Schema { .. }) => {
+            Ok(" (no schema yet: services make it, or `ess migrate`)".to_owned())
+        }
         Err(error) => Err(error.to_string()),
     }
 }

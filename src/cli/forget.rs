@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::event::{Redactor, Source};
 use crate::log::embedded::{Embedded, FORGET_FILE};
 use crate::service::Ending;
-use crate::store::maintain::erase::Forgotten;
+use crate::store::maintain::erase::Erasure;
 use crate::store::{Purpose, Store};
 
 #[derive(Debug, Args)]
@@ -31,8 +31,8 @@ pub(super) async fn run(config: &Config, person: &Person) -> Result<Ending, Fail
     ids.dedup();
     let other = |error: crate::store::StoreError| Failure::Other(error.to_string());
     store.check().await.map_err(other)?;
-    let Forgotten { rows, letters, hours, kept_hours } =
-        store.forget(person.source, &ids).await.map_err(other)?;
+    let Erasure { rows, letters, hours, kept_hours } =
+        store.erase_user(person.source, &ids).await.map_err(other)?;
     println!("{rows} rows have no user any more: id, name and unknown keys are gone; all else stays counted");
     println!("{letters} dead letters were deleted");
     println!("{hours} hours of users are counted anew from their rows, within minutes");
@@ -41,7 +41,7 @@ pub(super) async fn run(config: &Config, person: &Person) -> Result<Ending, Fail
             "{kept_hours} hours whose rows have left in part keep a one-way hash that counts one more user"
         );
     }
-    if let Err(error) = store.purge().await {
+    if let Err(error) = store.vacuum().await {
         println!("what was deleted stays in the database's free pages until this is done again: {error}");
     }
     super::serve::close(&store).await;

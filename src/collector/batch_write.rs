@@ -341,14 +341,14 @@ async fn attempt(parts: &Parts, taken: &[Taken], frames: usize, poison: &[usize]
                 tell(parts, &batch, &written, started);
                 return Attempt::Done(written);
             }
-            Ok(Err(StoreError::Data(_))) if frames > 1 => return Attempt::Apart,
-            Ok(Err(StoreError::Data(_))) if !isolates => continue,
+            Ok(Err(StoreError::Refused { .. })) if frames > 1 => return Attempt::Apart,
+            Ok(Err(StoreError::Refused { .. })) if !isolates => continue,
             Ok(Err(error)) => error,
             // What was found out by then is kept.
-            Err(_) if isolates => StoreError::Transient(format!("no end within {WRITE_TIMEOUT:?}")),
-            Err(_) => StoreError::TooSlow(format!("no end within {WRITE_TIMEOUT:?}")),
+            Err(_) if isolates => StoreError::unavailable(format!("no end within {WRITE_TIMEOUT:?}")),
+            Err(_) => StoreError::too_slow(format!("no end within {WRITE_TIMEOUT:?}")),
         };
-        let too_slow = matches!(error, StoreError::TooSlow(_));
+        let too_slow = matches!(error, StoreError::TooSlow { .. });
         if !pause(parts, taken, &error, &mut wait).await {
             return Attempt::Ended;
         }
@@ -384,7 +384,7 @@ pub(super) async fn retrying<T>(
         let error = match tokio::time::timeout(WRITE_TIMEOUT, alive(work(), taken)).await {
             Ok(Ok(done)) => return Some(done),
             Ok(Err(error)) => error,
-            Err(_) => StoreError::Transient(format!("no end within {WRITE_TIMEOUT:?}")),
+            Err(_) => StoreError::unavailable(format!("no end within {WRITE_TIMEOUT:?}")),
         };
         if !pause(parts, taken, &error, &mut wait).await {
             return None;

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::event::Source;
-use crate::ledger::{Ledgers, Look};
+use crate::ledger::{Reconciler, Reconciliation};
 use crate::log::{SharedLog, Topic};
 use crate::ops::http::{Requests, ServiceView, serve};
 use crate::ops::metrics::{CollectorMetrics, ServiceMetrics};
@@ -202,13 +202,13 @@ async fn probe_store(store: Store, readiness: Arc<Readiness>, schema: watch::Sen
 /// Folds processed frames, measures the lag, and remembers what was seen of the log.
 async fn keep_house(source: Source, log: SharedLog, store: Store, metrics: CollectorMetrics) {
     metrics.set_lag(source, Some(0));
-    let ledgers = Ledgers::new(log.clone(), store.clone());
+    let ledgers = Reconciler::new(log.clone(), store.clone());
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
         if let Ok(state) = log.state(topic(source)).await {
             let fold = async {
                 store.fold_ledger(source, state.log_id, state.first).await?;
-                store.forget_writers(source, &state.acknowledged).await
+                store.expire_writers(source, &state.acknowledged).await
             };
             match tokio::time::timeout(FOLD_TIMEOUT, fold).await {
                 Ok(Ok(())) => {}
@@ -216,11 +216,11 @@ async fn keep_house(source: Source, log: SharedLog, store: Store, metrics: Colle
                 Err(_) => tracing::warn!(%source, "processed frames were not folded within {FOLD_TIMEOUT:?}"),
             }
         }
-        match ledgers.look(source).await {
+        match ledgers.reconcile(source).await {
             Ok(look) => {
                 metrics.set_lag(source, Some(look.ledger.in_flight));
                 compare_logs(source, &look);
-                if let Err(error) = store.remember(source, &look.known, &look.seen).await {
+                if let Err(error) = store.save_observation(source, &look.known, &look.observed).await {
                     tracing::debug!(%source, %error, "what was seen of the log is not remembered now");
                 }
             }
@@ -233,9 +233,9 @@ async fn keep_house(source: Source, log: SharedLog, store: Store, metrics: Colle
 }
 
 /// Says aloud that the log is another one than before, or has lost its newest frames.
-fn compare_logs(source: Source, look: &Look) {
+fn compare_logs(source: Source, look: &Reconciliation) {
     let Some((before, last_before)) = look.known.log else { return };
-    let (log_id, last, missing) = (look.seen.log_id, look.seen.last, look.seen.missing);
+    let (log_id, last, missing) = (look.observed.log_id, look.observed.last, look.observed.missing);
     if before != log_id {
         tracing::warn!(%source, %log_id, %before, last_before, missing,
             "another log than before: it was made anew. If that was not meant, put the former one back; what it had \

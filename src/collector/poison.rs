@@ -1,6 +1,6 @@
 //! Frames that came too often: the search for the events in them that end collectors.
 //!
-//! See `store::suspects` for the search itself. Here each of its trials is made: alone in this process, with a
+//! See `store::poison` for the search itself. Here each of its trials is made: alone in this process, with a
 //! deadline of its own, and with the log told that the frame is being worked on. An event whose decoding panics is
 //! found at once, for the panic is caught; events that end the whole process take several trials.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::batch_write::{Content, Parts, Taken, decode_event, retrying, write_all, yield_after};
-use crate::store::{FramePlace, Search, StoreError};
+use crate::store::{LogPosition, PoisonSearch, StoreError};
 
 /// Held during a trial: of two events that are tried at one time none could be told to have ended the process.
 static TRIAL: Mutex<()> = Mutex::const_new(());
@@ -29,13 +29,13 @@ pub(super) async fn store(parts: &Parts, taken: Taken) {
         return;
     };
     let (events, deliveries, sequence) = (frame.len(), taken.deliveries, taken.sequence);
-    let place = FramePlace { source: parts.source, log_id: taken.log_id, sequence };
-    let read = async || parts.store.poison_search(place, events, deliveries).await;
+    let place = LogPosition { source: parts.source, log_id: taken.log_id, sequence };
+    let read = async || parts.store.load_poison_search(place, events, deliveries).await;
     let Some((mut search, ended)) = retrying(parts, std::slice::from_ref(&taken), read).await else { return };
-    tracing::info!(source = %parts.source, sequence, deliveries, next = ?search.part(), strikes = search.strikes(),
-        poison = ?search.poison(), ended, "a frame came too often; looking for an event that ends collectors");
-    if ended && search.strikes() > 0 {
-        if let Err(error) = taken.receipt.retry(REST * search.strikes()).await {
+    tracing::info!(source = %parts.source, sequence, deliveries, next = ?search.part(), attempts = search.attempts(),
+        poison = ?search.poison_events(), ended, "a frame came too often; looking for an event that ends collectors");
+    if ended && search.attempts() > 0 {
+        if let Err(error) = taken.receipt.retry(REST * search.attempts()).await {
             tracing::debug!(%error, "a frame was not given back to the log");
         }
         return;
@@ -43,14 +43,14 @@ pub(super) async fn store(parts: &Parts, taken: Taken) {
     let stored = match try_parts(parts, &taken, place, &mut search).await {
         None => false,
         Some(alone) => {
-            let poison = search.poison().to_vec();
+            let poison = search.poison_events().to_vec();
             let write = write_all(parts, vec![taken], &poison);
             if alone.is_some() { patiently(parts, place, write, alone).await } else { write.await }
         }
     };
     let settle = async {
         // A search in a frame that was given back goes on with its next delivery.
-        if stored { parts.store.end_search(place).await } else { parts.store.call_trial_off(place).await }
+        if stored { parts.store.clear_search(place).await } else { parts.store.cancel_trial(place).await }
     };
     if let Ok(Err(error)) = tokio::time::timeout(TRIAL_TIMEOUT, settle).await {
         tracing::debug!(%error, sequence, "the search in a frame that was settled is still there");
@@ -62,8 +62,8 @@ pub(super) async fn store(parts: &Parts, taken: Taken) {
 async fn try_parts(
     parts: &Parts,
     taken: &Taken,
-    place: FramePlace,
-    search: &mut Search,
+    place: LogPosition,
+    search: &mut PoisonSearch,
 ) -> Option<Option<Alone>> {
     while search.part().is_some() {
         let (found, alone) = {
@@ -88,7 +88,7 @@ async fn try_parts(
 /// if the process ends from then on, and others may be tried.
 async fn patiently<T>(
     parts: &Parts,
-    place: FramePlace,
+    place: LogPosition,
     work: impl Future<Output = T>,
     alone: Option<Alone>,
 ) -> T {
@@ -97,7 +97,7 @@ async fn patiently<T>(
         Ok(done) => done,
         Err(_) => {
             // If the database is away, this stays undone.
-            let _ = tokio::time::timeout(PATIENCE, parts.store.call_trial_off(place)).await;
+            let _ = tokio::time::timeout(PATIENCE, parts.store.cancel_trial(place)).await;
             drop(alone);
             work.await
         }
@@ -108,14 +108,14 @@ async fn patiently<T>(
 async fn try_part(
     parts: &Parts,
     taken: &Taken,
-    place: FramePlace,
-    search: &Search,
+    place: LogPosition,
+    search: &PoisonSearch,
 ) -> Result<Vec<usize>, StoreError> {
     let (Content::Frame(frame), Some(part)) = (&taken.frame, search.part()) else { return Ok(Vec::new()) };
     parts.store.begin_trial(place, search, taken.deliveries).await?;
     let (mut rows, mut found, mut decoded) = (Vec::new(), Vec::new(), 0);
     for (position, event) in frame.events().enumerate().skip(part.start).take(part.len()) {
-        if search.poison().contains(&position) {
+        if search.is_poison(position) {
             continue;
         }
         // It only reads the event; nothing is left half-changed.
@@ -136,10 +136,10 @@ async fn try_part(
         let rehearsal = patiently(parts, place, parts.store.rehearse(&rows), None);
         let rehearsed = match tokio::time::timeout(TRIAL_TIMEOUT, rehearsal).await {
             Ok(rehearsed) => rehearsed,
-            Err(_) => Err(StoreError::Transient(format!("a trial did not end within {TRIAL_TIMEOUT:?}"))),
+            Err(_) => Err(StoreError::unavailable(format!("a trial did not end within {TRIAL_TIMEOUT:?}"))),
         };
         if let Err(error) = rehearsed {
-            let _ = tokio::time::timeout(PATIENCE, parts.store.call_trial_off(place)).await;
+            let _ = tokio::time::timeout(PATIENCE, parts.store.cancel_trial(place)).await;
             return Err(error);
         }
     }

@@ -19,7 +19,7 @@ use super::report::{Ask, Question, ReportError, Reporter};
 use super::shapes;
 use crate::config::Token;
 use crate::event::{Source, format_micros};
-use crate::ledger::{LedgerError, Ledgers, SourceLedger};
+use crate::ledger::{LedgerError, Reconciler, SourceLedger};
 use crate::log::Reason;
 use crate::ops::http::{Problem, guard, origin, readable};
 use crate::ops::left;
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub store: Store,
     pub lists: Lists,
     /// None where no log is configured.
-    pub ledgers: Option<Arc<Ledgers>>,
+    pub ledgers: Option<Arc<Reconciler>>,
     pub metrics: ReporterMetrics,
     pub tokens: Vec<Token>,
 }
@@ -194,11 +194,9 @@ pub(super) fn away(detail: impl Into<String>) -> Problem {
 }
 
 fn store_away(error: &StoreError) -> Problem {
-    if let StoreError::Damaged(reason) = error {
-        tracing::error!(%error, "what is kept for reports is damaged");
-        return away(format!(
-            "what is kept for this report is damaged ({reason}): `ess rollups rebuild` mends it"
-        ));
+    if matches!(error, StoreError::Corrupt { .. }) {
+        tracing::error!(%error, "a report failed: stored data is corrupt");
+        return away(format!("stored data of this report is corrupt: {error}"));
     }
     tracing::warn!(%error, "the store did not answer");
     away("the database is away or saturated, or has no schema yet")
@@ -350,7 +348,7 @@ async fn ledger(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
         let ledgers = shared.ledgers.as_ref().ok_or_else(|| away("the log is away: NATS_URL is not set"))?;
         let mut sources = Vec::new();
         for &source in Source::ALL {
-            sources.push(ledgers.look(source).await.map_err(no_ledger)?.ledger);
+            sources.push(ledgers.reconcile(source).await.map_err(no_ledger)?.ledger);
         }
         sources.extend(ledgers.refused_without_source().await.map_err(no_ledger)?);
         Ok(HttpResponse::Ok().json(Ledger { sources }))
@@ -433,12 +431,12 @@ async fn event(request: HttpRequest, shared: web::Data<Shared>, event_id: web::P
         let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(bad)?;
         let only = parameters.source().map_err(bad)?;
         let turn = shared.lists.turn().await?;
-        let found = shared.store.trace_event(&event_id, only).await.map_err(|error| store_away(&error))?;
-        if found.places.is_empty() {
+        let found = shared.store.locate_event(&event_id, only).await.map_err(|error| store_away(&error))?;
+        if found.locations.is_empty() {
             return Err(Problem::new(StatusCode::NOT_FOUND, "no event of this id is known"));
         }
         let matches: Vec<Match> = found
-            .places
+            .locations
             .into_iter()
             .map(|place| Match {
                 source: place.source.map(Source::as_str),

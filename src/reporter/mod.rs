@@ -25,7 +25,7 @@ use actix::Arbiter;
 
 use crate::config::Config;
 use crate::event::Source;
-use crate::ledger::Ledgers;
+use crate::ledger::Reconciler;
 use crate::log::SharedLog;
 use crate::ops::Readiness;
 use crate::ops::http::{Requests, ServiceView, serve};
@@ -78,7 +78,7 @@ pub fn start(
         .collect();
     let migrates = config.reporter_database_url.is_none();
     let mut probes = vec![tokio::spawn(probe_store(store.clone(), readiness.clone(), migrates))];
-    let ledgers = log.map(|log| Arc::new(Ledgers::new(log.clone(), store.clone())));
+    let ledgers = log.map(|log| Arc::new(Reconciler::new(log.clone(), store.clone())));
     if let Some(ledgers) = &ledgers {
         probes.push(tokio::spawn(watch_ledger(ledgers.clone(), metrics.clone())));
     }
@@ -139,11 +139,11 @@ async fn probe_store(store: Store, readiness: Arc<Readiness>, migrates: bool) {
     }
 }
 
-async fn watch_ledger(ledgers: Arc<Ledgers>, metrics: ReporterMetrics) {
+async fn watch_ledger(ledgers: Arc<Reconciler>, metrics: ReporterMetrics) {
     loop {
         tokio::time::sleep(LEDGER).await;
         for &source in Source::ALL {
-            match ledgers.look(source).await {
+            match ledgers.reconcile(source).await {
                 Ok(look) => {
                     let missing = look.ledger.missing;
                     if missing > 0 {

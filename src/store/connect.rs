@@ -71,9 +71,9 @@ pub struct Store {
 /// What a transaction with one view of all tables is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum Snapshot {
-    ToRead,
+    Read,
     /// Ends with an error if another one changed what this one changes.
-    ToChange,
+    Write,
 }
 
 pub(in crate::store) enum Backend<'a> {
@@ -104,7 +104,7 @@ impl Store {
             None => {
                 let made = std::fs::create_dir_all(&config.data_dir);
                 made.map_err(|error| {
-                    StoreError::Transient(format!("{}: {error}", config.data_dir.display()))
+                    StoreError::unavailable(format!("{}: {error}", config.data_dir.display()))
                 })?;
                 Self::connect(&embedded_url(&config.data_dir), purpose).await
             }
@@ -235,14 +235,14 @@ impl Store {
     }
 
     /// Does something again until no other transaction is in its way.
-    pub(in crate::store) async fn unless_in_the_way<T>(
+    pub(in crate::store) async fn retry_conflicts<T>(
         &self,
         work: impl AsyncFn() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let mut tries = 0..CONFLICTS;
         loop {
             match work().await {
-                Err(StoreError::Conflict(_)) if tries.next().is_some() => {
+                Err(StoreError::Conflict { .. }) if tries.next().is_some() => {
                     tokio::time::sleep(CONFLICT_REST).await;
                 }
                 other => return other,
@@ -274,10 +274,10 @@ impl Store {
             // What a pooler refuses is done without.
             Ok(Err(sqlx::Error::Database(fault))) if self.db.sessions.do_without(&*fault, pool) => Ok(()),
             Ok(Err(sqlx::Error::Database(fault))) => {
-                Err(StoreError::Transient(format!("{place}: {}", fault.message())))
+                Err(StoreError::unavailable(format!("{place}: {}", fault.message())))
             }
-            Ok(Err(error)) => Err(StoreError::Transient(format!("{place}: {error}"))),
-            Err(_) => Err(StoreError::Transient(format!("{place}: no answer within {REACH_TIMEOUT:?}"))),
+            Ok(Err(error)) => Err(StoreError::unavailable(format!("{place}: {error}"))),
+            Err(_) => Err(StoreError::unavailable(format!("{place}: no answer within {REACH_TIMEOUT:?}"))),
         }
     }
 
@@ -297,7 +297,7 @@ impl Store {
                 loop {
                     match migrate_postgres(pool, sessions).await {
                         // A collector of the version before waits for what this has, and this for what it has.
-                        Err(StoreError::Conflict(_)) if tries.next().is_some() => {
+                        Err(StoreError::Conflict { .. }) if tries.next().is_some() => {
                             tokio::time::sleep(CONFLICT_REST).await;
                         }
                         other => return other,
@@ -320,15 +320,15 @@ impl Store {
             Ok(lock)
         })
         .await
-        .map_err(|error| StoreError::Transient(error.to_string()))?
-        .map_err(|error: std::io::Error| StoreError::Transient(error.to_string()))
+        .map_err(|error| StoreError::unavailable(error.to_string()))?
+        .map_err(|error: std::io::Error| StoreError::unavailable(error.to_string()))
     }
 
     /// Whether so many migrations are enough for this version.
-    pub(in crate::store) fn suffices(applied: i64) -> Result<(), StoreError> {
+    pub(in crate::store) fn check_migrations(applied: i64) -> Result<(), StoreError> {
         let needed = Migrator::migrations().len();
         if usize::try_from(applied).unwrap_or(0) < needed {
-            return Err(StoreError::Schema(format!("{applied} of {needed} migrations are applied")));
+            return Err(StoreError::schema(format!("{applied} of {needed} migrations are applied")));
         }
         Ok(())
     }
@@ -341,7 +341,7 @@ impl Store {
         let db = self.beside().unwrap_or(&self.db);
         let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
         let applied: i64 = row.map_or(Ok(0), |row| row.try_get("", "applied"))?;
-        Self::suffices(applied)
+        Self::check_migrations(applied)
     }
 
     /// Moves what SQLite's write-ahead log holds into the database's file, as far as no reader needs it.
@@ -368,7 +368,7 @@ impl Store {
     /// # Errors
     ///
     /// If there is no room for it, or another process is in the way for too long.
-    pub async fn purge(&self) -> Result<(), StoreError> {
+    pub async fn vacuum(&self) -> Result<(), StoreError> {
         let Backend::Sqlite(pool) = self.backend() else { return Ok(()) };
         sqlx::query("VACUUM").execute(pool).await?;
         self.empty_write_ahead_log().await
@@ -393,7 +393,7 @@ impl Store {
             self.db.pool().close_by_ref().await.map_err(StoreError::from)
         };
         tokio::time::timeout(CLOSE_TIMEOUT, close).await.unwrap_or_else(|_| {
-            Err(StoreError::Transient(format!("statements still run after {CLOSE_TIMEOUT:?}")))
+            Err(StoreError::unavailable(format!("statements still run after {CLOSE_TIMEOUT:?}")))
         })
     }
 }

@@ -72,7 +72,7 @@ impl Connections {
 
     /// Begins a transaction that sees all tables as they were at one moment.
     pub(in crate::store) async fn snapshot(&self, purpose: Snapshot) -> Result<Transaction, StoreError> {
-        let reads = purpose == Snapshot::ToRead;
+        let reads = purpose == Snapshot::Read;
         match self.postgres() {
             Some(pool) => {
                 let mode = if reads {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ess::config::{Config, LogSettings, Variables};
 use ess::event::{Source, decode};
-use ess::ledger::{Ledgers, SourceLedger};
+use ess::ledger::{Reconciler, SourceLedger};
 use ess::log::embedded::Embedded;
 use ess::log::{
     AppendError, Appended, DeadLetter, Frame, FrameWriter, Log, LogError, Piece, Pull, Reason, SharedLog,
@@ -108,9 +108,9 @@ pub fn claims_and_folding_at_the_same_moment_count_every_frame_once() {
                     let written = loop {
                         match store.write(&Batch { source: SOURCE, log_id: log(), frames: frames() }).await {
                             Ok(written) => break written,
-                            Err(StoreError::Conflict(_)) => {}
+                            Err(StoreError::Conflict { .. }) => {}
                             // SQLite's writers wait for each other only so long.
-                            Err(StoreError::Transient(why)) if why.contains("locked") => {}
+                            Err(StoreError::Unavailable { message, .. }) if message.contains("locked") => {}
                             Err(error) => panic!("{error}"),
                         }
                     };
@@ -189,7 +189,7 @@ fn very_many_frames_above_one_that_stays_cost_a_look_next_to_nothing() {
             let looked = took(&|| {
                 let store = of.clone();
                 Box::pin(async move {
-                    let known = store.known(SOURCE).await.unwrap();
+                    let known = store.known_log(SOURCE).await.unwrap();
                     assert_eq!(known.acked[&Uuid::from_u128(9)].number, FRAMES);
                     let cut = store.ledger(SOURCE, log(), &[]).await.unwrap();
                     assert_eq!(cut.places.as_slice(), [(2, FRAMES + 1)]);
@@ -330,7 +330,7 @@ impl Log for Counting {
 struct Bench {
     log: Arc<Counting>,
     store: Store,
-    ledgers: Ledgers,
+    ledgers: Reconciler,
     writer: FrameWriter,
     sent: u64,
 }
@@ -340,7 +340,7 @@ impl Bench {
         let log = Embedded::open(&folder.join("log.redb"), settings(&[])).unwrap();
         let log = Arc::new(Counting(log, AtomicU64::new(0)));
         let store = open(url).await;
-        let ledgers = Ledgers::new(log.clone() as SharedLog, store.clone());
+        let ledgers = Reconciler::new(log.clone() as SharedLog, store.clone());
         Self { log, store, ledgers, writer: FrameWriter::default(), sent: 0 }
     }
 
@@ -406,8 +406,8 @@ impl Bench {
         let state = self.log.state(TOPIC).await.unwrap();
         self.store.fold_ledger(SOURCE, state.log_id, state.first).await.unwrap();
         let before = self.log.1.load(Ordering::Relaxed);
-        let look = self.ledgers.look(SOURCE).await.unwrap();
-        self.store.remember(SOURCE, &look.known, &look.seen).await.unwrap();
+        let look = self.ledgers.reconcile(SOURCE).await.unwrap();
+        self.store.save_observation(SOURCE, &look.known, &look.observed).await.unwrap();
         (look.ledger, self.log.1.load(Ordering::Relaxed) - before)
     }
 }
@@ -555,10 +555,10 @@ fn writers_that_rest_for_long_are_forgotten_and_what_is_missing_of_theirs_is_not
             store.db().execute_unprepared(old).await.unwrap();
             let writer = Uuid::from_u128(9);
             let remembered = HashMap::from([(writer, WriterMark::default())]);
-            store.forget_writers(SOURCE, &remembered).await.unwrap();
+            store.expire_writers(SOURCE, &remembered).await.unwrap();
             assert_eq!(number(&store, "SELECT count(*) FROM ledger_writers").await, 1);
             store.db().execute_unprepared(old).await.unwrap();
-            store.forget_writers(SOURCE, &HashMap::new()).await.unwrap();
+            store.expire_writers(SOURCE, &HashMap::new()).await.unwrap();
             let rows = "SELECT (SELECT count(*) FROM ledger_writers) + (SELECT count(*) FROM ledger_runs)";
             assert_eq!(number(&store, rows).await, 0);
             let cut = store.ledger(SOURCE, log(), &[]).await.unwrap();
@@ -577,11 +577,11 @@ fn requests_for_the_ledger_share_looks() {
             bench.publish(1).await;
         }
         let before = bench.log.1.load(Ordering::Relaxed);
-        let looks = future::join_all((0..100).map(|_| bench.ledgers.look(SOURCE))).await;
+        let looks = future::join_all((0..100).map(|_| bench.ledgers.reconcile(SOURCE))).await;
         assert!(looks.iter().all(|look| look.as_ref().is_ok_and(|look| look.ledger.in_flight == 50)));
         let read = bench.log.1.load(Ordering::Relaxed) - before;
         assert!(read <= 3, "{read} looks");
-        let all = future::join_all((0..500).map(|_| bench.ledgers.look(SOURCE))).await;
+        let all = future::join_all((0..500).map(|_| bench.ledgers.reconcile(SOURCE))).await;
         assert!(all.iter().any(Result::is_err), "one more than a bound is told so");
         assert!(all.iter().any(Result::is_ok));
     });

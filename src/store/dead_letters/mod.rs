@@ -343,7 +343,7 @@ fn read_letter(row: &QueryResult, share: Option<usize>) -> Result<ListedLetter, 
         let whole = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(usize::MAX);
         let fits = share.is_none_or(|share| whole <= share);
         let json = if fits { text } else { whole_elements(&text, share.unwrap_or(usize::MAX)) };
-        let json = RawValue::from_string(json).map_err(|error| StoreError::Transient(error.to_string()))?;
+        let json = RawValue::from_string(json).map_err(|error| StoreError::unavailable(error.to_string()))?;
         Ok::<_, StoreError>((json, !fits))
     };
     let (mut errors, mut truncated) = read(row.try_get("", "errors")?, row.try_get("", "errors_length")?)?;
@@ -351,7 +351,7 @@ fn read_letter(row: &QueryResult, share: Option<usize>) -> Result<ListedLetter, 
         let message = "longer than a list shows; `ess dead-letters show` tells it".to_owned();
         let none = [FieldError { path: String::new(), message }];
         errors = serde_json::value::to_raw_value(&none)
-            .map_err(|error| StoreError::Transient(error.to_string()))?;
+            .map_err(|error| StoreError::unavailable(error.to_string()))?;
     }
     let history: Option<String> = row.try_get("", "history")?;
     let history = match history {

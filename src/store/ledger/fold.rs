@@ -102,7 +102,7 @@ impl Store {
     /// # Errors
     ///
     /// If the store is away.
-    pub async fn forget_writers(
+    pub async fn expire_writers(
         &self,
         source: Source,
         remembered: &HashMap<Uuid, WriterMark>,

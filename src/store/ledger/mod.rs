@@ -61,7 +61,7 @@ impl LedgerCut {
 
 /// State of a source's log that the store knew before a look at it.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct KnownLog {
     /// The log that was seen last, and the highest place that it had given.
     pub log: Option<(Uuid, u64)>,
     /// Frames that the log acknowledged, by writer, all from the first one on.
@@ -70,7 +70,7 @@ pub struct Known {
 
 /// State of a source's log that a look saw, to be remembered.
 #[derive(Debug, Clone, Default)]
-pub struct SeenLog {
+pub struct ObservedLog {
     /// Which log.
     pub log_id: Uuid,
     /// The highest place that it had given.
@@ -132,8 +132,8 @@ impl Store {
     /// # Errors
     ///
     /// If the store is away.
-    pub async fn known(&self, source: Source) -> Result<Known, StoreError> {
-        let mut known = Known::default();
+    pub async fn known_log(&self, source: Source) -> Result<KnownLog, StoreError> {
+        let mut known = KnownLog::default();
         let sql = "SELECT log_id, last FROM ledger_logs WHERE source = $1 AND seen > 0 ORDER BY seen DESC, last DESC
                    LIMIT 1";
         for row in rows(self.db(), sql, vec![source.code().into()]).await? {
@@ -162,7 +162,7 @@ impl Store {
         log_id: Uuid,
         writers: &[Uuid],
     ) -> Result<LedgerCut, StoreError> {
-        let tx = self.snapshot(Snapshot::ToRead).await?;
+        let tx = self.snapshot(Snapshot::Read).await?;
         let mut cut = LedgerCut::default();
         let of = || vec![source.code().into()];
         let of_log = || vec![source.code().into(), log_id.into()];
@@ -246,7 +246,12 @@ impl Store {
     /// # Errors
     ///
     /// If the store is away.
-    pub async fn remember(&self, source: Source, known: &Known, seen: &SeenLog) -> Result<(), StoreError> {
+    pub async fn save_observation(
+        &self,
+        source: Source,
+        known: &KnownLog,
+        seen: &ObservedLog,
+    ) -> Result<(), StoreError> {
         let last = big(seen.last);
         let of_log = || vec![source.code().into(), seen.log_id.into(), last.into()];
         match known.log {

@@ -17,13 +17,14 @@ use crate::store::dead_letters::DeadLetterFilter;
 use crate::store::dialect::places;
 use crate::store::error::StoreError;
 use crate::store::maintain::retention::{retain, retained_from};
+use crate::store::sql::Sql;
 
 /// Dead letters that are read at one time.
 const LETTERS: usize = 200;
 
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Forgotten {
+pub struct Erasure {
     /// Rows that tell nothing of the person any more.
     pub rows: u64,
     /// Dead letters that were deleted.
@@ -40,8 +41,8 @@ impl Store {
     /// # Errors
     ///
     /// If the store is away; what was done before stays so, and doing it again is safe.
-    pub async fn forget(&self, source: Source, ids: &[String]) -> Result<Forgotten, StoreError> {
-        let mut forgotten = Forgotten::default();
+    pub async fn erase_user(&self, source: Source, ids: &[String]) -> Result<Erasure, StoreError> {
+        let mut erased = Erasure::default();
         // One for all rows: the person still counts once.
         let nobody = format!("forgotten-{}", Uuid::new_v4().simple());
         let (mut hours, mut kept) = (BTreeSet::new(), BTreeSet::new());
@@ -49,28 +50,27 @@ impl Store {
         let mut first = 0;
         while first <= end {
             let window = (first, first + width);
-            let found = self
-                .unless_in_the_way(async || self.forget_window(source, ids, &nobody, window).await)
-                .await?;
-            forgotten.rows += found.rows;
+            let found =
+                self.retry_conflicts(async || self.erase_window(source, ids, &nobody, window).await).await?;
+            erased.rows += found.rows;
             hours.extend(found.anew);
             kept.extend(found.kept);
             first += width;
         }
-        forgotten.hours = hours.len() as u64;
-        forgotten.kept_hours = kept.len() as u64;
-        forgotten.letters = self.forget_letters(source, ids).await?;
-        Ok(forgotten)
+        erased.hours = hours.len() as u64;
+        erased.kept_hours = kept.len() as u64;
+        erased.letters = self.erase_letters(source, ids).await?;
+        Ok(erased)
     }
 
-    async fn forget_window(
+    async fn erase_window(
         &self,
         source: Source,
         ids: &[String],
         nobody: &str,
         (first, end): (i64, i64),
     ) -> Result<Window, StoreError> {
-        let tx = self.snapshot(Snapshot::ToChange).await?;
+        let tx = self.snapshot(Snapshot::Write).await?;
         // No row leaves meanwhile whose hour is to be told by its rows.
         retain(&tx, source, -1).await?;
         let from = retained_from(&tx, source).await?.unwrap_or(i64::MIN);
@@ -97,11 +97,8 @@ impl Store {
     }
 
     /// Deletes the letters of a source, or of none, that name a user.
-    async fn forget_letters(&self, source: Source, ids: &[String]) -> Result<u64, StoreError> {
-        let sql = "SELECT id FROM dead_letters";
-        let rows =
-            self.db().query_all_raw(Statement::from_string(self.db().get_database_backend(), sql)).await?;
-        let all: Vec<Uuid> = rows.iter().map(|row| row.try_get("", "id")).collect::<Result<_, _>>()?;
+    async fn erase_letters(&self, source: Source, ids: &[String]) -> Result<u64, StoreError> {
+        let all: Vec<Uuid> = Sql::new("SELECT id FROM dead_letters").scalars(self.db()).await?;
         let mut deleted = 0;
         for part in all.chunks(LETTERS) {
             let limit = part.len() as u64;

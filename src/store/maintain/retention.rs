@@ -12,6 +12,7 @@ use sea_orm::{ConnectionTrait, Statement, Value};
 use crate::event::{MICROS_PER_MINUTE, Source};
 use crate::store::connect::{Snapshot, Store};
 use crate::store::error::StoreError;
+use crate::store::sql::Sql;
 use crate::store::summary::COUNT_DAMAGED;
 use crate::store::transaction::Transaction;
 
@@ -66,11 +67,11 @@ impl RetentionClock {
     ) -> Result<Option<i64>, StoreError> {
         let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
         let sql = "SELECT coalesce(max(next), -1) AS next FROM progress WHERE work = $1";
-        let last = match store.number(sql, vec![CLOCK.into()], "next").await? {
+        let last: i64 = match Sql::new(sql).bind(CLOCK).scalar(store.db()).await?.unwrap_or(-1) {
             // Not kept yet: summaries say when they were touched. Where there is none, no row is old.
             ..0 => {
                 let sql = "SELECT coalesce(max(touched_at), -1) AS touched FROM summaries";
-                store.number(sql, vec![], "touched").await?
+                Sql::new(sql).scalar(store.db()).await?.unwrap_or(-1)
             }
             last => last,
         };
@@ -96,7 +97,7 @@ impl RetentionClock {
         }
         self.doubted = None;
         let sql = "INSERT INTO progress (work, next) VALUES ($1, $2) ON CONFLICT (work) DO UPDATE SET next = excluded.next";
-        store.change(sql, vec![CLOCK.into(), clock.into()]).await?;
+        Sql::new(sql).bind(CLOCK).bind(clock).execute(store.db()).await?;
         store.correct_retained(clock).await?;
         Ok(Some(clock))
     }
@@ -179,7 +180,7 @@ impl Store {
     /// Whether rows from before a minute may leave, which is remembered: not while only they tell an hour,
     /// or can mend what is damaged.
     async fn may_leave(&self, source: Source, minute: i64) -> Result<bool, StoreError> {
-        let tx = self.snapshot(Snapshot::ToChange).await?;
+        let tx = self.snapshot(Snapshot::Write).await?;
         // Where rows have left before, none that is left mends an hour.
         let from = retained_from(&tx, source).await?.unwrap_or(-1);
         let mendable = format!("{COUNT_DAMAGED} AND (d.level <> 0 OR d.at * 60 >= $2)");

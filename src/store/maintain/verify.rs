@@ -15,6 +15,7 @@ use crate::store::error::StoreError;
 use crate::store::locks::SHARDS;
 use crate::store::maintain::retention::{retain, retained_from};
 use crate::store::report::rollups::{REVENUE_MILLIONS, REVENUE_UNITS};
+use crate::store::sql::Sql;
 use crate::store::summary::{Asked, SummaryCache, fold_all};
 use crate::store::transaction::Transaction;
 use crate::store::write::counts::{ADD_WIDE, WIDTHS};
@@ -152,7 +153,7 @@ impl Store {
         let mut differences = DayDifferences::default();
         for &source in Source::ALL {
             let compare = async || self.compare_source(source, day, mend).await;
-            let found = self.unless_in_the_way(compare).await?;
+            let found = self.retry_conflicts(compare).await?;
             differences.rollups.extend(found.rollups);
             differences.hours.extend(found.hours);
         }
@@ -165,7 +166,7 @@ impl Store {
         day: i64,
         mend: bool,
     ) -> Result<DayDifferences, StoreError> {
-        let tx = self.snapshot(if mend { Snapshot::ToChange } else { Snapshot::ToRead }).await?;
+        let tx = self.snapshot(if mend { Snapshot::Write } else { Snapshot::Read }).await?;
         if mend {
             retain(&tx, source, NONE_LEAVES).await?;
         }
@@ -242,18 +243,16 @@ impl Store {
             whole("sum(r.revenue_micros)"),
         );
         let (first, end) = (day * DAY, (day + 1) * DAY);
-        let micros = |minute: i64| (minute * MICROS_PER_MINUTE).into();
-        let values = [source.code().into(), first.into(), end.into(), micros(first), micros(end)];
-        let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
-        let rows = tx.query_all_raw(statement).await?;
-        let found = rows.iter().map(|row| Ok(Difference::from_query_result(row, "")?.into()));
-        let found = found.collect::<Result<Vec<RollupDifference>, StoreError>>()?;
+        let micros = |minute: i64| minute * MICROS_PER_MINUTE;
+        let sql =
+            Sql::new(sql).bind(source.code()).bind(first).bind(end).bind(micros(first)).bind(micros(end));
+        let found = sql.all::<Difference>(tx).await?.into_iter().map(RollupDifference::from);
         // A span that began before rows left has only some of them.
         let whole = |found: &RollupDifference| found.first_minute() >= from;
         let real = |found: &RollupDifference| {
             (found.events, found.transactions, found.micros) != (0, 0, 0) || found.units != 0
         };
-        Ok(found.into_iter().filter(|found| whole(found) && real(found)).collect())
+        Ok(found.filter(|found| whole(found) && real(found)).collect())
     }
 
     /// The hours of a day whose summaries are not what the rows say.
@@ -273,7 +272,7 @@ impl Store {
                 .await;
             let hour = i32::try_from(hour).unwrap_or(i32::MAX);
             let readings = match read {
-                Err(StoreError::Damaged(reason)) => {
+                Err(StoreError::Corrupt { reason, .. }) => {
                     tracing::debug!(reason, "a summary is damaged");
                     wrong.push(hour);
                     continue;
@@ -297,7 +296,7 @@ impl Store {
     ///
     /// If the store is away, or another one folds all the time.
     pub async fn compare_campaigns(&self, source: Source, mend: bool) -> Result<Option<i64>, StoreError> {
-        self.unless_in_the_way(async || self.compare_campaigns_once(source, mend).await).await
+        self.retry_conflicts(async || self.compare_campaigns_once(source, mend).await).await
     }
 
     async fn compare_campaigns_once(&self, source: Source, mend: bool) -> Result<Option<i64>, StoreError> {
@@ -330,7 +329,7 @@ impl Store {
                         WINDOW campaign AS (PARTITION BY campaign_id)) AS sales
                     GROUP BY campaign_id, source) AS sums) AS parts WHERE true";
         let rows = ROWS.replace("{minute}", self.minute());
-        let busy = || StoreError::Conflict("summaries are being folded".to_owned());
+        let busy = || StoreError::conflict("summaries are being folded");
         let tx = self.alone(source).await?.ok_or_else(busy)?;
         retain(&tx, source, NONE_LEAVES).await?;
         if retained_from(&tx, source).await?.is_some() {
@@ -422,7 +421,7 @@ fn work(days: &Range<i64>) -> String {
 
 /// A part of a sum, which fits.
 fn part(units: i128) -> Result<i64, StoreError> {
-    i64::try_from(units).map_err(|_| StoreError::Transient(format!("a sum of {units} units")))
+    i64::try_from(units).map_err(|_| StoreError::unavailable(format!("a sum of {units} units")))
 }
 
 /// Adds to rollups what they lack.

@@ -120,7 +120,7 @@ impl Running {
             "SELECT (SELECT number FROM temp.connection) AS worker, count(*) AS applied FROM seaql_migrations"
         };
         let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), sql)).await?;
-        let begun = row.ok_or_else(|| StoreError::Transient("the database does not answer".to_owned()))?;
+        let begun = row.ok_or_else(|| StoreError::unavailable("the database does not answer"))?;
         let (worker, applied) = (begun.try_get("", "worker")?, begun.try_get("", "applied")?);
         let begun = if is_postgres { Some(begun.try_get("", "begun")?) } else { None };
         Ok((Self { tx, worker, begun }, applied))

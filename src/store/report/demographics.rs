@@ -56,5 +56,5 @@ fn apart<T: Send + 'static>(
 }
 
 fn failed(error: JoinError) -> StoreError {
-    StoreError::Transient(error.to_string())
+    StoreError::unavailable(error.to_string())
 }

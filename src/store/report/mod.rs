@@ -133,8 +133,8 @@ impl Store {
     ///
     /// If the store is away.
     pub async fn report<'s>(&'s self, cache: &'s SummaryCache) -> Result<Report<'s>, StoreError> {
-        let (running, applied) = Running::begin(self.snapshot(Snapshot::ToRead).await?).await?;
-        Self::suffices(applied)?;
+        let (running, applied) = Running::begin(self.snapshot(Snapshot::Read).await?).await?;
+        Self::check_migrations(applied)?;
         Ok(Report { store: self, cache, running: Some(running) })
     }
 
@@ -176,7 +176,7 @@ impl Report<'_> {
 
     /// Its transaction.
     pub(in crate::store) fn tx(&self) -> Result<&Transaction, StoreError> {
-        let ended = || StoreError::Transient("the report has ended".to_owned());
+        let ended = || StoreError::unavailable("the report has ended");
         self.running.as_ref().map(|running| &running.tx).ok_or_else(ended)
     }
 

@@ -79,7 +79,7 @@ impl SummaryBefore {
     pub fn whole(self) -> Result<Summary, StoreError> {
         let Self { events, followers, watch_time, percentage_watched, users, campaigns, .. } = self;
         if !users.is_whole() || !self.groups.iter().all(|(_, _, users)| users.is_whole()) {
-            return Err(StoreError::Transient("a summary is not readable".to_owned()));
+            return Err(StoreError::unavailable("a summary is not readable"));
         }
         let (mut countries, mut cities) = (Listing::default(), Listing::default());
         let mut groups = Vec::new();
@@ -130,7 +130,7 @@ impl Summary {
     /// Itself, unless a set of users in it was damaged.
     pub(super) fn whole(self) -> Result<Self, StoreError> {
         if !self.users.is_whole() || !self.groups.iter().all(|(_, _, users)| users.is_whole()) {
-            return Err(StoreError::Damaged("a summary is not readable".to_owned()));
+            return Err(StoreError::corrupt("a summary is not readable"));
         }
         Ok(self)
     }

@@ -88,7 +88,7 @@ pub(super) async fn name_beneath(tx: &Transaction, source: Source, span: Span) -
     for part in span.beneath() {
         let found = summaries::Entity::find_by_id((source.code(), part.level, part.at)).one(tx).await?;
         let Some(body) = found.and_then(|found| found.body) else { continue };
-        if let Err(StoreError::Damaged(reason)) = Summary::decode(&body) {
+        if let Err(StoreError::Corrupt { reason, .. }) = Summary::decode(&body) {
             name_summary(tx, source, part, &reason).await?;
         }
     }
@@ -117,7 +117,7 @@ impl Store {
     ) -> Result<Vec<DamagedDelta>, StoreError> {
         let sql =
             "SELECT id, tag, body FROM summary_deltas WHERE source = $1 AND id > $2 ORDER BY id LIMIT $3";
-        let tx = self.snapshot(Snapshot::ToRead).await?;
+        let tx = self.snapshot(Snapshot::Read).await?;
         let (mut last, mut damaged) = (0, Vec::new());
         loop {
             let values = [source.code().into(), last.into(), PART.into()];
@@ -126,7 +126,7 @@ impl Store {
             for row in &rows {
                 last = row.try_get("", "id")?;
                 let body: Vec<u8> = row.try_get("", "body")?;
-                if let Err(StoreError::Damaged(reason)) = Left::read(&body) {
+                if let Err(StoreError::Corrupt { reason, .. }) = Left::read(&body) {
                     damaged.push(DamagedDelta { id: last, tag: row.try_get("", "tag")?, reason });
                 }
             }
@@ -136,8 +136,8 @@ impl Store {
         }
         tx.rollback().await?;
         if name && !damaged.is_empty() {
-            self.unless_in_the_way(async || {
-                let tx = self.snapshot(Snapshot::ToChange).await?;
+            self.retry_conflicts(async || {
+                let tx = self.snapshot(Snapshot::Write).await?;
                 for delta in &damaged {
                     name_delta(&tx, source, delta.id, &delta.reason).await?;
                 }

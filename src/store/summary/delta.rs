@@ -290,7 +290,7 @@ impl Delta {
         }
         let delta: Self = decode(body, VERSION)?;
         if !delta.hours.iter().all(|(_, events)| events.is_whole()) {
-            return Err(StoreError::Damaged("a delta is not readable".to_owned()));
+            return Err(StoreError::corrupt("a delta is not readable"));
         }
         Ok(Some(delta))
     }

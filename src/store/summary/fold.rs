@@ -90,7 +90,7 @@ async fn put(tx: &Transaction, rows: Vec<summaries::ActiveModel>) -> Result<(), 
 impl Store {
     /// A transaction that alone changes a source's summaries; `None` while another one does.
     pub(in crate::store) async fn alone(&self, source: Source) -> Result<Option<Transaction>, StoreError> {
-        let tx = self.snapshot(Snapshot::ToChange).await?;
+        let tx = self.snapshot(Snapshot::Write).await?;
         if self.is_postgres() {
             let sql = "SELECT pg_try_advisory_xact_lock($1, $2) AS alone";
             let values = [SUMMARY_LOCKS.into(), i32::from(source.code()).into()];
@@ -159,7 +159,7 @@ impl Store {
             }
             match sum_beneath(&tx, source, span).await {
                 Ok(sum) => put(&tx, vec![resting(source, span, &sum)?]).await?,
-                Err(StoreError::Damaged(_)) => damaged::name_beneath(&tx, source, span).await?,
+                Err(StoreError::Corrupt { .. }) => damaged::name_beneath(&tx, source, span).await?,
                 Err(error) => return Err(error),
             }
             made += 1;
@@ -315,7 +315,7 @@ async fn add_to_hours(
                 Some(Some(body)) => match Summary::decode(&body) {
                     Ok(summary) => growing.add(&summary),
                     // It stays as it is, and is damaged. The rows have what was added.
-                    Err(StoreError::Damaged(reason)) => {
+                    Err(StoreError::Corrupt { reason, .. }) => {
                         damaged::name_summary(tx, source, span, &reason).await?;
                         continue;
                     }
@@ -433,13 +433,13 @@ impl Store {
     pub async fn compare_spans(&self, source: Source, mend: bool) -> Result<usize, StoreError> {
         let mut wrong = 0;
         for level in 1..=HIGHEST {
-            wrong += self.unless_in_the_way(async || self.compare_level(source, level, mend).await).await?;
+            wrong += self.retry_conflicts(async || self.compare_level(source, level, mend).await).await?;
         }
         Ok(wrong)
     }
 
     async fn compare_level(&self, source: Source, level: i16, mend: bool) -> Result<usize, StoreError> {
-        let tx = self.snapshot(if mend { Snapshot::ToChange } else { Snapshot::ToRead }).await?;
+        let tx = self.snapshot(if mend { Snapshot::Write } else { Snapshot::Read }).await?;
         let resting: Vec<i32> = summaries::Entity::find()
             .filter(summaries::Column::Source.eq(source.code()))
             .filter(summaries::Column::Level.eq(level))
@@ -456,7 +456,7 @@ impl Store {
             let Some(body) = kept.and_then(|kept| kept.body) else { continue };
             let agrees = match (Summary::decode(&body), sum_beneath(&tx, source, span).await) {
                 (Ok(kept), Ok(sum)) => kept.agrees(&sum),
-                (Err(StoreError::Damaged(_)), _) | (_, Err(StoreError::Damaged(_))) => false,
+                (Err(StoreError::Corrupt { .. }), _) | (_, Err(StoreError::Corrupt { .. })) => false,
                 (Err(error), _) | (_, Err(error)) => return Err(error),
             };
             if !agrees {
@@ -480,7 +480,7 @@ impl Store {
     ///
     /// If the store is away.
     pub async fn refresh_all_summaries(&self, source: Source) -> Result<(), StoreError> {
-        while self.unless_in_the_way(async || self.refresh_summaries(source).await).await? > 0 {}
+        while self.retry_conflicts(async || self.refresh_summaries(source).await).await? > 0 {}
         Ok(())
     }
 }
@@ -504,7 +504,7 @@ async fn sum_up(
             Err(error) => Err(error),
         };
         match read {
-            Err(StoreError::Damaged(reason)) => damaged.push((waits.id, reason)),
+            Err(StoreError::Corrupt { reason, .. }) => damaged.push((waits.id, reason)),
             read => read?,
         }
         tokio::task::yield_now().await;

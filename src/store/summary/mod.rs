@@ -46,7 +46,7 @@ fn encode<T: serde::Serialize>(value: &T, version: u8, size: usize) -> Result<Ve
     let mut body = Vec::with_capacity(size);
     body.push(version);
     postcard::to_extend(value, body)
-        .map_err(|error| StoreError::Transient(format!("a summary was not encoded: {error}")))
+        .map_err(|error| StoreError::unavailable(format!("a summary was not encoded: {error}")))
 }
 
 /// A version that no program writes.
@@ -56,11 +56,11 @@ const BEYOND: u8 = 64;
 fn decode<'b, T: serde::Deserialize<'b>>(body: &'b [u8], version: u8) -> Result<T, StoreError> {
     match body.split_first() {
         Some((known, rest)) if *known == version => postcard::from_bytes(rest)
-            .map_err(|error| StoreError::Damaged(format!("a summary is not readable: {error}"))),
-        Some((0 | BEYOND.., _)) => Err(StoreError::Damaged("a summary has no version".to_owned())),
-        Some((version, _)) => Err(StoreError::Schema(format!(
+            .map_err(|error| StoreError::corrupt(format!("a summary is not readable: {error}"))),
+        Some((0 | BEYOND.., _)) => Err(StoreError::corrupt("a summary has no version")),
+        Some((version, _)) => Err(StoreError::schema(format!(
             "a summary has version {version}, which this program does not know"
         ))),
-        None => Err(StoreError::Damaged("a summary is empty".to_owned())),
+        None => Err(StoreError::corrupt("a summary is empty")),
     }
 }

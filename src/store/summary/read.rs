@@ -429,7 +429,7 @@ fn of<'r>(readings: &'r mut [Reading], row: &QueryResult) -> Result<&'r mut Read
 /// The reading of a source.
 fn by(readings: &mut [Reading], code: i16) -> Result<&mut Reading, StoreError> {
     let asked = readings.iter_mut().find(|reading| reading.source.code() == code);
-    asked.ok_or_else(|| StoreError::Transient(format!("source {code} was not asked for")))
+    asked.ok_or_else(|| StoreError::unavailable(format!("source {code} was not asked for")))
 }
 
 /// Decodes bodies away from whoever else works here.
@@ -446,7 +446,7 @@ async fn decoded<K: Send + 'static, T: Send + 'static>(
         bodies.into_iter().map(decode).collect()
     })
     .await
-    .map_err(|error| StoreError::Transient(error.to_string()))?
+    .map_err(|error| StoreError::unavailable(error.to_string()))?
 }
 
 impl Reading {

@@ -248,7 +248,8 @@ impl PostgresWrite {
 fn in_the_way(error: sqlx::Error) -> StoreError {
     match &error {
         sqlx::Error::Database(fault) if fault.is_unique_violation() => {
-            StoreError::Conflict(fault.message().to_owned())
+            let message = fault.message().to_owned();
+            StoreError::conflict(message).because(error)
         }
         _ => error.into(),
     }
@@ -403,9 +404,7 @@ impl Write for PostgresWrite {
             .fetch_one(&mut *self.tx)
             .await?;
         if folded > 0 {
-            return Err(StoreError::Conflict(
-                "a frame was processed and folded at the same moment".to_owned(),
-            ));
+            return Err(StoreError::conflict("a frame was processed and folded at the same moment"));
         }
         Ok(())
     }

@@ -72,7 +72,7 @@ impl Store {
     pub async fn write(&self, batch: &Batch<'_>) -> Result<Written, StoreError> {
         let mut progress = WriteProgress::default();
         match self.write_on(batch, &mut progress).await {
-            Err(StoreError::Data(_)) => self.write_on(batch, &mut progress).await,
+            Err(StoreError::Refused { .. }) => self.write_on(batch, &mut progress).await,
             tried => tried,
         }
     }
@@ -91,13 +91,14 @@ impl Store {
         loop {
             let tried = self.write_once(batch, way, progress).await;
             match &tried {
-                Err(StoreError::Conflict(reason)) if way != Way::Insert => {
-                    tracing::debug!(reason, source = %batch.source, ?way, "a row is there already, or in the way");
+                Err(error @ StoreError::Conflict { .. }) if way != Way::Insert => {
+                    tracing::debug!(%error, source = %batch.source, ?way, "a row is there already, or in the way");
                     self.wary.met();
                     way = if way == Way::Copy { Way::Look } else { Way::Insert };
                 }
-                Err(StoreError::Data(reason)) => {
-                    tracing::warn!(reason, source = %batch.source, "the database refuses a row; looking for it");
+                Err(StoreError::Refused { message, .. }) => {
+                    tracing::warn!(reason = message, source = %batch.source,
+                        "the database refuses a row; rows are inserted in ever smaller parts to find it");
                     progress.isolate = true;
                     return tried;
                 }
@@ -144,7 +145,7 @@ async fn rehearse(mut tx: impl Write, rows: &[&Row<'_>]) -> Result<(), StoreErro
     let taken_back = tx.roll_back().await;
     match tried {
         // Rows that are refused, or too many of them for one statement, are found when the frame is stored.
-        Ok(()) | Err(StoreError::Data(_) | StoreError::TooSlow(_)) => taken_back,
+        Ok(()) | Err(StoreError::Refused { .. } | StoreError::TooSlow { .. }) => taken_back,
         Err(error) => Err(error),
     }
 }
@@ -271,7 +272,7 @@ async fn insert_apart<'r, 'a>(
             Ok(new) => stored.extend(new),
             Err(error) => {
                 // Taken before, and refused now: nothing that was learnt holds.
-                if matches!(error, StoreError::Data(_)) {
+                if matches!(error, StoreError::Refused { .. }) {
                     progress.accepted.clear();
                 }
                 return Err(error);
@@ -292,7 +293,7 @@ async fn insert_apart<'r, 'a>(
                 at += part.len();
                 width = part.len().saturating_mul(2).min(progress.rows);
             }
-            Err(StoreError::Data(reason)) => {
+            Err(StoreError::Refused { message: reason, .. }) => {
                 // The savepoint stays.
                 tx.run("ROLLBACK TO SAVEPOINT part").await?;
                 if let [row] = part {
