@@ -26,8 +26,7 @@ use ess::log::embedded::Embedded;
 use ess::log::{Frame, FrameWriter, Log, Origin, Piece, Topic};
 use ess::publisher::generate::{Generator, Mix};
 use ess::store::Batch;
-use ess::store::report::Filter;
-use ess::store::summary::SummaryCache;
+use ess::store::report::{Filter, Reports};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -193,13 +192,13 @@ fn writing_and_reporting(c: &mut Criterion) {
     });
     group.finish();
 
-    let cache = SummaryCache::new(96 << 20);
+    let reports = Reports::new(store, 96 << 20);
     let all = Filter::default();
     let mut group = c.benchmark_group("report");
     group.bench_function("events", |b| {
         b.iter(|| {
             system.block_on(async {
-                let report = store.report(&cache).await.unwrap();
+                let report = reports.begin().await.unwrap();
                 black_box(report.count_events(&all, None).await.unwrap());
                 report.end().await.unwrap();
             });
@@ -208,7 +207,7 @@ fn writing_and_reporting(c: &mut Criterion) {
     group.bench_function("audience", |b| {
         b.iter(|| {
             system.block_on(async {
-                let report = store.report(&cache).await.unwrap();
+                let report = reports.begin().await.unwrap();
                 black_box(report.audiences(&all, 50).await.unwrap());
                 report.end().await.unwrap();
             });

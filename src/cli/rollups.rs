@@ -10,8 +10,7 @@ use crate::config::Config;
 use crate::event::{MICROS_PER_MINUTE, Source, format_micros, parse_point_in_time, word_of};
 use crate::service::Ending;
 use crate::store::maintain::verify::{DayDifferences, RollupDifference};
-use crate::store::summary::DamagedDelta;
-use crate::store::{Purpose, Store, StoreError};
+use crate::store::{DamagedDelta, Purpose, Store, StoreError};
 
 /// Differences that are shown.
 const SHOWN: usize = 50;

@@ -5,8 +5,8 @@ use utoipa::ToSchema;
 
 use super::query::{Interval, Range};
 use crate::event::{MICROS_PER_UNIT, NANOS_PER_ONE, word_of};
+use crate::store::report::{AGE_BOUNDS, Audience, Dimension, FOLLOWER_BOUNDS, Sum};
 use crate::store::report::{CampaignSum, EventCount, RevenueSum};
-use crate::store::summary::{AGES, Audience, FOLLOWERS, Group, Sum};
 
 /// An amount in millionths as a decimal with at least two decimals.
 pub(super) fn money(micros: i128) -> String {
@@ -266,17 +266,17 @@ pub(super) struct DeviceUsers {
     pub users: u64,
 }
 
-const AGE_RANGES: [&str; AGES.len()] = ["0-17", "18-24", "25-34", "35-44", "45-54", "55-64", "65+"];
-const FOLLOWER_RANGES: [&str; FOLLOWERS.len()] = ["0-999", "1K-10K", "10K-100K", "100K-1M", "1M+"];
+const AGE_RANGES: [&str; AGE_BOUNDS.len()] = ["0-17", "18-24", "25-34", "35-44", "45-54", "55-64", "65+"];
+const FOLLOWER_RANGES: [&str; FOLLOWER_BOUNDS.len()] = ["0-999", "1K-10K", "10K-100K", "100K-1M", "1M+"];
 
 /// Users by the ranges that groups are of, in the order of the ranges.
 fn ranges<T: PartialEq + Copy>(
-    groups: &[(Group, u64)],
+    groups: &[(Dimension, u64)],
     bounds: &[T],
     names: &[&'static str],
-    of: impl Fn(&Group) -> Option<T>,
+    of: impl Fn(&Dimension) -> Option<T>,
 ) -> Vec<RangeUsers> {
-    let entry = |(group, users): &(Group, u64)| {
+    let entry = |(group, users): &(Dimension, u64)| {
         let low = of(group)?;
         let place = bounds.iter().position(|bound| *bound == low)?;
         Some(RangeUsers { range: names.get(place)?, users: *users })
@@ -285,16 +285,16 @@ fn ranges<T: PartialEq + Copy>(
 }
 
 /// Users by the words that groups are of, the most first.
-fn words(groups: &[(Group, u64)], of: impl Fn(&Group) -> Option<i16>) -> Vec<(&'static str, u64)> {
+fn words(groups: &[(Dimension, u64)], of: impl Fn(&Dimension) -> Option<i16>) -> Vec<(&'static str, u64)> {
     let mut words: Vec<_> =
         groups.iter().filter_map(|(group, users)| Some((word_of(of(group)?), *users))).collect();
     words.sort_by_key(|(_, users)| std::cmp::Reverse(*users));
     words
 }
 
-fn countries(countries: Vec<(Group, u64)>) -> Vec<CountryUsers> {
+fn countries(countries: Vec<(Dimension, u64)>) -> Vec<CountryUsers> {
     let entry = |(group, users)| match group {
-        Group::Country(country) => Some(CountryUsers { country: country.into(), users }),
+        Dimension::Country(country) => Some(CountryUsers { country: country.into(), users }),
         _ => None,
     };
     countries.into_iter().filter_map(entry).collect()
@@ -302,16 +302,16 @@ fn countries(countries: Vec<(Group, u64)>) -> Vec<CountryUsers> {
 
 impl From<Audience> for FacebookAudience {
     fn from(audience: Audience) -> Self {
-        let age = |group: &Group| match group {
-            Group::Age(low) => Some(*low),
+        let age = |group: &Dimension| match group {
+            Dimension::Age(low) => Some(*low),
             _ => None,
         };
-        let gender = |group: &Group| match group {
-            Group::Gender(gender) => Some(*gender),
+        let gender = |group: &Dimension| match group {
+            Dimension::Gender(gender) => Some(*gender),
             _ => None,
         };
         let city = |(group, users)| match group {
-            Group::City(country, city) => {
+            Dimension::City(country, city) => {
                 Some(CityUsers { country: country.into(), city: city.into(), users })
             }
             _ => None,
@@ -320,7 +320,7 @@ impl From<Audience> for FacebookAudience {
         Self {
             events: audience.events,
             users: audience.users,
-            age_groups: ranges(&audience.groups, &AGES, &AGE_RANGES, age),
+            age_groups: ranges(&audience.groups, &AGE_BOUNDS, &AGE_RANGES, age),
             genders: genders.map(|(gender, users)| GenderUsers { gender, users }).collect(),
             countries: countries(audience.countries),
             cities: audience.cities.into_iter().filter_map(city).collect(),
@@ -332,12 +332,12 @@ impl From<Audience> for FacebookAudience {
 
 impl From<Audience> for TiktokAudience {
     fn from(audience: Audience) -> Self {
-        let followers = |group: &Group| match group {
-            Group::Followers(low) => Some(*low),
+        let followers = |group: &Dimension| match group {
+            Dimension::Followers(low) => Some(*low),
             _ => None,
         };
-        let device = |group: &Group| match group {
-            Group::Device(device) => Some(*device),
+        let device = |group: &Dimension| match group {
+            Dimension::Device(device) => Some(*device),
             _ => None,
         };
         let devices = words(&audience.groups, device).into_iter();
@@ -346,7 +346,7 @@ impl From<Audience> for TiktokAudience {
             users: audience.users,
             followers: Followers {
                 average: mean(audience.followers, 1),
-                ranges: ranges(&audience.groups, &FOLLOWERS, &FOLLOWER_RANGES, followers),
+                ranges: ranges(&audience.groups, &FOLLOWER_BOUNDS, &FOLLOWER_RANGES, followers),
             },
             countries: countries(audience.countries),
             devices: devices.map(|(device, users)| DeviceUsers { device, users }).collect(),

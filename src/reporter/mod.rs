@@ -33,7 +33,7 @@ use crate::ops::metrics::{ReporterMetrics, ServiceMetrics};
 use crate::runtime::{DrainHandle, Mailbox, Registry, Spec, supervise};
 use crate::service::Running;
 use crate::store::Store;
-use crate::store::summary::SummaryCache;
+use crate::store::report::Reports;
 
 /// The service's name.
 pub const NAME: &str = "reporter";
@@ -66,14 +66,12 @@ pub fn start(
     let metrics = ReporterMetrics::new(&service_metrics);
     let readiness = Arc::new(Readiness::new(NAME, &[DATABASE]));
     let home = Arbiter::new();
-    let cache = Arc::new(SummaryCache::new(SUMMARY_CACHE));
+    let over_store = Reports::new(store.clone(), SUMMARY_CACHE);
     let reports: Vec<Mailbox<report::Reporter>> = (1..=REPORTS)
         .map(|n| {
-            let (store, cache) = (store.clone(), cache.clone());
+            let over_store = over_store.clone();
             let spec = Spec { name: format!("{NAME}.report.{n}"), bound: REPORT_BOUND };
-            supervise(&actors, spec, &home.handle(), move || {
-                report::Reporter::new(store.clone(), cache.clone())
-            })
+            supervise(&actors, spec, &home.handle(), move || report::Reporter::new(over_store.clone()))
         })
         .collect();
     let migrates = config.reporter_database_url.is_none();

@@ -1,6 +1,5 @@
 //! The actors that answer questions.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
@@ -18,9 +17,8 @@ use crate::event::Source;
 use crate::log::Origin;
 use crate::ops::trace;
 use crate::runtime::Held;
-use crate::store::report::{EventCount, Filter, Report, RevenueSum};
-use crate::store::summary::SummaryCache;
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
+use crate::store::report::{EventCount, Filter, Report, Reports, RevenueSum};
 
 /// How long a report may take.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -76,13 +74,12 @@ impl Message for Ask {
 
 /// The actor.
 pub(super) struct Reporter {
-    store: Store,
-    cache: Arc<SummaryCache>,
+    reports: Reports,
 }
 
 impl Reporter {
-    pub fn new(store: Store, cache: Arc<SummaryCache>) -> Self {
-        Self { store, cache }
+    pub fn new(reports: Reports) -> Self {
+        Self { reports }
     }
 }
 
@@ -95,13 +92,13 @@ impl Handler<Held<Ask>> for Reporter {
 
     fn handle(&mut self, held: Held<Ask>, _: &mut Self::Context) -> Self::Result {
         let (Ask { question, form, asker, origin }, room) = held.open();
-        let (store, cache) = (self.store.clone(), self.cache.clone());
+        let reports = self.reports.clone();
         Box::pin(async move {
             let _room = room;
             let (name, began) = (question.name(), SystemTime::now());
             // A report that is dropped tells the database to stop.
             let answer = tokio::select! {
-                answer = tokio::time::timeout(DEADLINE, answer(&store, &cache, question, form)) => {
+                answer = tokio::time::timeout(DEADLINE, answer(&reports, question, form)) => {
                     answer.unwrap_or(Err(ReportError::TooLong))
                 }
                 _ = asker => Err(ReportError::Gone),
@@ -111,20 +108,15 @@ impl Handler<Held<Ask>> for Reporter {
                 kind: SpanKind::Client,
                 began,
                 error: answer.as_ref().err().map(|error| format!("{error:?}")),
-                attributes: vec![KeyValue::new("db.system.name", store.system())],
+                attributes: vec![KeyValue::new("db.system.name", reports.store().system())],
             });
             answer
         })
     }
 }
 
-async fn answer(
-    store: &Store,
-    cache: &SummaryCache,
-    question: Question,
-    form: Form,
-) -> Result<Vec<u8>, ReportError> {
-    let report = store.report(cache).await?;
+async fn answer(reports: &Reports, question: Question, form: Form) -> Result<Vec<u8>, ReportError> {
+    let report = reports.begin().await?;
     let answer = match question {
         Question::Events { filter, interval } => form.write(&events(&report, &filter, interval).await?),
         Question::Revenue { filter, interval, campaigns } => {

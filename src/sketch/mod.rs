@@ -29,12 +29,12 @@ const SPARSE: usize = REGISTERS / 6;
 const ALLOCATION: usize = 16;
 
 /// What stands for a user: equal ids have equal marks.
-pub type Mark = u64;
-/// Marks. Most cities have one or two.
-pub type Marks = SmallVec<[Mark; 2]>;
+pub type UserHash = u64;
+/// UserHashes. Most cities have one or two.
+pub type UserHashes = SmallVec<[UserHash; 2]>;
 
 /// The mark of a user's id.
-pub fn mark(user_id: &str) -> Mark {
+pub fn user_hash(user_id: &str) -> UserHash {
     xxhash_rust::xxh3::xxh3_64(user_id.as_bytes())
 }
 
@@ -57,7 +57,7 @@ pub enum Users {
 pub struct Few {
     /// Ascending.
     #[serde(with = "marks")]
-    marks: Marks,
+    marks: UserHashes,
     /// What they raise in registers, once that was asked: who is kept in a cache is asked again and again.
     #[serde(skip)]
     coupons: OnceBox<Vec<u32>>,
@@ -97,7 +97,7 @@ impl Default for Users {
 
 impl Few {
     /// Those with these marks, which ascend.
-    pub fn of(marks: Marks) -> Self {
+    pub fn of(marks: UserHashes) -> Self {
         Self { marks, coupons: OnceBox::new() }
     }
 
@@ -160,7 +160,7 @@ impl Users {
         match bytes {
             // Few, which is what most places have: the marks, and how many bytes they are.
             [0, length, marks @ ..] if *length < 0x80 => {
-                usize::from(*length) == marks.len() && marks.len().is_multiple_of(size_of::<Mark>())
+                usize::from(*length) == marks.len() && marks.len().is_multiple_of(size_of::<UserHash>())
             }
             _ => postcard::take_from_bytes::<Self>(bytes)
                 .is_ok_and(|(users, rest)| rest.is_empty() && users.is_whole()),
@@ -171,7 +171,7 @@ impl Users {
     pub fn size(&self) -> usize {
         match self {
             Self::Few(few) if few.keeps_coupons() => {
-                let each = size_of::<Mark>() + size_of::<u32>();
+                let each = size_of::<UserHash>() + size_of::<u32>();
                 few.marks.len() * each + size_of::<Vec<u32>>() + 3 * ALLOCATION
             }
             Self::Few(few) if few.marks.spilled() => size_of_val(few.marks.as_slice()) + ALLOCATION,
@@ -215,7 +215,7 @@ fn fetch<'s>(sets: impl Iterator<Item = &'s Users>) {
 #[derive(Clone, Default)]
 pub struct GrowingUsers {
     /// While they are few: ascending.
-    few: Vec<Mark>,
+    few: Vec<UserHash>,
     /// When they are many.
     many: Option<Box<Registers>>,
 }
@@ -246,7 +246,7 @@ impl GrowingUsers {
     }
 
     /// Adds marks, in any order and as often as they come; they are taken out of `marks`.
-    pub fn add_marks(&mut self, marks: &mut Vec<Mark>) {
+    pub fn add_marks(&mut self, marks: &mut Vec<UserHash>) {
         if let Some(many) = &mut self.many {
             many.add_marks(marks);
             marks.clear();
@@ -258,7 +258,7 @@ impl GrowingUsers {
         marks.clear();
     }
 
-    fn add_ascending(&mut self, more: &[Mark]) {
+    fn add_ascending(&mut self, more: &[UserHash]) {
         if let Some(many) = &mut self.many {
             many.add_marks(more);
             return;
@@ -344,7 +344,7 @@ impl Registers {
         }
     }
 
-    fn add_marks(&mut self, marks: &[Mark]) {
+    fn add_marks(&mut self, marks: &[UserHash]) {
         marks.iter().for_each(|mark| self.add_coupon(coupon(*mark)));
     }
 
@@ -456,7 +456,7 @@ const ARRAY: usize = 40;
 const PLACE_BITS: u32 = 26;
 
 /// The library's coupon of a mark, as the number that it is: which register, and what value.
-fn coupon(mark: Mark) -> u32 {
+fn coupon(mark: UserHash) -> u32 {
     /// A coupon shows its number to hashers alone.
     #[derive(Default)]
     struct Number(u32);
@@ -482,7 +482,7 @@ fn coupon(mark: Mark) -> u32 {
 pub mod marks {
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use super::Marks;
+    use super::UserHashes;
 
     pub fn serialize<S: Serializer>(marks: &[u64], to: S) -> Result<S::Ok, S::Error> {
         let mut bytes = vec![0; size_of_val(marks)];
@@ -492,14 +492,14 @@ pub mod marks {
         to.serialize_bytes(&bytes)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Marks, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<UserHashes, D::Error> {
         let bytes: &[u8] = Deserialize::deserialize(from)?;
         let (words, rest) = bytes.as_chunks::<8>();
         if !rest.is_empty() {
             return Err(serde::de::Error::custom("marks of users are 8 bytes each"));
         }
         // Room for as many and no more: caches are full of them.
-        let mut marks = Marks::with_capacity(words.len());
+        let mut marks = UserHashes::with_capacity(words.len());
         marks.extend(words.iter().map(|word| u64::from_le_bytes(*word)));
         Ok(marks)
     }
@@ -511,14 +511,14 @@ mod tests {
 
     fn of(ids: std::ops::Range<u32>) -> Users {
         let mut growing = GrowingUsers::default();
-        growing.add_marks(&mut ids.map(|id| mark(&format!("user-{id}"))).collect());
+        growing.add_marks(&mut ids.map(|id| user_hash(&format!("user-{id}"))).collect());
         growing.finish()
     }
 
     #[test]
     fn marks_find_the_registers_that_they_found_before() {
         // Sets that rest were made with these: others would count every user twice.
-        let found = ["", "a", "user-1"].map(|id| (mark(id), coupon(mark(id))));
+        let found = ["", "a", "user-1"].map(|id| (user_hash(id), coupon(user_hash(id))));
         let known = [
             (3_244_421_341_483_603_138, 74_914_329),
             (16_629_034_431_890_738_719, 67_296_344),
@@ -567,8 +567,8 @@ mod tests {
             for part in 0..3 {
                 let range = part * users / 4..(part + 2) * users / 4;
                 let mut sketch = empty();
-                range.clone().for_each(|id| sketch.update(mark(&format!("user-{id}"))));
-                range.clone().for_each(|id| whole.update(mark(&format!("user-{id}"))));
+                range.clone().for_each(|id| sketch.update(user_hash(&format!("user-{id}"))));
+                range.clone().for_each(|id| whole.update(user_hash(&format!("user-{id}"))));
                 union.update(&sketch);
                 growing.add(&of(range));
             }
@@ -581,7 +581,8 @@ mod tests {
             let image = whole.serialize();
             if users >= 9_000 {
                 let mut registers = Registers::default();
-                registers.add_marks(&(0..users).map(|id| mark(&format!("user-{id}"))).collect::<Vec<_>>());
+                registers
+                    .add_marks(&(0..users).map(|id| user_hash(&format!("user-{id}"))).collect::<Vec<_>>());
                 assert_eq!(registers.values, image[ARRAY..]);
             }
         }
@@ -590,7 +591,7 @@ mod tests {
     #[test]
     fn registers_are_the_same_however_they_are_kept() {
         for users in [2_000, 6_000, 60_000, 1_000_000] {
-            let mut marks: Vec<Mark> = (0..users).map(|id| mark(&format!("user-{id}"))).collect();
+            let mut marks: Vec<UserHash> = (0..users).map(|id| user_hash(&format!("user-{id}"))).collect();
             let mut registers = Registers::default();
             registers.add_marks(&marks);
             let mut growing = GrowingUsers::default();

@@ -15,8 +15,8 @@ use sea_orm::{
 
 use crate::config::{Config, Secret};
 use crate::event::all_words;
+use crate::store::cancel::{CancelFlags, Cancellation};
 use crate::store::error::StoreError;
-use crate::store::report::cancel::{Control, Flags};
 use crate::store::session::Sessions;
 use crate::store::transaction::{Connections, Transaction};
 use crate::store::write::strategy::Wary;
@@ -62,8 +62,8 @@ pub struct Store {
     db: Connections,
     /// Connections for lists.
     lists: Connections,
-    /// To stop what is done for reports; SQLite's connections have it in any case.
-    control: Option<Control>,
+    /// Cancellation of reports; present on every SQLite pool.
+    cancellation: Option<Cancellation>,
     /// Whether rows may be copied without looking for them first.
     pub(in crate::store) wary: Wary,
 }
@@ -127,14 +127,14 @@ impl Store {
             Ok::<_, DbErr>(Connections::new(pool, sessions.clone()))
         };
         let mut options = Self::options(url, connections, &sessions);
-        let control = match purpose {
+        let cancellation = match purpose {
             _ if sqlite => {
-                let flags = Flags::default();
+                let flags = CancelFlags::default();
                 let watching = flags.clone();
                 options.map_sqlx_sqlite_pool_opts(move |pool| {
                     // SQLite rolls back by itself where the disk is full; the library believes then that the
                     // transaction goes on, for ever.
-                    watching.watch(pool).after_release(|connection, _| {
+                    watching.install(pool).after_release(|connection, _| {
                         Box::pin(async move {
                             if !connection.is_in_transaction() {
                                 return Ok(true);
@@ -145,9 +145,9 @@ impl Store {
                         })
                     })
                 });
-                Some(Control::Sqlite(flags))
+                Some(Cancellation::Sqlite(flags))
             }
-            Purpose::Read { .. } => Some(Control::Postgres(open(1).await?)),
+            Purpose::Read { .. } => Some(Cancellation::Postgres(open(1).await?)),
             Purpose::Write { .. } => None,
         };
         let db = Connections::new(Database::connect(options).await?, sessions.clone());
@@ -155,7 +155,7 @@ impl Store {
             Purpose::Read { .. } => open(LISTS).await?,
             Purpose::Write { .. } => db.clone(),
         };
-        Ok(Self { db, lists, control, wary: Wary::default() })
+        Ok(Self { db, lists, cancellation, wary: Wary::default() })
     }
 
     fn options(url: &str, connections: u32, sessions: &Sessions) -> ConnectOptions {
@@ -189,15 +189,15 @@ impl Store {
         options
     }
 
-    /// What stops reports, if there is anything.
-    pub(in crate::store) fn control(&self) -> Option<&Control> {
-        self.control.as_ref()
+    /// Cancellation of reports, if the pool has it.
+    pub(in crate::store) fn cancellation(&self) -> Option<&Cancellation> {
+        self.cancellation.as_ref()
     }
 
     /// The connection beside those for reports, if there is one.
     fn beside(&self) -> Option<&Connections> {
-        match &self.control {
-            Some(Control::Postgres(beside)) => Some(beside),
+        match &self.cancellation {
+            Some(Cancellation::Postgres(beside)) => Some(beside),
             _ => None,
         }
     }

@@ -7,8 +7,9 @@
 //!
 //! The schema is the `migration` crate's. [`Store::write`] is the one way in: exactly once, by the key of each event,
 //! and by writer and number of each frame. Reports read what is kept for them: rollups for events and revenue,
-//! [`summary`] for users. [`maintain`] verifies and rebuilds both, lets rows go by age, and erases a user.
+//! `summary` for users. [`maintain`] verifies and rebuilds both, lets rows go by age, and erases a user.
 
+mod cancel;
 mod connect;
 mod dead_letters;
 mod dialect;
@@ -23,7 +24,7 @@ mod poison;
 pub mod report;
 mod session;
 mod sql;
-pub mod summary;
+mod summary;
 mod transaction;
 mod write;
 
@@ -33,6 +34,7 @@ pub use error::StoreError;
 pub use locate::{Location, Locations};
 pub use maintain::retention::RetentionClock;
 pub use poison::{LogPosition, PoisonSearch};
+pub use summary::DamagedDelta;
 pub use transaction::Connections;
 pub use write::batch::{Batch, BatchFrame, Written};
 pub use write::row::Row;

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use ess::store::report::Filter;
-use ess::store::summary::SummaryCache;
+use ess::store::report::{Filter, Reports};
 use ess::store::{Purpose, Store};
 
 use crate::restarts::nothing_is_lost;
@@ -86,8 +85,8 @@ fn a_report_is_stopped_on_its_own_server_of_several() {
                 open(&url).await.close().await.unwrap();
             }
             let reader = Store::connect(&url(&proxy), Purpose::Read { connections: 1 }).await.unwrap();
-            let cache = SummaryCache::new(1 << 20);
-            let report = reader.report(&cache).await.unwrap();
+            let reports = Reports::new(reader, 1 << 20);
+            let report = reports.begin().await.unwrap();
             // From here on the address is another server's, as a load balancer has it.
             proxy.lead_to(other.port);
             scope.spawn(|| {
@@ -113,8 +112,8 @@ fn a_report_is_stopped_on_its_own_server_of_several() {
             }
             assert_eq!(count(&first, waits), 0, "it is stopped within 10 s");
             // Whoever reads next is answered by the other server.
-            reader.check().await.unwrap();
-            let next = reader.report(&cache).await.unwrap();
+            reports.store().check().await.unwrap();
+            let next = reports.begin().await.unwrap();
             assert!(next.count_events(&filter, None).await.unwrap().is_empty());
             next.end().await.unwrap();
             first.query(

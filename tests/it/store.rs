@@ -405,8 +405,8 @@ fn amounts_survive_the_round_trip_through_both_databases() {
             let store = open(url).await;
             let origin = origin();
             assert_eq!(write(&store, vec![frame(1, 1, &origin, &events)]).await.stored, events.len() as u64);
-            let cache = ess::store::summary::SummaryCache::new(0);
-            let report = store.report(&cache).await.unwrap();
+            let reports = ess::store::report::Reports::new(store.clone(), 0);
+            let report = reports.begin().await.unwrap();
             let sums = report.sum_revenue(&ess::store::report::Filter::default(), None).await.unwrap();
             report.end().await.unwrap();
             assert_eq!(sums.iter().map(|sum| sum.total()).sum::<i128>(), expected);
@@ -446,9 +446,9 @@ fn sums_beyond_64_bits_are_exact_and_are_mended() {
         block_on(async {
             let store = open(url).await;
             let origin = origin();
-            let cache = ess::store::summary::SummaryCache::new(0);
+            let reports = ess::store::report::Reports::new(store.clone(), 0);
             let totals = async || {
-                let report = store.report(&cache).await.unwrap();
+                let report = reports.begin().await.unwrap();
                 let filter = ess::store::report::Filter::default();
                 let sum: i128 =
                     report.sum_revenue(&filter, None).await.unwrap().iter().map(|sum| sum.total()).sum();

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use ess::event::Source;
-use ess::store::report::Filter;
-use ess::store::summary::{Group, SummaryCache};
+use ess::store::report::{Dimension, Filter, Reports};
 use ess::store::{Batch, Purpose, Store};
 use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
@@ -36,8 +35,8 @@ fn checkout(id: u64, user: &str, campaign: &str, minute: i64, cents: u64) -> Str
 
 /// What a test compares: events, users, users by country and age, means, whether cities were left out.
 async fn shape(store: &Store, from: Option<i64>, to: Option<i64>) -> String {
-    let cache = SummaryCache::new(1 << 20);
-    let report = store.report(&cache).await.unwrap();
+    let reports = Reports::new(store.clone(), 1 << 20);
+    let report = reports.begin().await.unwrap();
     let filter = Filter { from, to, ..Filter::default() };
     let audience = report.audiences(&filter, 1_000).await.unwrap().swap_remove(0).1;
     let about = if audience.estimated { "about " } else { "" };
@@ -178,8 +177,8 @@ fn users_are_about_right_where_every_event_has_a_new_one_and_cities_are_bounded(
             if folded {
                 store.fold_summaries(Source::Facebook).await.unwrap();
             }
-            let cache = SummaryCache::new(1 << 20);
-            let report = store.report(&cache).await.unwrap();
+            let reports = Reports::new(store.clone(), 1 << 20);
+            let report = reports.begin().await.unwrap();
             let audience = report.audiences(&Filter::default(), 1_000).await.unwrap().swap_remove(0).1;
             let near = |counted: u64, users: f64| (counted as f64 - users).abs() / users < 0.02;
             assert_eq!(audience.events, 20_000);
@@ -187,7 +186,8 @@ fn users_are_about_right_where_every_event_has_a_new_one_and_cities_are_bounded(
             for (country, users) in &audience.countries {
                 assert!(near(*users, 20_000.0 / 7.0), "{country:?} {users}");
             }
-            let male = audience.groups.iter().find(|(group, _)| matches!(group, Group::Gender(_))).unwrap();
+            let male =
+                audience.groups.iter().find(|(group, _)| matches!(group, Dimension::Gender(_))).unwrap();
             assert!(near(male.1, 20_000.0), "{male:?}");
             assert_eq!((audience.countries.len(), audience.cities.len()), (7, 1_000));
             assert!(audience.cities_truncated);
@@ -197,7 +197,7 @@ fn users_are_about_right_where_every_event_has_a_new_one_and_cities_are_bounded(
                 ids.map(|id| (format!("Country {}", id % 7), format!("City {id}"))).collect();
             all.sort();
             let (country, city) = &all[999];
-            let last = Group::City(country.into(), city.into());
+            let last = Dimension::City(country.into(), city.into());
             assert_eq!((audience.cities_missing, &audience.cities[999]), (0, &(last, 1)));
         }
     });
@@ -254,7 +254,7 @@ async fn ranks_campaigns_in(url: &str, campaigns: u64, cents: &std::ops::Range<u
             store_sql(&store, added).await;
         }
     }
-    let cache = SummaryCache::new(16 << 20);
+    let reports = Reports::new(store.clone(), 16 << 20);
     let end = first + 4 * 1_440;
     for (from, to) in [
         (first, end),
@@ -266,7 +266,7 @@ async fn ranks_campaigns_in(url: &str, campaigns: u64, cents: &std::ops::Range<u
         (first + 70, first + 100),
     ] {
         for limit in [1, 50] {
-            let report = store.report(&cache).await.unwrap();
+            let report = reports.begin().await.unwrap();
             let filter = Filter { from: Some(from), to: Some(to), ..Filter::default() };
             let top = report.top_campaigns(&filter, limit).await.unwrap();
             let found: Vec<_> =
@@ -328,12 +328,12 @@ fn a_report_that_is_asked_often_stays_as_quick_as_it_was_at_first() {
         let reader = Store::connect(&stores.urls[stores.urls.len() - 1], Purpose::Read { connections: 1 })
             .await
             .unwrap();
-        let cache = SummaryCache::new(64 << 20);
+        let reports = Reports::new(reader, 64 << 20);
         let filter = Filter { from: Some(BEGIN + 1), to: Some(BEGIN + 10_000), ..Filter::default() };
         let mut took = Vec::new();
         for _ in 0..16 {
             let began = std::time::Instant::now();
-            let report = reader.report(&cache).await.unwrap();
+            let report = reports.begin().await.unwrap();
             let top = report.top_campaigns(&filter, 50).await.unwrap();
             assert_eq!((top.len(), top[0].transactions, top[0].total), (50, 1, 11_002_990_000));
             report.end().await.unwrap();
@@ -574,16 +574,16 @@ fn a_report_that_nobody_waits_for_is_stopped_in_sqlite_too() {
             writer.db().execute_unprepared(sql).await.unwrap();
         }
         let reader = Store::connect(&url, Purpose::Read { connections: 1 }).await.unwrap();
-        let cache = SummaryCache::new(1 << 20);
+        let reports = Reports::new(reader, 1 << 20);
         for turn in 0..3 {
-            let report = reader.report(&cache).await.unwrap();
+            let report = reports.begin().await.unwrap();
             let filter = Filter::default();
             let counting = report.count_events(&filter, None);
             let waited = tokio::time::timeout(Duration::from_millis(300), counting).await;
             assert!(waited.is_err(), "turn {turn}: {waited:?}");
             drop(report);
             // There is one connection: it is given back, and does nothing any more.
-            reader.check().await.unwrap();
+            reports.store().check().await.unwrap();
         }
     });
 }
@@ -656,12 +656,12 @@ fn view(id: u64, user: &str, city: &str, minute: i64) -> String {
 }
 
 /// The first cities, as a report tells them, and whether it says that they are all exact.
-async fn first_cities(store: &Store, cache: &SummaryCache, limit: usize) -> (Vec<(String, u64)>, u64) {
-    let report = store.report(cache).await.unwrap();
+async fn first_cities(reports: &Reports, limit: usize) -> (Vec<(String, u64)>, u64) {
+    let report = reports.begin().await.unwrap();
     let audience = report.audiences(&Filter::default(), limit).await.unwrap().swap_remove(0).1;
     report.end().await.unwrap();
     let name = |(group, users)| match group {
-        Group::City(_, city) => (city.to_string(), users),
+        Dimension::City(_, city) => (city.to_string(), users),
         other => panic!("{other:?} is no city"),
     };
     (audience.cities.into_iter().map(name).collect(), audience.cities_missing)
@@ -676,8 +676,8 @@ fn most(users: impl IntoIterator<Item = (String, u64)>, limit: usize) -> Vec<(St
 
 /// Asks for the first cities before folding, after it, and in wider spans: always the same, and right.
 async fn cities_stay(store: &Store, expected: &[(String, u64)]) {
-    let cache = SummaryCache::new(256 << 20);
-    let ask = async || first_cities(store, &cache, expected.len()).await;
+    let reports = Reports::new(store.clone(), 256 << 20);
+    let ask = async || first_cities(&reports, expected.len()).await;
     assert_eq!(ask().await, (expected.to_vec(), 0), "not folded");
     assert_eq!(ask().await, (expected.to_vec(), 0), "not folded, and asked again");
     store.fold_summaries(Source::Facebook).await.unwrap();
@@ -789,9 +789,9 @@ fn a_delta_is_another_one_if_its_id_is_given_again() {
     for url in &stores.urls {
         block_on(async {
             let store = open(url).await;
-            let cache = SummaryCache::new(64 << 20);
+            let reports = Reports::new(store.clone(), 64 << 20);
             write(&store, 1, &[view(1, "u-1", "Before", 28_000_000)]).await;
-            assert_eq!(first_cities(&store, &cache, 5).await.0, [("Before".to_owned(), 1)]);
+            assert_eq!(first_cities(&reports, 5).await.0, [("Before".to_owned(), 1)]);
             let ids = "SELECT max(id) FROM summary_deltas";
             let before = number(&store, ids).await;
             // As after a failover to a server that had not got the last transaction.
@@ -804,7 +804,7 @@ fn a_delta_is_another_one_if_its_id_is_given_again() {
             }
             write(&store, 2, &[view(2, "u-2", "After", 28_000_000)]).await;
             assert_eq!(number(&store, ids).await, before, "the id is given again");
-            assert_eq!(first_cities(&store, &cache, 5).await.0, [("After".to_owned(), 1)]);
+            assert_eq!(first_cities(&reports, 5).await.0, [("After".to_owned(), 1)]);
         });
     }
 }
@@ -828,13 +828,13 @@ fn what_waits_in_very_many_deltas_is_told_as_if_it_were_in_one() {
                     .collect();
                 write(&store, sequence, &events).await;
             }
-            let cache = SummaryCache::new(256 << 20);
+            let reports = Reports::new(store.clone(), 256 << 20);
             let ranges =
                 [(None, None), (Some(first + 61), Some(first + 20_000)), (Some(first), Some(first + 60))];
-            let ask = async |cache: &SummaryCache| {
+            let ask = async |reports: &Reports| {
                 let mut told = Vec::new();
                 for (from, to) in ranges {
-                    let report = store.report(cache).await.unwrap();
+                    let report = reports.begin().await.unwrap();
                     let filter = Filter { from, to, ..Filter::default() };
                     told.push(report.audiences(&filter, 1_000).await.unwrap().swap_remove(0).1);
                     report.end().await.unwrap();
@@ -842,26 +842,26 @@ fn what_waits_in_very_many_deltas_is_told_as_if_it_were_in_one() {
                 told
             };
             // Without a cache each delta is read by itself.
-            let expected = ask(&SummaryCache::new(0)).await;
+            let expected = ask(&Reports::new(store.clone(), 0)).await;
             assert_eq!((expected[0].events, expected[0].estimated), (8_000, false));
             // Blocks are made beside reports: with each question more of them are there.
             for _ in 0..40 {
-                assert_eq!(ask(&cache).await, expected);
+                assert_eq!(ask(&reports).await, expected);
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             for more in 0..3 {
                 let event = checkout(90_000 + more, "u-1", "c", first + 5, 1);
                 write(&store, 300 + more, &[event]).await;
-                assert_eq!(ask(&cache).await, ask(&SummaryCache::new(0)).await);
+                assert_eq!(ask(&reports).await, ask(&Reports::new(store.clone(), 0)).await);
             }
-            let not_folded = ask(&cache).await;
+            let not_folded = ask(&reports).await;
             assert_eq!(not_folded[0].events, 8_003);
             // Some of it is left: other blocks than before.
             store_sql(&store, "UPDATE summary_deltas SET source = 2 WHERE id % 9 = 0").await;
-            assert_eq!(ask(&cache).await, ask(&SummaryCache::new(0)).await);
+            assert_eq!(ask(&reports).await, ask(&Reports::new(store.clone(), 0)).await);
             store_sql(&store, "UPDATE summary_deltas SET source = 1").await;
             store.fold_summaries(Source::Facebook).await.unwrap();
-            assert_eq!(ask(&cache).await, not_folded);
+            assert_eq!(ask(&reports).await, not_folded);
             // Each hour was written, and most of what is around them.
             assert_eq!(number(&store, "SELECT count(*) FROM summary_deltas").await, 0);
             let narrow = "SELECT count(*) FROM summaries WHERE stale AND level BETWEEN 1 AND 3";

@@ -14,9 +14,9 @@ use crate::store::connect::{Snapshot, Store};
 use crate::store::error::StoreError;
 use crate::store::locks::SHARDS;
 use crate::store::maintain::retention::{retain, retained_from};
-use crate::store::report::rollups::{REVENUE_MILLIONS, REVENUE_UNITS};
+use crate::store::money::{REVENUE_MILLIONS, REVENUE_UNITS};
 use crate::store::sql::Sql;
-use crate::store::summary::{Asked, SummaryCache, fold_all};
+use crate::store::summary::fold_all;
 use crate::store::transaction::Transaction;
 use crate::store::write::counts::{ADD_WIDE, WIDTHS};
 
@@ -263,27 +263,11 @@ impl Store {
         day: i64,
         from: i64,
     ) -> Result<Vec<i32>, StoreError> {
-        // What was read of other moments is no witness.
-        let cache = SummaryCache::new(0);
         let mut wrong = Vec::new();
         for hour in (day * 24..(day + 1) * 24).filter(|hour| hour * 60 >= from) {
-            let read = self
-                .read_summaries(tx, &[source], (Some(hour), Some(hour + 1)), Asked::Everything, &cache)
-                .await;
             let hour = i32::try_from(hour).unwrap_or(i32::MAX);
-            let readings = match read {
-                Err(StoreError::Corrupt { reason, .. }) => {
-                    tracing::debug!(reason, "a summary is damaged");
-                    wrong.push(hour);
-                    continue;
-                }
-                read => read?,
-            };
-            for reading in readings.iter().filter(|reading| !reading.is_told_by_rows()) {
-                let truth = self.sum_hour(tx, source, hour).await?;
-                if !truth.agrees(&reading.sum()) {
-                    wrong.push(hour);
-                }
+            if !self.hour_agrees(tx, source, hour).await? {
+                wrong.push(hour);
             }
         }
         Ok(wrong)

@@ -3,20 +3,22 @@
 //! Events and revenue come from the rollups ([`crate::store::report::rollups`]), campaigns and audiences from the summaries
 //! ([`crate::store::report::campaigns`], [`crate::store::report::demographics`]). All sums are integers until they are shown.
 
-pub(in crate::store) mod campaigns;
-pub(in crate::store) mod cancel;
-pub(in crate::store) mod demographics;
-pub(in crate::store) mod rollups;
-pub(in crate::store) mod top_campaigns;
+mod campaigns;
+mod demographics;
+mod rollups;
+mod top_campaigns;
+
+use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
 
 use crate::event::{FunnelStage, Source};
+use crate::store::cancel::CancellableTransaction;
 use crate::store::connect::{Snapshot, Store};
 use crate::store::error::StoreError;
 use crate::store::money::total;
-use crate::store::report::cancel::Running;
 use crate::store::summary::SummaryCache;
+pub use crate::store::summary::{AGE_BOUNDS, Audience, Dimension, FOLLOWER_BOUNDS, Sum};
 use crate::store::transaction::Transaction;
 
 /// The rows that a report is over. Bounds are minutes since 1970, `from` inclusive, `to` exclusive.
@@ -112,12 +114,19 @@ impl CampaignSum {
     }
 }
 
-/// One report's view of the store. One that is dropped before its end is stopped in the database, too.
+/// Reports over a store. All of them share a cache of decoded summaries. Clones share it too.
+#[derive(Debug, Clone)]
+pub struct Reports {
+    store: Store,
+    cache: Arc<SummaryCache>,
+}
+
+/// One report: a transaction that only reads. Dropping it before [`Report::end`] cancels its running statement.
 pub struct Report<'s> {
-    pub(in crate::store) store: &'s Store,
-    pub(in crate::store) cache: &'s SummaryCache,
+    store: &'s Store,
+    cache: &'s SummaryCache,
     /// `None` once it has ended.
-    running: Option<Running>,
+    running: Option<CancellableTransaction>,
 }
 
 impl std::fmt::Debug for Report<'_> {
@@ -126,23 +135,34 @@ impl std::fmt::Debug for Report<'_> {
     }
 }
 
-impl Store {
-    /// Begins a report: all that is asked of it is as of one moment.
+impl Reports {
+    /// Reports over a store, with a cache of at most `cache_bytes` of decoded summaries. With 0 nothing is cached.
+    pub fn new(store: Store, cache_bytes: u64) -> Self {
+        Self { store, cache: Arc::new(SummaryCache::new(cache_bytes)) }
+    }
+
+    /// The store that is read.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Begins a report. All its answers are of one snapshot.
     ///
     /// # Errors
     ///
-    /// If the store is away.
-    pub async fn report<'s>(&'s self, cache: &'s SummaryCache) -> Result<Report<'s>, StoreError> {
-        let (running, applied) = Running::begin(self.snapshot(Snapshot::Read).await?).await?;
-        Self::check_migrations(applied)?;
-        Ok(Report { store: self, cache, running: Some(running) })
+    /// [`StoreError::Schema`] if migrations are missing; any other if the store is unavailable.
+    pub async fn begin(&self) -> Result<Report<'_>, StoreError> {
+        let snapshot = self.store.snapshot(Snapshot::Read).await?;
+        let (running, applied) = CancellableTransaction::begin(snapshot).await?;
+        Store::check_migrations(applied)?;
+        Ok(Report { store: &self.store, cache: &self.cache, running: Some(running) })
     }
+}
 
-    async fn stop(&self, running: Running) -> Result<(), StoreError> {
-        match self.control() {
-            Some(control) => running.stop(control).await,
-            None => running.tx.rollback().await,
-        }
+async fn cancel(store: &Store, running: CancellableTransaction) -> Result<(), StoreError> {
+    match store.cancellation() {
+        Some(cancellation) => running.cancel(cancellation).await,
+        None => running.tx.rollback().await,
     }
 }
 
@@ -153,8 +173,8 @@ impl Drop for Report<'_> {
         {
             let store = self.store.clone();
             runtime.spawn(async move {
-                if let Err(error) = store.stop(running).await {
-                    tracing::debug!(%error, "a report that nobody waits for was not stopped");
+                if let Err(error) = cancel(&store, running).await {
+                    tracing::debug!(%error, "an abandoned report was not cancelled");
                 }
             });
         }
@@ -175,12 +195,13 @@ impl Report<'_> {
     }
 
     /// Its transaction.
-    pub(in crate::store) fn tx(&self) -> Result<&Transaction, StoreError> {
+    /// Its transaction.
+    fn tx(&self) -> Result<&Transaction, StoreError> {
         let ended = || StoreError::unavailable("the report has ended");
         self.running.as_ref().map(|running| &running.tx).ok_or_else(ended)
     }
 
-    pub(in crate::store) async fn select<T: FromQueryResult>(
+    async fn select<T: FromQueryResult>(
         &self,
         sql: String,
         values: Vec<Value>,

@@ -8,13 +8,9 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Qu
 
 use crate::store::entity::rollups::{Column, Entity};
 use crate::store::error::StoreError;
+use crate::store::money::{REVENUE_MILLIONS, REVENUE_UNITS};
 use crate::store::report::{EventCount, Filter, Report, RevenueSum};
 use crate::store::write::counts::WIDTHS;
-
-/// The sum of rollups' revenue, in parts of which none is beyond 64 bits: millions of units, and the units beside.
-pub(in crate::store) const REVENUE_MILLIONS: &str =
-    "sum(revenue_high) * 1000000000000 + sum(revenue_units / 1000000)";
-pub(in crate::store) const REVENUE_UNITS: &str = "sum(revenue_units % 1000000)";
 
 /// A range of spans of one width, counted in them; open where it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

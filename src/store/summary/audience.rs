@@ -2,7 +2,7 @@
 
 use super::Map;
 use super::body::Summary;
-use super::group::{Group, Sum};
+use super::dimension::{Dimension, Sum};
 use super::places::{First, Name, Places};
 use crate::sketch::{GrowingUsers, Users};
 
@@ -22,11 +22,11 @@ pub struct Audience {
     /// Billionths of percent.
     pub percentage_watched: Sum,
     /// Users by group, but for places; ascending.
-    pub groups: Vec<(Group, u64)>,
+    pub groups: Vec<(Dimension, u64)>,
     /// The countries with the most users, those first.
-    pub countries: Vec<(Group, u64)>,
+    pub countries: Vec<(Dimension, u64)>,
     /// The cities with the most users, those first.
-    pub cities: Vec<(Group, u64)>,
+    pub cities: Vec<(Dimension, u64)>,
     /// Whether there are cities that are not told.
     pub cities_truncated: bool,
     /// The most users that a city may have beyond what is told of it, or without being told; 0 if all is exact.
@@ -34,25 +34,25 @@ pub struct Audience {
 }
 
 /// The places of a kind that a range of hours reached.
-pub(in crate::store) type Reached = First<Group>;
+pub(in crate::store) type Reached = First<Dimension>;
 
 impl Reached {
     /// The first so many countries of spans that do not meet.
     pub(super) fn countries<'s>(parts: impl Iterator<Item = &'s Summary>, limit: usize) -> Self {
-        let name = |(country, _): Name<'_>| Group::Country(country.into());
+        let name = |(country, _): Name<'_>| Dimension::Country(country.into());
         Self::of(parts.map(|part| &part.countries), limit, name)
     }
 
     /// The first so many cities.
     pub(super) fn cities<'s>(parts: impl Iterator<Item = &'s Summary>, limit: usize) -> Self {
-        let name = |(country, city): Name<'_>| Group::City(country.into(), city.into());
+        let name = |(country, city): Name<'_>| Dimension::City(country.into(), city.into());
         Self::of(parts.map(|part| &part.cities), limit, name)
     }
 
     fn of<'s>(
         parts: impl Iterator<Item = &'s Places>,
         limit: usize,
-        group: impl Fn(Name<'_>) -> Group,
+        group: impl Fn(Name<'_>) -> Dimension,
     ) -> Self {
         let parts: Vec<Places> = parts.cloned().collect();
         let First { places, truncated, missing } = Places::first(&parts, limit);
@@ -66,7 +66,7 @@ impl Audience {
     pub(super) fn of<'s>(parts: impl Iterator<Item = &'s Summary>) -> Self {
         let mut audience = Self::default();
         let mut sets: Vec<&Users> = Vec::new();
-        let mut groups: Map<&Group, (u64, Vec<&Users>)> = Map::default();
+        let mut groups: Map<&Dimension, (u64, Vec<&Users>)> = Map::default();
         for part in parts {
             audience.events += part.events;
             audience.followers.merge(part.followers);
@@ -130,6 +130,6 @@ mod tests {
         assert!(!told.truncated);
         let users: Vec<u64> = told.places.iter().map(|(_, users)| *users).collect();
         assert_eq!(users, [60, 50, 49, 3, 3, 2, 1]);
-        assert_eq!(told.places[3].0, Group::Country("a".into()), "equally many go by name");
+        assert_eq!(told.places[3].0, Dimension::Country("a".into()), "equally many go by name");
     }
 }

@@ -134,28 +134,28 @@ impl Unfolded {
 
 /// Deltas that make a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Group {
+pub(super) struct BlockPlan {
     /// By what the block is known.
     pub key: u64,
     pub deltas: Vec<DeltaKey>,
     /// The smaller blocks that it can be made of.
-    pub smaller: Vec<Group>,
+    pub smaller: Vec<BlockPlan>,
 }
 
 /// Groups of one source's deltas, ascending by id, that make blocks; `newest` is the newest delta of all. What the
 /// newest ones will be grouped with is not there yet.
-pub(super) fn groups(deltas: &[DeltaKey], newest: i64) -> Vec<Group> {
+pub(super) fn groups(deltas: &[DeltaKey], newest: i64) -> Vec<BlockPlan> {
     grouped(deltas, newest, &BITS)
 }
 
-fn grouped(deltas: &[DeltaKey], newest: i64, bits: &[u32]) -> Vec<Group> {
+fn grouped(deltas: &[DeltaKey], newest: i64, bits: &[u32]) -> Vec<BlockPlan> {
     let Some((bits, smaller)) = bits.split_first() else { return Vec::new() };
     let mut groups = Vec::new();
     for deltas in deltas.chunk_by(|left, right| left.0 >> bits == right.0 >> bits) {
         let smaller = grouped(deltas, newest, smaller);
         let complete = deltas.first().is_some_and(|first| first.0 >> bits < newest >> bits);
         if complete && deltas.len() > 1 {
-            groups.push(Group { key: key(deltas), deltas: deltas.to_vec(), smaller });
+            groups.push(BlockPlan { key: key(deltas), deltas: deltas.to_vec(), smaller });
         } else {
             groups.extend(smaller);
         }
@@ -245,7 +245,8 @@ mod tests {
     #[test]
     fn deltas_are_grouped_once_what_follows_them_is_there() {
         let keys = |ids: std::ops::Range<i64>| ids.map(|id| (id, 7 * id)).collect::<Vec<_>>();
-        let lengths = |groups: &[Group]| groups.iter().map(|group| group.deltas.len()).collect::<Vec<_>>();
+        let lengths =
+            |groups: &[BlockPlan]| groups.iter().map(|group| group.deltas.len()).collect::<Vec<_>>();
         let some = groups(&keys(1..70), 69);
         assert_eq!(lengths(&some), [63]);
         assert_eq!(lengths(&some[0].smaller), [7, 8, 8, 8, 8, 8, 8, 8]);

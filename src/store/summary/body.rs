@@ -6,7 +6,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use super::Map;
-use super::group::{Group, Sum};
+use super::dimension::{Dimension, Sum};
 use super::places::{GrowingPlaces, Listing, Places};
 use super::seen::Events;
 use super::{decode, encode};
@@ -28,7 +28,7 @@ pub struct CampaignKey {
 }
 
 /// A group, its events and its users.
-pub type OfGroup = (Group, u64, Users);
+pub type OfGroup = (Dimension, u64, Users);
 
 /// What a span of hours adds up to.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -85,8 +85,8 @@ impl SummaryBefore {
         let mut groups = Vec::new();
         for (group, events, users) in self.groups {
             match &group {
-                Group::Country(country) => countries.add((country, ""), events, &users),
-                Group::City(country, city) => cities.add((country, city), events, &users),
+                Dimension::Country(country) => countries.add((country, ""), events, &users),
+                Dimension::City(country, city) => cities.add((country, city), events, &users),
                 _ => groups.push((group, events, users)),
             }
         }
@@ -171,7 +171,7 @@ pub(super) struct GrowingSummary {
     watch_time: Sum,
     percentage_watched: Sum,
     users: GrowingUsers,
-    groups: Map<Group, (u64, GrowingUsers)>,
+    groups: Map<Dimension, (u64, GrowingUsers)>,
     countries: GrowingPlaces,
     cities: GrowingPlaces,
     campaigns: HashMap<CampaignKey, Sum>,
@@ -192,8 +192,8 @@ impl GrowingSummary {
         }
         let (mut countries, mut cities) = (Listing::default(), Listing::default());
         events.each_group(|group, marks| match group {
-            Group::Country(country) => countries.add_marks((country, ""), marks),
-            Group::City(country, city) => cities.add_marks((country, city), marks),
+            Dimension::Country(country) => countries.add_marks((country, ""), marks),
+            Dimension::City(country, city) => cities.add_marks((country, city), marks),
             _ => {
                 let known = match self.groups.get_mut(group) {
                     Some(known) => known,
@@ -298,7 +298,7 @@ mod tests {
         body.extend([1, 0]);
         let read = Summary::decode(&body).unwrap();
         assert_eq!((read.events, read.campaigns.as_deref()), (12, None));
-        assert_eq!(read.groups[0].0, Group::Gender(1));
+        assert_eq!(read.groups[0].0, Dimension::Gender(1));
         assert_eq!((read.groups.len(), read.groups[0].1, read.groups[0].2 == read.users), (1, 9, true));
         assert_eq!(format!("{:?}", read.cities), "[((\"a\", \"b\"), 4, 1 users)]");
         assert_eq!((read.cities.missing(), read.countries.missing()), (8, 0));

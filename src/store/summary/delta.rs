@@ -13,7 +13,7 @@ use super::span::{HOUR, whole};
 use super::{decode, encode};
 use crate::event::MICROS_PER_UNIT;
 use crate::store::error::StoreError;
-use crate::store::money::total;
+use crate::store::money::{HIGH_UNITS, total};
 use crate::store::write::row::Row;
 
 /// The version of the encoding of a [`Delta`]; the one before had an [`AddedBefore`].
@@ -172,7 +172,7 @@ pub struct CampaignRevenue {
     pub campaign_id: String,
     /// Events that made revenue.
     pub transactions: i64,
-    /// Whole units of it, less than [`HIGH`].
+    /// Whole units of it, less than [`HIGH_UNITS`].
     pub units: i64,
     /// Millionths beside them, less than one unit.
     pub micros: i64,
@@ -189,13 +189,10 @@ pub struct CampaignRevenue {
     /// Of how many transactions these two are known: where that is not all, they say nothing.
     #[serde(skip)]
     pub ends_of: i64,
-    /// [`HIGH`] units that do not fit into the units.
+    /// [`HIGH_UNITS`] units that do not fit into the units.
     #[serde(skip)]
     pub high: i64,
 }
-
-/// Units that are counted as one of `high`.
-const HIGH: i64 = 1_000_000_000_000_000_000;
 
 impl CampaignRevenue {
     /// What one sale is.
@@ -217,7 +214,7 @@ impl CampaignRevenue {
 
     /// The sum, in millionths.
     pub fn total(&self) -> i128 {
-        total(0, self.units, self.micros) + i128::from(self.high) * total(0, HIGH, 0)
+        total(0, self.units, self.micros) + i128::from(self.high) * total(0, HIGH_UNITS, 0)
     }
 
     /// The most that it can have earned in the minutes from `from` up to `to`.
@@ -236,20 +233,20 @@ impl CampaignRevenue {
         self.ends_of = if known { self.ends_of + other.ends_of } else { 0 };
         self.first_units = match self.first_minute.cmp(&other.first_minute) {
             Ordering::Less => self.first_units,
-            Ordering::Equal => self.first_units.saturating_add(other.first_units).min(HIGH),
+            Ordering::Equal => self.first_units.saturating_add(other.first_units).min(HIGH_UNITS),
             Ordering::Greater => other.first_units,
         };
         self.last_units = match self.last_minute.cmp(&other.last_minute) {
             Ordering::Less => other.last_units,
-            Ordering::Equal => self.last_units.saturating_add(other.last_units).min(HIGH),
+            Ordering::Equal => self.last_units.saturating_add(other.last_units).min(HIGH_UNITS),
             Ordering::Greater => self.last_units,
         };
         self.transactions += other.transactions;
         let micros = self.micros + other.micros;
         let units = i128::from(self.units) + i128::from(other.units) + i128::from(micros / MICROS_PER_UNIT);
         // Both fit: of two numbers of 64 bits and little more.
-        self.units = i64::try_from(units % i128::from(HIGH)).unwrap_or(0);
-        self.high += other.high + i64::try_from(units / i128::from(HIGH)).unwrap_or(0);
+        self.units = i64::try_from(units % i128::from(HIGH_UNITS)).unwrap_or(0);
+        self.high += other.high + i64::try_from(units / i128::from(HIGH_UNITS)).unwrap_or(0);
         self.micros = micros % MICROS_PER_UNIT;
         self.first_minute = self.first_minute.min(other.first_minute);
         self.last_minute = self.last_minute.max(other.last_minute);

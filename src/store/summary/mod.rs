@@ -15,23 +15,20 @@ mod block;
 mod body;
 mod damaged;
 mod delta;
+mod dimension;
 mod fold;
-mod group;
 mod places;
 mod read;
 mod seen;
 mod span;
 
-pub use crate::sketch::{Mark, Users, mark};
 pub use audience::Audience;
-pub use body::{CampaignKey, Summary};
 pub(super) use damaged::COUNT as COUNT_DAMAGED;
 pub use damaged::DamagedDelta;
 pub(super) use delta::{CampaignRevenue, Delta};
+pub use dimension::{AGE_BOUNDS, Dimension, FOLLOWER_BOUNDS, Sum};
 pub(super) use fold::fold_all;
-pub use group::{AGES, FOLLOWERS, Group, Sum};
-pub use read::SummaryCache;
-pub(super) use read::{Asked, Reading};
+pub(super) use read::{Asked, Reading, SummaryCache};
 
 use std::collections::HashMap;
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::sketch::{GrowingUsers, Mark, Users};
+use crate::sketch::{GrowingUsers, UserHash, Users};
 
 /// Places that are kept, all of them.
 const MOST: usize = 1 << 18;
@@ -448,7 +448,7 @@ impl Listing {
     }
 
     /// Adds a place by the user of each event, in any order.
-    pub fn add_marks(&mut self, name: Name<'_>, marks: &mut Vec<Mark>) {
+    pub fn add_marks(&mut self, name: Name<'_>, marks: &mut Vec<UserHash>) {
         let events = marks.len() as u64;
         let mut growing = GrowingUsers::default();
         growing.add_marks(marks);

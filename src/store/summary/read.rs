@@ -10,13 +10,13 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 
 use super::audience::{Audience, Reached};
-use super::block::{DeltaKey, Group, Unfolded, groups};
+use super::block::{BlockPlan, DeltaKey, Unfolded, groups};
 use super::body::{GrowingSummary, Summary};
 use super::delta::{CampaignRevenue, merge_campaigns};
 use super::seen::{Events, Seen};
 use super::span::{HOUR, Span, cover};
 use crate::event::Source;
-use crate::sketch::mark;
+use crate::sketch::user_hash;
 use crate::store::connect::Store;
 use crate::store::dialect::places;
 use crate::store::error::StoreError;
@@ -112,7 +112,7 @@ impl SummaryCache {
 
     /// Takes what is kept of some deltas: blocks, and deltas by themselves where there is no block. Gives the deltas
     /// that nothing is kept of, and the blocks that were not there.
-    fn take(&self, groups: &[Group], reading: &mut Reading) -> (Vec<DeltaKey>, Vec<Group>) {
+    fn take(&self, groups: &[BlockPlan], reading: &mut Reading) -> (Vec<DeltaKey>, Vec<BlockPlan>) {
         let (mut lacking, mut to_make) = (Vec::new(), Vec::new());
         for group in groups {
             if let Some(block) = self.unfolded(&Key::Block(reading.source, group.key)) {
@@ -145,7 +145,7 @@ impl SummaryCache {
     }
 
     /// Makes blocks beside the report that found them lacking, unless others are being made.
-    fn make(&self, groups: Vec<(Source, Group)>) {
+    fn make(&self, groups: Vec<(Source, BlockPlan)>) {
         if groups.is_empty() || self.making.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -157,7 +157,7 @@ impl SummaryCache {
         });
     }
 
-    fn make_one(&self, source: Source, group: &Group) {
+    fn make_one(&self, source: Source, group: &BlockPlan) {
         let mut alone = group.deltas.clone();
         let mut parts = Vec::new();
         for smaller in &group.smaller {
@@ -213,14 +213,30 @@ pub struct Reading {
 }
 
 impl Store {
-    /// What an hour's rows add up to.
-    pub(in crate::store) async fn sum_hour(
+    /// True if the stored summary of an hour, with the deltas that are not folded yet, equals the sum of its rows. A
+    /// damaged summary does not; a stale one does, since reports read the rows instead.
+    pub(in crate::store) async fn hour_agrees(
         &self,
         tx: &Transaction,
         source: Source,
         hour: i32,
-    ) -> Result<Summary, StoreError> {
-        sum_rows(self, tx, source, Span::hour(hour)).await
+    ) -> Result<bool, StoreError> {
+        // No cache: entries of other snapshots prove nothing.
+        let cache = SummaryCache::new(0);
+        let range = (Some(i64::from(hour)), Some(i64::from(hour) + 1));
+        let readings = match self.read_summaries(tx, &[source], range, Asked::Everything, &cache).await {
+            Err(StoreError::Corrupt { reason, .. }) => {
+                tracing::debug!(reason, "a summary is damaged");
+                return Ok(false);
+            }
+            read => read?,
+        };
+        for reading in readings.iter().filter(|reading| !reading.is_told_by_rows()) {
+            if !sum_rows(self, tx, source, Span::hour(hour)).await?.agrees(&reading.sum()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Reads what tells the hours from `from` up to `to`, of each of some sources: what that is, one statement says
@@ -609,7 +625,7 @@ impl Told {
 
     fn seen(&self) -> Seen<'_> {
         Seen {
-            user: mark(&self.user_id),
+            user: user_hash(&self.user_id),
             event_type: self.event_type,
             minute: self.minute,
             revenue: self.revenue,

@@ -5,16 +5,16 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use super::Map;
-use super::group::{AGES, FOLLOWERS, Group, Sum};
+use super::dimension::{AGE_BOUNDS, Dimension, FOLLOWER_BOUNDS, Sum};
 use super::span::whole;
 use crate::event::{Columns, MICROS_PER_MINUTE};
-use crate::sketch::{Mark, Marks, marks};
+use crate::sketch::{UserHash, UserHashes, marks};
 use crate::store::write::row::Row;
 
 /// Of a row, what is summed up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen<'a> {
-    pub user: Mark,
+    pub user: UserHash,
     pub event_type: i16,
     pub minute: i32,
     pub revenue: Option<i64>,
@@ -31,7 +31,7 @@ pub(super) struct Seen<'a> {
 
 /// A group, with its texts borrowed.
 #[derive(PartialEq, Eq, Hash, Clone, Copy)]
-enum SeenGroup<'a> {
+enum DimensionRef<'a> {
     Age(i16),
     Gender(i16),
     Followers(i64),
@@ -51,9 +51,9 @@ pub(super) struct Events {
     pub percentage_watched: Sum,
     /// The user of each.
     #[serde(with = "marks")]
-    pub users: Marks,
+    pub users: UserHashes,
     /// The groups that they are of.
-    groups: Vec<Group>,
+    groups: Vec<Dimension>,
     /// Of each, the numbers of its groups: [`GROUPS`], with 0 for none and 1 for the first.
     of_event: Vec<u32>,
     /// Those that made revenue for a campaign.
@@ -98,27 +98,27 @@ impl<'a> Seen<'a> {
         }
     }
 
-    fn groups(&self) -> [Option<SeenGroup<'a>>; GROUPS] {
+    fn groups(&self) -> [Option<DimensionRef<'a>>; GROUPS] {
         [
-            self.age.map(|age| SeenGroup::Age(lower(&AGES, age))),
-            self.gender.map(SeenGroup::Gender),
-            self.followers.map(|followers| SeenGroup::Followers(lower(&FOLLOWERS, followers))),
-            self.device.map(SeenGroup::Device),
-            self.country.map(SeenGroup::Country),
-            self.country.zip(self.city).map(|(country, city)| SeenGroup::City(country, city)),
+            self.age.map(|age| DimensionRef::Age(lower(&AGE_BOUNDS, age))),
+            self.gender.map(DimensionRef::Gender),
+            self.followers.map(|followers| DimensionRef::Followers(lower(&FOLLOWER_BOUNDS, followers))),
+            self.device.map(DimensionRef::Device),
+            self.country.map(DimensionRef::Country),
+            self.country.zip(self.city).map(|(country, city)| DimensionRef::City(country, city)),
         ]
     }
 }
 
-impl SeenGroup<'_> {
-    fn owned(self) -> Group {
+impl DimensionRef<'_> {
+    fn owned(self) -> Dimension {
         match self {
-            Self::Age(age) => Group::Age(age),
-            Self::Gender(gender) => Group::Gender(gender),
-            Self::Followers(followers) => Group::Followers(followers),
-            Self::Device(device) => Group::Device(device),
-            Self::Country(country) => Group::Country(country.into()),
-            Self::City(country, city) => Group::City(country.into(), city.into()),
+            Self::Age(age) => Dimension::Age(age),
+            Self::Gender(gender) => Dimension::Gender(gender),
+            Self::Followers(followers) => Dimension::Followers(followers),
+            Self::Device(device) => Dimension::Device(device),
+            Self::Country(country) => Dimension::Country(country.into()),
+            Self::City(country, city) => Dimension::City(country.into(), city.into()),
         }
     }
 }
@@ -126,7 +126,7 @@ impl SeenGroup<'_> {
 impl Events {
     pub fn of<'a>(seen: impl ExactSizeIterator<Item = Seen<'a>>) -> Self {
         let mut events = Self::default();
-        let mut numbers: Map<SeenGroup<'a>, u32> = Map::default();
+        let mut numbers: Map<DimensionRef<'a>, u32> = Map::default();
         events.users.reserve(seen.len());
         events.of_event.reserve(seen.len() * GROUPS);
         for seen in seen {
@@ -158,7 +158,7 @@ impl Events {
         let count = parts.iter().map(|part| part.users.len()).sum();
         merged.users.reserve(count);
         merged.of_event.reserve(count * GROUPS);
-        let mut numbers: Map<&Group, u32> = Map::default();
+        let mut numbers: Map<&Dimension, u32> = Map::default();
         let mut of_part = Vec::new();
         for part in parts {
             merged.followers.merge(part.followers);
@@ -189,7 +189,7 @@ impl Events {
     }
 
     /// Gives each group the marks of its users, as often as there are events of them. The marks may be taken.
-    pub fn each_group(&self, mut give: impl FnMut(&Group, &mut Vec<Mark>)) {
+    pub fn each_group(&self, mut give: impl FnMut(&Dimension, &mut Vec<UserHash>)) {
         // How many each has; then where its marks begin; then where they end.
         let mut place = vec![0_usize; self.groups.len() + 1];
         let known = |number: &u32| (*number as usize).checked_sub(1);

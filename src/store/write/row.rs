@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::event::Event;
 use crate::log::Origin;
-use crate::sketch::{Mark, mark};
+use crate::sketch::{UserHash, user_hash};
 
 /// An event that is to be stored, and where it came from.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub struct Row<'a> {
     /// The deduplication key.
     pub key: Uuid,
     /// What stands for its user where users are counted.
-    pub user: Mark,
+    pub user: UserHash,
     /// The event.
     pub event: Event<'a>,
     /// The event as sent, for the case that the database refuses it.
@@ -34,7 +34,7 @@ impl<'a> Row<'a> {
         logged_at: i64,
         collected_at: i64,
     ) -> Self {
-        let (key, user) = (event.key(), mark(&event.columns.user_id));
+        let (key, user) = (event.key(), user_hash(&event.columns.user_id));
         Self { key, user, event, bytes, origin, logged_at, collected_at }
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// What users are grouped by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Group {
+pub enum Dimension {
     /// The lower bound of an age range.
     Age(i16),
     /// The gender's number.
@@ -21,9 +21,9 @@ pub enum Group {
 }
 
 /// Lower bounds of the age ranges.
-pub const AGES: [i16; 7] = [0, 18, 25, 35, 45, 55, 65];
+pub const AGE_BOUNDS: [i16; 7] = [0, 18, 25, 35, 45, 55, 65];
 /// Lower bounds of the ranges of followers.
-pub const FOLLOWERS: [i64; 5] = [0, 1_000, 10_000, 100_000, 1_000_000];
+pub const FOLLOWER_BOUNDS: [i64; 5] = [0, 1_000, 10_000, 100_000, 1_000_000];
 
 /// A count and a sum, both exact.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
