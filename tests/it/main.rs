@@ -6,6 +6,7 @@ mod chaos;
 mod cluster;
 mod commands;
 mod deployment;
+mod documents;
 mod embedded_log;
 mod failover;
 mod faults;
