@@ -129,6 +129,26 @@ fn the_requests_of_documents_have_the_answers_that_documents_show() {
 }
 
 #[test]
+fn sql_in_documents_finds_the_events_of_the_examples_on_the_database_that_it_is_for() {
+    let document = Document::new("docs/reports.md");
+    let sends = document.blocks.iter().find(|(language, text)| language == "sh" && text.contains(" -d "));
+    for (system, other) in [(start(), "sql postgresql"), (System::real(&[]), "sql sqlite")] {
+        curl(&system, &sends.unwrap().1);
+        system.settle();
+        let mut asked = 0;
+        for (_, block) in
+            document.blocks.iter().filter(|(language, _)| language.starts_with("sql") && language != other)
+        {
+            for statement in block.lines() {
+                assert!(!system.database.query(statement).is_empty(), "nothing is found by {statement}");
+                asked += 1;
+            }
+        }
+        assert!(asked >= 4, "{asked}");
+    }
+}
+
+#[test]
 fn json_in_documents_is_json() {
     let mut read = 0;
     for document in documents() {
