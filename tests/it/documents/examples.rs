@@ -209,6 +209,41 @@ fn every_endpoint_that_is_named_exists_and_every_endpoint_is_documented() {
     none(&faults);
 }
 
+/// Names of members and allowed values in a JSON Schema.
+fn names_in(schema: &Value, found: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(members) => {
+            let values = members.get("enum").and_then(Value::as_array).into_iter().flatten();
+            let values = values.chain(members.get("const")).filter_map(Value::as_str);
+            found.extend(values.map(str::to_owned));
+            let properties = members.get("properties").and_then(Value::as_object);
+            found.extend(properties.into_iter().flat_map(|properties| properties.keys().cloned()));
+            members.values().for_each(|member| names_in(member, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| names_in(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_member_and_value_of_an_event_is_documented() {
+    let system = start();
+    let description = http::get(&system.gateway_url("/openapi.json")).unwrap().json();
+    let schemas = description["components"]["schemas"].as_object().unwrap();
+    let mut found = BTreeSet::new();
+    for source in ["Facebook", "Tiktok"] {
+        let of_source = schemas.iter().filter(|(name, _)| name.starts_with(source));
+        of_source.for_each(|(_, schema)| names_in(schema, &mut found));
+    }
+    assert!(found.len() > 50, "{found:?}");
+    let page = read("docs/events.md");
+    // `location` and `data` are named with a member of theirs.
+    let missing = found
+        .into_iter()
+        .filter(|name| !page.contains(&format!("{name}`")) && !page.contains(&format!("`{name}.")));
+    none(&missing.map(|name| format!("docs/events.md does not name {name}")).collect::<Vec<_>>());
+}
+
 #[test]
 fn every_table_and_column_of_the_schema_is_documented() {
     let system = start();
