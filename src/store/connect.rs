@@ -1,97 +1,94 @@
-//! Connecting, migrating, and asking whether the store is there.
+//! Connecting to the store: which pools there are and how they are configured.
 
 use std::path::Path;
 use std::time::Duration;
 
-use migration::{Migrator, MigratorTrait};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use sea_orm::sqlx::postgres::PgPoolOptions;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
-use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions as _, Connection, PgPool, SqlitePool};
-use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseBackend, DatabaseConnection, DbErr, Statement,
-    TransactionTrait,
-};
+use sea_orm::sqlx::{Connection, PgPool, SqlitePool};
+use sea_orm::{ConnectOptions, Database, DbErr};
 
 use crate::config::{Config, Secret};
-use crate::event::all_words;
 use crate::store::cancel::{CancelFlags, Cancellation};
 use crate::store::error::StoreError;
 use crate::store::session::Sessions;
 use crate::store::transaction::{Connections, Transaction};
-use crate::store::write::strategy::Wary;
+use crate::store::write::strategy::DuplicateBackoff;
 
-/// How long a statement waits for a connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long SQLite waits for another writer.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
-/// How often work that was in another's way is done again, and after which rest.
-const CONFLICTS: u32 = 100;
+/// Time for which a statement waits for a connection.
+pub(in crate::store) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for which SQLite waits for another writer.
+pub(in crate::store) const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
+/// Maximum number of times that work is done again after a conflict, and the rest before each.
+const MAX_CONFLICTS: u32 = 100;
 const CONFLICT_REST: Duration = Duration::from_millis(50);
-/// Time limit of the connection that finds out why a database cannot be reached.
-const REACH_TIMEOUT: Duration = Duration::from_secs(4);
-/// The size to which SQLite cuts its write-ahead log once that was moved into the database's file, in bytes.
+/// Size to which SQLite truncates its write-ahead log after a checkpoint, in bytes.
 const JOURNAL_SIZE_LIMIT: u64 = 64 << 20;
 /// Time for which closing waits for statements that still run.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The advisory lock under which PostgreSQL is migrated: "ess" and a number.
-const MIGRATION_LOCK: i64 = 0x0065_7373_0000_0001;
-/// Connections for lists: dead letters, and the ways of events. They wait for each other, not for reports.
-const LISTS: u32 = 2;
-/// The embedded database's file in the data folder.
+/// Connections for lists: dead letters, and locations of events. They wait for each other, not for reports.
+const LIST_CONNECTIONS: u32 = 2;
+/// Connections of a writer beside its transactions: one for health, one for folding.
+const SPARE_CONNECTIONS: u32 = 2;
+/// File of the embedded database in the data folder.
 pub const SQLITE_FILE: &str = "ess.db";
 
-/// What a pool of connections is for.
+/// Purpose of a pool of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// A collector with so many transactions in flight.
+    /// A collector.
     Write {
-        /// Transactions in flight.
+        /// Maximum number of transactions in flight.
         transactions: usize,
     },
-    /// Reports; this many at one time.
+    /// Reports.
     Read {
-        /// Reports at one time.
+        /// Maximum number of reports at one time.
         connections: u32,
     },
 }
 
-/// A pool of connections to the store.
+/// The store: pools of connections to one database.
 #[derive(Debug, Clone)]
 pub struct Store {
     db: Connections,
     /// Connections for lists.
     lists: Connections,
-    /// Cancellation of reports; present on every SQLite pool.
+    /// Cancellation of reports. Every pool of SQLite has it, one of PostgreSQL if it is for reading.
     cancellation: Option<Cancellation>,
-    /// Whether rows may be copied without looking for them first.
-    pub(in crate::store) wary: Wary,
+    /// Duplicates that its writers found lately.
+    pub(in crate::store) duplicates: DuplicateBackoff,
 }
 
-/// What a transaction with one view of all tables is for.
+/// Purpose of a transaction that sees all tables as of one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum Snapshot {
     Read,
-    /// Ends with an error if another one changed what this one changes.
+    /// A change of rows that another transaction changed since the snapshot is a [`StoreError::Conflict`].
     Write,
 }
 
+/// The pool, as sqlx knows it.
 pub(in crate::store) enum Backend<'a> {
     Postgres(&'a PgPool, &'a Sessions),
     Sqlite(&'a SqlitePool),
 }
 
-/// Characters of a path that a URL may hold as they are.
-const IN_A_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+/// Characters of a path that a URL may hold unescaped.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 
-/// The URL of the embedded database in a data folder, whatever characters the folder's name has.
+/// URL of the embedded database in a data folder; the folder's name may hold any characters.
 fn embedded_url(data_dir: &Path) -> String {
     let file = data_dir.join(SQLITE_FILE);
-    format!("sqlite://{}?mode=rwc", utf8_percent_encode(&file.to_string_lossy(), IN_A_PATH))
+    format!("sqlite://{}?mode=rwc", utf8_percent_encode(&file.to_string_lossy(), PATH))
 }
 
 impl Store {
-    /// The pool that a configuration asks for; connections are made when they are needed.
+    /// The store that a configuration names. Connections are made when they are needed.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is invalid, or the data folder of the embedded database cannot be made.
     pub async fn open(config: &Config, purpose: Purpose) -> Result<Self, StoreError> {
         let url = config.database_url.as_ref().map(Secret::expose);
         let read_only = config.reporter_database_url.as_ref().map(Secret::expose);
@@ -102,91 +99,45 @@ impl Store {
         match url {
             Some(url) => Self::connect(url, purpose).await,
             None => {
-                let made = std::fs::create_dir_all(&config.data_dir);
-                made.map_err(|error| {
-                    StoreError::unavailable(format!("{}: {error}", config.data_dir.display()))
+                std::fs::create_dir_all(&config.data_dir).map_err(|error| {
+                    let message = format!("{}: {error}", config.data_dir.display());
+                    StoreError::unavailable(message).because(error)
                 })?;
                 Self::connect(&embedded_url(&config.data_dir), purpose).await
             }
         }
     }
 
-    /// The pool to a database, by its URL.
+    /// The store at a URL. Connections are made when they are needed.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is invalid.
     pub async fn connect(url: &str, purpose: Purpose) -> Result<Self, StoreError> {
         let sqlite = url.starts_with("sqlite:");
         let connections = match purpose {
-            // SQLite has one writer at a time in any case.
+            // SQLite has one writer at a time.
             Purpose::Write { .. } if sqlite => 1,
-            // One more for health, one for folding the ledger.
-            Purpose::Write { transactions } => u32::try_from(transactions).unwrap_or(16) + 2,
+            Purpose::Write { transactions } => u32::try_from(transactions).unwrap_or(16) + SPARE_CONNECTIONS,
             Purpose::Read { connections } => connections,
         };
         let sessions = Sessions::default();
         let open = async |connections| {
-            let pool = Database::connect(Self::options(url, connections, &sessions)).await?;
+            let pool = Database::connect(options(url, connections, &sessions)).await?;
             Ok::<_, DbErr>(Connections::new(pool, sessions.clone()))
         };
-        let mut options = Self::options(url, connections, &sessions);
+        let mut options = options(url, connections, &sessions);
         let cancellation = match purpose {
-            _ if sqlite => {
-                let flags = CancelFlags::default();
-                let watching = flags.clone();
-                options.map_sqlx_sqlite_pool_opts(move |pool| {
-                    // SQLite rolls back by itself where the disk is full; the library believes then that the
-                    // transaction goes on, for ever.
-                    watching.install(pool).after_release(|connection, _| {
-                        Box::pin(async move {
-                            if !connection.is_in_transaction() {
-                                return Ok(true);
-                            }
-                            // A rollback may be under way: what comes behind it waits for it.
-                            connection.ping().await?;
-                            Ok(!connection.is_in_transaction())
-                        })
-                    })
-                });
-                Some(Cancellation::Sqlite(flags))
-            }
+            _ if sqlite => Some(Cancellation::Sqlite(watch_sqlite(&mut options))),
             Purpose::Read { .. } => Some(Cancellation::Postgres(open(1).await?)),
             Purpose::Write { .. } => None,
         };
         let db = Connections::new(Database::connect(options).await?, sessions.clone());
         let lists = match purpose {
-            Purpose::Read { .. } => open(LISTS).await?,
+            Purpose::Read { .. } => open(LIST_CONNECTIONS).await?,
             Purpose::Write { .. } => db.clone(),
         };
-        Ok(Self { db, lists, cancellation, wary: Wary::default() })
-    }
-
-    fn options(url: &str, connections: u32, sessions: &Sessions) -> ConnectOptions {
-        let (connecting, watching) = (sessions.clone(), sessions.clone());
-        let mut options = ConnectOptions::new(url);
-        options
-            .max_connections(connections)
-            .min_connections(0)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_lazy(true)
-            .test_before_acquire(false)
-            .sqlx_logging(false)
-            .map_sqlx_postgres_opts(move |options| connecting.options(options))
-            // What was large in between, a summary's registers, is let go with the transaction.
-            .map_sqlx_postgres_pool_opts(move |pool| {
-                watching.watch(pool).after_release(|connection, _| {
-                    connection.shrink_buffers();
-                    Box::pin(std::future::ready(Ok(true)))
-                })
-            })
-            .map_sqlx_sqlite_opts(|options| {
-                options
-                    .journal_mode(SqliteJournalMode::Wal)
-                    .synchronous(SqliteSynchronous::Full)
-                    .busy_timeout(BUSY_TIMEOUT)
-                    .foreign_keys(false)
-                    .pragma("journal_size_limit", JOURNAL_SIZE_LIMIT.to_string())
-                    // Deleted bytes are overwritten in the page that is written anyway.
-                    .pragma("secure_delete", "FAST")
-            });
-        options
+        Ok(Self { db, lists, cancellation, duplicates: DuplicateBackoff::default() })
     }
 
     /// Cancellation of reports, if the pool has it.
@@ -194,11 +145,11 @@ impl Store {
         self.cancellation.as_ref()
     }
 
-    /// The connection beside those for reports, if there is one.
-    fn beside(&self) -> Option<&Connections> {
+    /// The connections that do not wait for reports.
+    pub(in crate::store) fn unblocked(&self) -> &Connections {
         match &self.cancellation {
-            Some(Cancellation::Postgres(beside)) => Some(beside),
-            _ => None,
+            Some(Cancellation::Postgres(connections)) => connections,
+            _ => &self.db,
         }
     }
 
@@ -209,8 +160,8 @@ impl Store {
         }
     }
 
-    /// The connections, for sea-orm's queries.
-    pub fn db(&self) -> &Connections {
+    /// The connections, for [`crate::store::sql::Sql`] and sea-orm's queries.
+    pub(in crate::store) fn db(&self) -> &Connections {
         &self.db
     }
 
@@ -219,30 +170,30 @@ impl Store {
         &self.lists
     }
 
-    /// The database's name, as OpenTelemetry has it.
+    /// Name of the database in OpenTelemetry's conventions (`db.system.name`).
     pub fn system(&self) -> &'static str {
         if self.is_postgres() { "postgresql" } else { "sqlite" }
     }
 
-    /// Whether it is PostgreSQL.
+    /// True if the database is PostgreSQL.
     pub fn is_postgres(&self) -> bool {
         self.db.postgres().is_some()
     }
 
-    /// A transaction that sees all tables as they were at one moment.
+    /// A transaction that sees all tables as of one moment.
     pub(in crate::store) async fn snapshot(&self, purpose: Snapshot) -> Result<Transaction, StoreError> {
         self.db.snapshot(purpose).await
     }
 
-    /// Does something again until no other transaction is in its way.
+    /// Does work again as long as other transactions conflict with it, up to [`MAX_CONFLICTS`] times.
     pub(in crate::store) async fn retry_conflicts<T>(
         &self,
         work: impl AsyncFn() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut tries = 0..CONFLICTS;
+        let mut tries = 0..MAX_CONFLICTS;
         loop {
             match work().await {
-                Err(StoreError::Conflict { .. }) if tries.next().is_some() => {
+                Err(error) if error.is_conflict() && tries.next().is_some() => {
                     tokio::time::sleep(CONFLICT_REST).await;
                 }
                 other => return other,
@@ -250,145 +201,19 @@ impl Store {
         }
     }
 
-    /// Makes sure that a connection can be made. A pool without connections would try again and again until its
-    /// time is over, and say no more than that; one connection beside it says why at once.
+    /// Closes all connections. After that SQLite's file is complete by itself, unless another process uses it.
     ///
     /// # Errors
     ///
-    /// The cause, with host and port.
-    pub async fn reach(&self) -> Result<(), StoreError> {
-        let Some(pool) = self.beside().unwrap_or(&self.db).postgres() else { return Ok(()) };
-        if pool.size() > 0 {
-            return Ok(());
-        }
-        let options = pool.connect_options();
-        let place = match options.get_socket() {
-            Some(socket) => socket.display().to_string(),
-            None => format!("{}:{}", options.get_host(), options.get_port()),
-        };
-        match tokio::time::timeout(REACH_TIMEOUT, options.connect()).await {
-            Ok(Ok(connection)) => {
-                let _ = connection.close().await;
-                Ok(())
-            }
-            // What a pooler refuses is done without.
-            Ok(Err(sqlx::Error::Database(fault))) if self.db.sessions.do_without(&*fault, pool) => Ok(()),
-            Ok(Err(sqlx::Error::Database(fault))) => {
-                Err(StoreError::unavailable(format!("{place}: {}", fault.message())))
-            }
-            Ok(Err(error)) => Err(StoreError::unavailable(format!("{place}: {error}"))),
-            Err(_) => Err(StoreError::unavailable(format!("{place}: no answer within {REACH_TIMEOUT:?}"))),
-        }
-    }
-
-    /// Brings the schema up to date. Several at once wait for each other.
-    pub async fn migrate(&self) -> Result<(), StoreError> {
-        self.reach().await?;
-        match self.backend() {
-            Backend::Sqlite(_) => {
-                let _lock = self.lock_sqlite_file().await?;
-                Migrator::up(self.db.pool(), None).await?;
-                name_words(self.db.pool()).await?;
-                // A schema that is in the write-ahead log alone would be lost with any damage to that.
-                self.empty_write_ahead_log().await
-            }
-            Backend::Postgres(pool, sessions) => {
-                let mut tries = 0..CONFLICTS;
-                loop {
-                    match migrate_postgres(pool, sessions).await {
-                        // A collector of the version before waits for what this has, and this for what it has.
-                        Err(StoreError::Conflict { .. }) if tries.next().is_some() => {
-                            tokio::time::sleep(CONFLICT_REST).await;
-                        }
-                        other => return other,
-                    }
-                }
-            }
-        }
-    }
-
-    /// A lock on a file beside the database, held while it lives.
-    async fn lock_sqlite_file(&self) -> Result<std::fs::File, StoreError> {
-        let row = self
-            .db
-            .query_one_raw(Statement::from_string(DatabaseBackend::Sqlite, "PRAGMA database_list"))
-            .await?;
-        let file: String = row.and_then(|row| row.try_get("", "file").ok()).unwrap_or_default();
-        tokio::task::spawn_blocking(move || {
-            let lock = std::fs::File::create(format!("{file}.migrating"))?;
-            lock.lock()?;
-            Ok(lock)
-        })
-        .await
-        .map_err(|error| StoreError::unavailable(error.to_string()))?
-        .map_err(|error: std::io::Error| StoreError::unavailable(error.to_string()))
-    }
-
-    /// Whether so many migrations are enough for this version.
-    pub(in crate::store) fn check_migrations(applied: i64) -> Result<(), StoreError> {
-        let needed = Migrator::migrations().len();
-        if usize::try_from(applied).unwrap_or(0) < needed {
-            return Err(StoreError::schema(format!("{applied} of {needed} migrations are applied")));
-        }
-        Ok(())
-    }
-
-    /// Whether the database answers and has the schema that this version needs.
-    pub async fn check(&self) -> Result<(), StoreError> {
-        self.reach().await?;
-        let sql = "SELECT count(*) AS applied FROM seaql_migrations";
-        // Readiness does not wait for reports.
-        let db = self.beside().unwrap_or(&self.db);
-        let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
-        let applied: i64 = row.map_or(Ok(0), |row| row.try_get("", "applied"))?;
-        Self::check_migrations(applied)
-    }
-
-    /// Moves what SQLite's write-ahead log holds into the database's file, as far as no reader needs it.
-    pub(in crate::store) async fn empty_write_ahead_log(&self) -> Result<(), StoreError> {
-        let Backend::Sqlite(pool) = self.backend() else { return Ok(()) };
-        let mut connection = pool.acquire().await?;
-        // Others that read or write are not waited for.
-        sqlx::query("PRAGMA busy_timeout = 0").execute(&mut *connection).await?;
-        let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_optional(&mut *connection).await;
-        let wait = format!("PRAGMA busy_timeout = {}", BUSY_TIMEOUT.as_millis());
-        sqlx::query(AssertSqlSafe(wait)).execute(&mut *connection).await?;
-        match emptied {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let error = StoreError::from(error);
-                tracing::debug!(%error, "the write-ahead log was not emptied now");
-                Ok(())
-            }
-        }
-    }
-
-    /// Overwrites what was deleted from SQLite's file, by writing all of it anew. PostgreSQL cleans up by itself.
-    ///
-    /// # Errors
-    ///
-    /// If there is no room for it, or another process is in the way for too long.
-    pub async fn vacuum(&self) -> Result<(), StoreError> {
-        let Backend::Sqlite(pool) = self.backend() else { return Ok(()) };
-        sqlx::query("VACUUM").execute(pool).await?;
-        self.empty_write_ahead_log().await
-    }
-
-    /// Ends all connections. SQLite's file is whole by itself then, unless another process uses it.
-    ///
-    /// # Errors
-    ///
-    /// If something still runs after some seconds.
+    /// If statements still run after [`CLOSE_TIMEOUT`].
     pub async fn close(&self) -> Result<(), StoreError> {
-        // SQLite's one pool is shared by all collectors.
+        // The collectors of one process share SQLite's pool.
         if matches!(self.backend(), Backend::Sqlite(pool) if pool.is_closed()) {
             return Ok(());
         }
         let close = async {
-            self.empty_write_ahead_log().await?;
-            if let Some(beside) = self.beside() {
-                beside.pool().close_by_ref().await?;
-            }
+            self.checkpoint().await?;
+            self.unblocked().pool().close_by_ref().await?;
             self.lists.pool().close_by_ref().await?;
             self.db.pool().close_by_ref().await.map_err(StoreError::from)
         };
@@ -398,36 +223,55 @@ impl Store {
     }
 }
 
-/// Migrates PostgreSQL in one transaction, which holds a lock: no session has to outlive it, and all that a pooler
-/// does with the connection it does between transactions.
-async fn migrate_postgres(pool: &PgPool, sessions: &Sessions) -> Result<(), StoreError> {
-    // The first connection tells of what kind sessions are.
-    drop(sessions.acquire(pool).await?);
-    let alone = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
-    let db = DatabaseConnection::from(alone.connect_lazy_with((*pool.connect_options()).clone()));
-    let tx = db.begin().await?;
-    let lock = format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
-    tx.execute_unprepared(&lock).await?;
-    // Migrations prepare statements under names: where the server's connection is another client's before and
-    // after, there are none.
-    let forget = if sessions.named() { "" } else { "DEALLOCATE ALL" };
-    tx.execute_unprepared(forget).await?;
-    Migrator::up(&tx, None).await?;
-    name_words(&tx).await?;
-    tx.execute_unprepared(forget).await?;
-    tx.commit().await?;
-    Ok(db.close().await?)
+fn options(url: &str, connections: u32, sessions: &Sessions) -> ConnectOptions {
+    let (connecting, watching) = (sessions.clone(), sessions.clone());
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections)
+        .min_connections(0)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_lazy(true)
+        .test_before_acquire(false)
+        .sqlx_logging(false)
+        .map_sqlx_postgres_opts(move |options| connecting.options(options))
+        // Buffers that grew for one large row, such as a summary, are given back with the transaction.
+        .map_sqlx_postgres_pool_opts(move |pool| {
+            watching.watch(pool).after_release(|connection, _| {
+                connection.shrink_buffers();
+                Box::pin(std::future::ready(Ok(true)))
+            })
+        })
+        .map_sqlx_sqlite_opts(|options| {
+            options
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(BUSY_TIMEOUT)
+                .foreign_keys(false)
+                .pragma("journal_size_limit", JOURNAL_SIZE_LIMIT.to_string())
+                // Deleted bytes are overwritten in pages that are written anyway.
+                .pragma("secure_delete", "FAST")
+        });
+    options
 }
 
-/// Brings the table of words up to date: the contract's words are the code's to know.
-async fn name_words(db: &impl ConnectionTrait) -> Result<(), StoreError> {
-    for word in all_words() {
-        let sql = "INSERT INTO words (code, word) VALUES ($1, $2)
-                   ON CONFLICT (code) DO UPDATE SET word = excluded.word WHERE words.word <> excluded.word";
-        let values = [word.code.into(), word.text.into()];
-        db.execute_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values)).await?;
-    }
-    Ok(())
+/// Has SQLite's connections watched, so that reports can be cancelled, and closes connections in an unknown state.
+fn watch_sqlite(options: &mut ConnectOptions) -> CancelFlags {
+    let flags = CancelFlags::default();
+    let watching = flags.clone();
+    options.map_sqlx_sqlite_pool_opts(move |pool| {
+        // If the disk is full, SQLite rolls back by itself, and sqlx goes on counting an open transaction.
+        watching.install(pool).after_release(|connection, _| {
+            Box::pin(async move {
+                if !connection.is_in_transaction() {
+                    return Ok(true);
+                }
+                // A rollback may be under way; a ping waits for its end.
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        })
+    });
+    flags
 }
 
 #[cfg(test)]

@@ -1,13 +1,17 @@
-//! Where events rest: PostgreSQL, or SQLite for one process.
+//! The store of events: PostgreSQL, or SQLite for one process.
 //!
 //! ```text
-//! collector ──Batch──▶ write: one transaction { frames, rows + rollup, dead letters, ledger } ──▶ tables
-//! reporter  ◀── report, ledger, dead letters ──────────────────────────────────────────────────────┘
+//! collector ──Batch──▶ write: one transaction { frames, rows, rollups, delta, dead letters, ledger } ──▶ tables
+//!                              summary: deltas ──fold──▶ summaries of hours, and of wider spans ──────────┤
+//! reporter  ◀── report, ledger, dead_letters, locate ─────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The schema is the `migration` crate's. [`Store::write`] is the one way in: exactly once, by the key of each event,
-//! and by writer and number of each frame. Reports read what is kept for them: rollups for events and revenue,
-//! `summary` for users. [`maintain`] verifies and rebuilds both, lets rows go by age, and erases a user.
+//! The schema is the `migration` crate's. [`Store::write`] is the only way in: each event is stored exactly once, by
+//! its key, and each frame is processed exactly once, by its writer and number. Reports never scan events: rollups have
+//! the counts and the revenue, summaries the users. [`maintain`] compares both with the events and rebuilds them,
+//! deletes events by age, and erases a user.
+//!
+//! SQL is run by sea-orm's entities and query builder, or as text by `sql`. Only `write` uses sqlx directly.
 
 mod cancel;
 mod connect;
@@ -15,15 +19,18 @@ mod dead_letters;
 mod dialect;
 mod entity;
 mod error;
+mod health;
 pub mod ledger;
 mod locate;
 mod locks;
 pub mod maintain;
+mod migrate;
 mod money;
 mod poison;
 pub mod report;
 mod session;
 mod sql;
+mod sqlite_file;
 mod summary;
 mod transaction;
 mod write;
@@ -35,7 +42,6 @@ pub use locate::{Location, Locations};
 pub use maintain::retention::RetentionClock;
 pub use poison::{LogPosition, PoisonSearch};
 pub use summary::DamagedDelta;
-pub use transaction::Connections;
 pub use write::batch::{Batch, BatchFrame, Written};
+pub use write::isolate::WriteProgress;
 pub use write::row::Row;
-pub use write::transaction::WriteProgress;

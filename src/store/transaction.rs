@@ -1,10 +1,12 @@
-//! Transactions and connections of either database, for sea-orm's queries.
+//! Connections and transactions of either database, as sea-orm's queries take them.
 //!
-//! sea-orm prepares every statement under a name. These do so only where a name holds (see [`crate::store::session`]).
+//! sea-orm itself prepares every statement under a name. Behind a connection pooler that fails, so PostgreSQL's are
+//! driven here (see [`crate::store::session`]).
 
 use futures::{StreamExt, TryStreamExt};
+use sea_orm::sqlx::postgres::{PgQueryResult, PgRow};
 use sea_orm::sqlx::query::Query;
-use sea_orm::sqlx::{self, AssertSqlSafe, PgPool, Postgres};
+use sea_orm::sqlx::{self, AssertSqlSafe, Either, Executor, PgConnection, PgPool, Postgres};
 use sea_orm::{
     ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, ExecResult,
     QueryResult, RuntimeErr, Statement, StreamTrait, TransactionTrait, Values,
@@ -16,11 +18,11 @@ use crate::store::connect::Snapshot;
 use crate::store::error::StoreError;
 use crate::store::session::{PostgresTransaction, Sessions};
 
-/// A pool of connections. A statement outside a [`Transaction`] is one by itself.
+/// A pool of connections. A statement outside a [`Transaction`] is a transaction of its own.
 #[derive(Debug, Clone)]
-pub struct Connections {
+pub(in crate::store) struct Connections {
     pool: DatabaseConnection,
-    pub(in crate::store) sessions: Sessions,
+    pub sessions: Sessions,
 }
 
 /// A transaction.
@@ -40,24 +42,24 @@ fn query(statement: &Statement, named: bool) -> Query<'_, Postgres, SqlxValues> 
 }
 
 impl Connections {
-    pub(in crate::store) fn new(pool: DatabaseConnection, sessions: Sessions) -> Self {
+    pub fn new(pool: DatabaseConnection, sessions: Sessions) -> Self {
         Self { pool, sessions }
     }
 
-    /// The pool itself, whose statements have names.
+    /// sea-orm's own pool, which prepares statements under names.
     pub fn pool(&self) -> &DatabaseConnection {
         &self.pool
     }
 
-    /// PostgreSQL's pool, if it is that.
-    pub(in crate::store) fn postgres(&self) -> Option<&PgPool> {
+    /// The pool, if the database is PostgreSQL.
+    pub fn postgres(&self) -> Option<&PgPool> {
         (self.pool.get_database_backend() == DatabaseBackend::Postgres)
             .then(|| self.pool.get_postgres_connection_pool())
     }
 
-    /// Begins a transaction to change what it reads. Each of PostgreSQL's statements sees all that has ended by then;
-    /// `mode` is what follows BEGIN.
-    pub(in crate::store) async fn writing(&self, mode: &str) -> Result<Transaction, StoreError> {
+    /// Begins a transaction that reads and writes. In PostgreSQL `mode` follows BEGIN; its isolation level is READ
+    /// COMMITTED unless `mode` says otherwise. SQLite takes the write lock at once.
+    pub async fn begin(&self, mode: &str) -> Result<Transaction, StoreError> {
         if let Some(pool) = self.postgres() {
             let begun = PostgresTransaction::begin(pool, &self.sessions, mode).await?;
             return Ok(Transaction::Postgres(Mutex::new(begun)));
@@ -70,8 +72,8 @@ impl Connections {
         Ok(Transaction::Sqlite(self.pool.begin_with_options(options).await?))
     }
 
-    /// Begins a transaction that sees all tables as they were at one moment.
-    pub(in crate::store) async fn snapshot(&self, purpose: Snapshot) -> Result<Transaction, StoreError> {
+    /// Begins a transaction that sees all tables as of one moment.
+    pub async fn snapshot(&self, purpose: Snapshot) -> Result<Transaction, StoreError> {
         let reads = purpose == Snapshot::Read;
         match self.postgres() {
             Some(pool) => {
@@ -84,7 +86,7 @@ impl Connections {
                 Ok(Transaction::Postgres(Mutex::new(begun)))
             }
             None => {
-                // SQLite's transactions are snapshots in any case.
+                // Every transaction of SQLite is a snapshot.
                 let options = sea_orm::TransactionOptions {
                     isolation_level: None,
                     access_mode: None,
@@ -96,29 +98,58 @@ impl Connections {
     }
 }
 
-/// Does `$work` with a connection to PostgreSQL: in a transaction where the next message may go to another server.
-macro_rules! alone {
-    ($self:expr, $pool:expr, |$connection:ident, $named:ident| $work:expr) => {{
-        let mut session = $self.sessions.acquire($pool).await.map_err(error)?;
-        let $named = $self.sessions.named();
-        if $named {
-            let $connection = &mut *session;
-            $work.await.map_err(error)
-        } else {
-            drop(session);
-            let begun = PostgresTransaction::begin($pool, &$self.sessions, "").await;
-            let mut tx = begun.map_err(error)?;
-            let $connection = &mut *tx;
-            match $work.await {
-                Ok(done) => tx.end("COMMIT").await.map_err(error).map(|()| done),
-                Err(failed) => {
-                    // The connection is as good as before where the rollback gets through.
-                    let _ = tx.end("ROLLBACK").await;
-                    Err(error(failed))
-                }
+/// Rows of a statement, and its outcome.
+#[derive(Default)]
+struct Fetched {
+    rows: Vec<PgRow>,
+    done: PgQueryResult,
+}
+
+/// Runs a statement on PostgreSQL; `named` if it may be prepared under a name.
+async fn fetch(connection: &mut PgConnection, statement: &Statement, named: bool) -> Result<Fetched, DbErr> {
+    let mut fetched = Fetched::default();
+    let mut parts = connection.fetch_many(query(statement, named));
+    while let Some(part) = parts.try_next().await.map_err(error)? {
+        match part {
+            Either::Left(done) => fetched.done.extend([done]),
+            Either::Right(row) => fetched.rows.push(row),
+        }
+    }
+    Ok(fetched)
+}
+
+impl Fetched {
+    fn into_result(self) -> ExecResult {
+        self.done.into()
+    }
+
+    fn into_row(self) -> Option<QueryResult> {
+        self.rows.into_iter().next().map(QueryResult::from)
+    }
+
+    fn into_rows(self) -> Vec<QueryResult> {
+        self.rows.into_iter().map(QueryResult::from).collect()
+    }
+}
+
+impl Connections {
+    /// Runs a statement on PostgreSQL: in a transaction where a pooler may give the next message to another server.
+    async fn fetch(&self, pool: &PgPool, statement: &Statement) -> Result<Fetched, DbErr> {
+        let mut session = self.sessions.acquire(pool).await.map_err(error)?;
+        if self.sessions.named() {
+            return fetch(&mut session, statement, true).await;
+        }
+        drop(session);
+        let mut tx = PostgresTransaction::begin(pool, &self.sessions, "").await.map_err(error)?;
+        match fetch(&mut tx, statement, false).await {
+            Ok(fetched) => tx.end("COMMIT").await.map_err(error).map(|()| fetched),
+            Err(failed) => {
+                // If the rollback succeeds, the connection can be used again; otherwise it is closed.
+                let _ = tx.end("ROLLBACK").await;
+                Err(failed)
             }
         }
-    }};
+    }
 }
 
 #[async_trait::async_trait]
@@ -128,33 +159,37 @@ impl ConnectionTrait for Connections {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let Some(pool) = self.postgres() else { return self.pool.execute_raw(statement).await };
-        alone!(self, pool, |connection, named| query(&statement, named).execute(connection))
-            .map(ExecResult::from)
+        match self.postgres() {
+            None => self.pool.execute_raw(statement).await,
+            Some(pool) => self.fetch(pool, &statement).await.map(Fetched::into_result),
+        }
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         let Some(pool) = self.postgres() else { return self.pool.execute_unprepared(sql).await };
-        // One message: it goes to one server.
+        // One message goes to one server.
         let mut connection = self.sessions.acquire(pool).await.map_err(error)?;
         let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut *connection).await;
         done.map(ExecResult::from).map_err(error)
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        let Some(pool) = self.postgres() else { return self.pool.query_one_raw(statement).await };
-        let row = alone!(self, pool, |connection, named| query(&statement, named).fetch_optional(connection));
-        Ok(row?.map(QueryResult::from))
+        match self.postgres() {
+            None => self.pool.query_one_raw(statement).await,
+            Some(pool) => self.fetch(pool, &statement).await.map(Fetched::into_row),
+        }
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let Some(pool) = self.postgres() else { return self.pool.query_all_raw(statement).await };
-        let rows = alone!(self, pool, |connection, named| query(&statement, named).fetch_all(connection));
-        Ok(rows?.into_iter().map(QueryResult::from).collect())
+        match self.postgres() {
+            None => self.pool.query_all_raw(statement).await,
+            Some(pool) => self.fetch(pool, &statement).await.map(Fetched::into_rows),
+        }
     }
 }
 
 impl Transaction {
+    /// Commits.
     pub async fn commit(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(tx) => Ok(tx.commit().await?),
@@ -162,6 +197,7 @@ impl Transaction {
         }
     }
 
+    /// Rolls back and returns the connection to its pool.
     pub async fn rollback(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(tx) => Ok(tx.rollback().await?),
@@ -169,7 +205,7 @@ impl Transaction {
         }
     }
 
-    /// Reads the rows of a statement, at most `size` at one time.
+    /// Reads the rows of a statement in parts of at most `size` rows, so that memory holds one part at a time.
     pub async fn in_parts(
         &self,
         statement: Statement,
@@ -197,6 +233,13 @@ impl Transaction {
     }
 }
 
+/// Runs a statement in a transaction of PostgreSQL.
+async fn fetch_in(tx: &Mutex<PostgresTransaction>, statement: &Statement) -> Result<Fetched, DbErr> {
+    let mut tx = tx.lock().await;
+    let named = tx.named;
+    fetch(&mut tx, statement, named).await
+}
+
 #[async_trait::async_trait]
 impl ConnectionTrait for Transaction {
     fn get_database_backend(&self) -> DatabaseBackend {
@@ -209,11 +252,7 @@ impl ConnectionTrait for Transaction {
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         match self {
             Self::Sqlite(tx) => tx.execute_raw(statement).await,
-            Self::Postgres(tx) => {
-                let mut tx = tx.lock().await;
-                let named = tx.named;
-                query(&statement, named).execute(&mut **tx).await.map(ExecResult::from).map_err(error)
-            }
+            Self::Postgres(tx) => fetch_in(tx, &statement).await.map(Fetched::into_result),
         }
     }
 
@@ -231,24 +270,14 @@ impl ConnectionTrait for Transaction {
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         match self {
             Self::Sqlite(tx) => tx.query_one_raw(statement).await,
-            Self::Postgres(tx) => {
-                let mut tx = tx.lock().await;
-                let named = tx.named;
-                let row = query(&statement, named).fetch_optional(&mut **tx).await.map_err(error)?;
-                Ok(row.map(QueryResult::from))
-            }
+            Self::Postgres(tx) => fetch_in(tx, &statement).await.map(Fetched::into_row),
         }
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         match self {
             Self::Sqlite(tx) => tx.query_all_raw(statement).await,
-            Self::Postgres(tx) => {
-                let mut tx = tx.lock().await;
-                let named = tx.named;
-                let rows = query(&statement, named).fetch_all(&mut **tx).await.map_err(error)?;
-                Ok(rows.into_iter().map(QueryResult::from).collect())
-            }
+            Self::Postgres(tx) => fetch_in(tx, &statement).await.map(Fetched::into_rows),
         }
     }
 }

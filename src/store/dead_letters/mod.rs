@@ -1,11 +1,8 @@
 //! Dead letters at rest.
 
-pub(in crate::store) mod insert;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sea_orm::sqlx::{self, SqliteConnection};
 use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 use serde::Serialize;
 use serde_json::json;
@@ -13,11 +10,10 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::event::{FieldError, Source, format_micros};
-use crate::log::{DeadLetter, Reason};
-use crate::store::connect::{Backend, Store};
+use crate::log::Reason;
+use crate::store::connect::Store;
 use crate::store::dialect::{Condition, places};
 use crate::store::error::StoreError;
-use crate::store::session::PostgresTransaction;
 
 /// Which letters are asked for.
 #[derive(Debug, Clone, Default)]
@@ -110,81 +106,12 @@ const FALLEN_OUT: &str = "fallen_out";
 /// The source column of `dead_letter_counts` where there was no valid source.
 pub(in crate::store) const UNKNOWN_SOURCE: i16 = 0;
 
-macro_rules! insert_letters {
-    ($tx:expr, $named:expr, $letters:expr, $insert:expr, $time:expr, $count:expr) => {{
-        let mut counts: BTreeMap<(i16, &'static str), i64> = BTreeMap::new();
-        for (id, letter) in $letters {
-            let errors = serde_json::to_string(&letter.errors).unwrap_or_default();
-            let inserted = sqlx::query($insert)
-                .persistent($named)
-                .bind(id)
-                .bind($time(letter.received_at))
-                .bind(letter.source.map(Source::code))
-                .bind(letter.reason.as_str())
-                .bind(letter.event_id.as_deref())
-                .bind(&letter.correlation_id)
-                .bind(errors)
-                .bind(&letter.payload)
-                .bind(i64::try_from(letter.payload_length).unwrap_or(i64::MAX))
-                .bind(&letter.payload_sha256)
-                .execute(&mut *$tx)
-                .await?;
-            let source = letter.source.map_or(UNKNOWN_SOURCE, Source::code);
-            *counts.entry((source, letter.reason.as_str())).or_default() +=
-                i64::try_from(inserted.rows_affected().saturating_mul(letter.events)).unwrap_or(i64::MAX);
-        }
-        for ((source, reason), letters) in counts {
-            sqlx::query($count)
-                .persistent($named)
-                .bind(source)
-                .bind(reason)
-                .bind(letters)
-                .execute(&mut *$tx)
-                .await?;
-        }
-        Ok(())
-    }};
-}
-
-pub(in crate::store) const COUNT: &str =
+/// Adds to the number of events in letters of a source and reason; the parameters are these three.
+pub(in crate::store) const COUNT_LETTERS: &str =
     "INSERT INTO dead_letter_counts (source, reason, letters) VALUES ($1, $2, $3)
     ON CONFLICT (source, reason) DO UPDATE SET letters = dead_letter_counts.letters + excluded.letters";
 
-pub(in crate::store) async fn insert_sqlite(
-    tx: &mut SqliteConnection,
-    letters: &[(Uuid, DeadLetter)],
-) -> Result<(), StoreError> {
-    let time = |micros: i64| micros;
-    insert_letters!(
-        tx,
-        true,
-        letters,
-        "INSERT INTO dead_letters (id, received_at, source, reason, event_id, correlation_id, errors, payload,
-            payload_length, payload_sha256) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-         ON CONFLICT (id) DO NOTHING",
-        time,
-        COUNT
-    )
-}
-
 impl Store {
-    /// Keeps letters that came from the log; those that are there already stay as they are.
-    pub async fn keep_letters(&self, letters: &[(Uuid, DeadLetter)]) -> Result<(), StoreError> {
-        match self.backend() {
-            Backend::Postgres(pool, sessions) => {
-                let mut tx = PostgresTransaction::begin(pool, sessions, "").await?;
-                crate::store::dead_letters::insert::insert(&mut tx, letters).await?;
-                tx.commit().await?;
-            }
-            Backend::Sqlite(pool) => {
-                let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-                insert_sqlite(&mut tx, letters).await?;
-                tx.commit().await?;
-            }
-        }
-        Ok(())
-    }
-
     /// How many events were refused by the gateway for ever, by source; `None` where that was unknown.
     pub async fn rejected(&self) -> Result<BTreeMap<Option<i16>, i64>, StoreError> {
         let sql = "SELECT source, reason, letters FROM dead_letter_counts";
@@ -330,7 +257,7 @@ impl Store {
         gone += self.change(&sql, vec![bytes.into()]).await?;
         if gone > 0 {
             let count = i64::try_from(gone).unwrap_or(i64::MAX);
-            self.change(COUNT, vec![UNKNOWN_SOURCE.into(), FALLEN_OUT.into(), count.into()]).await?;
+            self.change(COUNT_LETTERS, vec![UNKNOWN_SOURCE.into(), FALLEN_OUT.into(), count.into()]).await?;
         }
         Ok(gone)
     }

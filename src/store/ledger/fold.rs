@@ -75,7 +75,7 @@ impl Store {
     }
 
     async fn fold_some(&self, source: Source, log_id: Uuid, first: u64) -> Result<usize, StoreError> {
-        let tx = self.db().writing(WRITES).await?;
+        let tx = self.db().begin(WRITES).await?;
         if !self.may_fold(&tx, source).await? {
             tx.rollback().await?;
             return Ok(0);
@@ -112,7 +112,7 @@ impl Store {
         if rows(self.db(), sql, vec![source.code().into(), before.into()]).await?.is_empty() {
             return Ok(());
         }
-        let tx = self.db().writing(WRITES).await?;
+        let tx = self.db().begin(WRITES).await?;
         if !self.may_fold(&tx, source).await? {
             tx.rollback().await?;
             return Ok(());

@@ -18,7 +18,7 @@ use crate::store::money::{REVENUE_MILLIONS, REVENUE_UNITS};
 use crate::store::sql::Sql;
 use crate::store::summary::fold_all;
 use crate::store::transaction::Transaction;
-use crate::store::write::counts::{ADD_WIDE, WIDTHS};
+use crate::store::write::counts::{INSERT_WIDE_ROLLUP, WIDTHS};
 
 /// The shard of what was mended.
 const MENDED: i32 = SHARDS;
@@ -424,7 +424,12 @@ async fn add(tx: &Transaction, differences: &[RollupDifference]) -> Result<(), S
             difference.micros.into(),
             part(difference.units.div_euclid(HIGH))?.into(),
         ];
-        tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), &*ADD_WIDE, values)).await?;
+        tx.execute_raw(Statement::from_sql_and_values(
+            tx.get_database_backend(),
+            &*INSERT_WIDE_ROLLUP,
+            values,
+        ))
+        .await?;
     }
     Ok(())
 }

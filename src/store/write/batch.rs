@@ -1,4 +1,4 @@
-//! What is written in one transaction, what becomes of it, and what each database does for it.
+//! The batch that one transaction stores, its outcome, and the operations that a database provides for it.
 
 use std::collections::HashSet;
 
@@ -9,34 +9,35 @@ use crate::log::{DeadLetter, WriterMark};
 use crate::store::error::StoreError;
 use crate::store::write::row::Row;
 
-/// A frame that was decoded.
+/// A decoded frame.
 #[derive(Debug)]
 pub struct BatchFrame<'a> {
-    /// Its place in the log.
+    /// Sequence number in the log.
     pub sequence: u64,
-    /// The run of a gateway that wrote it; of what is no frame, a hash of the message.
+    /// Writer of the frame: one run of one gateway. For a message that is no frame, a hash of its bytes.
     pub writer: Uuid,
     /// Frame number within its writer, starting at 1. Writer and number are the frame's identity.
     pub number: u64,
-    /// Events of its writer up to and with it.
+    /// Number of events of its writer, up to and including this frame.
     pub total: u64,
-    /// Frames of its writer that the log had acknowledged when it was written, all from the first one on.
+    /// Last of the writer's frames that the log had acknowledged, together with all before it, when this one was
+    /// written.
     pub acknowledged: WriterMark,
-    /// What is to be stored.
+    /// Events to be stored.
     pub rows: Vec<Row<'a>>,
-    /// What cannot be.
+    /// Events of the frame that cannot be stored; they become dead letters.
     pub set_aside: Vec<DeadLetter>,
-    /// Whether no gateway wrote it: what is set aside of it is nothing that the log took as an event.
+    /// True if no gateway wrote the message. Its dead letters count as no events: the log took none as such.
     pub alien: bool,
 }
 
 impl BatchFrame<'_> {
-    /// The frame's identity: its writer, and its number within that.
+    /// Identity of the frame: its writer, and its number within that.
     pub(in crate::store) fn identity(&self) -> (Uuid, u64) {
         (self.writer, self.number)
     }
 
-    /// Number of events in the frame. What is no frame holds none.
+    /// Number of events in the frame; 0 for a message that is no frame.
     pub(in crate::store) fn events(&self) -> u64 {
         if self.alien { 0 } else { (self.rows.len() + self.set_aside.len()) as u64 }
     }
@@ -45,56 +46,89 @@ impl BatchFrame<'_> {
 /// Frames of one source and one log, to be stored in one transaction.
 #[derive(Debug)]
 pub struct Batch<'a> {
-    /// The source.
+    /// Source of the frames.
     pub source: Source,
-    /// Which log they come from.
+    /// Identity of the log that holds them.
     pub log_id: Uuid,
     /// The frames.
     pub frames: Vec<BatchFrame<'a>>,
 }
 
-/// What became of a batch's events.
+/// Outcome of a batch, in events except where it says frames.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Rows that are new.
+    /// New rows.
     pub stored: u64,
-    /// Events whose key was there already.
+    /// Events whose key was stored before.
     pub duplicates: u64,
-    /// Events that were set aside as dead letters.
+    /// Events that became dead letters.
     pub quarantined: u64,
-    /// Frames that had been processed before; their events are in none of the counts.
+    /// Frames that had been processed before; their events are in none of the other counts.
     pub repeated_frames: u64,
 }
 
-/// A count or a place as the databases' integers hold it.
+/// A count or a sequence number as the databases' 64-bit integers hold it.
 pub(in crate::store) fn big(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A transaction of one database, as the writer needs it.
+/// A transaction of one database, with the operations of the writer. See [`super::transaction`] for their order.
 pub(in crate::store) trait Write {
-    /// Remembers the frames as processed; gives the identities of those that were not processed before.
+    /// Records the frames as processed; gives the identities of those that were not processed before.
     async fn claim(&mut self, batch: &Batch<'_>) -> Result<HashSet<(Uuid, u64)>, StoreError>;
-    /// Remembers the places of frames that were processed before.
+    /// Records the sequence numbers of frames that were processed before.
     async fn repeat(&mut self, batch: &Batch<'_>, frames: &[&BatchFrame<'_>]) -> Result<(), StoreError>;
-    /// Inserts rows and counts them in the rollups; gives those that were new.
+    /// Inserts rows and adds the new ones to the rollups; gives the new ones.
     async fn insert<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError>;
-    /// Leaves what new rows add to the summaries, encoded.
+    /// Inserts the encoded delta of new rows, to be folded into the summaries later.
     async fn summarize(&mut self, source: Source, events: u64, delta: Vec<u8>) -> Result<(), StoreError>;
     /// Runs a statement without parameters.
     async fn run(&mut self, sql: &'static str) -> Result<(), StoreError>;
-    /// Keeps dead letters.
+    /// Inserts dead letters.
     async fn set_aside(&mut self, letters: &[(Uuid, DeadLetter)]) -> Result<(), StoreError>;
-    /// Counts claimed frames in the ledger, as the last statement. The error is a conflict if one of them turns out to
-    /// have been processed before.
+    /// Adds claimed frames to the ledger's counts; the last statement. A frame that turns out to have been processed
+    /// before is a [`StoreError::Conflict`].
     async fn count(
         &mut self,
         batch: &Batch<'_>,
         frames: &[&BatchFrame<'_>],
         written: &Written,
     ) -> Result<(), StoreError>;
-    /// Takes it back, and gives the connection on.
+    /// Rolls back and returns the connection to its pool.
     async fn roll_back(self) -> Result<(), StoreError>;
-    /// Makes it last.
+    /// Commits.
     async fn commit(self) -> Result<(), StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Refusal;
+    use crate::log::Reason;
+    use crate::store::write::samples::{origin, row, view};
+
+    #[test]
+    fn a_message_that_is_no_frame_holds_no_events() {
+        let (origin, text) = (origin(), view("fb-1", "u"));
+        let letter = DeadLetter::new(5, "c", Reason::UnreadableFrame, b"{}", Refusal::default());
+        let frame = |alien| BatchFrame {
+            sequence: 1,
+            writer: Uuid::nil(),
+            number: 7,
+            total: 9,
+            acknowledged: WriterMark::default(),
+            rows: vec![],
+            set_aside: vec![letter.clone()],
+            alien,
+        };
+        let mut full = frame(false);
+        full.rows.push(row(&text, &origin));
+        assert_eq!((full.events(), frame(false).events(), frame(true).events()), (2, 1, 0));
+        assert_eq!(full.identity(), (Uuid::nil(), 7));
+    }
+
+    #[test]
+    fn numbers_beyond_the_databases_range_stop_at_its_end() {
+        assert_eq!((big(0), big(7), big(u64::MAX)), (0, 7, i64::MAX));
+    }
 }

@@ -1,4 +1,5 @@
-//! Rollups as they are written: counts and revenue of a transaction's rows, by type, in spans of a minute to a day.
+//! Rollups on their way into the store: counts and revenue of a transaction's rows, by event type, in spans of a minute
+//! to a day.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -7,12 +8,15 @@ use crate::event::{EventType, MICROS_PER_MINUTE, MICROS_PER_UNIT, Source};
 use crate::store::summary::Map;
 use crate::store::write::row::Row;
 
-/// The widths of spans, in minutes: each a multiple of the one before.
+/// Widths of the spans, in minutes; each is a multiple of the one before.
 pub(in crate::store) const WIDTHS: [i16; 5] = [1, 10, 60, 360, 1_440];
 
-/// The columns of a rollup, and what becomes of what is counted where something is counted already.
+/// Columns of a rollup, but for `revenue_high`.
 pub(in crate::store) const COLUMNS: &str = "minutes, at, event_type, shard, source, funnel_stage, events, transactions, revenue_units, revenue_micros";
-pub(in crate::store) const ADDED: &str = "ON CONFLICT (minutes, at, event_type, shard) DO UPDATE SET
+
+/// The end of an insert that adds to a rollup that exists already. `revenue_high` counts in 10^18 units what exceeds
+/// them in `revenue_units`.
+pub(in crate::store) const ADD: &str = "ON CONFLICT (minutes, at, event_type, shard) DO UPDATE SET
     events = rollups.events + excluded.events, transactions = rollups.transactions + excluded.transactions,
     revenue_units = (rollups.revenue_units + excluded.revenue_units) % 1000000000000000000,
     revenue_high = rollups.revenue_high + excluded.revenue_high
@@ -20,20 +24,20 @@ pub(in crate::store) const ADDED: &str = "ON CONFLICT (minutes, at, event_type, 
     revenue_micros = rollups.revenue_micros + excluded.revenue_micros";
 
 /// Adds one rollup; its parameters are [`COLUMNS`].
-pub(in crate::store) static ADD: LazyLock<String> = LazyLock::new(|| {
-    format!("INSERT INTO rollups ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) {ADDED}")
+pub(in crate::store) static INSERT_ROLLUP: LazyLock<String> = LazyLock::new(|| {
+    format!("INSERT INTO rollups ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) {ADD}")
 });
 
-/// Adds one rollup that may be beyond 64 bits; its parameters are [`COLUMNS`] and `revenue_high`.
-pub(in crate::store) static ADD_WIDE: LazyLock<String> = LazyLock::new(|| {
+/// Adds one rollup whose revenue may exceed 64 bits; its parameters are [`COLUMNS`] and `revenue_high`.
+pub(in crate::store) static INSERT_WIDE_ROLLUP: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "INSERT INTO rollups ({COLUMNS}, revenue_high) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) {ADDED}"
+        "INSERT INTO rollups ({COLUMNS}, revenue_high) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) {ADD}"
     )
 });
 
-/// What a rollup is of, but for its shard.
+/// Key of a rollup, but for its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::store) struct Counted {
+pub(in crate::store) struct RollupKey {
     pub minutes: i16,
     pub at: i32,
     pub event_type: i16,
@@ -41,7 +45,7 @@ pub(in crate::store) struct Counted {
     pub funnel_stage: i16,
 }
 
-/// What rows add to a rollup.
+/// Counts that rows add to one rollup. Revenue is in whole units and, apart from them, millionths.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::store) struct Count {
     pub events: i64,
@@ -50,12 +54,13 @@ pub(in crate::store) struct Count {
     pub micros: i64,
 }
 
-/// What rows add to the rollups, in the order of their keys.
-pub(in crate::store) struct Counts(BTreeMap<Counted, Count>);
+/// Counts that rows add to the rollups, in the order of their keys.
+pub(in crate::store) struct RollupCounts(BTreeMap<RollupKey, Count>);
 
-impl Counts {
+impl RollupCounts {
+    /// Counts rows.
     pub fn of(rows: &[&Row<'_>]) -> Self {
-        // Minutes first: there are far fewer of them than rows.
+        // By minute first, and wider spans from minutes: there are far fewer minutes than rows.
         let mut minutes: Map<(i64, i16), (&'static EventType, Source, Count)> = Map::default();
         for row in rows {
             let minute = row.event.occurred_at.div_euclid(MICROS_PER_MINUTE);
@@ -69,10 +74,10 @@ impl Counts {
                 count.micros += revenue % MICROS_PER_UNIT;
             }
         }
-        let mut counts: BTreeMap<Counted, Count> = BTreeMap::new();
+        let mut counts: BTreeMap<RollupKey, Count> = BTreeMap::new();
         for ((minute, _), (kind, source, more)) in minutes {
             for minutes in WIDTHS {
-                let span = Counted {
+                let key = RollupKey {
                     minutes,
                     // Instants of the contract are within 1970 to 2199.
                     at: i32::try_from(minute / i64::from(minutes)).unwrap_or(i32::MAX),
@@ -80,7 +85,7 @@ impl Counts {
                     source: source.code(),
                     funnel_stage: kind.stage.code(),
                 };
-                let count = counts.entry(span).or_default();
+                let count = counts.entry(key).or_default();
                 count.events += more.events;
                 count.transactions += more.transactions;
                 count.units += more.units;
@@ -90,7 +95,42 @@ impl Counts {
         Self(counts)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&Counted, &Count)> {
+    /// One value of each rollup, for an array parameter.
+    pub fn column<T>(&self, get: impl Fn(&RollupKey, &Count) -> T) -> Vec<T> {
+        self.0.iter().map(|(key, count)| get(key, count)).collect()
+    }
+
+    /// Keys and counts.
+    pub fn iter(&self) -> impl Iterator<Item = (&RollupKey, &Count)> {
         self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::write::samples::{origin, row, sale};
+
+    #[test]
+    fn each_row_is_counted_once_in_each_width() {
+        let origin = origin();
+        let sales = [(0, "1.5"), (9, "2"), (10, "0.000001"), (61, "999999999999.999999")];
+        let texts = sales.map(|(minute, amount)| sale(&format!("s-{minute}"), minute, amount));
+        let rows: Vec<_> = texts.iter().map(|text| row(text, &origin)).collect();
+        let counts = RollupCounts::of(&rows.iter().collect::<Vec<_>>());
+        let day = 20_513; // 2026-03-01
+        for (minutes, expected) in [(1, 4), (10, 3), (60, 2), (360, 1), (1_440, 1)] {
+            let of_width: Vec<_> = counts.iter().filter(|(key, _)| key.minutes == minutes).collect();
+            assert_eq!(of_width.len(), expected, "spans of {minutes} minutes");
+            assert_eq!(of_width.iter().map(|(_, count)| count.events).sum::<i64>(), 4, "{minutes}");
+            assert_eq!(of_width.iter().map(|(_, count)| count.transactions).sum::<i64>(), 4, "{minutes}");
+            let (units, micros) =
+                of_width.iter().fold((0, 0), |sum, (_, count)| (sum.0 + count.units, sum.1 + count.micros));
+            assert_eq!((units, micros), (1_000_000_000_002, 1_500_000), "{minutes}");
+            assert!(of_width.iter().all(|(key, _)| i64::from(key.at) * i64::from(minutes) / 1_440 == day));
+        }
+        let keys: Vec<_> = counts.iter().map(|(key, _)| *key).collect();
+        assert!(keys.is_sorted(), "transactions take the rollups' locks in one order");
+        assert_eq!(counts.column(|key, _| key.minutes).len(), keys.len());
     }
 }

@@ -1,8 +1,7 @@
 //! The writer's transaction in PostgreSQL.
 //!
-//! Rows are copied. Where some of them may be stored already, those are looked for before. Where another
-//! transaction is in the way, or the database refuses a row, rows go in as arrays, one parameter a column: no
-//! limit of parameters, one plan for every size.
+//! Rows are inserted by the batch's [`InsertStrategy`]: by COPY, or as arrays, one parameter a column, which have no
+//! limit of parameters and one plan for every size.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -18,11 +17,13 @@ use crate::log::DeadLetter;
 use crate::store::error::StoreError;
 use crate::store::locks::{SHARD_LOCKS, SHARDS, WRITER_LOCKS};
 use crate::store::session::{PostgresTransaction, Sessions, WRITES};
+use crate::store::write::INSERT_DELTA;
 use crate::store::write::batch::{Batch, BatchFrame, Write, Written, big};
-use crate::store::write::counts::{self, Counts};
-use crate::store::write::pg_copy::{POSTGRES_EPOCH, Part};
+use crate::store::write::counts::{self, RollupCounts};
+use crate::store::write::letters::insert_postgres;
+use crate::store::write::pg_copy::{CopyBuffer, POSTGRES_EPOCH};
 use crate::store::write::row::{COLUMNS, Columns, Row, column_names};
-use crate::store::write::strategy::{Wary, Way};
+use crate::store::write::strategy::{DuplicateBackoff, InsertStrategy};
 
 /// A timestamptz, in microseconds since 1970.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +47,7 @@ impl Encode<'_, Postgres> for Micros {
     }
 }
 
-/// A column of many rows.
+/// Values of one column.
 enum Array<'r> {
     Key(Vec<Uuid>),
     Time(Vec<Option<Micros>>),
@@ -55,29 +56,33 @@ enum Array<'r> {
     Text(Vec<Option<&'r str>>),
 }
 
-/// Rows, column by column, and the column that is given next.
+/// Rows as columns.
 #[derive(Default)]
-struct Arrays<'r>(Vec<Array<'r>>, usize);
+struct Arrays<'r> {
+    columns: Vec<Array<'r>>,
+    /// Index of the column that the next value is for.
+    next: usize,
+}
 
 impl<'r> Arrays<'r> {
     /// Begins another row.
     fn row(mut self) -> Self {
-        self.1 = 0;
+        self.next = 0;
         self
     }
 
-    /// Adds a value to the next column: makes it, or puts it at the end of what is there.
-    fn add(mut self, first: Array<'r>) -> Self {
-        match (self.0.get_mut(self.1), first) {
+    /// Appends a value to the next column, or creates the column with it.
+    fn add(mut self, value: Array<'r>) -> Self {
+        match (self.columns.get_mut(self.next), value) {
             (Some(Array::Key(column)), Array::Key(value)) => column.extend(value),
             (Some(Array::Time(column)), Array::Time(value)) => column.extend(value),
             (Some(Array::Int8(column)), Array::Int8(value)) => column.extend(value),
             (Some(Array::Int2(column)), Array::Int2(value)) => column.extend(value),
             (Some(Array::Text(column)), Array::Text(value)) => column.extend(value),
-            // Rows give their columns in one order: a column of another kind is never there.
-            (_, first) => self.0.push(first),
+            // Rows give their columns in one order, so a column never has another type.
+            (_, value) => self.columns.push(value),
         }
-        self.1 += 1;
+        self.next += 1;
         self
     }
 }
@@ -104,8 +109,8 @@ impl<'r> Columns<'r> for Arrays<'r> {
     }
 }
 
-/// Inserts the rows that are new, and says which those were.
-static INSERT: LazyLock<String> = LazyLock::new(|| {
+/// Inserts the rows that are new, and gives their keys.
+static UPSERT: LazyLock<String> = LazyLock::new(|| {
     let arrays: Vec<_> = (1..).zip(COLUMNS).map(|(n, (_, kind))| format!("${n}::{kind}[]")).collect();
     let values =
         COLUMNS.map(|(name, _)| if name == "rest" { "rest::json".to_owned() } else { name.to_owned() });
@@ -118,28 +123,43 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Copies rows, all of which have to be new.
+/// Copies rows. It fails if one is stored already.
 static COPY: LazyLock<String> =
     LazyLock::new(|| format!("COPY event_rows ({}) FROM STDIN (FORMAT binary)", column_names()));
 
+/// Adds counts of one shard to the rollups, as arrays.
+static ROLL_UP: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "INSERT INTO rollups ({COLUMNS})
+         SELECT minutes, at, event_type, $9, source, funnel_stage, events, transactions, units, micros
+         FROM unnest($1::int2[], $2::int4[], $3::int2[], $4::int2[], $5::int2[], $6::int8[], $7::int8[], $8::int8[],
+            $10::int8[]) AS t (minutes, at, event_type, source, funnel_stage, events, transactions, units, micros)
+         {ADD}",
+        COLUMNS = counts::COLUMNS,
+        ADD = counts::ADD,
+    )
+});
+
 /// A transaction.
-pub(in crate::store) struct PostgresWrite {
+pub(super) struct PostgresWrite {
     tx: PostgresTransaction,
+    /// Shard of the rollups that this transaction alone adds to.
     shard: i16,
-    way: Way,
-    wary: Wary,
+    strategy: InsertStrategy,
+    duplicates: DuplicateBackoff,
 }
 
 impl PostgresWrite {
+    /// Begins a transaction, which takes a free shard of the source and marks itself as one of its writers.
     pub async fn begin(
         pool: &PgPool,
         sessions: &Sessions,
         source: Source,
-        way: Way,
-        wary: &Wary,
+        strategy: InsertStrategy,
+        duplicates: &DuplicateBackoff,
     ) -> Result<Self, StoreError> {
         let tx = PostgresTransaction::begin(pool, sessions, WRITES).await?;
-        let mut write = Self { tx, shard: 0, way, wary: wary.clone() };
+        let mut write = Self { tx, shard: 0, strategy, duplicates: duplicates.clone() };
         let shard: Option<i32> = sqlx::query_scalar(
             "SELECT shard FROM (SELECT pg_advisory_xact_lock_shared($1, $2)) working
              LEFT JOIN (SELECT k AS shard FROM generate_series(0, $4 - 1) k
@@ -152,34 +172,33 @@ impl PostgresWrite {
         .bind(SHARDS)
         .fetch_one(&mut *write.tx)
         .await?;
-        // Each source has shards of its own: the fewer a source has, the fewer rows tell what it counted.
-        // More writers than shards: some will wait for each other, which is slow and not wrong.
+        // If there are more writers than shards, some share shard 0 and wait for each other.
         write.shard = i16::try_from(shard.unwrap_or(0)).unwrap_or(0);
         Ok(write)
     }
 
-    /// Copies rows, all of which have to be new.
+    /// Copies rows, all of which have to be new; an empty COPY is not sent.
     async fn copy(&mut self, rows: &[&Row<'_>]) -> Result<(), StoreError> {
         if !rows.is_empty() {
             let mut copy = self.tx.copy_in_raw(&COPY).await?;
-            let mut part = Part::first();
+            let mut buffer = CopyBuffer::new();
             for row in rows {
-                part.add(row);
-                if part.is_full() {
-                    copy.send(part.bytes()).await.map_err(in_the_way)?;
-                    part.clear();
+                buffer.add(row);
+                if buffer.is_full() {
+                    copy.send(buffer.bytes()).await.map_err(copy_error)?;
+                    buffer.clear();
                 }
             }
-            part.end();
-            copy.send(part.bytes()).await.map_err(in_the_way)?;
-            copy.finish().await.map_err(in_the_way)?;
+            buffer.end();
+            copy.send(buffer.bytes()).await.map_err(copy_error)?;
+            copy.finish().await.map_err(copy_error)?;
         }
         Ok(())
     }
 
-    /// Gives the rows that are not there yet.
-    async fn unknown<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
-        // A plan that was made when there were few rows would read all of them.
+    /// The rows that are not stored yet.
+    async fn probe<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
+        // Without this, a plan made while the table was small would read all of it.
         sqlx::raw_sql("SET LOCAL enable_seqscan = off").execute(&mut *self.tx).await?;
         let keys: Vec<Uuid> = rows.iter().map(|row| row.key).collect();
         let known: Vec<Uuid> = sqlx::query_scalar("SELECT key FROM event_rows WHERE key = ANY($1)")
@@ -191,11 +210,11 @@ impl PostgresWrite {
         Ok(rows.iter().filter(|row| !known.contains(&row.key)).copied().collect())
     }
 
-    /// Inserts the rows that are not there yet; gives them.
-    async fn insert_each<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
+    /// Inserts the rows that are not stored yet; gives them.
+    async fn upsert<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
         let arrays = rows.iter().fold(Arrays::default(), |arrays, row| row.columns(arrays.row()));
-        let mut query = sqlx::query_scalar(AssertSqlSafe(INSERT.as_str())).persistent(self.tx.named);
-        for array in arrays.0 {
+        let mut query = sqlx::query_scalar(AssertSqlSafe(UPSERT.as_str())).persistent(self.tx.named);
+        for array in arrays.columns {
             query = match array {
                 Array::Key(keys) => query.bind(keys),
                 Array::Time(times) => query.bind(times),
@@ -209,43 +228,29 @@ impl PostgresWrite {
         Ok(rows.iter().filter(|row| new.contains(&row.key)).copied().collect())
     }
 
-    /// Counts new rows in the rollups.
+    /// Adds new rows to the rollups.
     async fn roll_up(&mut self, rows: &[&Row<'_>]) -> Result<(), StoreError> {
-        let counts = Counts::of(rows);
-        macro_rules! each {
-            ($of:expr) => {
-                counts.iter().map($of).collect::<Vec<_>>()
-            };
-        }
-        let sql = format!(
-            "INSERT INTO rollups ({COLUMNS})
-             SELECT minutes, at, event_type, $9, source, funnel_stage, events, transactions, units, micros
-             FROM unnest($1::int2[], $2::int4[], $3::int2[], $4::int2[], $5::int2[], $6::int8[], $7::int8[], $8::int8[],
-                $10::int8[]) AS t (minutes, at, event_type, source, funnel_stage, events, transactions, units, micros)
-             {ADDED}",
-            COLUMNS = counts::COLUMNS,
-            ADDED = counts::ADDED,
-        );
-        sqlx::query(AssertSqlSafe(sql))
+        let counts = RollupCounts::of(rows);
+        sqlx::query(AssertSqlSafe(ROLL_UP.as_str()))
             .persistent(self.tx.named)
-            .bind(each!(|(span, _)| span.minutes))
-            .bind(each!(|(span, _)| span.at))
-            .bind(each!(|(span, _)| span.event_type))
-            .bind(each!(|(span, _)| span.source))
-            .bind(each!(|(span, _)| span.funnel_stage))
-            .bind(each!(|(_, count)| count.events))
-            .bind(each!(|(_, count)| count.transactions))
-            .bind(each!(|(_, count)| count.units))
+            .bind(counts.column(|key, _| key.minutes))
+            .bind(counts.column(|key, _| key.at))
+            .bind(counts.column(|key, _| key.event_type))
+            .bind(counts.column(|key, _| key.source))
+            .bind(counts.column(|key, _| key.funnel_stage))
+            .bind(counts.column(|_, count| count.events))
+            .bind(counts.column(|_, count| count.transactions))
+            .bind(counts.column(|_, count| count.units))
             .bind(self.shard)
-            .bind(each!(|(_, count)| count.micros))
+            .bind(counts.column(|_, count| count.micros))
             .execute(&mut *self.tx)
             .await?;
         Ok(())
     }
 }
 
-/// A key that is there twice was inserted by another transaction at the same moment.
-fn in_the_way(error: sqlx::Error) -> StoreError {
+/// An error of COPY. A key that is stored already, or that another transaction inserts at the same time, is a conflict.
+fn copy_error(error: sqlx::Error) -> StoreError {
     match &error {
         sqlx::Error::Database(fault) if fault.is_unique_violation() => {
             let message = fault.message().to_owned();
@@ -255,42 +260,41 @@ fn in_the_way(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// Claims frames that no claim has. A frame from before version 0.2 is known by its place alone, and only if its writer
-/// had sent its number by then; most systems have none of those.
-macro_rules! claim {
-    ($unless:literal) => {
-        concat!(
-            "INSERT INTO ledger_claims
-                (source, log_id, writer, number, sequence, events, total, acked, acked_total)
-             SELECT $1, $2, t.* FROM unnest($3::uuid[], $4::int8[], $5::int8[], $6::int8[], $7::int8[], $8::int8[],
-                $9::int8[]) AS t (writer, number, sequence, events, total, acked, acked_total)
-             WHERE ((SELECT NOT EXISTS (SELECT FROM ledger_before_writers)) OR NOT EXISTS (
-                SELECT FROM ledger_before_writers w
-                WHERE w.source = $1 AND w.log_id = $2 AND w.writer = t.writer AND w.number >= t.number AND (
-                    t.sequence <= (SELECT m.sequence FROM ledger_before_watermarks m
-                        WHERE m.source = $1 AND m.log_id = $2)
-                    OR EXISTS (SELECT FROM ledger_before_frames f
-                        WHERE f.source = $1 AND f.log_id = $2 AND f.sequence = t.sequence))))",
-            $unless,
-            " ON CONFLICT DO NOTHING RETURNING writer, number"
-        )
-    };
+/// Claims frames that no claim has. A frame that was processed before version 0.2 is known by its sequence number, and
+/// is looked for only if its writer had sent its number by then; most systems have none of those.
+fn claim_unless(also: &str) -> String {
+    format!(
+        "INSERT INTO ledger_claims
+            (source, log_id, writer, number, sequence, events, total, acked, acked_total)
+         SELECT $1, $2, t.* FROM unnest($3::uuid[], $4::int8[], $5::int8[], $6::int8[], $7::int8[], $8::int8[],
+            $9::int8[]) AS t (writer, number, sequence, events, total, acked, acked_total)
+         WHERE ((SELECT NOT EXISTS (SELECT FROM ledger_before_writers)) OR NOT EXISTS (
+            SELECT FROM ledger_before_writers w
+            WHERE w.source = $1 AND w.log_id = $2 AND w.writer = t.writer AND w.number >= t.number AND (
+                t.sequence <= (SELECT m.sequence FROM ledger_before_watermarks m
+                    WHERE m.source = $1 AND m.log_id = $2)
+                OR EXISTS (SELECT FROM ledger_before_frames f
+                    WHERE f.source = $1 AND f.log_id = $2 AND f.sequence = t.sequence)))) {also}
+         ON CONFLICT DO NOTHING RETURNING writer, number"
+    )
 }
 
-/// Where rows are copied: those of a frame that was processed and folded end the transaction in any case, and [`COUNT`]
-/// finds such a frame that has none.
-const CLAIM: &str = claim!("");
+/// The claim where rows are copied: rows of a frame that was processed and folded fail the transaction in any case, and
+/// [`COUNT`] finds such a frame without rows.
+static CLAIM: LazyLock<String> = LazyLock::new(|| claim_unless(""));
 
-/// Claims frames that no run has either.
-const CLAIM_UNFOLDED: &str = claim!(
-    " AND coalesce((
-        SELECT r.last_number FROM ledger_runs r
-        WHERE r.source = $1 AND r.writer = t.writer AND r.first_number <= t.number
-        ORDER BY r.first_number DESC LIMIT 1), 0) < t.number"
-);
+/// The claim of frames that no run has either.
+static CLAIM_UNFOLDED: LazyLock<String> = LazyLock::new(|| {
+    claim_unless(
+        "AND coalesce((
+            SELECT r.last_number FROM ledger_runs r
+            WHERE r.source = $1 AND r.writer = t.writer AND r.first_number <= t.number
+            ORDER BY r.first_number DESC LIMIT 1), 0) < t.number",
+    )
+});
 
-/// Counts events, and tells how many of the claimed frames were folded into runs before they were claimed: see
-/// [`crate::store::ledger::fold`].
+/// Adds to the ledger's counts, and gives the number of claimed frames that had been folded into runs before they were
+/// claimed; see [`crate::store::ledger::fold`].
 const COUNT: &str = "WITH counted AS (
         INSERT INTO ledger_counts AS c (source, log_id, shard, stored, duplicates, quarantined)
         VALUES ($1, $2, $3, $4, $5, $6)
@@ -311,8 +315,8 @@ impl Write for PostgresWrite {
         let column = |get: fn(&BatchFrame<'_>) -> u64| {
             frames.iter().map(|frame| big(get(frame))).collect::<Vec<i64>>()
         };
-        let claim = if self.way == Way::Copy { CLAIM } else { CLAIM_UNFOLDED };
-        let fresh: Vec<(Uuid, i64)> = sqlx::query_as(claim)
+        let claim = if self.strategy == InsertStrategy::Copy { &CLAIM } else { &CLAIM_UNFOLDED };
+        let new: Vec<(Uuid, i64)> = sqlx::query_as(AssertSqlSafe(claim.as_str()))
             .persistent(self.tx.named)
             .bind(batch.source.code())
             .bind(batch.log_id)
@@ -325,7 +329,7 @@ impl Write for PostgresWrite {
             .bind(column(|frame| frame.acknowledged.total))
             .fetch_all(&mut *self.tx)
             .await?;
-        Ok(fresh.into_iter().map(|(writer, number)| (writer, number.cast_unsigned())).collect())
+        Ok(new.into_iter().map(|(writer, number)| (writer, number.cast_unsigned())).collect())
     }
 
     async fn repeat(&mut self, batch: &Batch<'_>, frames: &[&BatchFrame<'_>]) -> Result<(), StoreError> {
@@ -344,29 +348,29 @@ impl Write for PostgresWrite {
     }
 
     async fn insert<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError> {
-        let new = match self.way {
-            Way::Copy => {
+        let new = match self.strategy {
+            InsertStrategy::Copy => {
                 self.copy(rows).await?;
                 rows.to_vec()
             }
-            Way::Look => {
-                let new = self.unknown(rows).await?;
+            InsertStrategy::ProbeThenCopy => {
+                let new = self.probe(rows).await?;
                 if new.len() < rows.len() {
-                    self.wary.met()
+                    self.duplicates.found_duplicates()
                 } else {
-                    self.wary.met_none()
+                    self.duplicates.found_none()
                 }
                 self.copy(&new).await?;
                 new
             }
-            Way::Insert => self.insert_each(rows).await?,
+            InsertStrategy::Upsert => self.upsert(rows).await?,
         };
         self.roll_up(&new).await?;
         Ok(new)
     }
 
     async fn summarize(&mut self, source: Source, events: u64, delta: Vec<u8>) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO summary_deltas (source, events, body) VALUES ($1, $2, $3)")
+        sqlx::query(INSERT_DELTA)
             .persistent(self.tx.named)
             .bind(source.code())
             .bind(big(events))
@@ -382,7 +386,7 @@ impl Write for PostgresWrite {
     }
 
     async fn set_aside(&mut self, letters: &[(Uuid, DeadLetter)]) -> Result<(), StoreError> {
-        crate::store::dead_letters::insert::insert(&mut self.tx, letters).await
+        insert_postgres(&mut self.tx, letters).await
     }
 
     async fn count(

@@ -1,4 +1,4 @@
-//! One row of `event_rows`.
+//! One row of `event_rows`, and its columns.
 
 use uuid::Uuid;
 
@@ -6,27 +6,27 @@ use crate::event::Event;
 use crate::log::Origin;
 use crate::sketch::{UserHash, user_hash};
 
-/// An event that is to be stored, and where it came from.
+/// An event to be stored, with its origin.
 #[derive(Debug)]
 pub struct Row<'a> {
-    /// The deduplication key.
+    /// Deduplication key: a hash of source and eventId.
     pub key: Uuid,
-    /// What stands for its user where users are counted.
+    /// Hash of its user id, by which users are counted.
     pub user: UserHash,
     /// The event.
     pub event: Event<'a>,
-    /// The event as sent, for the case that the database refuses it.
+    /// Bytes of the event as sent, for its dead letter if the database refuses the row.
     pub bytes: &'a [u8],
     /// The request that brought it.
     pub origin: &'a Origin,
-    /// When the log took it, in microseconds since 1970.
+    /// Instant at which the log took it, in microseconds since 1970.
     pub logged_at: i64,
-    /// When the collector took it, in microseconds since 1970.
+    /// Instant at which the collector took it, in microseconds since 1970.
     pub collected_at: i64,
 }
 
 impl<'a> Row<'a> {
-    /// A row. What has to be computed of it is, while its bytes are at hand.
+    /// Makes a row, and computes its key and the hash of its user while its bytes are in the processor's cache.
     pub fn new(
         event: Event<'a>,
         bytes: &'a [u8],
@@ -39,7 +39,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// What takes a row's columns, one after another.
+/// A receiver of a row's columns, such as an encoder, in the order of [`COLUMNS`].
 pub(in crate::store) trait Columns<'r>: Sized {
     /// The deduplication key.
     fn key(self, key: Uuid) -> Self;
@@ -47,14 +47,14 @@ pub(in crate::store) trait Columns<'r>: Sized {
     fn time(self, micros: Option<i64>) -> Self;
     /// A large number.
     fn int8(self, value: Option<i64>) -> Self;
-    /// A small number, or a word's.
+    /// A small number, or the code of an enum's value.
     fn int2(self, value: Option<i16>) -> Self;
     /// A text.
     fn text(self, value: Option<&'r str>) -> Self;
 }
 
 impl Row<'_> {
-    /// Gives the row's values, in the order of [`COLUMNS`].
+    /// Passes the row's values, in the order of [`COLUMNS`].
     pub(in crate::store) fn columns<'r, C: Columns<'r>>(&'r self, to: C) -> C {
         let (event, columns) = (&self.event, &self.event.columns);
         to.key(self.key)
@@ -91,8 +91,7 @@ impl Row<'_> {
     }
 }
 
-/// The columns of `event_rows` that a row fills, in the order in which they are given, with their
-/// PostgreSQL types.
+/// Columns of `event_rows` that a row fills, with their PostgreSQL types.
 pub(in crate::store) const COLUMNS: [(&str, &str); 31] = [
     ("key", "uuid"),
     ("occurred_at", "timestamptz"),

@@ -1,6 +1,4 @@
-//! The writer's transaction in SQLite.
-//!
-//! There is one writing connection, so one transaction at a time and one shard.
+//! The writer's transaction in SQLite: one writing connection, so one transaction at a time, and one shard.
 
 use std::collections::HashSet;
 
@@ -12,15 +10,17 @@ use uuid::Uuid;
 use crate::event::Source;
 use crate::log::DeadLetter;
 use crate::store::error::StoreError;
+use crate::store::write::INSERT_DELTA;
 use crate::store::write::batch::{Batch, BatchFrame, Write, Written, big};
-use crate::store::write::counts::{ADD, Counts};
+use crate::store::write::counts::{INSERT_ROLLUP, RollupCounts};
+use crate::store::write::letters::insert_sqlite;
 use crate::store::write::row::{COLUMNS, Columns, Row, column_names};
 
-/// Rows of one statement: SQLite takes 32,766 parameters.
+/// Numbers of rows in one statement, the largest first; each size is prepared once. SQLite takes 32,766 parameters.
 const SIZES: [usize; 4] = [1_000, 100, 10, 1];
 
-/// Inserts so many rows, and says which of them were new.
-fn insert(rows: usize) -> String {
+/// The statement that inserts a number of rows and gives the keys of the new ones.
+fn insert_statement(rows: usize) -> String {
     let row = format!("(?{})", ", ?".repeat(COLUMNS.len()));
     let all = vec![row; rows].join(", ");
     let columns = column_names();
@@ -29,11 +29,13 @@ fn insert(rows: usize) -> String {
     )
 }
 
-pub(in crate::store) struct SqliteWrite {
+/// A transaction.
+pub(super) struct SqliteWrite {
     tx: Transaction<'static, Sqlite>,
 }
 
 impl SqliteWrite {
+    /// Begins a transaction; it has the write lock from the start, so that it never has to be upgraded.
     pub async fn begin(pool: &SqlitePool) -> Result<Self, StoreError> {
         Ok(Self { tx: pool.begin_with("BEGIN IMMEDIATE").await? })
     }
@@ -70,21 +72,21 @@ impl<'q> Columns<'q> for Binding<'q> {
     }
 }
 
-/// Claims a frame that no claim and no run has. A frame from before version 0.2 is known by its place alone, and only
-/// if its writer had sent its number by then.
+/// Claims a frame that neither a claim nor a run has. A frame that was processed before version 0.2 is known by its
+/// sequence number, and is looked for only if its writer had sent its number by then.
 const CLAIM: &str = "INSERT INTO ledger_claims
     (source, log_id, writer, number, sequence, events, total, acked, acked_total)
-    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
     WHERE coalesce((
         SELECT r.last_number FROM ledger_runs r
-        WHERE r.source = ?1 AND r.writer = ?3 AND r.first_number <= ?4
-        ORDER BY r.first_number DESC LIMIT 1), 0) < ?4
+        WHERE r.source = $1 AND r.writer = $3 AND r.first_number <= $4
+        ORDER BY r.first_number DESC LIMIT 1), 0) < $4
     AND NOT EXISTS (
         SELECT 1 FROM ledger_before_writers w
-        WHERE w.source = ?1 AND w.log_id = ?2 AND w.writer = ?3 AND w.number >= ?4 AND (
-            ?5 <= (SELECT m.sequence FROM ledger_before_watermarks m WHERE m.source = ?1 AND m.log_id = ?2)
+        WHERE w.source = $1 AND w.log_id = $2 AND w.writer = $3 AND w.number >= $4 AND (
+            $5 <= (SELECT m.sequence FROM ledger_before_watermarks m WHERE m.source = $1 AND m.log_id = $2)
             OR EXISTS (SELECT 1 FROM ledger_before_frames f
-                WHERE f.source = ?1 AND f.log_id = ?2 AND f.sequence = ?5)))
+                WHERE f.source = $1 AND f.log_id = $2 AND f.sequence = $5)))
     ON CONFLICT DO NOTHING";
 
 impl Write for SqliteWrite {
@@ -113,7 +115,7 @@ impl Write for SqliteWrite {
     async fn repeat(&mut self, batch: &Batch<'_>, frames: &[&BatchFrame<'_>]) -> Result<(), StoreError> {
         for frame in frames {
             sqlx::query(
-                "INSERT INTO ledger_repeats (source, log_id, sequence) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                "INSERT INTO ledger_repeats (source, log_id, sequence) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
             )
             .bind(batch.source.code())
             .bind(batch.log_id)
@@ -129,11 +131,11 @@ impl Write for SqliteWrite {
         let now = chrono::Utc::now().timestamp_micros();
         let mut left = rows;
         while !left.is_empty() {
-            // The largest statement that is full: each is made ready once.
+            // The largest statement that the rows fill.
             let size = SIZES.into_iter().find(|size| *size <= left.len()).unwrap_or(1);
             let (part, more) = left.split_at(size);
             left = more;
-            let mut query = Binding(sqlx::query_scalar(AssertSqlSafe(insert(size))));
+            let mut query = Binding(sqlx::query_scalar(AssertSqlSafe(insert_statement(size))));
             for row in part {
                 query = row.columns(query.bind(now));
             }
@@ -141,8 +143,8 @@ impl Write for SqliteWrite {
             new.extend(keys);
         }
         let new: Vec<&Row<'_>> = rows.iter().filter(|row| new.contains(&row.key)).copied().collect();
-        for (span, count) in Counts::of(&new).iter() {
-            sqlx::query(AssertSqlSafe(ADD.as_str()))
+        for (span, count) in RollupCounts::of(&new).iter() {
+            sqlx::query(AssertSqlSafe(INSERT_ROLLUP.as_str()))
                 .bind(span.minutes)
                 .bind(span.at)
                 .bind(span.event_type)
@@ -160,7 +162,7 @@ impl Write for SqliteWrite {
     }
 
     async fn summarize(&mut self, source: Source, events: u64, delta: Vec<u8>) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO summary_deltas (source, events, body) VALUES (?1, ?2, ?3)")
+        sqlx::query(INSERT_DELTA)
             .bind(source.code())
             .bind(big(events))
             .bind(delta)
@@ -175,7 +177,7 @@ impl Write for SqliteWrite {
     }
 
     async fn set_aside(&mut self, letters: &[(Uuid, DeadLetter)]) -> Result<(), StoreError> {
-        crate::store::dead_letters::insert_sqlite(&mut self.tx, letters).await
+        insert_sqlite(&mut self.tx, letters).await
     }
 
     async fn count(
@@ -186,7 +188,7 @@ impl Write for SqliteWrite {
     ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO ledger_counts (source, log_id, shard, stored, duplicates, quarantined)
-             VALUES (?1, ?2, 0, ?3, ?4, ?5)
+             VALUES ($1, $2, 0, $3, $4, $5)
              ON CONFLICT (source, log_id, shard) DO UPDATE SET stored = stored + excluded.stored,
                 duplicates = duplicates + excluded.duplicates, quarantined = quarantined + excluded.quarantined",
         )

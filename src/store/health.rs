@@ -1,0 +1,70 @@
+//! Health of the store: the database can be reached, and has the schema of this version.
+
+use std::time::Duration;
+
+use migration::{Migrator, MigratorTrait};
+use sea_orm::sqlx::{self, ConnectOptions as _, Connection};
+
+use crate::store::connect::Store;
+use crate::store::error::StoreError;
+use crate::store::sql::Sql;
+
+/// Time limit of the connection that finds out why a database cannot be reached.
+const REACH_TIMEOUT: Duration = Duration::from_secs(4);
+
+impl Store {
+    /// Makes sure that a connection to PostgreSQL can be made. A pool without connections would try until its timeout
+    /// and say no more than that; one connection beside the pool tells the reason at once.
+    ///
+    /// # Errors
+    ///
+    /// The reason, with host and port.
+    pub async fn reach(&self) -> Result<(), StoreError> {
+        let connections = self.unblocked();
+        let Some(pool) = connections.postgres() else { return Ok(()) };
+        if pool.size() > 0 {
+            return Ok(());
+        }
+        let options = pool.connect_options();
+        let address = match options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        };
+        match tokio::time::timeout(REACH_TIMEOUT, options.connect()).await {
+            Ok(Ok(connection)) => {
+                let _ = connection.close().await;
+                Ok(())
+            }
+            // A pooler that refuses parameters can be reached; the pool connects without them from now on.
+            Ok(Err(sqlx::Error::Database(error))) if connections.sessions.do_without(&*error, pool) => Ok(()),
+            Ok(Err(sqlx::Error::Database(error))) => {
+                let message = format!("{address}: {}", error.message());
+                Err(StoreError::unavailable(message).because(sqlx::Error::Database(error)))
+            }
+            Ok(Err(error)) => Err(StoreError::unavailable(format!("{address}: {error}")).because(error)),
+            Err(_) => Err(StoreError::unavailable(format!("{address}: no answer within {REACH_TIMEOUT:?}"))),
+        }
+    }
+
+    /// Checks that the database answers and has the schema that this version needs.
+    ///
+    /// # Errors
+    ///
+    /// If the store is unavailable, or migrations are missing.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        self.reach().await?;
+        // Readiness does not wait for reports.
+        let applied = Sql::new("SELECT count(*) FROM seaql_migrations").scalar(self.unblocked()).await?;
+        Self::check_migrations(applied.unwrap_or(0))
+    }
+
+    /// Checks that a number of applied migrations is enough for this version.
+    pub(in crate::store) fn check_migrations(applied: i64) -> Result<(), StoreError> {
+        let needed = Migrator::migrations().len();
+        if usize::try_from(applied).unwrap_or(0) < needed {
+            let message = format!("{applied} of {needed} migrations are applied; run `ess migrate`");
+            return Err(StoreError::schema(message));
+        }
+        Ok(())
+    }
+}
