@@ -190,13 +190,11 @@ impl Store {
         &self,
         work: impl AsyncFn() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut tries = 0..MAX_CONFLICTS;
+        let mut conflicts = Conflicts::default();
         loop {
-            match work().await {
-                Err(error) if error.is_conflict() && tries.next().is_some() => {
-                    tokio::time::sleep(CONFLICT_REST).await;
-                }
-                other => return other,
+            let tried = work().await;
+            if !conflicts.rest_after(tried.as_ref().err()).await {
+                return tried;
             }
         }
     }
@@ -220,6 +218,22 @@ impl Store {
         tokio::time::timeout(CLOSE_TIMEOUT, close).await.unwrap_or_else(|_| {
             Err(StoreError::unavailable(format!("statements still run after {CLOSE_TIMEOUT:?}")))
         })
+    }
+}
+
+/// Number of conflicts that a piece of work has met.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Conflicts(u32);
+
+impl Conflicts {
+    /// Rests after a conflict; false if there was none, or as many as [`MAX_CONFLICTS`] before.
+    pub async fn rest_after(&mut self, error: Option<&StoreError>) -> bool {
+        let again = error.is_some_and(StoreError::is_conflict) && self.0 < MAX_CONFLICTS;
+        if again {
+            self.0 += 1;
+            tokio::time::sleep(CONFLICT_REST).await;
+        }
+        again
     }
 }
 
@@ -276,14 +290,28 @@ fn watch_sqlite(options: &mut ConnectOptions) -> CancelFlags {
 
 #[cfg(test)]
 mod tests {
+    use sea_orm::sqlx::sqlite::SqliteConnectOptions;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_is_done_again_after_conflicts_alone_and_not_for_ever() {
+        let conflict = StoreError::conflict("could not serialize");
+        let mut conflicts = Conflicts::default();
+        assert!(!conflicts.rest_after(None).await);
+        assert!(!conflicts.rest_after(Some(&StoreError::unavailable("no route"))).await);
+        for n in 0..MAX_CONFLICTS {
+            assert!(conflicts.rest_after(Some(&conflict)).await, "{n}");
+        }
+        assert!(!conflicts.rest_after(Some(&conflict)).await);
+    }
 
     #[test]
     fn the_embedded_database_lies_in_the_folder_that_was_named() {
         let parent = tempfile::tempdir().unwrap();
         for name in ["pd%41", "odd ?x", "a#b", "plain", "ünï &=+"] {
             let folder = parent.path().join(name);
-            let options: sqlx::sqlite::SqliteConnectOptions = embedded_url(&folder).parse().unwrap();
+            let options: SqliteConnectOptions = embedded_url(&folder).parse().unwrap();
             assert_eq!(options.get_filename(), folder.join(SQLITE_FILE), "{name}");
         }
     }

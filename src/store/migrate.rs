@@ -1,15 +1,13 @@
 //! Migrating the schema at start. Any number of processes may do so at the same time: they take turns.
 
 use migration::{Migrator, MigratorTrait};
-use sea_orm::sqlx::PgPool;
 use sea_orm::sqlx::postgres::PgPoolOptions;
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 
 use crate::event::all_words;
-use crate::store::connect::{ACQUIRE_TIMEOUT, Backend, Store};
+use crate::store::connect::{ACQUIRE_TIMEOUT, Backend, Conflicts, Store};
 use crate::store::error::StoreError;
 use crate::store::locks::MIGRATION_LOCK;
-use crate::store::session::Sessions;
 use crate::store::sql::Sql;
 
 impl Store {
@@ -28,9 +26,15 @@ impl Store {
                 // A schema that only the write-ahead log holds would be lost if that was damaged.
                 self.checkpoint().await
             }
-            Backend::Postgres(pool, sessions) => {
-                // A collector of the version before and a migration may wait for each other's locks: a deadlock.
-                self.retry_conflicts(async || migrate_postgres(pool, sessions).await).await
+            // A collector of the version before and a migration may wait for each other's locks: a deadlock.
+            Backend::Postgres(..) => {
+                let mut conflicts = Conflicts::default();
+                loop {
+                    let migrated = self.migrate_postgres().await;
+                    if !conflicts.rest_after(migrated.as_ref().err()).await {
+                        return migrated;
+                    }
+                }
             }
         }
     }
@@ -50,26 +54,27 @@ impl Store {
             StoreError::unavailable(format!("the lock of migrations: {error}")).because(error)
         })
     }
-}
 
-/// Migrates PostgreSQL in one transaction, which holds a lock. A pooler gives the whole transaction one connection of
-/// the server; nothing depends on a session that is longer.
-async fn migrate_postgres(pool: &PgPool, sessions: &Sessions) -> Result<(), StoreError> {
-    // The first connection finds out whether there is a pooler.
-    drop(sessions.acquire(pool).await?);
-    let one = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
-    let db = DatabaseConnection::from(one.connect_lazy_with((*pool.connect_options()).clone()));
-    let tx = db.begin().await?;
-    tx.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")).await?;
-    // Migrations prepare statements under names. Behind a pooler, statements of another client may have the same
-    // names before, and of this one after the transaction.
-    let deallocate = if sessions.named() { "" } else { "DEALLOCATE ALL" };
-    tx.execute_unprepared(deallocate).await?;
-    Migrator::up(&tx, None).await?;
-    update_words(&tx).await?;
-    tx.execute_unprepared(deallocate).await?;
-    tx.commit().await?;
-    Ok(db.close().await?)
+    /// Migrates PostgreSQL in one transaction, which holds a lock. A pooler gives the whole transaction one connection
+    /// of the server; nothing depends on a session that is longer.
+    async fn migrate_postgres(&self) -> Result<(), StoreError> {
+        let Backend::Postgres(pool, sessions) = self.backend() else { return Ok(()) };
+        // The first connection finds out whether there is a pooler.
+        drop(sessions.acquire(pool).await?);
+        let one = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+        let db = DatabaseConnection::from(one.connect_lazy_with((*pool.connect_options()).clone()));
+        let tx = db.begin().await?;
+        tx.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")).await?;
+        // Migrations prepare statements under names. Behind a pooler, statements of another client may have the same
+        // names before, and of this one after the transaction.
+        let deallocate = if sessions.named() { "" } else { "DEALLOCATE ALL" };
+        tx.execute_unprepared(deallocate).await?;
+        Migrator::up(&tx, None).await?;
+        update_words(&tx).await?;
+        tx.execute_unprepared(deallocate).await?;
+        tx.commit().await?;
+        Ok(db.close().await?)
+    }
 }
 
 /// Updates the table of enum codes, which the view `events` reads: the code of this version knows them all.

@@ -18,14 +18,14 @@ use ess::store::{Batch, BatchFrame, Row, Store, StoreError, Written};
 use futures::future::BoxFuture;
 use futures::{StreamExt, future};
 use migration::MigratorTrait;
-use sea_orm::{ConnectionTrait, sqlx};
+use sea_orm::sqlx;
 use uuid::Uuid;
 
 use crate::support::events::simple;
 use crate::support::postgres::Postgres;
 use crate::support::process::Service;
 use crate::support::proxy::Proxy;
-use crate::support::stores::{frame, log, number, open, origin, stores};
+use crate::support::stores::{frame, log, number, open, origin, plain, stores};
 use crate::support::system::System;
 use crate::support::{MINUTE, block_on, eventually, http};
 
@@ -163,12 +163,12 @@ fn very_many_frames_above_one_that_stays_cost_a_look_next_to_nothing() {
                  WITH RECURSIVE n (at) AS (SELECT 2 UNION ALL SELECT at + 1 FROM n WHERE at < {FRAMES} + 1)
                  SELECT 1, {writer}, at, {log_id}, at, 10, at * 10, at - 1, at * 10 - 10 FROM n"
             );
-            store.db().execute_unprepared(&many).await.unwrap();
+            store.execute(&many).await.unwrap();
             store.fold_ledger(SOURCE, log(), 1).await.unwrap();
             assert_eq!(number(&store, "SELECT count(*) FROM ledger_claims").await, 0);
             assert_eq!(number(&store, "SELECT count(*) FROM ledger_runs").await, 1);
             if store.is_postgres() {
-                store.db().execute_unprepared("VACUUM ledger_claims").await.unwrap();
+                store.execute("VACUUM ledger_claims").await.unwrap();
             }
             let memory = || {
                 let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -222,7 +222,7 @@ fn a_gap_that_never_closes_is_given_up_and_kept_as_holes() {
                  WITH RECURSIVE n (at) AS (SELECT 100 UNION ALL SELECT at + 1 FROM n WHERE at < 10150)
                  SELECT 1, {writer}, at, {log_id}, at, 1, at, 0, 0 FROM n"
             );
-            store.db().execute_unprepared(&many).await.unwrap();
+            store.execute(&many).await.unwrap();
             let fold = async |first| {
                 store.fold_ledger(SOURCE, log(), first).await.unwrap();
                 let cut = store.ledger(SOURCE, log(), &[]).await.unwrap();
@@ -244,7 +244,7 @@ fn frames_from_before_are_known_by_their_place_if_their_writer_had_sent_their_nu
             let store = store.await.unwrap();
             let migrations = migration::Migrator::migrations();
             let new = migrations.iter().position(|migration| migration.name().contains("000007")).unwrap();
-            migration::Migrator::up(store.db().pool(), Some(new as u32)).await.unwrap();
+            migration::Migrator::up(&plain(url).await, Some(new as u32)).await.unwrap();
             let (log_id, writer) = (literal(&store, 1), literal(&store, 9));
             for sql in [
                 format!("INSERT INTO ledger_watermarks VALUES (1, {log_id}, 20, 2)"),
@@ -259,7 +259,7 @@ fn frames_from_before_are_known_by_their_place_if_their_writer_had_sent_their_nu
                 format!("INSERT INTO ledger_writers VALUES (1, {}, {writer}, 0, 5, 50)", literal(&store, 2)),
                 format!("INSERT INTO ledger_counts VALUES (1, {}, 0, 40, 3, 0)", literal(&store, 2)),
             ] {
-                store.db().execute_unprepared(&sql).await.unwrap();
+                store.execute(&sql).await.unwrap();
             }
             store.migrate().await.unwrap();
             let cut = store.ledger(SOURCE, log(), &[]).await.unwrap();
@@ -284,7 +284,7 @@ fn frames_from_before_are_known_by_their_place_if_their_writer_had_sent_their_nu
                 assert_eq!(write(&store, at(place, number)).await, repeated, "{number}");
             }
             assert_eq!(number(&store, "SELECT count(*) FROM event_rows").await, 3);
-            migration::Migrator::down(store.db().pool(), Some((migrations.len() - new) as u32))
+            migration::Migrator::down(&plain(url).await, Some((migrations.len() - new) as u32))
                 .await
                 .unwrap();
             assert_eq!(number(&store, "SELECT count(*) FROM ledger_frames").await, 2);
@@ -552,12 +552,12 @@ fn writers_that_rest_for_long_are_forgotten_and_what_is_missing_of_theirs_is_not
             write(&store, vec![frame(1, 1, &origin, &[]), fourth]).await;
             store.fold_ledger(SOURCE, log(), 1).await.unwrap();
             let old = "UPDATE ledger_writers SET touched = touched - 31 * 24 * 3600";
-            store.db().execute_unprepared(old).await.unwrap();
+            store.execute(old).await.unwrap();
             let writer = Uuid::from_u128(9);
             let remembered = HashMap::from([(writer, WriterMark::default())]);
             store.expire_writers(SOURCE, &remembered).await.unwrap();
             assert_eq!(number(&store, "SELECT count(*) FROM ledger_writers").await, 1);
-            store.db().execute_unprepared(old).await.unwrap();
+            store.execute(old).await.unwrap();
             store.expire_writers(SOURCE, &HashMap::new()).await.unwrap();
             let rows = "SELECT (SELECT count(*) FROM ledger_writers) + (SELECT count(*) FROM ledger_runs)";
             assert_eq!(number(&store, rows).await, 0);

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::support::events::{Chance, event, simple};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
-use crate::support::stores::{frame, log, number, open, origin, sqlite, stores};
+use crate::support::stores::{frame, log, number, open, origin, plain, sqlite, stores};
 use crate::support::{MINUTE, block_on};
 
 async fn write(store: &Store, frames: Vec<BatchFrame<'_>>) -> Written {
@@ -182,7 +182,7 @@ pub fn a_row_that_the_database_refuses_is_set_aside_and_all_others_are_stored() 
                  BEGIN SELECT RAISE(ABORT, 'no_thirteen'); END"
                     .to_owned()
             };
-            store.db().execute_unprepared(&guard).await.unwrap();
+            store.execute(&guard).await.unwrap();
             let origin = origin();
             let ids: Vec<String> = (0..100).map(|n| format!("r-{n}")).collect();
             let events = texts(&ids.iter().map(String::as_str).collect::<Vec<_>>());
@@ -213,7 +213,7 @@ async fn refuse_users(store: &Store, like: &str) {
              BEGIN SELECT RAISE(ABORT, 'no_user'); END"
         )
     };
-    store.db().execute_unprepared(&guard).await.unwrap();
+    store.execute(&guard).await.unwrap();
 }
 
 fn of_user(id: &str, user: &str) -> String {
@@ -303,7 +303,7 @@ fn rows_in_are_stored_or_duplicates_or_set_aside_and_the_rollup_and_the_ledger_a
                 "CREATE TRIGGER no_bad BEFORE INSERT ON event_rows WHEN NEW.event_id LIKE 'bad%'
                  BEGIN SELECT RAISE(ABORT, 'no_bad'); END"
             };
-            store.db().execute_unprepared(guard).await.unwrap();
+            store.execute(guard).await.unwrap();
         });
         let mut sequence = 0;
         let mut total = 0;
@@ -410,15 +410,12 @@ fn amounts_survive_the_round_trip_through_both_databases() {
             let sums = report.sum_revenue(&ess::store::report::Filter::default(), None).await.unwrap();
             report.end().await.unwrap();
             assert_eq!(sums.iter().map(|sum| sum.total()).sum::<i128>(), expected);
+            let sql_connection = plain(url).await;
             for (n, amount) in amounts.iter().enumerate() {
                 let sql =
                     format!("SELECT CAST(revenue AS text) AS revenue FROM events WHERE event_id = 'm-{n}'");
-                let row = store
-                    .db()
-                    .query_one_raw(sea_orm::Statement::from_string(store.db().get_database_backend(), sql))
-                    .await
-                    .unwrap()
-                    .unwrap();
+                let query = sea_orm::Statement::from_string(sql_connection.get_database_backend(), sql);
+                let row = sql_connection.query_one_raw(query).await.unwrap().unwrap();
                 let read: String = row.try_get("", "revenue").unwrap();
                 assert_eq!(micros(&read), micros(amount), "{amount} came back as {read}");
             }
@@ -474,7 +471,7 @@ fn sums_beyond_64_bits_are_exact_and_are_mended() {
             assert_eq!(totals().await, (3 * LARGEST, 3 * LARGEST, 3 * LARGEST));
             for (table, column) in [("rollups", "revenue_units"), ("campaigns", "units")] {
                 let sql = format!("UPDATE {table} SET {column} = {BEFORE}");
-                store.db().execute_unprepared(&sql).await.unwrap();
+                store.execute(&sql).await.unwrap();
             }
             add(5).await;
             let counted = BEFORE * 1_000_000 + 3 * 999_999 + 5 * LARGEST;

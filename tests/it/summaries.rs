@@ -6,11 +6,10 @@ use std::time::Duration;
 use ess::event::Source;
 use ess::store::report::{Dimension, Filter, Reports};
 use ess::store::{Batch, Purpose, Store};
-use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
 
 use crate::support::events::{Chance, event, simple};
-use crate::support::stores::{frame, log, number, open, origin, sqlite, stores};
+use crate::support::stores::{frame, log, number, open, origin, plain, sqlite, stores};
 use crate::support::system::{System, both};
 use crate::support::{MINUTE, block_on, eventually, http};
 
@@ -155,8 +154,7 @@ pub fn an_audience_is_the_same_folded_or_not_and_however_wide_its_spans() {
 }
 
 async fn store_sql(store: &Store, sql: &str) {
-    use sea_orm::ConnectionTrait;
-    store.db().execute_unprepared(sql).await.unwrap();
+    store.execute(sql).await.unwrap();
 }
 
 #[test]
@@ -324,7 +322,7 @@ fn a_report_that_is_asked_often_stays_as_quick_as_it_was_at_first() {
             write(&store, batch + 1, &events).await;
         }
         store.fold_summaries(Source::Facebook).await.unwrap();
-        store.db().execute_unprepared("VACUUM ANALYZE").await.unwrap();
+        store.execute("VACUUM ANALYZE").await.unwrap();
         let reader = Store::connect(&stores.urls[stores.urls.len() - 1], Purpose::Read { connections: 1 })
             .await
             .unwrap();
@@ -470,13 +468,13 @@ pub fn a_database_of_a_version_before_is_brought_up_to_date() {
             let newer = Migrator::migrations().len() as u32 - 6;
             let known = ["rollups WHERE minutes = 1440", "rollups WHERE level = 2", "event_rollup"];
             assert!(
-                Migrator::down(store.db().pool(), Some(newer + 2)).await.is_err(),
+                Migrator::down(&plain(url).await, Some(newer + 2)).await.is_err(),
                 "nobody could fold what waits"
             );
             store.migrate().await.unwrap();
             store.fold_summaries(Source::Facebook).await.unwrap();
             for (steps, known) in (newer + 1..).zip(known) {
-                Migrator::down(store.db().pool(), Some(steps)).await.unwrap();
+                Migrator::down(&plain(url).await, Some(steps)).await.unwrap();
                 assert_eq!(number(&store, &format!("SELECT sum(events) FROM {known}")).await, 600);
                 store.migrate().await.unwrap();
                 assert_eq!(shape(&store, None, None).await, before, "{known}");
@@ -571,7 +569,7 @@ fn a_report_that_nobody_waits_for_is_stopped_in_sqlite_too() {
              SELECT 1440 AS minutes, x AS at, 1 AS event_type, 0 AS shard, 1 AS source, 1 AS funnel_stage,
                 x AS events, 0 AS transactions, 0 AS revenue_units, 0 AS revenue_micros FROM n",
         ] {
-            writer.db().execute_unprepared(sql).await.unwrap();
+            writer.execute(sql).await.unwrap();
         }
         let reader = Store::connect(&url, Purpose::Read { connections: 1 }).await.unwrap();
         let reports = Reports::new(reader, 1 << 20);

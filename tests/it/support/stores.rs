@@ -5,7 +5,7 @@ use std::path::Path;
 use ess::event::decode;
 use ess::log::{Origin, WriterMark};
 use ess::store::{BatchFrame, Purpose, Row, Store};
-use sea_orm::ConnectionTrait;
+use sea_orm::{Database, DatabaseConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -66,10 +66,12 @@ pub fn log() -> Uuid {
     Uuid::from_u128(1)
 }
 
+/// The number that a query gives, on the store's own connections.
 pub async fn number(store: &Store, sql: &str) -> i64 {
-    let statement = sea_orm::Statement::from_string(
-        store.db().get_database_backend(),
-        format!("SELECT CAST(({sql}) AS bigint) AS n"),
-    );
-    store.db().query_one_raw(statement).await.unwrap().unwrap().try_get("", "n").unwrap()
+    store.query_number(sql).await.unwrap()
+}
+
+/// A connection of sea-orm to a database, for migrations one by one.
+pub async fn plain(url: &str) -> DatabaseConnection {
+    Database::connect(url).await.unwrap()
 }
