@@ -107,7 +107,7 @@ fn framing(c: &mut Criterion) {
 
 fn appending(c: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Config::judge(&Variables::default()).unwrap().log;
+    let settings = Config::from_variables(&Variables::default()).unwrap().log;
     let log = Embedded::open(&folder.path().join("log"), settings).unwrap();
     let texts = events(&mut generator(3), Source::Facebook, FRAME);
     let origin = origin();

@@ -1,22 +1,22 @@
-//! Reads the files of variables: `NAME=value`, a line each, by dotenvy.
+//! Files of variables: `NAME=value`, a line each, read by dotenvy.
 //!
-//! Two things differ from dotenvy alone. `$` stands for itself, for a secret with a `$` in it must not become another,
-//! shorter one. No error quotes the file, for it may hold secrets: an error names the line by its number.
+//! Two things differ from dotenvy. `$` is not substituted: a secret that contains `$` would silently become another,
+//! shorter one. Errors do not quote the file, which may hold secrets: they give the number of the line.
 
-/// Stands for `$` while dotenvy reads, so that it substitutes nothing. A private-use character that no file has.
+/// Replaces `$` while dotenvy reads, so that it substitutes nothing: a private-use character.
 const DOLLAR: char = '\u{f8d0}';
 
 /// A fault of a file of variables.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "line {line} is not NAME=value, or a quote is not closed, or blanks or a \\ in the value are not quoted"
+    "line {line} is malformed: it must be NAME=value, with quotes closed, and a value that has blanks or \\ in '…'"
 )]
-pub(super) struct EnvFileError {
-    /// Number of the line, from 1, on which the faulty entry begins.
+pub struct EnvFileError {
+    /// Line on which the faulty entry begins, starting at 1.
     pub line: usize,
 }
 
-/// The variables of a file, in their order.
+/// Reads the variables of a file, in their order.
 pub(super) fn entries(text: &str) -> Result<Vec<(String, String)>, EnvFileError> {
     let text = without_substitutions(text.strip_prefix('\u{feff}').unwrap_or(text));
     let read = |text: &str| {
@@ -33,7 +33,7 @@ pub(super) fn entries(text: &str) -> Result<Vec<(String, String)>, EnvFileError>
     if !faulty {
         return Ok(entries);
     }
-    // The longest part of the file, in whole lines, that holds the entries before the faulty one and no fault.
+    // The faulty entry begins after the longest part, in whole lines, that has the entries before it and no fault.
     let ends: Vec<usize> = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
     let whole = |end: &usize| read(&text[..*end]) == (entries.clone(), false);
     Err(EnvFileError { line: ends.iter().rposition(whole).unwrap_or(0) + 1 })
@@ -85,8 +85,8 @@ mod tests {
     }
 
     #[test]
-    fn a_dollar_stands_for_itself() {
-        for (text, told) in [
+    fn a_dollar_sign_is_not_substituted() {
+        for (text, expected) in [
             ("A=pa$$word", "pa$$word"),
             ("A=$ecret", "$ecret"),
             ("A=\"${HOME}\"", "${HOME}"),
@@ -95,12 +95,12 @@ mod tests {
             ("A='a\\\\$x'", "a\\\\$x"),
             ("A=\"a\\\\$x\"", "a\\$x"),
         ] {
-            assert_eq!(value(text), told, "{text}");
+            assert_eq!(value(text), expected, "{text}");
         }
     }
 
     #[test]
-    fn a_fault_is_told_by_its_line_and_never_by_its_text() {
+    fn an_error_gives_the_line_of_a_fault_and_never_its_text() {
         for (text, line) in [
             ("A=1\nTOKEN=\"hunter2\nB=2\n", 2),
             ("hunter2\n", 1),

@@ -1,6 +1,8 @@
-//! What no output shows, and what is shown in its place.
+//! Secrets, which no output shows, and lists of them.
 
 use std::fmt;
+
+use super::error::ListError;
 
 /// A secret, which no output shows.
 #[derive(Clone, PartialEq, Eq)]
@@ -25,10 +27,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A bearer token, and whose it is.
+/// A bearer token and its owner's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// The name in logs and metrics.
+    /// Name in logs and metrics.
     pub name: String,
     /// The token itself.
     pub secret: Secret,
@@ -37,55 +39,52 @@ pub struct Token {
 /// The longest name of a token, in characters.
 const MAX_NAME: usize = 64;
 
-/// Tokens, comma-separated, each as `TOKEN` or `NAME:TOKEN`. One without a name is called by its place. The error
-/// says which is empty: an empty one would be asked of nobody.
-pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
+/// Reads comma-separated tokens, each `TOKEN` or `NAME:TOKEN`. A token without a name is named by its position.
+pub(super) fn tokens(text: &str) -> Result<Vec<Token>, ListError> {
     let is_name = |text: &str| {
         (1..=MAX_NAME).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     };
-    let named = |name: String, token: &str| match sendable(token) {
-        Ok(()) => Ok(Token { name, secret: Secret(token.to_owned()) }),
-        Err(why) => Err(format!("{name}: {why}")),
-    };
-    let token = |(place, part): (usize, &str)| match part.split_once(':') {
-        Some((name, token)) if is_name(name) && token.trim().is_empty() => {
-            Err(format!("the token of {name} is empty"))
+    let token = |(index, element): (usize, &str)| {
+        let (name, token) = match element.split_once(':') {
+            Some((name, token)) if is_name(name) => (name.to_owned(), token.trim()),
+            _ => (format!("token-{}", index + 1), element),
+        };
+        if token.is_empty() {
+            return Err(ListError::NoToken(name));
         }
-        Some((name, token)) if is_name(name) => named(name.to_owned(), token.trim()),
-        _ => named(format!("token-{}", place + 1), part),
+        check_token(&format!("the token {name}"), token)?;
+        Ok(Token { name, secret: Secret(token.to_owned()) })
     };
-    parts(text)?.into_iter().enumerate().map(token).collect()
+    elements(text)?.into_iter().enumerate().map(token).collect()
 }
 
-/// A bearer token must be one that a request's header can carry.
-pub(super) fn sendable(token: &str) -> Result<(), String> {
+/// Checks that a request's header can carry a token. `what` names the token in the error.
+pub(super) fn check_token(what: &str, token: &str) -> Result<(), ListError> {
     if token.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return Ok(());
     }
-    Err("a token may hold printable ASCII characters alone: no header carries line breaks or other letters"
-        .to_owned())
+    Err(ListError::NotAscii(what.to_owned()))
 }
 
-/// Secrets, comma-separated. The error says that one is empty.
-pub(super) fn secrets(text: &str) -> Result<Vec<Secret>, String> {
-    Ok(parts(text)?.into_iter().map(|part| Secret(part.to_owned())).collect())
+/// Reads comma-separated secrets.
+pub(super) fn secrets(text: &str) -> Result<Vec<Secret>, ListError> {
+    Ok(elements(text)?.into_iter().map(|element| Secret(element.to_owned())).collect())
 }
 
-/// What stands between commas; nothing, if nothing is set.
-fn parts(text: &str) -> Result<Vec<&str>, String> {
+/// Elements of a comma-separated list; none if the text is empty.
+fn elements(text: &str) -> Result<Vec<&str>, ListError> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
-    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
-    match parts.iter().position(|part| part.is_empty()) {
-        Some(place) => Err(format!("number {} of the list is empty", place + 1)),
-        None => Ok(parts),
+    let elements: Vec<&str> = text.split(',').map(str::trim).collect();
+    match elements.iter().position(|element| element.is_empty()) {
+        Some(index) => Err(ListError::Empty(index + 1)),
+        None => Ok(elements),
     }
 }
 
-/// URLs, comma-separated, without passwords and tokens: of what stands before the host only a user's name
-/// is shown, of what stands behind the path nothing.
+/// Comma-separated URLs without passwords and tokens: the user's name, host and path are left.
 pub fn hide_password(urls: &str) -> String {
     let hide = |url: &str| {
         let url = url.split('?').next().unwrap_or_default();
@@ -98,7 +97,7 @@ pub fn hide_password(urls: &str) -> String {
             None => url.to_owned(),
         }
     };
-    // A comma begins another server only if a scheme follows it; else it is part of a password.
+    // A comma separates two servers only if a scheme follows it; otherwise it is part of a password.
     let mut parts: Vec<String> = Vec::new();
     for part in urls.split(',') {
         match parts.last_mut() {
@@ -117,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_has_a_name() {
+    fn a_token_is_named_by_its_prefix_or_its_position() {
         let found: Vec<(String, String)> = tokens("abc, acme:t0k==,a b:c,:d")
             .unwrap()
             .into_iter()
@@ -126,7 +125,7 @@ mod tests {
         let expected = [
             ("token-1", "abc"),
             ("acme", "t0k=="),
-            // No names: tokens that have a colon.
+            // Tokens that contain a colon after something that is no name.
             ("token-3", "a b:c"),
             ("token-4", ":d"),
         ];
@@ -134,11 +133,28 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_one_is_refused() {
-        for text in [",", "a,", ",a", "acme:", "a, ,b"] {
-            assert!(tokens(text).is_err(), "{text}");
+    fn an_empty_element_is_refused() {
+        for (text, error) in [
+            (",", ListError::Empty(1)),
+            ("a,", ListError::Empty(2)),
+            (",a", ListError::Empty(1)),
+            ("a, ,b", ListError::Empty(2)),
+            ("acme:", ListError::NoToken("acme".to_owned())),
+        ] {
+            assert_eq!(tokens(text), Err(error), "{text}");
         }
-        assert!(secrets("a,,b").is_err());
+        assert_eq!(secrets("a,,b"), Err(ListError::Empty(2)));
         assert_eq!((tokens(""), secrets("")), (Ok(vec![]), Ok(vec![])));
+    }
+
+    #[test]
+    fn passwords_of_urls_are_hidden_in_lists_too() {
+        for (urls, shown) in [
+            ("nats://a:4222", "nats://a:4222"),
+            ("nats://u:p,w@a,nats://b", "nats://u:***@a,nats://b"),
+            ("postgres://u@h/db?password=p", "postgres://:***@h/db"),
+        ] {
+            assert_eq!(hide_password(urls), shown);
+        }
     }
 }

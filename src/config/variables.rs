@@ -1,4 +1,4 @@
-//! Variables: the process environment over the files of the working directory.
+//! Variables: the process environment over the files of the working directory, and typed reads of their values.
 
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
@@ -8,59 +8,48 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::env_file;
+use super::error::{ConfigError, ConfigFault};
 use super::secret::Secret;
 use super::settings::{SETTINGS, Setting};
 
-/// Files in the working directory that are read, the first that names a variable wins.
+/// Files of the working directory that are read; the first that names a variable wins.
 const FILES: [&str; 5] = [".env", ".env.event", ".env.nats", ".env.database", ".env.log"];
-
-/// A value that cannot be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name}: {message}")]
-pub struct ConfigError {
-    /// The setting.
-    pub name: String,
-    /// What is wrong with its value, and what is allowed.
-    pub message: String,
-}
-
-impl ConfigError {
-    pub(super) fn new(name: &str, message: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), message: message.into() }
-    }
-}
 
 /// The settings that are secrets.
 fn secrets() -> impl Iterator<Item = &'static Setting> {
     SETTINGS.iter().filter(|setting| setting.secret)
 }
 
-/// Where containers find their secrets: in there nobody else is, whatever the file's mode says.
+/// Folder in which containers find their secrets. No other user is in the container, whatever the file's mode says.
 const CONTAINER_SECRETS: &str = "/run/secrets";
 
-/// Whether others than a file's owner and group may read it.
-pub(super) fn everybody_reads(path: &Path) -> bool {
+/// True if users other than a file's owner and group can read it.
+pub(super) fn others_can_read(path: &Path) -> bool {
     !path.starts_with(CONTAINER_SECRETS)
         && std::fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o004 != 0)
 }
 
-/// A file's text without the mark of its byte order, and without the blanks around it.
-fn without_mark(text: &str) -> &str {
+/// A file's text without its byte order mark and surrounding blanks.
+fn trimmed(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text).trim()
 }
 
-/// Variables by name, before they are judged.
+/// Variables by name, not validated yet.
 #[derive(Clone, Default)]
 pub struct Variables {
     values: HashMap<String, String>,
-    /// Files of secrets that are not there (yet).
+    /// Files of secrets that do not exist yet.
     pub(super) missing: Vec<ConfigError>,
-    /// What looks like a mistake.
+    /// Warnings about probable mistakes.
     pub(super) warnings: Vec<String>,
 }
 
 impl Variables {
-    /// The process environment over the files of the working directory.
+    /// Reads the process environment and the files of the working directory.
+    ///
+    /// # Errors
+    ///
+    /// If a file exists and cannot be read, or is malformed.
     pub fn read() -> Result<Self, ConfigError> {
         let mut variables = HashMap::new();
         let mut warnings = Vec::new();
@@ -71,61 +60,62 @@ impl Variables {
             let text = match std::fs::read_to_string(file) {
                 Ok(text) => text,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(ConfigError::new(file, error.to_string())),
+                Err(error) => return Err(ConfigError::file(file, file, error)),
             };
             let entries = env_file::entries(&text);
             let mut secret = None;
-            for (name, value) in entries.map_err(|error| ConfigError::new(file, error.to_string()))? {
+            for (name, value) in entries.map_err(|error| ConfigError::new(file, error))? {
                 secret =
                     secret.or_else(|| secrets().find(|setting| setting.name == name && !value.is_empty()));
                 variables.entry(name).or_insert(value);
             }
-            if let Some(setting) = secret.filter(|_| everybody_reads(Path::new(file))) {
+            if let Some(setting) = secret.filter(|_| others_can_read(Path::new(file))) {
+                let name = setting.name;
                 warnings
-                    .push(format!("{file} holds {} and can be read by everybody (chmod 600)", setting.name));
+                    .push(format!("{file} holds {name}, and every user can read it: run chmod 600 on it"));
             }
         }
         Self { values: variables, warnings, missing: Vec::new() }.resolve()
     }
 
-    /// Reads the files that stand for secrets (`NAME_FILE`).
+    /// Reads the files of secrets (`NAME_FILE`).
     fn resolve(mut self) -> Result<Self, ConfigError> {
         for setting in secrets() {
             let Some(file_name) = setting.file_name() else { continue };
+            let set = self.values.get(setting.name).is_some_and(|value| !value.trim().is_empty());
             let Some(path) = self.values.get(&file_name).filter(|path| !path.is_empty()).cloned() else {
-                if self.values.get(setting.name).is_some_and(|value| value.trim().is_empty()) {
-                    self.warnings.push(format!("{} is set and empty: it counts as not set", setting.name));
+                if !set && self.values.contains_key(setting.name) {
+                    self.warnings
+                        .push(format!("{} is set and empty: it is treated as not set", setting.name));
                 }
                 continue;
             };
-            if self.values.get(setting.name).is_some_and(|value| !value.trim().is_empty()) {
-                return Err(ConfigError::new(
-                    &file_name,
-                    format!("{} is set as well: one of them", setting.name),
-                ));
+            if set {
+                let other = setting.name.to_owned();
+                return Err(ConfigError::new(&file_name, ConfigFault::SetTwice { other }));
             }
             match std::fs::read_to_string(&path) {
-                // Somebody is writing it, or will.
-                Ok(secret) if without_mark(&secret).is_empty() => {
-                    self.missing.push(ConfigError::new(&file_name, format!("{path} is empty")));
+                // The file may be filled in a moment.
+                Ok(secret) if trimmed(&secret).is_empty() => {
+                    self.missing.push(ConfigError::new(&file_name, ConfigFault::EmptyFile(path.into())));
                 }
                 Ok(secret) => {
-                    if everybody_reads(Path::new(&path)) {
+                    if others_can_read(Path::new(&path)) {
                         self.warnings
-                            .push(format!("{file_name}: {path} can be read by everybody (chmod 600)"));
+                            .push(format!("{file_name}: every user can read {path}: run chmod 600 on it"));
                     }
-                    self.values.insert(setting.name.to_owned(), without_mark(&secret).to_owned());
+                    self.values.insert(setting.name.to_owned(), trimmed(&secret).to_owned());
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    self.missing.push(ConfigError::new(&file_name, format!("{path} is not there")));
+                    self.missing.push(ConfigError::new(&file_name, ConfigFault::NoFile(path.into())));
                 }
-                Err(error) => return Err(ConfigError::new(&file_name, format!("{path}: {error}"))),
+                Err(error) => return Err(ConfigError::file(&file_name, path, error)),
             }
         }
         Ok(self)
     }
 
-    /// Names that begin with `ESS_` and are no settings.
+    /// Names that begin with `ESS_` and are not settings; `ESS_TEST_` is left to tests.
     pub(super) fn unknown(&self) -> Vec<String> {
         let known = |name: &str| {
             SETTINGS
@@ -139,17 +129,17 @@ impl Variables {
         unknown
     }
 
-    /// Variables from elsewhere.
+    /// Variables from these pairs alone.
     ///
     /// # Errors
     ///
-    /// If a secret's file cannot be read.
+    /// If the file of a secret cannot be read.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, ConfigError> {
         let values = pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Self { values, ..Self::default() }.resolve()
     }
 
-    /// The value as set, or the default; empty for none.
+    /// The value as set, trimmed, or else the default; empty if there is neither.
     pub(super) fn text(&self, name: &str) -> &str {
         let default =
             || SETTINGS.iter().find(|setting| setting.name == name).map_or("", |setting| setting.default);
@@ -160,6 +150,7 @@ impl Variables {
             .unwrap_or_else(default)
     }
 
+    /// A value that `parse` reads; `allowed` describes such values in the error.
     pub(super) fn parsed<T>(
         &self,
         name: &str,
@@ -167,24 +158,27 @@ impl Variables {
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, ConfigError> {
         let text = self.text(name);
-        parse(text).ok_or_else(|| ConfigError {
-            name: name.to_owned(),
-            message: format!("`{text}` is not allowed: it must be {allowed}"),
-        })
+        parse(text).ok_or_else(|| ConfigError::not_allowed(name, text, allowed))
     }
 
+    /// A duration, 0 included.
     pub(super) fn duration(&self, name: &str) -> Result<Duration, ConfigError> {
-        self.parsed(name, "a time such as 500ms, 30s, 2m or 90d, at most 100 years", |text| match text {
-            "0" => Some(Duration::ZERO),
-            text => humantime::parse_duration(text).ok().filter(|time| time.as_secs() <= 100 * 366 * 86_400),
-        })
+        let allowed = "a time such as 500ms, 30s, 2m or 90d, at most 100 years";
+        self.parsed(name, allowed, |text| parse_duration(text, Duration::ZERO))
     }
 
-    /// A duration where 0 means never.
-    pub(super) fn limit(&self, name: &str) -> Result<Option<Duration>, ConfigError> {
+    /// A duration over 0.
+    pub(super) fn positive_duration(&self, name: &str) -> Result<Duration, ConfigError> {
+        let allowed = "a time over 0 such as 500ms, 30s, 2m or 90d, at most 100 years";
+        self.parsed(name, allowed, |text| parse_duration(text, Duration::from_nanos(1)))
+    }
+
+    /// A duration; `None` for 0, which means no limit.
+    pub(super) fn optional_duration(&self, name: &str) -> Result<Option<Duration>, ConfigError> {
         self.duration(name).map(|time| (!time.is_zero()).then_some(time))
     }
 
+    /// A size in bytes.
     pub(super) fn size(&self, name: &str, least: u64) -> Result<u64, ConfigError> {
         self.parsed(name, &format!("a size such as 64MiB, at least {least} bytes"), |text| {
             text.parse::<ByteSize>()
@@ -194,10 +188,17 @@ impl Variables {
         })
     }
 
+    /// A whole number.
     pub(super) fn number(&self, name: &str, least: u64, most: u64) -> Result<u64, ConfigError> {
         self.parsed(name, &format!("a whole number from {least} to {most}"), |text| {
             text.parse().ok().filter(|number| (least..=most).contains(number))
         })
+    }
+
+    /// A number of things in memory.
+    pub(super) fn count(&self, name: &str, least: u32, most: u32) -> Result<usize, ConfigError> {
+        let number = self.number(name, least.into(), most.into())?;
+        Ok(usize::try_from(number).unwrap_or(usize::MAX))
     }
 
     pub(super) fn port(&self, name: &str) -> Result<u16, ConfigError> {
@@ -214,17 +215,35 @@ impl Variables {
         (!text.is_empty()).then(|| text.into())
     }
 
+    /// A file that must be readable now, if the setting names one.
+    pub(super) fn readable_file(&self, name: &str) -> Result<Option<PathBuf>, ConfigError> {
+        let Some(path) = self.path(name) else { return Ok(None) };
+        match std::fs::File::open(&path) {
+            Ok(_) => Ok(Some(path)),
+            Err(error) => Err(ConfigError::file(name, path, error)),
+        }
+    }
+
+    /// A URL, or a comma-separated list of them, each with one of these schemes.
     pub(super) fn url(&self, name: &str, schemes: &[&str]) -> Result<Option<Secret>, ConfigError> {
         let Some(secret) = self.secret(name) else { return Ok(None) };
-        let fits = |url: &str| schemes.iter().any(|scheme| url.starts_with(scheme));
-        // NATS takes several servers, comma-separated.
-        if secret.expose().split(',').all(|url| fits(url.trim())) {
+        let has_scheme = |url: &str| schemes.iter().any(|scheme| url.trim().starts_with(scheme));
+        if secret.expose().split(',').all(has_scheme) {
             return Ok(Some(secret));
         }
         let each = if secret.expose().contains(',') { ", each URL of the list" } else { "" };
-        Err(ConfigError {
-            name: name.to_owned(),
-            message: format!("must begin with {}{each}", schemes.join(" or ")),
-        })
+        let allowed = format!("begin with {}{each}", schemes.join(" or "));
+        Err(ConfigError::secret_not_allowed(name, allowed))
     }
+}
+
+/// The longest duration that a setting may have: 100 years.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+fn parse_duration(text: &str, least: Duration) -> Option<Duration> {
+    let time = match text {
+        "0" => Duration::ZERO,
+        text => humantime::parse_duration(text).ok()?,
+    };
+    (least..=MAX_DURATION).contains(&time).then_some(time)
 }

@@ -67,7 +67,7 @@ mod tests {
 
     fn secrets(text: &str) -> Vec<Secret> {
         let variables = Variables::from_pairs([("ESS_FACEBOOK_APP_SECRET", text)]).unwrap();
-        Config::judge(&variables).unwrap().facebook_app_secrets
+        Config::from_variables(&variables).unwrap().facebook_app_secrets
     }
 
     // Made with: printf '{"a":1}' | openssl dgst -sha256 -hmac two

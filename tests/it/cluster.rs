@@ -310,7 +310,7 @@ fn a_quorum_that_is_away_for_seven_seconds_costs_no_event_and_no_503() {
 }
 
 fn log_settings(pairs: &[(&str, &str)]) -> ess::config::LogSettings {
-    Config::judge(&Variables::from_pairs(pairs.iter().copied()).unwrap()).unwrap().log
+    Config::from_variables(&Variables::from_pairs(pairs.iter().copied()).unwrap()).unwrap().log
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::support::{MINUTE, block_on, eventually, http};
 const TOPIC: Topic = Topic::Events(Source::Facebook);
 
 fn settings(pairs: &[(&str, &str)]) -> LogSettings {
-    Config::judge(&Variables::from_pairs(pairs.iter().copied()).unwrap()).unwrap().log
+    Config::from_variables(&Variables::from_pairs(pairs.iter().copied()).unwrap()).unwrap().log
 }
 
 /// Frames of valid events, in their order.

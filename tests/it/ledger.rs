@@ -293,7 +293,7 @@ fn frames_from_before_are_known_by_their_place_if_their_writer_had_sent_their_nu
 }
 
 fn settings(pairs: &[(&str, &str)]) -> LogSettings {
-    Config::judge(&Variables::from_pairs(pairs.iter().copied()).unwrap()).unwrap().log
+    Config::from_variables(&Variables::from_pairs(pairs.iter().copied()).unwrap()).unwrap().log
 }
 
 /// An embedded log that counts the frames that are read.

@@ -528,7 +528,7 @@ fn a_service_waits_for_the_file_of_a_secret_alive_and_not_ready() {
     let status = || http::post(&gateway.url("/webhook"), "[]").ok().map(|answer| answer.status);
     eventually("it goes on with the secret", MINUTE, || status().filter(|status| *status == 401));
     assert!(gateway.process.running());
-    let lines = gateway.lines("can be read by everybody");
+    let lines = gateway.lines("every user can read");
     assert!(!lines.is_empty(), "{}", gateway.process.output());
     // Commands that run once do not wait.
     std::fs::remove_file(&secret).unwrap();

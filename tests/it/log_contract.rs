@@ -18,7 +18,7 @@ use crate::support::nats::Nats;
 const TOPIC: Topic = Topic::Events(Source::Facebook);
 
 fn settings(pairs: &[(&str, &str)]) -> LogSettings {
-    Config::judge(&Variables::from_pairs(pairs.iter().copied()).unwrap()).unwrap().log
+    Config::from_variables(&Variables::from_pairs(pairs.iter().copied()).unwrap()).unwrap().log
 }
 
 async fn open(url: &str, pairs: &[(&str, &str)], role: LogRole) -> JetStream {
