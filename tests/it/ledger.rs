@@ -138,7 +138,7 @@ pub fn claims_and_folding_at_the_same_moment_count_every_frame_once() {
             assert_eq!(left.repeated_frames + right.repeated_frames, 5 * FRAMES);
             folder.fold_ledger(SOURCE, log(), 1).await.unwrap();
             let cut = folder.ledger(SOURCE, log(), &[]).await.unwrap();
-            assert_eq!((cut.places.as_slice(), cut.processed()), (&[(1, FRAMES)][..], 2 * FRAMES));
+            assert_eq!((cut.sequences.as_slice(), cut.processed()), (&[(1, FRAMES)][..], 2 * FRAMES));
             assert_eq!(number(&one, "SELECT count(*) FROM ledger_runs").await, 1);
         });
     }
@@ -192,7 +192,7 @@ fn very_many_frames_above_one_that_stays_cost_a_look_next_to_nothing() {
                     let known = store.known_log(SOURCE).await.unwrap();
                     assert_eq!(known.acked[&Uuid::from_u128(9)].number, FRAMES);
                     let cut = store.ledger(SOURCE, log(), &[]).await.unwrap();
-                    assert_eq!(cut.places.as_slice(), [(2, FRAMES + 1)]);
+                    assert_eq!(cut.sequences.as_slice(), [(2, FRAMES + 1)]);
                 })
             })
             .await;
@@ -226,7 +226,7 @@ fn a_gap_that_never_closes_is_given_up_and_kept_as_holes() {
             let fold = async |first| {
                 store.fold_ledger(SOURCE, log(), first).await.unwrap();
                 let cut = store.ledger(SOURCE, log(), &[]).await.unwrap();
-                (cut.places.as_slice().to_vec(), cut.holes)
+                (cut.sequences.as_slice().to_vec(), cut.holes)
             };
             assert_eq!(fold(60).await, (vec![(100, 10_150)], 0), "the log still has what is missing");
             assert_eq!(fold(10_151).await, (vec![(1, 10_150)], 99));
@@ -263,7 +263,7 @@ fn frames_from_before_are_known_by_their_place_if_their_writer_had_sent_their_nu
             }
             store.migrate().await.unwrap();
             let cut = store.ledger(SOURCE, log(), &[]).await.unwrap();
-            assert_eq!(cut.places.as_slice(), [(1, 20), (22, 23)]);
+            assert_eq!(cut.sequences.as_slice(), [(1, 20), (22, 23)]);
             assert_eq!(
                 (cut.processed(), cut.lost_before),
                 (243, 2 + 7),

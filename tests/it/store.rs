@@ -137,7 +137,7 @@ pub fn a_frame_that_comes_again_is_counted_once() {
             assert_eq!(again, Written { stored: 1, duplicates: 2, repeated_frames: 1, ..Written::default() });
             store.fold_ledger(Source::Facebook, log(), 1).await.unwrap();
             let cut = store.ledger(Source::Facebook, log(), &[]).await.unwrap();
-            assert_eq!(cut.places.as_slice(), [(1, 2)]);
+            assert_eq!(cut.sequences.as_slice(), [(1, 2)]);
             // Folded, and still remembered.
             let folded = write(&store, vec![frame(2, 2, &origin, &b)]).await;
             assert_eq!(folded, Written { repeated_frames: 1, ..Written::default() });
@@ -145,7 +145,7 @@ pub fn a_frame_that_comes_again_is_counted_once() {
             write(&store, vec![frame(3, 3, &origin, &texts(&["d"]))]).await;
             store.fold_ledger(Source::Facebook, log(), 1).await.unwrap();
             let cut = store.ledger(Source::Facebook, log(), &[]).await.unwrap();
-            assert_eq!(cut.places.as_slice(), [(1, 3), (5, 5)], "a gap stays a gap");
+            assert_eq!(cut.sequences.as_slice(), [(1, 3), (5, 5)], "a gap stays a gap");
             assert_eq!((cut.stored, cut.duplicates, cut.quarantined), (5, 2, 0));
             assert_eq!(cut.writers[&Uuid::from_u128(9)].runs.end().number, 5);
             // The same frame twice in one batch is counted once.
@@ -162,7 +162,7 @@ pub fn a_frame_that_comes_again_is_counted_once() {
             let moved = store.write(&other(vec![frame(2, 2, &origin, &b)])).await.unwrap();
             assert_eq!(moved, Written { repeated_frames: 1, ..Written::default() });
             let cut = store.ledger(Source::Facebook, Uuid::from_u128(2), &[]).await.unwrap();
-            assert_eq!(cut.places.as_slice(), [(1, 2)], "its place is processed as well");
+            assert_eq!(cut.sequences.as_slice(), [(1, 2)], "its place is processed as well");
             assert_eq!(number(&store, "SELECT sum(events) FROM rollups WHERE minutes = 1").await, 7);
         });
     }

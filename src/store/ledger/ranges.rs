@@ -1,4 +1,4 @@
-//! Consecutive numbers as ranges: places of a log, and frames of a writer with its running totals.
+//! Consecutive numbers as ranges: sequence numbers of a log, and frames of a writer with its running totals.
 
 use crate::log::WriterMark;
 
@@ -31,7 +31,7 @@ impl Ranges {
         self.0.splice(from..to, [(first, last)]);
     }
 
-    /// Takes the numbers from `first` to `last` out.
+    /// Removes the numbers from `first` to `last`.
     pub fn remove(&mut self, first: u64, last: u64) {
         let from = self.0.partition_point(|range| range.1 < first);
         let mut to = from;
@@ -208,7 +208,7 @@ impl Runs {
         lost
     }
 
-    /// `acked`, and the frames of the run that begins with it or right after it.
+    /// The last frame of the run that contains `acked` or begins right after it; `acked` itself if there is none.
     pub fn extend_acked(&self, acked: WriterMark) -> WriterMark {
         let at = self.0.partition_point(|run| run.last <= acked.number);
         let run = self.0.get(at).filter(|run| run.first <= acked.number.saturating_add(1));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_below_an_acknowledged_frame_is_sized_by_the_totals() {
+    fn missing_frames_below_an_acknowledged_one_are_sized_by_the_running_totals() {
         let mut runs = Runs::default();
         let acked = |number| WriterMark { number, total: number * 10 };
         assert_eq!(runs.missing(acked(4)), Lost { frames: 4, events: 40 });
@@ -250,7 +250,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_hold_what_a_set_holds(steps in prop::collection::vec((any::<bool>(), 1..60_u64, 0..12_u64), 0..40)) {
+        fn ranges_and_runs_hold_the_same_numbers_as_a_set(steps in prop::collection::vec((any::<bool>(), 1..60_u64, 0..12_u64), 0..40)) {
             let (mut ranges, mut runs, mut set) = (Ranges::default(), Runs::default(), BTreeSet::new());
             for (insert, first, more) in steps {
                 if insert {

@@ -1,33 +1,35 @@
-//! Writers' transactions whose process stands still: frozen, cut off, or stopped by a debugger.
+//! Ending writers' transactions whose process stands still: stopped by a signal or a debugger, or cut off from the
+//! network.
 //!
-//! Such a transaction keeps what it has claimed and inserted locked, and other collectors get the same frames. Each of
-//! their statements gives up after a few seconds (`lock_timeout`), and the one that stands still is ended. Its
-//! process meets an error when it goes on, and its frames come again: nothing is lost, and nothing is counted twice.
+//! Such a transaction keeps locks on the rows that it claimed and inserted, while its frames are delivered to other
+//! collectors. Their statements give up after a few seconds (`lock_timeout`), and the transaction that stands still is
+//! ended. Its process gets an error when it goes on, and its frames are delivered again: no event is lost or counted
+//! twice.
 
 use std::time::Duration;
 
 use crate::event::Source;
 use crate::store::connect::Store;
 use crate::store::error::StoreError;
-use crate::store::ledger::rows;
 use crate::store::locks::WRITER_LOCKS;
+use crate::store::sql::Sql;
 
-/// How long a writer's transaction may wait for its process while another writer cannot store: between two statements,
-/// or for the rows that it copies. A process that works gives them within milliseconds.
+/// Time for which a writer's transaction may wait for its process, between two statements or for the rows of a COPY,
+/// while another writer cannot store. A process that works answers within milliseconds.
 pub const STANDS_STILL: Duration = Duration::from_secs(10);
 
 /// A transaction that was ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// The number of PostgreSQL's process.
+    /// Number of the server's process.
     pub backend: i32,
-    /// Its client's address, where it has one.
+    /// Address of its client; empty for a Unix socket.
     pub client: String,
-    /// What it had been asked last.
+    /// Beginning of its last statement.
     pub statement: String,
 }
 
-/// Writers' transactions of a source that wait for their process. The lock that marks them is held from their first
+/// Ends the writers' transactions of a source that wait for their process. Every writer holds the lock from its first
 /// statement on.
 const END: &str = "SELECT a.pid, coalesce(host(a.client_addr), '') AS client, left(a.query, 60) AS statement,
         pg_terminate_backend(a.pid) AS ended
@@ -40,21 +42,20 @@ const END: &str = "SELECT a.pid, coalesce(host(a.client_addr), '') AS client, le
             AND l.database = a.datid AND l.classid = $1::int4::oid AND l.objid = $2::int4::oid)";
 
 impl Store {
-    /// Ends writers' transactions of a source that stand still, of whichever process. SQLite has none: it is of one
-    /// process.
+    /// Ends writers' transactions of a source that stand still, of whichever process. SQLite's writers are all in this
+    /// process, so it has none.
     ///
     /// # Errors
     ///
-    /// If the store is away, or the role may not end them.
+    /// If the store is unavailable, or the role may not end them.
     pub async fn end_stuck_writers(&self, source: Source) -> Result<Vec<Ended>, StoreError> {
         if !self.is_postgres() {
             return Ok(Vec::new());
         }
         let seconds = i64::try_from(STANDS_STILL.as_secs()).unwrap_or(i64::MAX);
-        let values = vec![WRITER_LOCKS.into(), i32::from(source.code()).into(), seconds.into()];
-        let found = rows(self.db(), END, values).await?;
+        let end = Sql::new(END).bind(WRITER_LOCKS).bind(i32::from(source.code())).bind(seconds);
         let mut ended = Vec::new();
-        for row in found {
+        for row in end.rows(self.db()).await? {
             if row.try_get::<bool>("", "ended")? {
                 ended.push(Ended {
                     backend: row.try_get("", "pid")?,

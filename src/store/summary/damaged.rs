@@ -12,7 +12,7 @@ use crate::event::Source;
 use crate::store::connect::{Snapshot, Store};
 use crate::store::entity::summaries;
 use crate::store::error::StoreError;
-use crate::store::ledger::change;
+use crate::store::sql::Sql;
 use crate::store::transaction::Transaction;
 
 /// The level under which a delta is kept.
@@ -52,7 +52,7 @@ pub(super) async fn name_delta(
         SELECT source, $1, id, tag FROM summary_deltas WHERE id = $2
         ON CONFLICT (source, level, at) DO UPDATE SET version = excluded.version
         WHERE damaged_summaries.version <> excluded.version";
-    if change(tx, sql, vec![DELTA.into(), id.into()]).await? > 0 {
+    if Sql::new(sql).bind(DELTA).bind(id).execute(tx).await? > 0 {
         tracing::error!(table = "summary_deltas", id, %source, reason, "what a transaction added cannot be read: \
             reports that need it say so, all else goes on; run `ess rollups rebuild`");
     }
@@ -68,15 +68,15 @@ pub(super) async fn name_summary(
     reason: &str,
 ) -> Result<(), StoreError> {
     let version: i64 = rand::random();
-    let place = || vec![version.into(), source.code().into(), span.level.into(), span.at.into()];
+    let place = |sql: &str| Sql::new(sql).bind(version).bind(source.code()).bind(span.level).bind(span.at);
     let sql =
         "UPDATE summaries SET version = $1 WHERE source = $2 AND level = $3 AND at = $4 AND NOT EXISTS (
         SELECT 1 FROM damaged_summaries d WHERE d.source = summaries.source AND d.level = summaries.level
             AND d.at = summaries.at AND d.version = summaries.version)";
-    if change(tx, sql, place()).await? > 0 {
+    if place(sql).execute(tx).await? > 0 {
         let sql = "INSERT INTO damaged_summaries (version, source, level, at) VALUES ($1, $2, $3, $4)
             ON CONFLICT (source, level, at) DO UPDATE SET version = excluded.version";
-        change(tx, sql, place()).await?;
+        place(sql).execute(tx).await?;
         tracing::error!(table = "summaries", width = span.level, at = span.at, %source, reason, "a summary cannot be \
             read: reports that need it say so, all else goes on; run `ess rollups rebuild`");
     }
