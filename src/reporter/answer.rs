@@ -325,7 +325,7 @@ impl From<Audience> for FacebookAudience {
             countries: countries(audience.countries),
             cities: audience.cities.into_iter().filter_map(city).collect(),
             cities_truncated: audience.cities_truncated,
-            cities_estimated: audience.cities_missing,
+            cities_estimated: audience.cities_error_bound,
         }
     }
 }

@@ -4,6 +4,7 @@ use sea_orm::{ConnectionTrait, Statement, Value};
 
 use crate::store::connect::Store;
 use crate::store::error::StoreError;
+use crate::store::sql::Sql;
 
 /// A condition that grows, with its parameters from $1.
 pub(in crate::store) struct Condition {
@@ -49,6 +50,15 @@ impl Store {
     /// An instant, from a parameter at `{}` of microseconds since 1970.
     pub(in crate::store) fn instant(&self) -> &'static str {
         if self.is_postgres() { "('epoch'::timestamptz + {} * interval '1 microsecond')" } else { "{}" }
+    }
+
+    /// Appends an instant, of microseconds since 1970, as a parameter.
+    pub(in crate::store) fn push_instant(&self, sql: &mut Sql, micros: i64) {
+        if self.is_postgres() {
+            sql.push("('epoch'::timestamptz + ").push_bind(micros).push(" * interval '1 microsecond')");
+        } else {
+            sql.push_bind(micros);
+        }
     }
 
     /// The minute since 1970 in which a row's event happened.

@@ -196,7 +196,7 @@ fn users_are_about_right_where_every_event_has_a_new_one_and_cities_are_bounded(
             all.sort();
             let (country, city) = &all[999];
             let last = Dimension::City(country.into(), city.into());
-            assert_eq!((audience.cities_missing, &audience.cities[999]), (0, &(last, 1)));
+            assert_eq!((audience.cities_error_bound, &audience.cities[999]), (0, &(last, 1)));
         }
     });
 }
@@ -662,7 +662,7 @@ async fn first_cities(reports: &Reports, limit: usize) -> (Vec<(String, u64)>, u
         Dimension::City(_, city) => (city.to_string(), users),
         other => panic!("{other:?} is no city"),
     };
-    (audience.cities.into_iter().map(name).collect(), audience.cities_missing)
+    (audience.cities.into_iter().map(name).collect(), audience.cities_error_bound)
 }
 
 fn most(users: impl IntoIterator<Item = (String, u64)>, limit: usize) -> Vec<(String, u64)> {
@@ -960,7 +960,7 @@ fn a_damaged_summary_is_told_apart_stops_nobody_else_and_is_mended() {
         ));
         let asked = http::get(&world.reporter_url("/reports/demographics?source=facebook")).unwrap();
         assert_eq!(asked.status, 503, "{}", asked.text);
-        assert!(asked.text.contains("damaged") && !asked.text.contains("away"), "{}", asked.text);
+        assert!(asked.text.contains("is corrupt") && !asked.text.contains("unavailable"), "{}", asked.text);
         let tiktok = world.report("/reports/demographics?source=tiktok");
         assert_eq!(world.report("/reports/events")["totalEvents"], 300);
         assert_eq!(world.ess(&["rollups", "verify"]).status.code(), Some(1));
@@ -1020,7 +1020,7 @@ fn damaged_hours_and_deltas_stop_no_folding_and_no_other_report_and_are_mended()
         let refused = |world: &System, (day, next): (&str, &str), table: &str| {
             let asked = http::get(&world.reporter_url(&path("facebook", day, next))).unwrap();
             assert_eq!(asked.status, 503, "{}", asked.text);
-            assert!(asked.text.contains("damaged") && asked.text.contains(table), "{}", asked.text);
+            assert!(asked.text.contains("is corrupt") && asked.text.contains(table), "{}", asked.text);
         };
         let [first, second, third] =
             [("2026-01-05", "2026-01-06"), ("2026-03-05", "2026-03-06"), ("2026-05-05", "2026-05-06")];
@@ -1063,7 +1063,7 @@ fn damaged_hours_and_deltas_stop_no_folding_and_no_other_report_and_are_mended()
         send(world, "facebook", "2026-03-05T10", 2);
         waiting(world, "1");
         // It does not tell which hours it is of.
-        refused(world, first, "damaged");
+        refused(world, first, "corrupt");
         refused(world, second, "summary_deltas, source facebook");
         assert_eq!(events(world, "tiktok", first), 3);
         assert_eq!(world.report("/reports/events")["totalEvents"], 23);
@@ -1085,8 +1085,11 @@ fn damaged_hours_and_deltas_stop_no_folding_and_no_other_report_and_are_mended()
             assert_eq!(events(world, "facebook", range), count, "{range:?}");
         }
         // Each was named once.
-        let lines: Vec<Value> =
-            world.services.iter().flat_map(|service| service.lines("run `ess rollups rebuild`")).collect();
+        let lines: Vec<Value> = world
+            .services
+            .iter()
+            .flat_map(|service| service.lines("\"target\":\"ess::store::summary::damaged\""))
+            .collect();
         let errors = lines.iter().filter(|line| line["level"] == "ERROR").count();
         assert_eq!((lines.len(), errors), (2, 2), "{lines:?}");
     });

@@ -314,7 +314,7 @@ impl Store {
                     GROUP BY campaign_id, source) AS sums) AS parts WHERE true";
         let rows = ROWS.replace("{minute}", self.minute());
         let busy = || StoreError::conflict("summaries are being folded");
-        let tx = self.alone(source).await?.ok_or_else(busy)?;
+        let tx = self.lock_summaries(source).await?.ok_or_else(busy)?;
         retain(&tx, source, NONE_LEAVES).await?;
         if retained_from(&tx, source).await?.is_some() {
             tx.rollback().await?;

@@ -1,7 +1,7 @@
-//! Events and revenue by type, in spans of a minute to a day.
+//! Events and revenue by type, from the rollups of spans of a minute to a day.
 //!
-//! They count the rows of a transaction in that transaction. A range is told by the days within it, the six
-//! hours beside those, and so on down to minutes: so many rows at most, whatever is stored.
+//! The writer counts the rows of a transaction in that transaction. A range is read from the days within it, the spans
+//! of six hours beside those, and so on down to minutes: so the number of rows read is bounded, whatever is stored.
 
 use sea_orm::sea_query::{Condition, Expr, SimpleExpr};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};
@@ -12,18 +12,19 @@ use crate::store::money::{REVENUE_MILLIONS, REVENUE_UNITS};
 use crate::store::report::{EventCount, Filter, Report, RevenueSum};
 use crate::store::write::counts::WIDTHS;
 
-/// A range of spans of one width, counted in them; open where it is open.
+/// A range of spans of one width, numbered since 1970; `None` is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Part {
+struct SpanRange {
+    /// Width of the spans.
     minutes: i16,
-    from: Option<i64>,
-    to: Option<i64>,
+    first: Option<i64>,
+    end: Option<i64>,
 }
 
-/// The parts that make up a range of minutes, none of them wider than `widest` minutes.
-fn parts(from: Option<i64>, to: Option<i64>, widest: i64) -> Vec<Part> {
-    fn add(parts: &mut Vec<Part>, from: Option<i64>, to: Option<i64>, widths: &[i16]) {
-        let Some((&minutes, finer)) = widths.split_last() else { return };
+/// Splits a range of minutes into spans that are as wide as possible, but not wider than `widest` minutes.
+fn split(from: Option<i64>, to: Option<i64>, widest: i64) -> Vec<SpanRange> {
+    fn add(ranges: &mut Vec<SpanRange>, from: Option<i64>, to: Option<i64>, widths: &[i16]) {
+        let Some((&minutes, narrower)) = widths.split_last() else { return };
         let width = i64::from(minutes);
         if from.zip(to).is_some_and(|(from, to)| from >= to) {
             return;
@@ -31,35 +32,35 @@ fn parts(from: Option<i64>, to: Option<i64>, widest: i64) -> Vec<Part> {
         let first = from.map(|from| -(-from).div_euclid(width));
         let end = to.map(|to| to.div_euclid(width));
         if first.zip(end).is_some_and(|(first, end)| first >= end) {
-            return add(parts, from, to, finer);
+            return add(ranges, from, to, narrower);
         }
-        parts.push(Part { minutes, from: first, to: end });
+        ranges.push(SpanRange { minutes, first, end });
         if let Some(first) = first {
-            add(parts, from, Some(first * width), finer);
+            add(ranges, from, Some(first * width), narrower);
         }
         if let Some(end) = end {
-            add(parts, Some(end * width), to, finer);
+            add(ranges, Some(end * width), to, narrower);
         }
     }
     let widths = WIDTHS.iter().filter(|minutes| i64::from(**minutes) <= widest).count();
-    let mut all = Vec::new();
-    add(&mut all, from, to, &WIDTHS[..widths]);
-    all
+    let mut ranges = Vec::new();
+    add(&mut ranges, from, to, &WIDTHS[..widths]);
+    ranges
 }
 
-/// The rollups that tell a filter's range, in buckets of so many minutes.
+/// The rollups of a filter's range, for buckets of `interval` minutes.
 fn rollups(filter: &Filter, interval: Option<i64>) -> Select<Entity> {
-    let whole = |at: i64| i32::try_from(at).unwrap_or(if at < 0 { i32::MIN } else { i32::MAX });
+    let saturate = |at: i64| i32::try_from(at).unwrap_or(if at < 0 { i32::MIN } else { i32::MAX });
     let mut any = Condition::any();
-    for part in parts(filter.from, filter.to, interval.unwrap_or(i64::MAX)) {
-        let range = Condition::all()
-            .add(Column::Minutes.eq(part.minutes))
-            .add_option(part.from.map(|from| Column::At.gte(whole(from))))
-            .add_option(part.to.map(|to| Column::At.lt(whole(to))));
-        any = any.add(range);
+    for range in split(filter.from, filter.to, interval.unwrap_or(i64::MAX)) {
+        let spans = Condition::all()
+            .add(Column::Minutes.eq(range.minutes))
+            .add_option(range.first.map(|first| Column::At.gte(saturate(first))))
+            .add_option(range.end.map(|end| Column::At.lt(saturate(end))));
+        any = any.add(spans);
     }
     if any.is_empty() {
-        // No minute at all.
+        // An empty range. No rollup has such a width, while an empty condition would be true.
         any = any.add(Column::Minutes.lt(0));
     }
     Entity::find()
@@ -70,18 +71,18 @@ fn rollups(filter: &Filter, interval: Option<i64>) -> Select<Entity> {
         .apply_if(filter.event_types.clone(), |query, types| query.filter(Column::EventType.is_in(types)))
 }
 
-/// The bucket that a row is in.
+/// The bucket of a rollup.
 fn bucket(interval: Option<i64>) -> SimpleExpr {
     let Some(interval) = interval else { return Expr::cust("CAST(0 AS bigint)") };
-    // Instants are never before 1970, so that this rounds down. No span is wider than the interval.
+    // Times are never before 1970, so that the division rounds down. No span is wider than the interval.
     Expr::cust(format!("CAST(at / ({interval} / minutes) AS bigint)"))
 }
 
 fn sum(column: &str) -> SimpleExpr {
-    whole(&format!("sum({column})"))
+    to_bigint(&format!("sum({column})"))
 }
 
-fn whole(sum: &str) -> SimpleExpr {
+fn to_bigint(sum: &str) -> SimpleExpr {
     Expr::cust(format!("CAST(coalesce({sum}, 0) AS bigint)"))
 }
 
@@ -90,7 +91,7 @@ impl Report<'_> {
     ///
     /// # Errors
     ///
-    /// If the store is away.
+    /// If the store is unavailable.
     pub async fn count_events(
         &self,
         filter: &Filter,
@@ -115,7 +116,7 @@ impl Report<'_> {
     ///
     /// # Errors
     ///
-    /// If the store is away.
+    /// If the store is unavailable.
     pub async fn sum_revenue(
         &self,
         filter: &Filter,
@@ -125,7 +126,7 @@ impl Report<'_> {
             return self.sum_campaign(filter, interval).await;
         }
         let query = rollups(filter, interval)
-            // What was mended may be of money alone.
+            // A correction of a rollup can be of money alone.
             .filter(
                 Condition::any()
                     .add(Column::Transactions.ne(0))
@@ -137,8 +138,8 @@ impl Report<'_> {
             .column_as(bucket(interval), "bucket")
             .columns([Column::Source, Column::EventType])
             .column_as(sum("transactions"), "transactions")
-            .column_as(whole(REVENUE_MILLIONS), "millions")
-            .column_as(whole(REVENUE_UNITS), "units")
+            .column_as(to_bigint(REVENUE_MILLIONS), "millions")
+            .column_as(to_bigint(REVENUE_UNITS), "units")
             .column_as(sum("revenue_micros"), "micros")
             .group_by(Expr::col("bucket"))
             .group_by(Column::Source)
@@ -149,12 +150,12 @@ impl Report<'_> {
         Ok(query.into_model::<RevenueSum>().all(self.tx()?).await?)
     }
 
-    /// How many buckets of so many minutes hold something of a filter, or something that made revenue, of
-    /// whatever campaign; counted up to `most`.
+    /// Number of buckets of `interval` minutes that have events of a filter, or only those with revenue of any
+    /// campaign; counted up to `most`.
     ///
     /// # Errors
     ///
-    /// If the store is away.
+    /// If the store is unavailable.
     pub async fn count_buckets(
         &self,
         filter: &Filter,
@@ -179,23 +180,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_open_range_is_days_alone() {
-        assert_eq!(parts(None, None, i64::MAX), [Part { minutes: 1_440, from: None, to: None }]);
-        let all = parts(None, Some(1_500), i64::MAX);
-        assert_eq!(all[0], Part { minutes: 1_440, from: None, to: Some(1) });
-        assert_eq!(all[1..], [Part { minutes: 60, from: Some(24), to: Some(25) }]);
+    fn an_open_range_is_read_from_days_alone() {
+        assert_eq!(split(None, None, i64::MAX), [SpanRange { minutes: 1_440, first: None, end: None }]);
+        let all = split(None, Some(1_500), i64::MAX);
+        assert_eq!(all[0], SpanRange { minutes: 1_440, first: None, end: Some(1) });
+        assert_eq!(all[1..], [SpanRange { minutes: 60, first: Some(24), end: Some(25) }]);
     }
 
     proptest! {
         #[test]
-        fn parts_make_up_the_range_and_are_few(from in 0_i64..100_000, minutes in 0_i64..1_000_000,
+        fn spans_make_up_the_range_and_are_few(from in 0_i64..100_000, minutes in 0_i64..1_000_000,
             widest in prop::sample::select(vec![1, 60, 1_440, i64::MAX])) {
             let mut ranges: Vec<(i64, i64)> = Vec::new();
             let mut rows = 0;
-            for part in parts(Some(from), Some(from + minutes), widest) {
-                let width = i64::from(part.minutes);
+            for range in split(Some(from), Some(from + minutes), widest) {
+                let width = i64::from(range.minutes);
                 prop_assert!(width <= widest);
-                let (first, end) = (part.from.unwrap(), part.to.unwrap());
+                let (first, end) = (range.first.unwrap(), range.end.unwrap());
                 rows += end - first;
                 ranges.push((first * width, end * width));
             }

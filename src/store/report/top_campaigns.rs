@@ -1,224 +1,326 @@
-//! The first campaigns of a range, from the highest down.
+//! The first campaigns of a range by revenue, where there are too many campaigns for summaries.
 //!
-//! What a campaign earned over all time is the most that it can have earned in a range: the first few by that bound
-//! hold the first few of any range, and the search ends when no other can be among them. Campaigns that lie within
-//! the range are known. Of those that lie in it in part, what they earned in their first and last minutes tells most;
-//! what is left of them is looked up in their rows, from the highest bound down, while it can be among the first.
+//! The revenue of a campaign over all time, in table `campaigns`, is an upper bound of its revenue in any range. So
+//! campaigns are read from the highest such revenue down, until no further one can be among the first. The revenue of a
+//! campaign that lies within the range is known. For one that lies in it in part, the revenue of its first and last
+//! minute lowers the bound; its rows are summed up, from the highest bound down, while it can be among the first.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
 
-use sea_orm::{FromQueryResult, Value};
+use sea_orm::FromQueryResult;
 
 use crate::event::Source;
-use crate::store::dialect::places;
 use crate::store::error::StoreError;
 use crate::store::report::{CampaignSum, Filter, Report};
-use crate::store::summary::{CampaignRevenue, Reading};
-use crate::store::write::batch::big;
+use crate::store::sql::Sql;
+use crate::store::summary::{CampaignRevenue, SummaryView};
 
-/// Campaigns that are looked at first, from the highest down.
-const STEP: usize = 400;
-/// Campaigns that are looked at before all rows in range are.
-const MANY: usize = 20_000;
-/// Campaigns of the first look at their rows; each look is at twice as many as the one before, up to the most.
-const LOOK: usize = 64;
-const MOST: usize = 512;
-/// Campaigns that are looked up before all rows in range are.
-const LOOKED_UP: usize = 4_000;
-/// Campaigns of one statement that names them.
-const NAMED: usize = 400;
-/// The columns of a campaign's revenue over all time.
-const CAMPAIGN: &str =
+/// Campaigns that the first statement reads, from the highest revenue down. Each next one reads twice as many.
+const FIRST_PAGE: usize = 400;
+/// Campaigns that are read before the search is given up.
+const READ_MAX: usize = 20_000;
+/// Campaigns whose rows the first statement of a page sums up; each next one sums up twice as many, up to the most.
+const FIRST_LOOKUP: usize = 64;
+const LOOKUP_MAX: usize = 512;
+/// Campaigns whose rows are summed up before the search is given up.
+const LOOKUPS_MAX: usize = 4_000;
+/// Campaign ids in one statement.
+const IDS: usize = 400;
+/// SQL: columns of a [`CampaignRevenue`].
+const COLUMNS: &str =
     "campaign_id, transactions, high, units, micros, first_minute, last_minute, first_units, last_units,
     ends_of";
 
-/// A campaign, and its place by what it earned over all time, from 1.
+/// A campaign and its rank by revenue over all time, from 1.
 #[derive(Debug, FromQueryResult)]
-struct Ranked {
+struct RankedCampaign {
     #[sea_orm(nested)]
     campaign: CampaignRevenue,
-    place: i64,
+    rank: i64,
 }
 
 /// The first campaigns of a range, as far as they are known.
-struct First {
+struct TopCampaigns {
     limit: usize,
-    /// The highest first; no more than `limit`.
+    /// In the order of ranks, at most `limit`.
     top: Vec<CampaignSum>,
-    /// Those that have to be looked up, with the most that they can have earned.
-    waiting: BinaryHeap<(i128, String)>,
-    /// How many were looked up.
+    /// Campaigns partly in the range, by the upper bound of their revenue in it.
+    candidates: BinaryHeap<(i128, String)>,
+    /// Number of candidates that were looked up.
     looked_up: usize,
 }
 
-impl First {
+impl TopCampaigns {
     fn new(limit: usize) -> Self {
-        Self { limit, top: Vec::new(), waiting: BinaryHeap::new(), looked_up: 0 }
+        Self { limit, top: Vec::new(), candidates: BinaryHeap::new(), looked_up: 0 }
     }
 
-    fn add(&mut self, more: impl IntoIterator<Item = CampaignSum>) {
-        self.top.extend(more);
+    /// Adds campaigns whose revenue in the range is known.
+    fn add(&mut self, sums: impl IntoIterator<Item = CampaignSum>) {
+        self.top.extend(sums);
         self.top.sort_unstable_by(CampaignSum::rank);
         self.top.truncate(self.limit);
     }
 
-    /// Adds campaigns that meet a range: those within it, and what has to be looked up of the others.
-    fn meet(&mut self, source: Source, filter: &Filter, campaigns: impl Iterator<Item = CampaignRevenue>) {
+    /// Adds the campaigns that lie within the range, and as candidates those that lie in it in part.
+    fn add_campaigns(
+        &mut self,
+        source: Source,
+        filter: &Filter,
+        campaigns: impl Iterator<Item = CampaignRevenue>,
+    ) {
         let (from, to) = (filter.from.unwrap_or(i64::MIN), filter.to.unwrap_or(i64::MAX));
-        let mut whole = Vec::new();
+        let mut within = Vec::new();
         for campaign in campaigns {
-            let (begins, ends) = (i64::from(campaign.first_minute), i64::from(campaign.last_minute));
-            if begins >= from && ends < to {
-                whole.push(CampaignSum {
+            let (first, last) = (i64::from(campaign.first_minute), i64::from(campaign.last_minute));
+            if first >= from && last < to {
+                within.push(CampaignSum {
                     source,
                     transactions: campaign.transactions.unsigned_abs(),
                     total: campaign.total(),
                     campaign_id: campaign.campaign_id,
                 });
-            } else if ends >= from && begins < to {
-                self.waiting.push((campaign.bound(from, to), campaign.campaign_id));
+            } else if last >= from && first < to {
+                self.candidates.push((campaign.upper_bound(from, to), campaign.campaign_id));
             }
         }
-        self.add(whole);
+        self.add(within);
     }
 
-    /// What none must have earned less than to be one of them; `None` while there are too few.
-    fn least(&self) -> Option<i128> {
-        self.top.get(self.limit.checked_sub(1)?).map(|last| last.total)
+    /// The last campaign of a full list.
+    fn last(&self) -> Option<&CampaignSum> {
+        self.top.get(self.limit.checked_sub(1)?)
     }
 
-    /// Whether all of them come before whoever comes behind a campaign with such a bound and name.
-    fn is_before(&self, (bound, name): &(i128, String)) -> bool {
-        let last = self.limit.checked_sub(1).and_then(|last| self.top.get(last));
-        last.is_some_and(|last| last.total > *bound || (last.total == *bound && last.campaign_id <= *name))
+    /// True if the top list is final: nothing ranked after (bound, id) can enter it.
+    fn is_final(&self, (bound, id): &(i128, String)) -> bool {
+        self.last()
+            .is_some_and(|last| last.total > *bound || (last.total == *bound && last.campaign_id <= *id))
     }
 
-    /// Those that wait, can be among the first, and can have earned at least so much: no more than `most`.
-    fn look(&mut self, bound: Option<i128>, most: usize) -> Vec<String> {
-        let least = self.least();
-        let mut look = Vec::new();
-        while look.len() < most
-            && let Some(next) = self.waiting.peek_mut()
-            // One that earned as much is among the first if its name comes before.
+    /// Takes the candidates that can enter the list and whose bound is at least `bound`: at most `most`, the highest
+    /// first.
+    fn take_candidates(&mut self, bound: Option<i128>, most: usize) -> Vec<String> {
+        let lowest_total = self.last().map(|last| last.total);
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(next) = self.candidates.peek_mut()
             && bound.is_none_or(|bound| next.0 >= bound)
-            && least.is_none_or(|least| next.0 >= least)
+            // With the same revenue as the last one a candidate enters the list if its id comes first.
+            && lowest_total.is_none_or(|lowest| next.0 >= lowest)
         {
-            look.push(PeekMut::pop(next).1);
+            taken.push(PeekMut::pop(next).1);
         }
-        look
+        taken
     }
 }
 
 impl Report<'_> {
-    /// The first `limit` campaigns of a range; `None` if the search would not end soon.
-    pub(in crate::store) async fn search_down(
+    /// The first `limit` campaigns of a source in a range; `None` if the search was given up, since it would read more
+    /// than the rows of the range.
+    pub(super) async fn search_top_campaigns(
         &self,
         source: Source,
         filter: &Filter,
         limit: usize,
-        reading: &Reading,
+        view: &SummaryView,
     ) -> Result<Option<Vec<CampaignSum>>, StoreError> {
-        let fresh = self.not_folded(source, reading).await?;
-        let mut waiting = fresh.clone();
+        let unfolded = self.campaigns_with_deltas(source, view).await?;
+        let mut waiting = unfolded.clone();
         waiting.sort_unstable_by_key(|campaign| Reverse(campaign.total()));
-        let fresh: HashSet<&str> = fresh.iter().map(|ranked| ranked.campaign_id.as_str()).collect();
-        let mut first = First::new(limit);
-        let mut looked_at = 0;
-        let mut step = STEP.max(2 * limit);
-        while looked_at < MANY {
-            let ranked = self.ranked(source, filter, looked_at, step).await?;
-            looked_at += step;
-            // Nobody who was not looked at earned more than this, but for those that are fresh; `None` at the end.
-            let last = ranked.last().filter(|last| usize::try_from(last.place) == Ok(looked_at));
+        let unfolded: HashSet<&str> = unfolded.iter().map(|campaign| campaign.campaign_id.as_str()).collect();
+        let mut top = TopCampaigns::new(limit);
+        let mut read = 0;
+        let mut page = FIRST_PAGE.max(2 * limit);
+        while read < READ_MAX {
+            let ranked = self.ranked_campaigns(source, filter, read, page).await?;
+            read += page;
+            // No campaign that was not read has more revenue than the last of the page, but for those with deltas.
+            // `None` at the end of the table.
+            let last = ranked.last().filter(|last| usize::try_from(last.rank) == Ok(read));
             let last = last.map(|last| (last.campaign.total(), last.campaign.campaign_id.clone()));
             let bound = last.as_ref().map(|(bound, _)| *bound);
-            let near =
+            let above =
                 waiting.partition_point(|campaign| bound.is_none_or(|bound| campaign.total() >= bound));
-            let ranked = ranked.into_iter().map(|ranked| ranked.campaign);
-            let ranked = ranked.filter(|ranked| !fresh.contains(ranked.campaign_id.as_str()));
-            first.meet(source, filter, ranked.chain(waiting.drain(..near)));
-            if !self.look_up(source, filter, bound, &mut first).await? {
+            let folded = ranked.into_iter().map(|ranked| ranked.campaign);
+            let folded = folded.filter(|campaign| !unfolded.contains(campaign.campaign_id.as_str()));
+            top.add_campaigns(source, filter, folded.chain(waiting.drain(..above)));
+            if !self.look_up_candidates(source, filter, bound, &mut top).await? {
                 return Ok(None);
             }
-            if last.is_none_or(|last| first.is_before(&last)) {
-                return Ok(Some(first.top));
+            if last.is_none_or(|last| top.is_final(&last)) {
+                return Ok(Some(top.top));
             }
-            step = (step * 2).min(MANY - looked_at.min(MANY));
+            page = (page * 2).min(READ_MAX - read.min(READ_MAX));
         }
         Ok(None)
     }
 
-    /// Looks up the campaigns that can be among the first, and can have earned as much as those that are not
-    /// known yet; says whether these were not too many.
-    async fn look_up(
+    /// Sums up the rows of candidates that can be among the first and whose bound is at least `bound`. False if these
+    /// were too many.
+    async fn look_up_candidates(
         &self,
         source: Source,
         filter: &Filter,
-        unknown: Option<i128>,
-        first: &mut First,
+        bound: Option<i128>,
+        top: &mut TopCampaigns,
     ) -> Result<bool, StoreError> {
-        let mut most = LOOK;
+        let mut most = FIRST_LOOKUP;
         loop {
-            let look = first.look(unknown, most);
-            let Some(last) = look.last() else { return Ok(true) };
-            first.looked_up += look.len();
-            if first.looked_up > LOOKED_UP {
+            let ids = top.take_candidates(bound, most);
+            let Some(last) = ids.last() else { return Ok(true) };
+            top.looked_up += ids.len();
+            if top.looked_up > LOOKUPS_MAX {
                 return Ok(false);
             }
-            most = MOST.min(2 * most);
-            // The last one again and again: few statements to prepare, however many there are.
-            let ids = look.iter().chain(std::iter::repeat(last)).take(look.len().next_power_of_two());
-            first.add(self.earned(source, filter, ids.cloned()).await?);
+            most = LOOKUP_MAX.min(2 * most);
+            // Padded with the last id to a power of two, so that few different statements are prepared.
+            let padded = ids.iter().chain(std::iter::repeat(last)).take(ids.len().next_power_of_two());
+            top.add(self.sum_rows_of_campaigns(source, filter, padded.cloned().collect()).await?);
         }
     }
 
-    /// So many campaigns behind the first `from` by what they earned over all time, as far as that was folded: those
-    /// that meet a filter's range, and the last of them in any case, if there are so many.
-    async fn ranked(
+    /// Reads `count` campaigns after the first `from` by revenue over all time, as far as it is folded. Those outside
+    /// the filter's range are left out, but for the last one.
+    async fn ranked_campaigns(
         &self,
         source: Source,
         filter: &Filter,
         from: usize,
         count: usize,
-    ) -> Result<Vec<Ranked>, StoreError> {
+    ) -> Result<Vec<RankedCampaign>, StoreError> {
+        // SQL text: a window function over a page in the order of the index.
         let sql = format!(
-            "SELECT {CAMPAIGN}, place FROM (
-                SELECT {CAMPAIGN}, row_number() OVER (ORDER BY high DESC, units DESC, micros DESC, campaign_id) AS place
+            "SELECT {COLUMNS}, rank FROM (
+                SELECT {COLUMNS}, row_number() OVER (ORDER BY high DESC, units DESC, micros DESC, campaign_id) AS rank
                 FROM campaigns WHERE source = $1 ORDER BY high DESC, units DESC, micros DESC, campaign_id
                 LIMIT $2 OFFSET $3) AS ranked
-             WHERE (last_minute >= $4 AND first_minute < $5) OR place = $6 ORDER BY place"
+             WHERE (last_minute >= $4 AND first_minute < $5) OR rank = $6 ORDER BY rank"
         );
-        let big = |number: usize| Value::from(big(number as u64));
-        let (first, end) = (filter.from.unwrap_or(i64::MIN), filter.to.unwrap_or(i64::MAX));
-        let values =
-            vec![source.code().into(), big(count), big(from), first.into(), end.into(), big(from + count)];
-        self.select(sql, values).await
+        let to_bigint = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        Sql::new(sql)
+            .bind(source.code())
+            .bind(to_bigint(count))
+            .bind(to_bigint(from))
+            .bind(filter.from.unwrap_or(i64::MIN))
+            .bind(filter.to.unwrap_or(i64::MAX))
+            .bind(to_bigint(from + count))
+            .all(self.tx()?)
+            .await
     }
 
-    /// The campaigns to which something was added that is not folded yet, with it.
-    async fn not_folded(
+    /// The campaigns that have deltas, with their folded revenue.
+    async fn campaigns_with_deltas(
         &self,
         source: Source,
-        reading: &Reading,
+        view: &SummaryView,
     ) -> Result<Vec<CampaignRevenue>, StoreError> {
-        let mut deltas = reading.campaign_deltas();
+        let mut deltas = view.campaign_deltas();
         let ids: Vec<String> = deltas.keys().cloned().collect();
-        let mut fresh = Vec::new();
-        for part in ids.chunks(NAMED) {
-            let mut values = vec![source.code().into()];
-            let places = places(&mut values, part.iter().cloned());
-            let sql =
-                format!("SELECT {CAMPAIGN} FROM campaigns WHERE source = $1 AND campaign_id IN ({places})");
-            for mut ranked in self.select::<CampaignRevenue>(sql, values).await? {
-                if let Some(delta) = deltas.remove(&ranked.campaign_id) {
-                    ranked.merge(&delta);
+        let mut campaigns = Vec::new();
+        for part in ids.chunks(IDS) {
+            let sql = format!("SELECT {COLUMNS} FROM campaigns WHERE source = $1 AND campaign_id IN (");
+            let mut sql = Sql::new(sql).bind(source.code());
+            sql.push_list(part.iter().cloned()).push(")");
+            for mut campaign in sql.all::<CampaignRevenue>(self.tx()?).await? {
+                if let Some(delta) = deltas.remove(&campaign.campaign_id) {
+                    campaign.merge(&delta);
                 }
-                fresh.push(ranked);
+                campaigns.push(campaign);
             }
         }
-        fresh.extend(deltas.into_values());
-        Ok(fresh)
+        campaigns.extend(deltas.into_values());
+        Ok(campaigns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A campaign with one transaction in each of two minutes.
+    fn campaign(id: &str, (first, last): (i32, i32), units: (i64, i64)) -> CampaignRevenue {
+        CampaignRevenue {
+            campaign_id: id.to_owned(),
+            transactions: 2,
+            units: units.0 + units.1,
+            micros: 0,
+            first_minute: first,
+            last_minute: last,
+            first_minute_units: units.0,
+            last_minute_units: units.1,
+            edge_transactions: 2,
+            high: 0,
+        }
+    }
+
+    fn sum(id: &str, units: i128) -> CampaignSum {
+        CampaignSum {
+            source: Source::Facebook,
+            campaign_id: id.to_owned(),
+            transactions: 1,
+            total: units * 1_000_000,
+        }
+    }
+
+    fn ids(top: &TopCampaigns) -> Vec<&str> {
+        top.top.iter().map(|sum| &*sum.campaign_id).collect()
+    }
+
+    fn range(from: i64, to: i64) -> Filter {
+        Filter { from: Some(from), to: Some(to), ..Filter::default() }
+    }
+
+    #[test]
+    fn campaigns_within_the_range_are_listed_and_those_partly_in_it_are_candidates() {
+        let mut top = TopCampaigns::new(2);
+        let campaigns = [
+            campaign("within", (10, 19), (1, 1)),
+            campaign("begins before", (9, 15), (70, 5)),
+            campaign("ends at the end", (15, 20), (6, 90)),
+            campaign("before", (1, 9), (99, 99)),
+            campaign("after", (20, 30), (99, 99)),
+            campaign("higher", (12, 13), (2, 2)),
+            campaign("lower", (12, 13), (1, 0)),
+        ];
+        top.add_campaigns(Source::Facebook, &range(10, 20), campaigns.into_iter());
+        assert_eq!(ids(&top), ["higher", "within"]);
+        // By their bounds, 6 and 5 units without what is outside.
+        assert_eq!(top.take_candidates(None, 10), ["ends at the end", "begins before"]);
+    }
+
+    #[test]
+    fn the_list_is_final_once_nothing_after_it_can_enter() {
+        let mut top = TopCampaigns::new(2);
+        top.add([sum("a", 9)]);
+        assert!(!top.is_final(&(0, "z".to_owned())), "there is room");
+        top.add([sum("m", 5)]);
+        let bound = |units: i128, id: &str| (units * 1_000_000, id.to_owned());
+        assert!(top.is_final(&bound(4, "a")), "the next one has less revenue");
+        assert!(top.is_final(&bound(5, "m")), "as much, and comes after the last one's id");
+        assert!(!top.is_final(&bound(5, "b")), "as much, and may come before the last one's id");
+        assert!(!top.is_final(&bound(6, "z")));
+    }
+
+    #[test]
+    fn candidates_are_looked_up_only_while_they_can_enter_the_list() {
+        let mut top = TopCampaigns::new(1);
+        for (units, id) in [(3, "c"), (9, "a"), (5, "x"), (7, "b")] {
+            top.candidates.push((units * 1_000_000, id.to_owned()));
+        }
+        assert_eq!(top.take_candidates(Some(8_000_000), 10), ["a"], "those above the bound of the page");
+        top.add([sum("listed", 5)]);
+        assert_eq!(top.take_candidates(None, 1), ["b"], "at most as many as were asked for");
+        assert_eq!(top.take_candidates(None, 10), ["x"], "one with as much revenue can come before");
+        assert!(top.take_candidates(None, 10).is_empty(), "3 units are too few");
+    }
+
+    #[test]
+    fn a_list_of_limit_0_stays_empty() {
+        let mut top = TopCampaigns::new(0);
+        top.add([sum("a", 1)]);
+        assert!(top.top.is_empty() && top.last().is_none());
     }
 }

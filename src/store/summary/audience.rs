@@ -1,115 +1,128 @@
-//! Whom a range of hours reached: the groups that are asked for, out of all that were read.
+//! Users and events of a range of hours, as reports show them.
 
 use super::Map;
-use super::body::Summary;
 use super::dimension::{Dimension, Sum};
-use super::places::{First, Name, Places};
-use crate::sketch::{GrowingUsers, Users};
+use super::geo_counts::{GeoCounts, Name, TopLocations};
+use super::summary::Summary;
+use crate::sketch::{UserSet, UserSetBuilder};
 
-/// Whom a range of hours reached.
+/// Users that a range of hours reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Audience {
     /// Events.
     pub events: u64,
-    /// Users, each once.
+    /// Users, each counted once.
     pub users: u64,
-    /// Whether some count of users is an estimate.
+    /// True if a number of users is an estimate.
     pub estimated: bool,
-    /// Followers of the users, over events.
+    /// Followers of the users, one value per event.
     pub followers: Sum,
     /// Billionths of seconds.
     pub watch_time: Sum,
     /// Billionths of percent.
     pub percentage_watched: Sum,
-    /// Users by group, but for places; ascending.
+    /// Users by dimension, ascending, without countries and cities.
     pub groups: Vec<(Dimension, u64)>,
     /// The countries with the most users, those first.
     pub countries: Vec<(Dimension, u64)>,
     /// The cities with the most users, those first.
     pub cities: Vec<(Dimension, u64)>,
-    /// Whether there are cities that are not told.
+    /// True if there are more cities than are listed.
     pub cities_truncated: bool,
-    /// The most users that a city may have beyond what is told of it, or without being told; 0 if all is exact.
-    pub cities_missing: u64,
+    /// Largest number of users that a city may have beyond its count, or without being listed; 0 if all is exact.
+    pub cities_error_bound: u64,
 }
 
-/// The places of a kind that a range of hours reached.
-pub(in crate::store) type Reached = First<Dimension>;
+/// The countries, or the cities, with the most users.
+pub(in crate::store) type TopDimensions = TopLocations<Dimension>;
 
-impl Reached {
-    /// The first so many countries of spans that do not meet.
+impl TopDimensions {
+    /// The first countries of spans that do not overlap.
     pub(super) fn countries<'s>(parts: impl Iterator<Item = &'s Summary>, limit: usize) -> Self {
-        let name = |(country, _): Name<'_>| Dimension::Country(country.into());
-        Self::of(parts.map(|part| &part.countries), limit, name)
+        let dimension = |(country, _): Name<'_>| Dimension::Country(country.into());
+        Self::of(parts.map(|part| &part.countries), limit, dimension)
     }
 
-    /// The first so many cities.
+    /// The first cities of spans that do not overlap.
     pub(super) fn cities<'s>(parts: impl Iterator<Item = &'s Summary>, limit: usize) -> Self {
-        let name = |(country, city): Name<'_>| Dimension::City(country.into(), city.into());
-        Self::of(parts.map(|part| &part.cities), limit, name)
+        let dimension = |(country, city): Name<'_>| Dimension::City(country.into(), city.into());
+        Self::of(parts.map(|part| &part.cities), limit, dimension)
     }
 
     fn of<'s>(
-        parts: impl Iterator<Item = &'s Places>,
+        parts: impl Iterator<Item = &'s GeoCounts>,
         limit: usize,
-        group: impl Fn(Name<'_>) -> Dimension,
+        dimension: impl Fn(Name<'_>) -> Dimension,
     ) -> Self {
-        let parts: Vec<Places> = parts.cloned().collect();
-        let First { places, truncated, missing } = Places::first(&parts, limit);
-        let places = places.into_iter().map(|(name, users)| (group(name), users)).collect();
-        Self { places, truncated, missing }
+        let parts: Vec<GeoCounts> = parts.cloned().collect();
+        let TopLocations { locations, truncated, error_bound } = GeoCounts::top(&parts, limit);
+        let locations = locations.into_iter().map(|(name, users)| (dimension(name), users)).collect();
+        Self { locations, truncated, error_bound }
     }
 }
 
 impl Audience {
-    /// Adds up what spans that do not meet tell, without places.
+    /// Sums spans that do not overlap, without countries and cities.
     pub(super) fn of<'s>(parts: impl Iterator<Item = &'s Summary>) -> Self {
         let mut audience = Self::default();
-        let mut sets: Vec<&Users> = Vec::new();
-        let mut groups: Map<&Dimension, (u64, Vec<&Users>)> = Map::default();
+        let mut sets: Vec<&UserSet> = Vec::new();
+        let mut groups: Map<&Dimension, (u64, Vec<&UserSet>)> = Map::default();
         for part in parts {
             audience.events += part.events;
             audience.followers.merge(part.followers);
             audience.watch_time.merge(part.watch_time);
             audience.percentage_watched.merge(part.percentage_watched);
             sets.push(&part.users);
-            for (group, events, users) in &part.groups {
-                let known = groups.entry(group).or_default();
+            for (dimension, events, users) in &part.groups {
+                let known = groups.entry(dimension).or_default();
                 known.0 += events;
                 known.1.push(users);
             }
         }
-        let count = |events, sets: Vec<&Users>| GrowingUsers::of(sets.into_iter()).among(events);
+        let count =
+            |events, sets: Vec<&UserSet>| UserSetBuilder::union(sets.into_iter()).count_of_events(events);
         (audience.users, audience.estimated) = count(audience.events, sets);
         audience.groups = groups
             .into_iter()
-            .map(|(group, (events, sets))| (group.clone(), count(events, sets).0))
+            .map(|(dimension, (events, sets))| (dimension.clone(), count(events, sets).0))
             .collect();
         audience.groups.sort();
         audience
     }
 
-    /// The same, with its places.
-    pub(in crate::store) fn with(mut self, countries: Reached, cities: Reached) -> Self {
-        self.countries = countries.places;
-        self.estimated |= countries.missing > 0;
-        (self.cities, self.cities_truncated) = (cities.places, cities.truncated);
-        self.cities_missing = cities.missing;
+    /// The same audience with its countries and cities.
+    #[must_use]
+    pub(in crate::store) fn with_locations(
+        mut self,
+        countries: TopDimensions,
+        cities: TopDimensions,
+    ) -> Self {
+        self.countries = countries.locations;
+        self.estimated |= countries.error_bound > 0;
+        (self.cities, self.cities_truncated) = (cities.locations, cities.truncated);
+        self.cities_error_bound = cities.error_bound;
         self
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::places::Listing;
+    use super::super::geo_counts::GeoCountsBuilder;
     use super::*;
-    use crate::sketch::Few;
+    use crate::sketch::Exact;
+
+    fn summary_of(countries: &[(&str, u64, u64)]) -> Summary {
+        let mut builder = GeoCountsBuilder::default();
+        for (name, events, users) in countries {
+            builder.add((name, ""), *events, &UserSet::Exact(Exact::new((0..*users).collect())));
+        }
+        Summary { countries: builder.finish(), ..Summary::default() }
+    }
 
     #[test]
-    fn the_places_with_the_most_users_are_found_among_those_with_many_events() {
-        let mut listing = Listing::default();
-        // Ever fewer events, and the most users where there are not the most events.
-        let places = [
+    fn the_countries_with_the_most_users_are_found_among_those_with_many_events() {
+        // The most users are not where the most events are.
+        let summary = summary_of(&[
             ("a", 100, 3),
             ("b", 90, 3),
             ("c", 80, 50),
@@ -117,19 +130,30 @@ mod tests {
             ("e", 55, 2),
             ("f", 49, 49),
             ("g", 1, 1),
-        ];
-        for (name, events, users) in places {
-            listing.add((name, ""), events, &Users::Few(Few::of((0..users).collect())));
-        }
-        let summary = Summary { countries: listing.finish(), ..Summary::default() };
-        let told = Reached::countries([&summary].into_iter(), 3);
-        let names: Vec<_> = told.places.iter().map(|(group, users)| format!("{group:?} {users}")).collect();
-        assert_eq!(names, ["Country(\"d\") 60", "Country(\"c\") 50", "Country(\"f\") 49"]);
-        assert!(told.truncated);
-        let told = Reached::countries([&summary, &summary].into_iter(), 1_000);
-        assert!(!told.truncated);
-        let users: Vec<u64> = told.places.iter().map(|(_, users)| *users).collect();
+        ]);
+        let top = TopDimensions::countries([&summary].into_iter(), 3);
+        let country = |name: &str, users| (Dimension::Country(name.into()), users);
+        assert_eq!(top.locations, [country("d", 60), country("c", 50), country("f", 49)]);
+        assert!(top.truncated);
+        let top = TopDimensions::countries([&summary, &summary].into_iter(), 1_000);
+        assert!(!top.truncated);
+        let users: Vec<u64> = top.locations.iter().map(|(_, users)| *users).collect();
         assert_eq!(users, [60, 50, 49, 3, 3, 2, 1]);
-        assert_eq!(told.places[3].0, Dimension::Country("a".into()), "equally many go by name");
+        assert_eq!(top.locations[3], country("a", 3), "equal ones are ordered by name");
+    }
+
+    #[test]
+    fn a_user_of_several_spans_is_counted_once() {
+        let users = |ids: std::ops::Range<u64>| UserSet::Exact(Exact::new(ids.collect()));
+        let of = |ids: std::ops::Range<u64>, age| Summary {
+            events: 10,
+            users: users(ids.clone()),
+            groups: vec![(Dimension::Age(age), 10, users(ids))],
+            ..Summary::default()
+        };
+        let parts = [of(0..4, 18), of(2..6, 18), of(5..6, 25)];
+        let audience = Audience::of(parts.iter());
+        assert_eq!((audience.events, audience.users, audience.estimated), (30, 6, false));
+        assert_eq!(audience.groups, [(Dimension::Age(18), 6), (Dimension::Age(25), 1)]);
     }
 }

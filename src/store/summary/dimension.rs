@@ -1,22 +1,22 @@
-//! What users are grouped by, and what is added up beside them.
+//! Dimensions by which users are counted, and sums beside the counts.
 
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
-/// What users are grouped by.
+/// A value of a dimension, by which users are counted. The order of the variants is part of the stored format.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Dimension {
-    /// The lower bound of an age range.
+    /// Lower bound of an age range, of [`AGE_BOUNDS`].
     Age(i16),
-    /// The gender's number.
+    /// Code of a gender.
     Gender(i16),
-    /// The lower bound of a range of followers.
+    /// Lower bound of a range of followers, of [`FOLLOWER_BOUNDS`].
     Followers(i64),
-    /// The device's number.
+    /// Code of a device.
     Device(i16),
-    /// The country.
+    /// Country.
     Country(CompactString),
-    /// The country and the city.
+    /// Country and city.
     City(CompactString, CompactString),
 }
 
@@ -25,16 +25,17 @@ pub const AGE_BOUNDS: [i16; 7] = [0, 18, 25, 35, 45, 55, 65];
 /// Lower bounds of the ranges of followers.
 pub const FOLLOWER_BOUNDS: [i64; 5] = [0, 1_000, 10_000, 100_000, 1_000_000];
 
-/// A count and a sum, both exact.
+/// Number and sum of values, both exact, for a mean.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sum {
-    /// How many.
+    /// Number of values.
     pub count: u64,
-    /// What they add up to.
+    /// Sum of the values.
     pub sum: i128,
 }
 
 impl Sum {
+    /// Adds a value, if there is one.
     pub(super) fn add(&mut self, value: Option<i64>) {
         if let Some(value) = value {
             self.count += 1;

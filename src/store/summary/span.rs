@@ -1,86 +1,88 @@
-//! Spans of hours, and how a range is covered by few of them.
+//! Spans of hours, and how few of them cover a range.
 //!
-//! A span of level n is 4^n hours, at a multiple of as many. Any range of hours is covered by at most six
-//! spans of each level below the highest: 54 and a few of the highest, however long the range is.
+//! A span of level n is 4^n hours, at a multiple of as many since 1970. At most six spans of each level below the
+//! highest cover any range of hours: 48 and a few of the highest, however long the range is.
+
+use std::ops::Range;
 
 use crate::event::MICROS_PER_MINUTE;
 
 /// Microseconds of an hour.
 pub(super) const HOUR: i64 = 60 * MICROS_PER_MINUTE;
 
-/// The number of an hour, or of a minute, since 1970.
-pub(super) fn whole(number: i64) -> i32 {
-    // Instants of the contract are within 1970 to 2199: their minutes fit.
+/// An hour or a minute since 1970 as the tables hold it.
+pub fn to_i32(number: i64) -> i32 {
+    // Times of events are within 1970 to 2199: their minutes fit.
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 /// The highest level: 4^8 hours, seven and a half years.
 pub(super) const HIGHEST: i16 = 8;
 
-/// The level of a chunk, in which hours are folded together: 64 hours.
-pub(super) const CHUNK: i16 = 3;
+/// Level of a chunk: 64 hours, which are folded together.
+pub(super) const CHUNK_LEVEL: i16 = 3;
 
-/// The chunk that an hour is in.
+/// Number of the chunk of an hour.
 pub(super) fn chunk_of(hour: i32) -> i32 {
-    hour >> (2 * CHUNK)
+    hour >> (2 * CHUNK_LEVEL)
 }
 
 /// A span of hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Span {
-    /// 0 to [`HIGHEST`].
-    pub level: i16,
-    /// How many spans of its level stand before it, since 1970.
-    pub at: i32,
+    /// 0, an hour, to [`HIGHEST`].
+    pub(super) level: i16,
+    /// Number of the span among those of its level, since 1970.
+    pub(super) at: i32,
 }
 
 impl Span {
     /// One hour.
-    pub const fn hour(at: i32) -> Self {
+    pub(super) const fn hour(at: i32) -> Self {
         Self { level: 0, at }
     }
 
-    /// The narrowest one that holds two hours, or the widest if none does.
-    pub fn holding(left: i32, right: i32) -> Self {
+    /// The narrowest span that contains two hours, or the widest around `left` if none does.
+    pub(super) fn containing(left: i32, right: i32) -> Self {
         let mut span = Self::hour(left);
         while !(span.first_hour()..span.end_hour()).contains(&i64::from(right))
-            && let Some(around) = span.around()
+            && let Some(parent) = span.parent()
         {
-            span = around;
+            span = parent;
         }
         span
     }
 
     /// The span around it, one level up.
-    pub fn around(self) -> Option<Self> {
+    pub(super) fn parent(self) -> Option<Self> {
         (self.level < HIGHEST).then(|| Self { level: self.level + 1, at: self.at >> 2 })
     }
 
-    /// All that are around it, the nearest first.
-    pub fn ancestors(self) -> impl Iterator<Item = Self> {
-        std::iter::successors(self.around(), |span| span.around())
+    /// All spans around it, the narrowest first.
+    pub(super) fn ancestors(self) -> impl Iterator<Item = Self> {
+        std::iter::successors(self.parent(), |span| span.parent())
     }
 
-    /// The four beneath it.
-    pub fn beneath(self) -> impl Iterator<Item = Self> {
+    /// The four spans in it, one level down.
+    pub(super) fn children(self) -> impl Iterator<Item = Self> {
         (self.at * 4..self.at * 4 + 4).map(move |at| Self { level: self.level - 1, at })
     }
 
     /// Its first hour.
-    pub const fn first_hour(self) -> i64 {
+    pub(super) const fn first_hour(self) -> i64 {
         (self.at as i64) << (2 * self.level)
     }
 
     /// The hour after its last.
-    pub const fn end_hour(self) -> i64 {
+    pub(super) const fn end_hour(self) -> i64 {
         (self.at as i64 + 1) << (2 * self.level)
     }
 }
 
-/// The hours that events may be in: 1970 to 2199, and a little.
-const ALL: std::ops::Range<i64> = 0..1 << 21;
+/// Hours that events can be in: 1970 to 2199, and some more.
+const ALL: Range<i64> = 0..1 << 21;
 
-/// The fewest spans that cover the hours from `from` up to `to` and no other.
+/// The fewest spans that cover the hours from `from` up to `to` and no other, ascending.
 pub(super) fn cover(from: Option<i64>, to: Option<i64>) -> Vec<Span> {
     let from = from.unwrap_or(ALL.start).clamp(ALL.start, ALL.end);
     let to = to.unwrap_or(ALL.end).clamp(from, ALL.end);
@@ -95,8 +97,7 @@ pub(super) fn cover(from: Option<i64>, to: Option<i64>) -> Vec<Span> {
             }
             level += 1;
         }
-        // Hours are within ALL, and so within 32 bits.
-        spans.push(Span { level, at: i32::try_from(hour >> (2 * level)).unwrap_or(i32::MAX) });
+        spans.push(Span { level, at: to_i32(hour >> (2 * level)) });
         hour += 1 << (2 * level);
     }
     spans
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_is_covered_by_a_few_spans() {
+    fn all_time_is_covered_by_at_most_32_spans() {
         let spans = cover(None, None);
         assert!(spans.len() <= 32 && spans.iter().all(|span| span.level == HIGHEST), "{}", spans.len());
     }
@@ -128,17 +129,17 @@ mod tests {
         }
 
         #[test]
-        fn the_narrowest_span_around_two_hours_holds_both(left in 0_i32..2_000_000, apart in 0_i32..60_000) {
-            let (right, span) = (left + apart, Span::holding(left, left + apart));
+        fn the_narrowest_span_of_two_hours_contains_both(left in 0_i32..2_000_000, apart in 0_i32..60_000) {
+            let (right, span) = (left + apart, Span::containing(left, left + apart));
             let holds = |span: Span, hour: i32| (span.first_hour()..span.end_hour()).contains(&i64::from(hour));
             prop_assert!(span.level == HIGHEST || (holds(span, left) && holds(span, right)));
-            let beneath = |span: Span| span.beneath().any(|span| holds(span, left) && holds(span, right));
-            prop_assert!(span.level == 0 || !beneath(span));
-            prop_assert_eq!(Span::holding(right, left).level, span.level);
+            let in_a_child = |span: Span| span.children().any(|span| holds(span, left) && holds(span, right));
+            prop_assert!(span.level == 0 || !in_a_child(span));
+            prop_assert_eq!(Span::containing(right, left).level, span.level);
         }
 
         #[test]
-        fn ancestors_are_around(hour in 0_i32..2_000_000) {
+        fn each_ancestor_contains_the_hour(hour in 0_i32..2_000_000) {
             for span in Span::hour(hour).ancestors() {
                 prop_assert!(span.first_hour() <= hour.into() && i64::from(hour) < span.end_hour());
             }

@@ -21,6 +21,7 @@ pub(super) mod row;
 mod samples;
 mod sqlite;
 pub(super) mod strategy;
+mod summarized_row;
 mod transaction;
 
 /// Inserts a delta of the summaries; its parameters are source, number of events, and encoded body.
