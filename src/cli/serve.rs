@@ -13,7 +13,7 @@ use crate::ops::raise_open_files;
 use crate::publisher::generate::{Generator, Mix};
 use crate::publisher::{Pace, Plan, Tally, publish};
 use crate::runtime::Drain;
-use crate::service::{DrainBudget, Ending, Running, Signals, run};
+use crate::service::{DrainBudget, Ending, Running, Signals, StartError, run};
 use crate::store::{Purpose, Store};
 use crate::{collector, gateway, reporter};
 
@@ -26,6 +26,11 @@ const DEMO_RATE: f64 = 500.0;
 
 fn missing(name: &str, command: &str) -> Failure {
     Failure::Usage(format!("{name} is not set, and `ess {command}` needs it"))
+}
+
+/// The failure of a service that could not be started.
+pub(super) fn failed(error: StartError) -> Failure {
+    Failure::Other(error.to_string())
 }
 
 async fn connect(url: &Secret, name: &str, config: &Config, role: LogRole) -> Result<SharedLog, Failure> {
@@ -98,7 +103,7 @@ pub(super) async fn gateway(config: Config) -> Result<Ending, Failure> {
     let log = connect(url, gateway::NAME, &config, LogRole::Gateway).await?;
     let drain = Drain::default();
     let port = alone(&config, config.ports.gateway);
-    let service = gateway::start(&config, port, &log, &drain.handle()).map_err(Failure::Other)?;
+    let service = gateway::start(&config, port, &log, &drain.handle()).map_err(failed)?;
     serve(&config, vec![service], drain, flush(log)).await
 }
 
@@ -113,8 +118,7 @@ pub(super) async fn collector(config: Config, source: Source) -> Result<Ending, 
     let store = open(&config, writing(&config)).await?;
     let drain = Drain::default();
     let port = alone(&config, collector_port(&config, source));
-    let service =
-        collector::start(&config, source, port, &log, &store, &drain.handle()).map_err(Failure::Other)?;
+    let service = collector::start(&config, source, port, &log, &store, &drain.handle()).map_err(failed)?;
     let end = async move {
         flush(log).await;
         close(&store).await;
@@ -134,8 +138,7 @@ pub(super) async fn reporter(config: Config) -> Result<Ending, Failure> {
     let store = open(&config, READING).await?;
     let drain = Drain::default();
     let port = alone(&config, config.ports.reporter);
-    let service =
-        reporter::start(&config, port, log.as_ref(), &store, &drain.handle()).map_err(Failure::Other)?;
+    let service = reporter::start(&config, port, log.as_ref(), &store, &drain.handle()).map_err(failed)?;
     serve(&config, vec![service], drain, async move { close(&store).await }).await
 }
 
@@ -144,32 +147,33 @@ pub(super) async fn all(config: Config, demo: bool) -> Result<Ending, Failure> {
     let embedded = config.nats_url.is_none() || config.database_url.is_none();
     let _lock = embedded.then(|| lock_data_dir(&config)).transpose()?;
     let log = open_log(&config, "ess", LogRole::Gateway).await?;
-    // Everything that has to be waited for comes first: nothing is logged before the demo's first lines.
-    let mut stores: Vec<Store> = Vec::new();
-    for _ in Source::ALL {
-        stores.push(match stores.first() {
+    // Connections are opened before any service starts, so that no log line comes before the demo's first lines.
+    let mut stores: Vec<(Source, Store)> = Vec::new();
+    for &source in Source::ALL {
+        let store = match stores.first() {
             // SQLite has one writer, so the collectors share a connection.
-            Some(first) if !first.is_postgres() => first.clone(),
+            Some((_, first)) if !first.is_postgres() => first.clone(),
             _ => open(&config, writing(&config)).await?,
-        });
+        };
+        stores.push((source, store));
     }
     let reading = open(&config, READING).await?;
     let drain = Drain::default();
     let handle = drain.handle();
     let gateway = gateway::start(&config, config.ports.gateway, &log, &handle);
-    let mut services = vec![gateway.map_err(Failure::Other)?];
-    for (&source, store) in Source::ALL.iter().zip(&stores) {
-        let port = collector_port(&config, source);
-        services.push(collector::start(&config, source, port, &log, store, &handle).map_err(Failure::Other)?);
+    let mut services = vec![gateway.map_err(failed)?];
+    for (source, store) in &stores {
+        let (source, port) = (*source, collector_port(&config, *source));
+        services.push(collector::start(&config, source, port, &log, store, &handle).map_err(failed)?);
     }
     let port = config.ports.reporter;
-    services.push(reporter::start(&config, port, Some(&log), &reading, &handle).map_err(Failure::Other)?);
+    services.push(reporter::start(&config, port, Some(&log), &reading, &handle).map_err(failed)?);
     if demo {
         start_demo(&config, &services, &handle);
     }
     let end = async move {
         flush(log).await;
-        for store in stores.iter().chain([&reading]) {
+        for store in stores.iter().map(|(_, store)| store).chain([&reading]) {
             close(store).await;
         }
     };

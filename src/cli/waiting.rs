@@ -1,24 +1,21 @@
-//! Waiting for the files of secrets: a service is alive meanwhile, not ready, and says what it waits for.
+//! Waiting for the files of secrets. The services' listeners run meanwhile: they are alive, not ready, and name the
+//! files that are missing.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::serve::{alone, collector_port};
+use super::serve::{alone, collector_port, failed};
 use super::{Command, Failure};
 use crate::config::Config;
 use crate::event::Source;
-use crate::ops::Readiness;
-use crate::ops::http::{Requests, ServiceView, serve};
-use crate::ops::metrics::ServiceMetrics;
-use crate::runtime::{Drain, Registry};
-use crate::service::Signals;
+use crate::runtime::Drain;
+use crate::service::{Builder, Listener, Running, Signals};
 
-/// How often the files are looked for.
+/// Interval at which the files are looked for.
 const LOOK: Duration = Duration::from_secs(1);
-/// The files of secrets, as readiness names them.
+/// Name of the files of secrets in readiness.
 const SECRETS: &str = "secrets";
 
-/// The services that a command runs, by their ports; none for a command that is no service.
+/// Names and ports of the services that a command runs; empty for a command that runs none.
 fn services(config: &Config, command: &Command) -> Vec<(&'static str, u16)> {
     let gateway = (crate::gateway::NAME, config.ports.gateway);
     let collector = |source: Source| (crate::collector::name(source), collector_port(config, source));
@@ -36,11 +33,11 @@ fn services(config: &Config, command: &Command) -> Vec<(&'static str, u16)> {
     }
 }
 
-/// The configuration once all files of secrets are there; `None` if a signal came before that.
+/// Waits until all files of secrets are there, and gives the configuration; `None` if a signal came before.
 ///
 /// # Errors
 ///
-/// If the configuration is wrong, or no service waits for it.
+/// If the configuration is wrong, or the command runs no service and a file is missing.
 pub(super) async fn for_secrets(config: Config, command: &Command) -> Result<Option<Config>, Failure> {
     let Some(first) = config.missing.first() else { return Ok(Some(config)) };
     let services = services(&config, command);
@@ -51,20 +48,11 @@ pub(super) async fn for_secrets(config: Config, command: &Command) -> Result<Opt
     let drain = Drain::default();
     let mut waiting = Vec::new();
     for (name, port) in services {
-        let actors = Arc::new(Registry::default());
-        let readiness = Arc::new(Readiness::new(name, &[SECRETS]));
-        let view = ServiceView {
-            name,
-            metrics: ServiceMetrics::new(actors.clone()),
-            actors,
-            readiness: readiness.clone(),
-            drain: drain.handle(),
-            admin_token: None,
-            requests: Requests::default(),
-            tokens: config.reporter_tokens.clone(),
-            settings: config.http.clone(),
-        };
-        let (server, _) = serve(view, port, 1, |_| {}).map_err(Failure::Other)?;
+        let service = Builder::new(name, name, &[SECRETS], &drain.handle());
+        let tokens = config.reporter_tokens.clone();
+        let listener = Listener { port, workers: 1, works_over_http: true, tokens, routes: |_: &mut _| {} };
+        let service = service.start(&config, listener, async { String::new() });
+        let Running { server, readiness, .. } = service.map_err(failed)?;
         waiting.push((server.handle(), readiness));
         actix::spawn(server);
     }

@@ -1,102 +1,90 @@
-//! The actor that brings refused events from the log to the store.
+//! The task that brings refused events from the log to the store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::consume::Ended;
 use crate::event::Refusal;
-use crate::log::{DeadLetter, Delivery, Reason, SharedLog, Topic};
-use crate::runtime::DrainHandle;
-use crate::store::Store;
+use crate::log::{DeadLetter, Delivery, LogError, Reason, SharedLog, Topic};
+use crate::runtime::{DrainHandle, Node};
+use crate::store::{Store, StoreError};
 
-/// Messages that one pull asks for.
+/// Maximum messages of one pull.
 const PULL: usize = 8;
-/// The wait after something failed.
+/// Wait after a failure.
 const BACKOFF: Duration = Duration::from_secs(1);
 
-/// What it works with.
+/// Dependencies of the task.
 #[derive(Clone)]
 pub(super) struct Parts {
     pub log: SharedLog,
     pub store: Store,
     pub drain: DrainHandle,
+    /// True once the database has its schema.
     pub migrated: watch::Receiver<bool>,
-    pub ended: Ended,
 }
 
-/// The actor.
-pub(super) struct DeadLetterCollector {
-    parts: Parts,
+/// Reason for which a message's letters are not stored.
+#[derive(Debug, thiserror::Error)]
+enum StoreLettersError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
-impl DeadLetterCollector {
-    pub fn new(parts: Parts) -> Self {
-        Self { parts }
-    }
-}
-
-impl Actor for DeadLetterCollector {
-    type Context = Context<Self>;
-
-    fn started(&mut self, context: &mut Self::Context) {
-        let parts = self.parts.clone();
-        let work = async move {
-            collect(&parts).await;
-            parts.ended.send_replace(true);
-        };
-        context.spawn(work.into_actor(self).map(|(), _, context| context.stop()));
-    }
-}
-
-async fn collect(parts: &Parts) {
+/// Stores dead letters until the collector drains.
+pub(super) async fn consume(parts: Parts, node: Arc<Node>) {
     let mut migrated = parts.migrated.clone();
     tokio::select! {
         _ = migrated.wait_for(|migrated| *migrated) => {}
         () = parts.drain.started() => return,
     }
     while !parts.drain.draining() {
-        let Ok(mut letters) = parts.log.pull(Topic::DeadLetters, PULL).await else {
+        let Ok(mut messages) = parts.log.pull(Topic::DeadLetters, PULL).await else {
             tokio::time::sleep(BACKOFF).await;
             continue;
         };
-        while let Some(message) = letters.next().await {
-            let kept = match message {
-                Ok(delivery) => keep(parts, delivery).await,
-                Err(error) => Err(error.to_string()),
+        while let Some(message) = messages.next().await {
+            let stored = match message {
+                Ok(delivery) => store(&parts.store, delivery).await,
+                Err(error) => Err(error.into()),
             };
-            if let Err(why) = kept {
-                tracing::warn!(why, "dead letters were not kept; they come again");
-                tokio::time::sleep(BACKOFF).await;
+            match stored {
+                Ok(()) => node.count_handled(),
+                Err(error) => {
+                    tracing::warn!(%error, "dead letters were not stored; the log delivers them again");
+                    tokio::time::sleep(BACKOFF).await;
+                }
             }
         }
     }
 }
 
-/// Keeps the letters of one message, then acknowledges it.
-async fn keep(parts: &Parts, delivery: Delivery) -> Result<(), String> {
+/// Stores the letters of one message, then acknowledges it.
+async fn store(store: &Store, delivery: Delivery) -> Result<(), StoreLettersError> {
     let letters: Vec<DeadLetter> = serde_json::from_slice(&delivery.frame).unwrap_or_else(|_| {
-        vec![DeadLetter::new(
-            delivery.logged_at,
-            "",
-            Reason::UnreadableFrame,
-            &delivery.frame,
-            Refusal::default(),
-        )]
+        let Delivery { logged_at, frame, .. } = &delivery;
+        vec![DeadLetter::new(*logged_at, "", Reason::UnreadableFrame, frame, Refusal::default())]
     });
-    let id = |index: usize| {
-        let mut hash = Sha256::new_with_prefix("dead letter");
-        hash.update(delivery.log_id.as_bytes());
-        hash.update(delivery.sequence.to_be_bytes());
-        hash.update((index as u64).to_be_bytes());
-        Uuid::from_slice(&hash.finalize()[..16]).unwrap_or_default()
-    };
     let letters: Vec<_> =
-        letters.into_iter().enumerate().map(|(index, letter)| (id(index), letter)).collect();
-    parts.store.keep_letters(&letters).await.map_err(|error| error.to_string())?;
-    delivery.receipt.ack().await.map_err(|error| error.to_string())
+        letters.into_iter().enumerate().map(|(index, letter)| (id(&delivery, index), letter)).collect();
+    store.keep_letters(&letters).await?;
+    Ok(delivery.receipt.ack().await?)
+}
+
+/// Id of a message's letter, the same with each delivery, so that no letter is stored twice.
+fn id(delivery: &Delivery, index: usize) -> Uuid {
+    let mut hash = Sha256::new_with_prefix("dead letter");
+    hash.update(delivery.log_id.as_bytes());
+    hash.update(delivery.sequence.to_be_bytes());
+    hash.update((index as u64).to_be_bytes());
+    let hash: [u8; 32] = hash.finalize().into();
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash[..16]);
+    Uuid::from_bytes(id)
 }

@@ -28,35 +28,34 @@ mod validate;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::Arbiter;
+use actix_web::web::Data;
 
 use crate::config::{Config, Secret, Token};
-use crate::event::{Redactor, Source};
+use crate::event::{BySource, Redactor};
 use crate::log::SharedLog;
-use crate::ops::http::{Requests, ServiceView, serve};
-use crate::ops::metrics::{GatewayMetrics, ServiceMetrics};
-use crate::ops::{Readiness, Sampler};
-use crate::runtime::{DrainHandle, Mailbox, Registry, Spec, supervise};
-use crate::service::Running;
+use crate::ops::Sampler;
+use crate::ops::metrics::GatewayMetrics;
+use crate::runtime::{DrainHandle, Mailbox};
+use crate::service::{Builder, Listener, Running, StartError};
 
-/// The service's name.
+/// Name of the service.
 pub const NAME: &str = "gateway";
-/// The log, as readiness names it.
+/// Name of the log in readiness.
 const LOG: &str = "log";
-/// How long a request waits for its events to be durable before it is answered 503.
+/// Time limit of a request: events that are not durable by then are answered with 503.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
-/// Threads that judge events.
+/// Threads that validate events.
 const VALIDATORS: usize = 2;
-/// Requests that ingest holds at one time; their bytes are bounded by `ESS_MAX_INFLIGHT`.
+/// Requests that ingest holds; their bytes are bounded by `ESS_MAX_INFLIGHT`.
 const INGEST_BOUND: usize = 16_384;
-/// Slices that wait for one validator.
+/// Slices of bodies that wait for one validator.
 const VALIDATE_BOUND: usize = 16_384;
 /// Requests that wait for one source's publisher; their bytes are bounded by `ESS_MAX_INFLIGHT`.
 const PUBLISH_BOUND: usize = 16_384;
-/// Lines per second about requests that went well.
+/// Maximum log lines a second about requests that were accepted.
 const LINES_PER_SECOND: u32 = 50;
 
-/// What the handlers of the gateway's routes share.
+/// State that the handlers of the gateway's routes share.
 struct Shared {
     ingest: Mailbox<ingest::Ingestor>,
     dead_letters: dead_letters::DeadLetters,
@@ -76,59 +75,32 @@ struct Shared {
     lines: Sampler,
 }
 
-/// Starts a gateway on a log. The error names what could not be started.
-pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -> Result<Running, String> {
-    let actors = Arc::new(Registry::default());
-    let service_metrics = ServiceMetrics::new(actors.clone());
-    let known = publishers::Publishers::new(&config.webhook_tokens, config.rate_limit)?;
-    let metrics = GatewayMetrics::new(&service_metrics, known.names());
+/// The gateway's actors, for its routes and its end.
+struct Actors {
+    ingest: Mailbox<ingest::Ingestor>,
+    publishers: BySource<Mailbox<publish::Publisher>>,
+    dead_letters: dead_letters::DeadLetters,
+}
+
+/// Starts a gateway.
+///
+/// # Errors
+///
+/// If a setting cannot be, or the listener cannot be started.
+pub fn start(
+    config: &Config,
+    port: u16,
+    log: &SharedLog,
+    drain: &DrainHandle,
+) -> Result<Running, StartError> {
+    let mut service = Builder::new(NAME, NAME, &[LOG], drain);
+    let clients = publishers::Publishers::new(&config.webhook_tokens, config.rate_limit)?;
+    let metrics = GatewayMetrics::new(&service.metrics, clients.names());
     let redactor = Redactor::new(&config.pii).map(Arc::new);
-    let readiness = Arc::new(Readiness::new(NAME, &[LOG]));
-    let spec = |name: &str, bound| Spec { name: format!("{NAME}.{name}"), bound };
-
-    // Sinks first: what hands on is started after what it hands to.
-    let home = Arbiter::new();
-    let publishers: Vec<Mailbox<publish::Publisher>> = Source::ALL
-        .iter()
-        .map(|&source| {
-            let (log, metrics, window) = (log.clone(), metrics.clone(), config.log.duplicate_window);
-            let make = move || publish::Publisher::new(source, log.clone(), metrics.clone(), window);
-            supervise(&actors, spec(&format!("publish.{source}"), PUBLISH_BOUND), &home.handle(), make)
-        })
-        .collect();
-    let dead_letters = dead_letters::DeadLetters::new(log, &metrics, |make| {
-        let spec = spec("publish.dead_letters", dead_letters::BOUND);
-        supervise(&actors, spec, &home.handle(), make)
-    });
-    let mut arbiters = vec![];
-    let validators: Vec<Mailbox<validate::Validator>> = (1..=VALIDATORS)
-        .map(|n| {
-            let arbiter = Arbiter::new();
-            let spec = spec(&format!("validate.{n}"), VALIDATE_BOUND);
-            let redactor = redactor.clone();
-            let make = move || validate::Validator { redactor: redactor.clone() };
-            let mailbox = supervise(&actors, spec, &arbiter.handle(), make);
-            arbiters.push(arbiter);
-            mailbox
-        })
-        .collect();
-    let ingest = {
-        let parts = ingest::Parts {
-            validators: validators.clone(),
-            publishers: publishers.clone(),
-            dead_letters: dead_letters.clone(),
-            metrics: metrics.clone(),
-            redactor: redactor.clone(),
-            max_events: config.max_events,
-        };
-        supervise(&actors, spec("ingest", INGEST_BOUND), &home.handle(), move || {
-            ingest::Ingestor::new(parts.clone())
-        })
-    };
-    arbiters.push(home);
-
-    let probes = probe::start(log, &readiness, &metrics);
-    let shared = actix_web::web::Data::new(Shared {
+    let Actors { ingest, publishers, dead_letters } =
+        start_actors(&mut service, config, log, &metrics, redactor.as_ref());
+    probe::start(&service, log, &metrics);
+    let shared = Data::new(Shared {
         ingest: ingest.clone(),
         dead_letters: dead_letters.clone(),
         answers: answer::Answers::new(),
@@ -136,7 +108,7 @@ pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -
         max_body: config.max_body,
         max_events: config.max_events,
         body_timeout: config.body_timeout,
-        publishers: known,
+        publishers: clients,
         redactor,
         metrics,
         facebook_secrets: config.facebook_app_secrets.clone(),
@@ -146,52 +118,70 @@ pub fn start(config: &Config, port: u16, log: &SharedLog, drain: &DrainHandle) -
         drain: drain.clone(),
         lines: Sampler::per_second(LINES_PER_SECOND),
     });
-    let view = ServiceView {
-        name: NAME,
-        actors: actors.clone(),
-        metrics: service_metrics,
-        readiness,
-        drain: drain.clone(),
-        admin_token: config.admin_token.clone(),
-        requests: Requests::default(),
+    let listener = Listener {
+        port,
+        workers: std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8),
+        works_over_http: true,
         tokens: Vec::new(),
-        settings: config.http.clone(),
+        routes: move |routes: &mut _| http::routes(routes, shared.clone()),
     };
-    let requests = view.requests.clone();
-    let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
-    let (server, address) = serve(view, port, workers, move |routes| {
-        http::routes(routes, shared.clone());
-    })?;
-
-    // Sources first when it ends: the listener has finished its requests before this runs.
-    let idle = Box::pin(async move {
+    // The listener has finished its requests before this runs.
+    service.start(config, listener, async move {
         ingest.idle().await;
-        for publisher in &publishers {
+        for (_, publisher) in publishers.iter() {
             publisher.idle().await;
         }
         dead_letters.idle().await;
-        format!("{} requests", ingest.stats().handled())
-    });
-    Ok(Running {
-        name: NAME,
-        address,
-        server,
-        requests,
-        actors,
-        idle,
-        works_over_http: true,
-        probes,
-        arbiters,
+        format!("{} requests", ingest.node().handled())
     })
 }
 
-/// The events of a body that are accepted, as they go into the log.
+/// Starts the actors, the sinks first: an actor is started after those that it sends to.
+fn start_actors(
+    service: &mut Builder,
+    config: &Config,
+    log: &SharedLog,
+    metrics: &GatewayMetrics,
+    redactor: Option<&Arc<Redactor>>,
+) -> Actors {
+    let requests = service.group("requests");
+    let publish = service.group("publish");
+    let thread = service.thread();
+    let publishers = BySource::new(|source| {
+        let (log, metrics, window) = (log.clone(), metrics.clone(), config.log.duplicate_window);
+        publish.actor(&format!("publish.{source}"), PUBLISH_BOUND, &thread, move || {
+            publish::Publisher::new(source, log.clone(), metrics.clone(), window)
+        })
+    });
+    let dead_letters = dead_letters::DeadLetters::new(log, metrics, |make| {
+        publish.actor("publish.dead_letters", dead_letters::BOUND, &thread, make)
+    });
+    let validators = (1..=VALIDATORS).map(|number| {
+        let redactor = redactor.cloned();
+        requests.actor(&format!("validate.{number}"), VALIDATE_BOUND, &service.thread(), move || {
+            validate::Validator { redactor: redactor.clone() }
+        })
+    });
+    let parts = ingest::Parts {
+        validators: validators.collect(),
+        publishers: publishers.iter().map(|(_, publisher)| publisher.clone()).collect(),
+        dead_letters: dead_letters.clone(),
+        metrics: metrics.clone(),
+        redactor: redactor.cloned(),
+        max_events: config.max_events,
+    };
+    let ingest =
+        requests.actor("ingest", INGEST_BOUND, &thread, move || ingest::Ingestor::new(parts.clone()));
+    Actors { ingest, publishers, dead_letters }
+}
+
+/// Accepted events of a body, as they are written into the log.
 #[cfg(feature = "fuzzing")]
-pub(crate) fn fuzz_body(body: &[u8], redactor: Option<&Redactor>) -> Vec<(Source, Vec<u8>)> {
+pub(crate) fn fuzz_body(body: &[u8], redactor: Option<&Redactor>) -> Vec<(crate::event::Source, Vec<u8>)> {
     validate::all(bytes::Bytes::copy_from_slice(body), redactor)
 }
 
-/// Checks a signature of each provider; behind the first line stands the body.
+/// Checks a signature of each provider: the first line is the header, the rest is the body.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz_signature(bytes: &[u8], secrets: &[Secret]) {
     let at = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());

@@ -1,56 +1,63 @@
-//! Readiness of the gateway: each topic of the log is asked by itself.
+//! Readiness of the gateway: a background task probes each topic of the log.
 //!
-//! A gateway is ready while the log takes events of one source at least. Its other topics, and the dead letters',
-//! are named in the answer of `/ready` while they are away.
+//! A gateway is ready while the log takes events of at least one source. Topics that are away, and the dead letters'
+//! topic, are named in the answer of `/ready`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-
 use super::LOG;
 use crate::log::{Log, LogError, SharedLog, Topic};
 use crate::ops::Readiness;
 use crate::ops::metrics::GatewayMetrics;
+use crate::runtime::Node;
+use crate::service::Builder;
 
-/// Time between two probes of a topic.
+/// Interval between two probes of a topic.
 const PROBE: Duration = Duration::from_secs(1);
 
 /// The last answer of each source's topic; `None` before the first.
 type Answers = Arc<Mutex<BTreeMap<String, Option<Result<(), String>>>>>;
 
-/// Starts a probe for each topic.
-pub(super) fn start(
-    log: &SharedLog,
-    readiness: &Arc<Readiness>,
-    metrics: &GatewayMetrics,
-) -> Vec<JoinHandle<()>> {
+/// Starts the probe of each topic.
+pub(super) fn start(service: &Builder, log: &SharedLog, metrics: &GatewayMetrics) {
+    let (group, thread) = (service.group("probe"), service.main_thread());
     let sources = Topic::all().filter(|topic| matches!(topic, Topic::Events(_)));
     let answers: Answers = Arc::new(Mutex::new(sources.map(|topic| (part(topic), None)).collect()));
-    Topic::all()
-        .map(|topic| {
-            let (log, readiness, metrics) = (log.clone(), readiness.clone(), metrics.clone());
-            let answers = answers.clone();
-            tokio::spawn(async move {
-                loop {
-                    let answer = readiness.probe_part(&part(topic), check(&*log, topic, &metrics)).await;
-                    if let Some(answer) = whole(&answers, topic, answer) {
-                        readiness.report(LOG, answer);
-                    }
-                    tokio::time::sleep(PROBE).await;
-                }
-            })
-        })
-        .collect()
+    for topic in Topic::all() {
+        let task = (log.clone(), service.readiness.clone(), metrics.clone(), answers.clone());
+        group.task(&format!("probe.{topic}"), &thread, move |node| {
+            let (log, readiness, metrics, answers) = task.clone();
+            probe(topic, log, readiness, metrics, answers, node)
+        });
+    }
 }
 
-/// A topic, as readiness names it.
+async fn probe(
+    topic: Topic,
+    log: SharedLog,
+    readiness: Arc<Readiness>,
+    metrics: GatewayMetrics,
+    answers: Answers,
+    node: Arc<Node>,
+) {
+    loop {
+        let answer = readiness.probe_part(&part(topic), check(&*log, topic, &metrics)).await;
+        if let Some(answer) = whole(&answers, topic, answer) {
+            readiness.report(LOG, answer);
+        }
+        node.count_handled();
+        tokio::time::sleep(PROBE).await;
+    }
+}
+
+/// Name of a topic in readiness.
 fn part(topic: Topic) -> String {
     format!("{LOG}.{topic}")
 }
 
-/// Makes a topic where that is needed, and asks for its state.
+/// Makes a topic if it is not there, and asks for its state.
 async fn check(log: &dyn Log, topic: Topic, metrics: &GatewayMetrics) -> Result<(), LogError> {
     log.prepare(topic).await?;
     let state = log.state(topic).await?;
@@ -61,7 +68,7 @@ async fn check(log: &dyn Log, topic: Topic, metrics: &GatewayMetrics) -> Result<
     Ok(())
 }
 
-/// The answer of the whole log, after a topic's: `None` as long as a source has not answered yet.
+/// The answer of the whole log, after one topic's: `None` until each source's topic has answered.
 fn whole(answers: &Answers, topic: Topic, answer: Result<(), String>) -> Option<Result<(), String>> {
     let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = answers.get_mut(&part(topic)) {
@@ -83,7 +90,7 @@ mod tests {
     use crate::event::Source;
 
     #[test]
-    fn one_source_that_is_served_is_enough() {
+    fn the_log_is_ready_while_the_topic_of_one_source_is() {
         let names = Source::ALL.iter().map(|source| (part(Topic::Events(*source)), None));
         let answers: Answers = Arc::new(Mutex::new(names.collect()));
         let (facebook, tiktok) = (Topic::Events(Source::Facebook), Topic::Events(Source::Tiktok));

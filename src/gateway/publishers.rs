@@ -1,4 +1,4 @@
-//! Who sends events, and how often each may.
+//! Clients of the gateway: their names, and the limit of their requests.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -8,71 +8,75 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use crate::config::Token;
 use crate::event::Source;
+use crate::service::StartError;
 
-/// Somebody whom no check has named yet.
+/// Name of a client before its signature or token is checked.
 const UNKNOWN: &str = "unknown";
-/// Somebody of whom no check is asked.
+/// Name of a client of which neither is asked.
 const ANONYMOUS: &str = "anonymous";
 
-/// A publisher's place among all that are known.
+/// A client, by its index among all that are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Publisher(usize);
 
 impl Publisher {
-    /// Nobody yet.
+    /// A client that is not checked yet.
     pub const UNKNOWN: Self = Self(0);
-    /// Where no token is asked for.
+    /// A client of which no token is asked.
     pub const ANONYMOUS: Self = Self(1);
 
-    /// The provider whose signature was checked.
+    /// The provider that signed the request.
     pub const fn signed(source: Source) -> Self {
         Self(2 + source.index())
     }
 }
 
-/// All publishers that can be told apart.
+/// All clients that can be told apart.
 pub(super) struct Publishers {
     names: Vec<String>,
-    /// By the places of the tokens.
+    /// The client of each token, by the token's index.
     tokens: Vec<Publisher>,
-    /// One for each, where requests are limited.
+    /// The limit of each client; empty if requests are not limited.
     limits: Vec<DefaultDirectRateLimiter>,
     clock: DefaultClock,
 }
 
 impl Publishers {
-    /// Those whose tokens these are, the providers that sign, and whoever has to show neither; each may send
-    /// so many requests a second.
-    /// The error says whose name is taken.
-    pub fn new(tokens: &[Token], limit: Option<NonZeroU32>) -> Result<Self, String> {
+    /// Token holders, signing providers and anonymous clients, each with a limit of `limit` requests a second.
+    ///
+    /// # Errors
+    ///
+    /// If a token has the name of a provider, or one of the two names of clients without a token.
+    pub fn new(tokens: &[Token], limit: Option<NonZeroU32>) -> Result<Self, StartError> {
         let fixed = [UNKNOWN, ANONYMOUS].into_iter().chain(Source::ALL.iter().map(|source| source.as_str()));
         let mut names: Vec<String> = fixed.map(str::to_owned).collect();
         let own = names.len();
-        let mut places = Vec::new();
+        let mut clients = Vec::new();
         for Token { name, .. } in tokens {
-            // Several tokens of one name are one publisher's: while one is rotated.
-            let place = match names.iter().position(|known| known == name) {
-                Some(place) if place < own => {
-                    return Err(format!("ESS_WEBHOOK_TOKEN: no publisher can be called {name}"));
+            // Several tokens of one name are one client's, while a token is rotated.
+            let index = match names.iter().position(|known| known == name) {
+                Some(index) if index < own => {
+                    let why = format!("no publisher can be called {name}");
+                    return Err(StartError::Setting { setting: "ESS_WEBHOOK_TOKEN", why });
                 }
-                Some(place) => place,
+                Some(index) => index,
                 None => {
                     names.push(name.clone());
                     names.len() - 1
                 }
             };
-            places.push(Publisher(place));
+            clients.push(Publisher(index));
         }
         let limits = match limit {
             Some(limit) => names.iter().map(|_| RateLimiter::direct(Quota::per_second(limit))).collect(),
             None => Vec::new(),
         };
-        Ok(Self { names, tokens: places, limits, clock: DefaultClock::default() })
+        Ok(Self { names, tokens: clients, limits, clock: DefaultClock::default() })
     }
 
-    /// Who has the token of this place.
-    pub fn with_token(&self, place: usize) -> Publisher {
-        self.tokens.get(place).copied().unwrap_or(Publisher::UNKNOWN)
+    /// The client of the token with this index.
+    pub fn with_token(&self, index: usize) -> Publisher {
+        self.tokens.get(index).copied().unwrap_or(Publisher::UNKNOWN)
     }
 
     /// All names.
@@ -80,12 +84,12 @@ impl Publishers {
         self.names.iter().map(String::as_str)
     }
 
-    /// A publisher's name.
+    /// A client's name.
     pub fn name(&self, publisher: Publisher) -> &str {
         self.names.get(publisher.0).map_or(UNKNOWN, String::as_str)
     }
 
-    /// Counts a request of a publisher against its limit; the error says when to come again.
+    /// Counts a request against its client's limit. The error is the time until the next request is allowed.
     pub fn pass(&self, publisher: Publisher) -> Result<(), Duration> {
         let Some(limit) = self.limits.get(publisher.0) else { return Ok(()) };
         limit.check().map_err(|until| until.wait_time_from(self.clock.now()))
@@ -97,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_publisher_has_a_limit_of_its_own() {
+    fn each_client_has_its_own_limit() {
         let token = |name: &str| Token { name: name.to_owned(), secret: name.to_owned().into() };
         let tokens = [token("acme"), token("other"), token("acme")];
         let publishers = Publishers::new(&tokens, NonZeroU32::new(5)).unwrap();

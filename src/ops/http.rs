@@ -29,7 +29,7 @@ pub use super::problem::{Problem, origin};
 use super::readiness::Readiness;
 use super::trace;
 use crate::config::{HttpSettings, Secret, Token};
-use crate::runtime::{Command, DrainHandle, Phase, Registry};
+use crate::runtime::{Command, DrainHandle, Phase, Tree};
 
 /// Routes that are in no trace begin so.
 const UNTRACED: [&str; 4] = ["/health", "/ready", "/metrics", "/docs"];
@@ -39,8 +39,8 @@ const UNTRACED: [&str; 4] = ["/health", "/ready", "/metrics", "/docs"];
 pub struct ServiceView {
     /// Its name in answers and logs.
     pub name: &'static str,
-    /// Its actors.
-    pub actors: Arc<Registry>,
+    /// Its tree of actors and tasks.
+    pub actors: Arc<Tree>,
     /// Its metrics.
     pub metrics: ServiceMetrics,
     /// Its dependencies.
@@ -328,7 +328,7 @@ fn common(config: &mut web::ServiceConfig) {
     config.service(resource("/actors/{name}/panic", "POST, OPTIONS").route(web::post().to(panic)));
 }
 
-/// The actors of a service.
+/// The tree of a service's actors: one root, the service.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it is the shape alone")]
 pub(super) struct Actors {
@@ -354,14 +354,14 @@ pub(super) struct Health {
     (status = 503, description = "It cannot", body = ProblemShape, content_type = "application/problem+json"),
 ))]
 pub(super) async fn live(request: HttpRequest, view: web::Data<ServiceView>) -> HttpResponse {
-    if view.actors.alive() {
+    let Some(why) = view.actors.failure() else {
         return HttpResponse::Ok().json(Health {
             status: "ok",
             service: view.name,
             degraded: BTreeMap::new(),
         });
-    }
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "an actor has used up its restarts").respond(&request)
+    };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).respond(&request)
 }
 
 /// Whether the service's dependencies answer.
@@ -375,8 +375,9 @@ pub(super) async fn ready(request: HttpRequest, view: web::Data<ServiceView>) ->
     if view.drain.phase() != Phase::Running {
         missing.insert(0, ("service", "is stopping".to_owned()));
     }
-    if !view.actors.alive() {
-        missing.insert(0, ("actors", "an actor has used up its restarts".to_owned()));
+    let faults = view.actors.faults();
+    if !faults.is_empty() {
+        missing.insert(0, ("actors", faults.join("; ")));
     }
     if missing.is_empty() {
         let degraded = view.readiness.degraded();
@@ -412,7 +413,7 @@ pub(super) async fn actors(request: HttpRequest, view: web::Data<ServiceView>) -
     if let Err(problem) = guard(&request, &view.tokens) {
         return problem.respond(&request);
     }
-    HttpResponse::Ok().json(serde_json::json!({ "actors": view.actors.view() }))
+    HttpResponse::Ok().json(serde_json::json!({ "actors": [view.actors.view()] }))
 }
 
 /// Restarts an actor in operation; nothing is lost.

@@ -1,25 +1,25 @@
-//! How a service comes to its end: in phases that everybody can see.
+//! Phases in which a service comes to its end.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// Where in its life a service is.
+/// Phase of a service's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// It serves.
+    /// Normal service.
     Running,
-    /// It serves, but is no longer ready: new traffic goes elsewhere.
+    /// Normal service, but no longer ready, so that new traffic goes elsewhere.
     Leaving,
-    /// It takes nothing new and finishes what it has, until the deadline.
+    /// No new work is taken, and the work at hand is finished, until the deadline.
     Draining(Instant),
 }
 
-/// Drives a service through its phases.
+/// Moves services from phase to phase.
 #[derive(Debug)]
 pub struct Drain(watch::Sender<Phase>);
 
-/// Sees the phases go by.
+/// Reads the phase.
 #[derive(Debug, Clone)]
 pub struct DrainHandle(watch::Receiver<Phase>);
 
@@ -30,7 +30,7 @@ impl Default for Drain {
 }
 
 impl Drain {
-    /// A handle for those who must know.
+    /// A handle that reads the phase.
     pub fn handle(&self) -> DrainHandle {
         DrainHandle(self.0.subscribe())
     }
@@ -40,7 +40,7 @@ impl Drain {
         self.0.send_replace(Phase::Leaving);
     }
 
-    /// Nothing new from now on; everything finished within `budget`.
+    /// Takes no new work from now on; the work at hand is to be finished within `budget`.
     pub fn start(&self, budget: Duration) {
         self.0.send_replace(Phase::Draining(Instant::now() + budget));
     }
@@ -52,7 +52,7 @@ impl DrainHandle {
         *self.0.borrow()
     }
 
-    /// Whether new work may be taken.
+    /// True if no new work may be taken.
     pub fn draining(&self) -> bool {
         matches!(self.phase(), Phase::Draining(_))
     }
@@ -60,7 +60,7 @@ impl DrainHandle {
     /// Waits until draining starts.
     pub async fn started(&self) {
         let mut phases = self.0.clone();
-        // A service that dropped its drain is gone: nothing new either.
+        // A service that dropped its drain has ended: no new work either.
         let _ = phases.wait_for(|phase| matches!(phase, Phase::Draining(_))).await;
     }
 }

@@ -1,25 +1,26 @@
-//! A bounded address that survives its actor.
+//! The bounded mailbox of an actor. It stays the same when the actor is restarted.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Context, Handler, Message};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
+use tokio::time::Instant;
 
-use super::registry::Stats;
+use super::node::Node;
 
-/// How often a message is sent at most: one that itself makes its actor panic must come to an end.
-const ASKS: usize = 3;
+/// Maximum deliveries of one message, so that a message that makes its actor panic is not sent for ever.
+const MAX_SENDS: usize = 3;
 
-/// A message in its mailbox, with the room that it takes there.
+/// A message in its mailbox, and its room there.
 pub struct Held<M> {
     message: M,
     room: Room,
 }
 
 impl<M> Held<M> {
-    /// The message and its room; the room is free again when it is dropped.
+    /// The message and its room. Dropping the room frees it.
     pub fn open(self) -> (M, Room) {
         (self.message, self.room)
     }
@@ -29,20 +30,21 @@ impl<M: Message> Message for Held<M> {
     type Result = M::Result;
 }
 
-/// Room in a mailbox, in that mailbox's unit. Dropping it says that the work is done.
-#[must_use = "the room is given back when this is dropped"]
+/// Room in a mailbox, in the mailbox's unit. Dropping it frees the room, and counts the message as handled if one was
+/// sent into it.
+#[must_use = "dropping it frees the room"]
 pub struct Room {
-    _permit: OwnedSemaphorePermit,
-    stats: Arc<Stats>,
+    permit: OwnedSemaphorePermit,
+    node: Arc<Node>,
     used: bool,
 }
 
 impl Room {
     /// Adds other room of the same mailbox.
     pub fn merge(&mut self, mut other: Self) {
-        let all = other._permit.num_permits();
-        if let Some(permit) = other._permit.split(all) {
-            self._permit.merge(permit);
+        let all = other.permit.num_permits();
+        if let Some(permit) = other.permit.split(all) {
+            self.permit.merge(permit);
         }
     }
 }
@@ -50,66 +52,67 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         if self.used {
-            self.stats.count_handled();
+            self.node.count_handled();
         }
     }
 }
 
-/// Why a message had no answer. The sender still has to decide what becomes of it.
+/// Reason for which a message has no answer. It may have been worked on: the sender decides what follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Undelivered {
-    /// The actor ended or was restarted while it had the message.
+    /// The actor ended while it had the message; another instance follows.
     #[error("the actor was restarted while it had the message")]
     Lost,
     /// The actor has stopped for good.
     #[error("the actor has stopped")]
     Stopped,
-    /// No room, or no actor, within the deadline.
+    /// Neither room nor an actor within the time limit.
     #[error("the mailbox had no room within the deadline")]
     Full,
 }
 
-/// The bounded way to one actor, whichever instance of it lives at the moment.
+/// The bounded mailbox of an actor, whichever instance of it is at work.
 pub struct Mailbox<A: Actor<Context = Context<A>>> {
+    /// Address of the instance; `None` while the actor is restarted.
     address: watch::Receiver<Option<Addr<A>>>,
     room: Arc<Semaphore>,
-    stats: Arc<Stats>,
+    node: Arc<Node>,
 }
 
 impl<A: Actor<Context = Context<A>>> Clone for Mailbox<A> {
     fn clone(&self) -> Self {
-        Self { address: self.address.clone(), room: self.room.clone(), stats: self.stats.clone() }
+        Self { address: self.address.clone(), room: self.room.clone(), node: self.node.clone() }
     }
 }
 
 impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     pub(super) fn new(
         address: watch::Receiver<Option<Addr<A>>>,
+        node: Arc<Node>,
         room: Arc<Semaphore>,
-        stats: Arc<Stats>,
     ) -> Self {
-        Self { address, room, stats }
+        Self { address, room, node }
     }
 
     /// Waits for `weight` units of room. Time that is spent waiting is counted as blocked.
     pub async fn reserve(&self, weight: u32) -> Result<Room, Undelivered> {
         let permit = match self.room.clone().try_acquire_many_owned(weight) {
             Ok(permit) => permit,
-            Err(tokio::sync::TryAcquireError::Closed) => return Err(Undelivered::Stopped),
-            Err(tokio::sync::TryAcquireError::NoPermits) => {
-                let blocked = Blocked { since: Instant::now(), stats: &self.stats };
+            Err(TryAcquireError::Closed) => return Err(Undelivered::Stopped),
+            Err(TryAcquireError::NoPermits) => {
+                let blocked = Blocked { since: Instant::now(), node: &self.node };
                 let permit = self.room.clone().acquire_many_owned(weight).await;
                 drop(blocked);
                 permit.map_err(|_| Undelivered::Stopped)?
             }
         };
-        Ok(Room { _permit: permit, stats: self.stats.clone(), used: false })
+        Ok(Room { permit, node: self.node.clone(), used: false })
     }
 
-    /// So much room, if there is at this moment.
+    /// Takes `weight` units of room if they are free now.
     pub fn try_reserve(&self, weight: u32) -> Option<Room> {
         let permit = self.room.clone().try_acquire_many_owned(weight).ok()?;
-        Some(Room { _permit: permit, stats: self.stats.clone(), used: false })
+        Some(Room { permit, node: self.node.clone(), used: false })
     }
 
     /// Sends a message into room that was reserved, and waits for the answer.
@@ -143,8 +146,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         self.send_in(room, message).await
     }
 
-    /// Sends a message and, should the actor be restarted under it, sends it again, up to
-    /// [`ASKS`] times and until `within` is over. For messages whose work may be done twice.
+    /// Sends a message, and sends it again if the actor was restarted while it had the message: up to [`MAX_SENDS`] times
+    /// and until `within` is over. For messages whose work may be done twice.
     pub async fn ask<M>(&self, message: M, within: Duration) -> Result<M::Result, Undelivered>
     where
         M: Message + Clone + Send + 'static,
@@ -154,7 +157,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     {
         tokio::time::timeout(within, async {
             let mut address = self.address.clone();
-            for _ in 1..ASKS {
+            for _ in 1..MAX_SENDS {
                 address.mark_unchanged();
                 match self.send(message.clone()).await {
                     // The next instance is behind another address.
@@ -168,27 +171,27 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         .unwrap_or(Err(Undelivered::Full))
     }
 
-    /// Waits until nothing is in the mailbox or in the actor's hands.
+    /// Waits until no message is in the mailbox or in the actor's hands.
     pub async fn idle(&self) {
-        let all = u32::try_from(self.stats.bound()).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.node.bound().unwrap_or(0)).unwrap_or(u32::MAX);
         // A closed mailbox holds nothing.
         drop(self.room.acquire_many(all).await);
     }
 
-    /// What is known of the actor.
-    pub fn stats(&self) -> &Arc<Stats> {
-        &self.stats
+    /// The actor's node in the tree.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
     }
 }
 
-/// Counts the time that a sender waits, also when it gives up.
+/// Counts the time for which a sender waits, also if it gives up.
 struct Blocked<'a> {
     since: Instant,
-    stats: &'a Stats,
+    node: &'a Node,
 }
 
 impl Drop for Blocked<'_> {
     fn drop(&mut self) {
-        self.stats.count_blocked(self.since.elapsed());
+        self.node.count_blocked(self.since.elapsed());
     }
 }

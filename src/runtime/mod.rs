@@ -1,22 +1,33 @@
-//! How actors live.
+//! Supervised actors and tasks.
 //!
 //! ```text
+//! service (Tree) ─┬─ group ─┬─ actor   behind a Mailbox
+//!                 │         └─ task    a loop in the background
+//!                 └─ group ─── …
+//!
 //! sender ──room──▶ Mailbox ──address──▶ actor (an actix context on an arbiter's thread)
 //!                     ▲                    │ panics, ends, is told to restart
-//!                     └── new address ── supervisor (holds the factory)
+//!                     └── new address ── its supervisor's loop (holds the factory)
 //! ```
 //!
-//! A [`Mailbox`] is the only way to an actor. Its bound is hard: a permit is taken before a message
-//! is sent, travels inside it and comes back when its work is done, so what an actor holds is
-//! bounded as well as what waits for it. Behind the mailbox a [`supervisor`](supervise) puts a new
-//! actor in the place of one that panicked. The [`Registry`] is the live tree that `/actors` shows.
+//! Each child of a group, actor or task, has a loop ([`child`]) that makes it, sees its end and makes the next instance.
+//! Three strategies follow each other (see [`supervisor`]): a group restarts the one child that failed; when that happens
+//! too often the service restarts all children of the group; when that happens too often the service has failed, and its
+//! process ends with exit code 1.
+//!
+//! A [`Mailbox`] is the only way to an actor. Its bound is hard: a permit is taken before a message is sent, travels
+//! inside it and comes back when its work is done, so that the bound covers the messages in the actor's hands as well as
+//! those that wait.
 
+mod child;
 mod drain;
 mod mailbox;
-mod registry;
+mod node;
 mod supervisor;
+mod tree;
 
+pub use child::Command;
 pub use drain::{Drain, DrainHandle, Phase};
 pub use mailbox::{Held, Mailbox, Room, Undelivered};
-pub use registry::{ActorView, Command, MailboxView, Registry, RestartReason, State, Stats};
-pub use supervisor::{Spec, supervise};
+pub use node::{ActorView, MailboxView, Node, RestartReason, State};
+pub use tree::{Group, Tree};

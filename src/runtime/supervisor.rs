@@ -1,291 +1,250 @@
-//! Keeps one actor alive.
+//! Decisions after a failure, by level.
 //!
-//! actix's own supervisor does not see panics. This one holds a factory: it makes the context
-//! first, builds the actor, runs both as a task of the arbiter's thread and keeps the task's
-//! handle, so that a panic is an answer like any other and a new actor takes the old one's place
-//! behind the same [`Mailbox`]. Too many panics in a minute end the service: a process manager
-//! then starts it from scratch, and the log delivers again what was in flight.
+//! | level | strategy | gives up after |
+//! |---|---|---|
+//! | group | restart the one child that failed, with a backoff | [`CHILDREN`]: 20 restarts of its children in a minute |
+//! | service | restart all children of the group that gave up | [`GROUPS`]: 2 restarts of groups in ten minutes |
+//! | process | end with exit code 1, so that the supervisor outside starts it anew | |
+//!
+//! The number of restarts within a time is what OTP calls a supervisor's intensity. A supervisor is state behind a lock,
+//! no task: the loop of the child that failed asks it ([`Supervisor::child_failed`]) and carries the verdict out, so that
+//! no supervisor can itself end unseen.
 
-use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context};
-use futures::future::{self, Either};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinError;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::mailbox::Mailbox;
-use super::registry::{Command, Registry, RestartReason, State, Stats};
+use super::drain::DrainHandle;
+use super::node::{Node, RestartReason, State};
 
-/// Panics within [`BUDGET_WINDOW`] after which the service ends.
-const BUDGET: usize = 20;
-/// The time in which panics are counted.
-const BUDGET_WINDOW: Duration = Duration::from_secs(60);
-/// The wait before the first restart; it doubles with each panic in the window.
-const BACKOFF: Duration = Duration::from_millis(5);
-/// The longest wait before a restart.
-const MAX_BACKOFF: Duration = Duration::from_millis(500);
-/// Commands that wait for one supervisor.
-const COMMANDS: usize = 4;
-
-/// What an actor is called, and how much its mailbox takes.
-#[derive(Debug, Clone)]
-pub struct Spec {
-    /// Its name, such as `collector.tiktok.consume`.
-    pub name: String,
-    /// The mailbox's bound, in whatever unit its senders reserve.
-    pub bound: usize,
+/// Restarts that a supervisor tolerates, and the wait before each.
+#[derive(Debug, Clone, Copy)]
+struct Intensity {
+    restarts: usize,
+    within: Duration,
+    /// Wait before the first restart; it doubles with each failure within the time.
+    backoff: Duration,
+    max_backoff: Duration,
 }
 
-/// Starts an actor on an arbiter and keeps it alive; `factory` makes each instance.
-///
-/// The actor ends for good when it stops its own context.
-pub fn supervise<A, F>(registry: &Arc<Registry>, spec: Spec, home: &ArbiterHandle, factory: F) -> Mailbox<A>
-where
-    A: Actor<Context = Context<A>>,
-    F: Fn() -> A + Send + 'static,
-{
-    let room = Arc::new(Semaphore::new(spec.bound));
-    let stats = Arc::new(Stats::new(spec.name, spec.bound, room.clone()));
-    let (commands, orders) = mpsc::channel(COMMANDS);
-    let (address, slot) = watch::channel(None);
-    registry.add(stats.clone(), commands);
-    let mailbox = Mailbox::new(slot, room.clone(), stats.clone());
-    let supervisor = Supervisor { registry: registry.clone(), stats, room, address, orders, factory };
-    home.spawn_fn(move || {
-        actix::spawn(supervisor.run());
-    });
-    mailbox
+/// Intensity of a group. A poison event makes its actor panic with each delivery of its frame until it is searched for:
+/// `ESS_MAX_DELIVERIES`, 10 by default, and some more must be tolerated.
+const CHILDREN: Intensity = Intensity {
+    restarts: 20,
+    within: Duration::from_secs(60),
+    backoff: Duration::from_millis(5),
+    max_backoff: Duration::from_millis(500),
+};
+/// Intensity of a service. Its time is longer than a group needs to give up twice.
+const GROUPS: Intensity = Intensity {
+    restarts: 2,
+    within: Duration::from_secs(600),
+    backoff: Duration::from_secs(1),
+    max_backoff: Duration::from_secs(10),
+};
+
+/// Failures of a supervisor's children.
+struct Failures {
+    intensity: Intensity,
+    /// Times of the failures within [`Intensity::within`]; at most [`Intensity::restarts`] and one.
+    times: VecDeque<Instant>,
 }
 
-struct Supervisor<A: Actor<Context = Context<A>>, F> {
-    registry: Arc<Registry>,
-    stats: Arc<Stats>,
-    room: Arc<Semaphore>,
-    address: watch::Sender<Option<Addr<A>>>,
-    orders: mpsc::Receiver<Command>,
-    factory: F,
-}
-
-/// How one instance of an actor ended.
-enum Ending {
-    Finished,
-    Restart(RestartReason, String),
-}
-
-impl<A, F> Supervisor<A, F>
-where
-    A: Actor<Context = Context<A>>,
-    F: Fn() -> A + Send + 'static,
-{
-    async fn run(mut self) {
-        let mut panics: VecDeque<Instant> = VecDeque::new();
-        loop {
-            let ending = self.live().await;
-            self.address.send_replace(None);
-            let (reason, why) = match ending {
-                Ending::Finished => break,
-                Ending::Restart(reason, why) => (reason, why),
-            };
-            self.stats.set_state(State::Restarting);
-            self.stats.count_restart(reason, &why);
-            let actor = self.stats.name();
-            if reason == RestartReason::Requested {
-                tracing::info!(actor, "actor restarted on request");
-                continue;
-            }
-            while panics.front().is_some_and(|at| at.elapsed() > BUDGET_WINDOW) {
-                panics.pop_front();
-            }
-            panics.push_back(Instant::now());
-            tracing::error!(actor, why, panics = panics.len(), "actor panicked");
-            if panics.len() > BUDGET {
-                self.registry.fail(format!("{actor} panicked {} times in a minute: {why}", panics.len()));
-                break;
-            }
-            let doublings = u32::try_from(panics.len() - 1).unwrap_or(0).min(16);
-            tokio::time::sleep((BACKOFF * 2_u32.pow(doublings)).min(MAX_BACKOFF)).await;
-        }
-        self.stats.set_state(State::Stopped);
-        self.room.close();
+impl Failures {
+    fn new(intensity: Intensity) -> Mutex<Self> {
+        Mutex::new(Self { intensity, times: VecDeque::new() })
     }
 
-    /// Runs one instance to its end.
-    #[cfg_attr(
-        not(feature = "faults"),
-        expect(clippy::never_loop, reason = "the only order that an instance survives is for tests")
-    )]
-    async fn live(&mut self) -> Ending {
-        let mut context = Context::<A>::new();
-        // The permits bound the mailbox; actix's own bound must not be the smaller one.
-        context.set_mailbox_capacity(self.stats.bound().saturating_add(1));
-        let address = context.address();
-        let body = context.into_future((self.factory)());
-        let (fault, faulted) = oneshot::channel::<()>();
-        let mut task = tokio::task::spawn_local(async move {
-            match future::select(body, faulted).await {
-                Either::Left(((), _)) => {}
-                Either::Right((Err(_), body)) => body.await,
-                Either::Right((Ok(()), _)) => panic!("asked to panic"),
-            }
-        });
-        #[cfg(feature = "faults")]
-        let mut fault = Some(fault);
-        #[cfg(not(feature = "faults"))]
-        drop(fault);
-        self.stats.set_state(State::Running);
-        self.address.send_replace(Some(address));
-        loop {
-            tokio::select! {
-                outcome = &mut task => return ending(outcome),
-                Some(order) = self.orders.recv() => match order {
-                    Command::Restart => {
-                        task.abort();
-                        return match ending(task.await) {
-                            Ending::Finished => {
-                                Ending::Restart(RestartReason::Requested, "requested".to_owned())
-                            }
-                            panicked => panicked,
-                        };
-                    }
-                    #[cfg(feature = "faults")]
-                    Command::Panic => {
-                        if let Some(fault) = fault.take() {
-                            let _ = fault.send(());
-                        }
-                    }
-                },
-            }
+    /// Adds a failure. Gives the wait before the restart; `None` if there were too many.
+    fn add(&mut self) -> Option<Duration> {
+        let Intensity { restarts, within, backoff, max_backoff } = self.intensity;
+        while self.times.front().is_some_and(|at| at.elapsed() > within) {
+            self.times.pop_front();
+        }
+        self.times.push_back(Instant::now());
+        if self.times.len() > restarts {
+            self.times.clear();
+            return None;
+        }
+        let doublings = u32::try_from(self.times.len() - 1).unwrap_or(0).min(16);
+        Some((backoff * 2_u32.pow(doublings)).min(max_backoff))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change under these locks is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The supervisor of a service's groups.
+pub(super) struct Root {
+    pub node: Node,
+    pub drain: DrainHandle,
+    failures: Mutex<Failures>,
+    /// Reason for which the service has failed.
+    failed: watch::Sender<Option<String>>,
+    /// True once every child has to end for good.
+    pub stopping: watch::Sender<bool>,
+}
+
+impl Root {
+    pub fn new(name: &str, drain: DrainHandle) -> Self {
+        let node = Node::new(name.to_owned());
+        node.set_state(State::Running);
+        let (failed, stopping) = (watch::Sender::new(None), watch::Sender::new(false));
+        Self { node, drain, failures: Failures::new(GROUPS), failed, stopping }
+    }
+
+    /// Reason for which the service has failed, if it has.
+    pub fn failure(&self) -> Option<String> {
+        self.failed.borrow().clone()
+    }
+
+    /// Waits until the service has failed; gives the reason.
+    pub async fn failed(&self) -> String {
+        let mut failed = self.failed.subscribe();
+        match failed.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            // The sender is this root's own.
+            Err(_) => std::future::pending().await,
         }
     }
-}
 
-fn ending(outcome: Result<(), JoinError>) -> Ending {
-    match outcome.map_err(JoinError::try_into_panic) {
-        Ok(()) => Ending::Finished,
-        Err(Err(_aborted)) => Ending::Restart(RestartReason::Requested, "requested".to_owned()),
-        Err(Ok(panic)) => Ending::Restart(RestartReason::Panic, panic_text(&*panic)),
+    /// Decides about a group that gave up: the wait before its restart, or `None` if the service has failed.
+    fn group_failed(&self, why: &str) -> Option<Duration> {
+        let wait = lock(&self.failures).add();
+        if wait.is_none() {
+            self.node.set_last_failure(why);
+            self.failed
+                .send_if_modified(|failed| failed.is_none() && failed.replace(why.to_owned()).is_none());
+        }
+        wait
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".to_owned())
+/// Permission for a group's children to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Gate {
+    Open,
+    /// The group gave up, for this reason, and is restarted soon.
+    Closed(String),
+    /// The service has failed: the group is not restarted.
+    Stopped,
+}
+
+/// The supervisor of one group's children.
+pub(super) struct Supervisor {
+    pub node: Node,
+    pub root: Arc<Root>,
+    pub gate: watch::Sender<Gate>,
+    failures: Mutex<Failures>,
+}
+
+/// Verdict about a child that failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Restart it after this wait.
+    Restart(Duration),
+    /// The group gave up: open its gate again after this wait.
+    RestartGroup(Duration),
+    /// Another child made the group give up meanwhile: wait for its gate.
+    AwaitGroup,
+    /// The service has failed.
+    Stop,
+}
+
+impl Supervisor {
+    pub fn new(name: String, root: Arc<Root>) -> Self {
+        let node = Node::new(name);
+        node.set_state(State::Running);
+        Self { node, root, gate: watch::Sender::new(Gate::Open), failures: Failures::new(CHILDREN) }
+    }
+
+    /// Decides about a child that failed, and counts the failure of the group if it gives up.
+    pub fn child_failed(&self, child: &str, reason: RestartReason, why: &str) -> Verdict {
+        let mut failures = lock(&self.failures);
+        match *self.gate.borrow() {
+            Gate::Open => {}
+            Gate::Closed(_) => return Verdict::AwaitGroup,
+            Gate::Stopped => return Verdict::Stop,
+        }
+        if let Some(wait) = failures.add() {
+            return Verdict::Restart(wait);
+        }
+        let Intensity { restarts, within, .. } = CHILDREN;
+        let group = self.node.name();
+        let why = format!(
+            "{group} gave up: {restarts} restarts within {within:?} did not help, lastly {child}: {why}"
+        );
+        self.node.set_last_failure(&why);
+        match self.root.group_failed(&why) {
+            Some(wait) => {
+                tracing::error!(group, why, ?wait, "all actors of the group are restarted");
+                self.node.count_restart(reason);
+                self.gate.send_replace(Gate::Closed(why));
+                Verdict::RestartGroup(wait)
+            }
+            None => {
+                tracing::error!(group, why, "the service has failed: a group gave up again");
+                self.gate.send_replace(Gate::Stopped);
+                Verdict::Stop
+            }
+        }
+    }
+
+    /// Reason for which the group gave up, while it is not restarted yet.
+    pub fn gave_up(&self) -> Option<String> {
+        match &*self.gate.borrow() {
+            Gate::Closed(why) => Some(why.clone()),
+            Gate::Open | Gate::Stopped => None,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use actix::{Handler, Message, ResponseActFuture, WrapFuture};
-
-    use super::super::mailbox::{Held, Undelivered};
+    use super::super::drain::Drain;
     use super::*;
 
-    struct Worker {
-        made: usize,
-    }
-
-    impl Actor for Worker {
-        type Context = Context<Self>;
-    }
-
-    #[derive(Clone, Copy)]
-    enum Job {
-        Which,
-        Panic,
-        PanicLater,
-        Wait,
-    }
-
-    impl Message for Job {
-        type Result = usize;
-    }
-
-    impl Handler<Held<Job>> for Worker {
-        type Result = ResponseActFuture<Self, usize>;
-        fn handle(&mut self, held: Held<Job>, _: &mut Context<Self>) -> Self::Result {
-            let (job, room) = held.open();
-            assert!(!matches!(job, Job::Panic), "now");
-            let made = self.made;
-            let work = async move {
-                let _room = room;
-                match job {
-                    Job::PanicLater => {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                        panic!("later")
-                    }
-                    Job::Wait => tokio::time::sleep(Duration::from_secs(60)).await,
-                    Job::Which | Job::Panic => {}
-                }
-                made
-            };
-            Box::pin(work.into_actor(self))
+    #[tokio::test(start_paused = true)]
+    async fn a_supervisor_gives_up_after_more_restarts_than_its_intensity_within_its_time() {
+        let failures = Failures::new(CHILDREN);
+        let waits: Vec<_> = (0..20).map(|_| lock(&failures).add()).collect();
+        assert_eq!(waits[0], Some(Duration::from_millis(5)));
+        assert_eq!(waits[3], Some(Duration::from_millis(40)));
+        assert_eq!(waits[19], Some(Duration::from_millis(500)));
+        assert_eq!(lock(&failures).add(), None, "the 21st within a minute");
+        for _ in 0..100 {
+            tokio::time::advance(Duration::from_secs(4)).await;
+            assert!(lock(&failures).add().is_some(), "fifteen a minute are tolerated for ever");
         }
     }
 
-    fn start(bound: usize) -> (Arc<Registry>, Mailbox<Worker>) {
-        let registry = Arc::new(Registry::default());
-        let made = AtomicUsize::new(0);
-        let spec = Spec { name: "worker".to_owned(), bound };
-        let mailbox = supervise(&registry, spec, &actix::Arbiter::current(), move || Worker {
-            made: made.fetch_add(1, Ordering::Relaxed) + 1,
-        });
-        (registry, mailbox)
-    }
-
-    #[actix::test]
-    async fn a_panic_is_answered_and_the_next_instance_takes_over() {
-        let (registry, mailbox) = start(8);
-        assert_eq!(mailbox.send(Job::Which).await, Ok(1));
-        for (round, job) in [(2, Job::Panic), (3, Job::PanicLater)] {
-            let waiting = mailbox.clone();
-            let waiting = actix::spawn(async move { waiting.send(Job::Wait).await });
-            tokio::task::yield_now().await;
-            assert_eq!(mailbox.send(job).await, Err(Undelivered::Lost));
-            assert_eq!(waiting.await.unwrap(), Err(Undelivered::Lost));
-            assert_eq!(mailbox.ask(Job::Which, Duration::from_secs(1)).await, Ok(round));
+    #[tokio::test(start_paused = true)]
+    async fn a_group_gives_up_to_the_service_and_the_service_to_the_process() {
+        let root = Arc::new(Root::new("service", Drain::default().handle()));
+        let group = Supervisor::new("service.group".to_owned(), root.clone());
+        let fail = || group.child_failed("service.child", RestartReason::Panic, "boom");
+        for round in 1..=2 {
+            for _ in 0..20 {
+                assert!(matches!(fail(), Verdict::Restart(_)));
+            }
+            assert!(matches!(fail(), Verdict::RestartGroup(_)), "round {round}");
+            assert_eq!(fail(), Verdict::AwaitGroup);
+            assert_eq!(group.node.restarts(RestartReason::Panic), round);
+            assert_eq!(root.failure(), None);
+            group.gate.send_replace(Gate::Open);
         }
-        assert_eq!(mailbox.stats().depth(), 0, "all room came back");
-        let view = registry.view().remove(0);
-        assert_eq!((view.restarts, view.last_failure.as_deref()), (2, Some("later")));
-        assert!(registry.alive());
-    }
-
-    #[actix::test]
-    async fn the_bound_is_hard_and_waiting_is_measured() {
-        let (_registry, mailbox) = start(2);
-        for _ in 0..2 {
-            let mailbox = mailbox.clone();
-            actix::spawn(async move { mailbox.send(Job::Wait).await });
+        for _ in 0..20 {
+            fail();
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        assert_eq!(mailbox.stats().depth(), 2);
-        assert_eq!(mailbox.ask(Job::Which, Duration::from_millis(50)).await, Err(Undelivered::Full));
-        assert!(mailbox.stats().blocked() >= Duration::from_millis(45));
-    }
-
-    #[actix::test]
-    async fn a_restart_on_request_loses_no_room() {
-        let (registry, mailbox) = start(4);
-        let waiting = mailbox.clone();
-        let waiting = actix::spawn(async move { waiting.send(Job::Wait).await });
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        assert!(registry.command("worker", Command::Restart));
-        assert!(!registry.command("nobody", Command::Restart));
-        assert_eq!(waiting.await.unwrap(), Err(Undelivered::Lost));
-        assert_eq!(mailbox.ask(Job::Which, Duration::from_secs(1)).await, Ok(2));
-        mailbox.idle().await;
-    }
-
-    #[actix::test]
-    async fn too_many_panics_end_the_service() {
-        let (registry, mailbox) = start(4);
-        actix::spawn(async move { while mailbox.send(Job::Panic).await != Err(Undelivered::Stopped) {} });
-        let why = tokio::time::timeout(Duration::from_secs(30), registry.failed()).await.unwrap();
-        assert!(why.contains("worker"), "{why}");
-        assert!(!registry.alive());
+        assert_eq!(fail(), Verdict::Stop);
+        let why = root.failed().await;
+        for part in ["service.group", "service.child", "boom"] {
+            assert!(why.contains(part), "{part}: {why}");
+        }
     }
 }

@@ -16,9 +16,8 @@ use crate::support::nats::Nats;
 use crate::support::postgres::Postgres;
 use crate::support::process::Service;
 use crate::support::proxy::Proxy;
-use crate::support::{MINUTE, eventually, http};
+use crate::support::{MINUTE, actors, eventually, http};
 
-const ADMIN: (&str, &str) = ("Authorization", "Bearer admin");
 const CLIENTS: u64 = 4;
 
 /// What the test knows: all that was sent, and what was answered 202.
@@ -117,11 +116,11 @@ impl System {
 
     fn command(&self, at: usize, what: &str, chance: &mut Chance) {
         let base = self.services[at].url("");
-        let Ok(answer) = http::get(&format!("{base}/actors")) else { return };
-        let actors = answer.json()["actors"].as_array().unwrap().clone();
-        let name = actors[chance.below(actors.len() as u64) as usize]["name"].as_str().unwrap().to_owned();
+        let nodes = actors::nodes(&base);
+        let Some(node) = nodes.get(chance.below(nodes.len().max(1) as u64) as usize) else { return };
+        let name = node["name"].as_str().unwrap();
         println!("  {name}");
-        let _ = http::post_with(&format!("{base}/actors/{name}/{what}"), &[ADMIN], b"");
+        actors::command(&base, name, what);
     }
 
     fn do_harm(&mut self, harm: Harm, chance: &mut Chance) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::actors::nodes;
 use crate::support::events::{Chance, simple};
 use crate::support::http;
 use crate::support::process::Service;
@@ -402,8 +403,7 @@ fn a_hundred_thousand_mutations_give_documented_answers_alone() {
     for source in ledger["sources"].as_array().unwrap() {
         assert_eq!((&source["missing"], &source["quarantined"]), (&json!(0), &json!(0)), "{ledger}");
     }
-    let actors = http::get(&system.gateway_url("/actors")).unwrap().json();
-    for actor in actors["actors"].as_array().unwrap() {
+    for actor in nodes(&system.gateway_url("")) {
         assert_eq!(actor["restarts"], 0, "{actor}");
     }
 }

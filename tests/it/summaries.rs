@@ -8,6 +8,7 @@ use ess::store::report::{Dimension, Filter, Reports};
 use ess::store::{Batch, Purpose, Store};
 use serde_json::{Value, json};
 
+use crate::support::actors::nodes;
 use crate::support::events::{Chance, event, simple};
 use crate::support::stores::{frame, log, number, open, origin, plain, sqlite, stores};
 use crate::support::system::{System, both};
@@ -622,10 +623,9 @@ pub fn a_report_that_nobody_waits_for_is_stopped_in_the_database_and_too_many_ar
         // As many as there is room for wait; one more is told to come again.
         let crowd: Vec<_> = (0..300).map(|_| connect()).collect();
         eventually("the pool is full", Duration::from_secs(5), || {
-            let all = world.report("/actors");
-            let reports = all["actors"].as_array().unwrap().iter();
+            let all = nodes(&world.reporter_url(""));
             let reports =
-                reports.filter(|actor| actor["name"].as_str().unwrap().starts_with("reporter.report"));
+                all.iter().filter(|actor| actor["name"].as_str().unwrap().starts_with("reporter.report."));
             let depth: u64 = reports.map(|actor| actor["mailbox"]["depth"].as_u64().unwrap()).sum();
             (depth == 256).then_some(())
         });

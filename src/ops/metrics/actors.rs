@@ -1,4 +1,4 @@
-//! Metrics of a service's actors, read from their registry at each scrape.
+//! Metrics of a service's actors, read from their tree at each scrape.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use prometheus::{CounterVec, GaugeVec, IntCounterVec};
 use super::catalog::{
     ACTOR_BLOCKED, ACTOR_HANDLED, ACTOR_MAILBOX_BOUND, ACTOR_MAILBOX_DEPTH, ACTOR_RESTARTS,
 };
-use crate::runtime::{Registry, RestartReason};
+use crate::runtime::{RestartReason, Tree};
 
-/// Reads the actors' registry at each scrape.
+/// Reads the actors' tree at each scrape.
 pub(super) struct ActorMetrics {
-    actors: Arc<Registry>,
+    actors: Arc<Tree>,
     descs: Vec<Desc>,
 }
 
@@ -43,7 +43,7 @@ impl Scrape {
 }
 
 impl ActorMetrics {
-    pub(super) fn new(actors: Arc<Registry>) -> Self {
+    pub(super) fn new(actors: Arc<Tree>) -> Self {
         let descs = |scrape: Scrape| {
             scrape.collectors().into_iter().flat_map(|metric| metric.desc().into_iter().cloned()).collect()
         };
@@ -58,17 +58,19 @@ impl Collector for ActorMetrics {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let Ok(scrape) = Scrape::new() else { return Vec::new() };
-        for actor in self.actors.stats() {
-            let name = &[actor.name()];
-            scrape.depth.with_label_values(name).set(actor.depth() as f64);
-            scrape.bound.with_label_values(name).set(actor.bound() as f64);
-            scrape.blocked.with_label_values(name).inc_by(actor.blocked().as_secs_f64());
-            scrape.handled.with_label_values(name).inc_by(actor.handled());
-            for reason in RestartReason::ALL {
-                let labels = &[actor.name(), reason.as_str()];
-                scrape.restarts.with_label_values(labels).inc_by(actor.restarts(reason));
+        self.actors.each_node(|node| {
+            let name = &[node.name()];
+            if let Some(bound) = node.bound() {
+                scrape.depth.with_label_values(name).set(node.depth() as f64);
+                scrape.bound.with_label_values(name).set(bound as f64);
+                scrape.blocked.with_label_values(name).inc_by(node.blocked().as_secs_f64());
             }
-        }
+            scrape.handled.with_label_values(name).inc_by(node.handled());
+            for reason in RestartReason::ALL {
+                let labels = &[node.name(), reason.as_str()];
+                scrape.restarts.with_label_values(labels).inc_by(node.restarts(reason));
+            }
+        });
         scrape.collectors().into_iter().flat_map(Collector::collect).collect()
     }
 }

@@ -124,9 +124,9 @@ metrics! {
     ACTOR_BLOCKED: Service Counter, "seconds", "ess_actor_blocked_seconds_total" ["actor"]
         "Time that senders have waited for room in the actor's mailbox";
     ACTOR_HANDLED: Service Counter, "messages", "ess_actor_handled_total" ["actor"]
-        "Messages that the actor has handled";
+        "Messages that the actor has handled, or rounds of a background task";
     ACTOR_RESTARTS: Service Counter, "restarts", "ess_actor_restarts_total" ["actor", "reason"]
-        "Restarts of the actor, after a panic or requested by an operator";
+        "Restarts of the actor: after a panic, after an end that nobody asked for, with its group, or requested by an operator";
 
     GATEWAY_ACCEPTED: Gateway Counter, "events", "ess_gateway_events_accepted_total" ["source"]
         "Valid events that the gateway received";

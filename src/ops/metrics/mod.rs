@@ -44,13 +44,12 @@ fn set_known(gauge: &IntGaugeVec, source: Source, value: Option<u64>) {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use super::catalog::{METRICS, Metric, Scope};
     use super::*;
     use crate::log::{Topic, TopicState};
     use crate::ops::readiness::Readiness;
-    use crate::runtime::{Phase, Registry};
+    use crate::runtime::{Drain, Phase, Tree};
 
     /// Types of the metrics that a service serves, by name, without those of the library.
     fn served(service: &ServiceMetrics) -> BTreeMap<String, String> {
@@ -63,7 +62,7 @@ mod tests {
     #[test]
     fn each_service_serves_the_metrics_of_the_catalogue_and_no_others() {
         for scope in Scope::ALL {
-            let service = ServiceMetrics::new(Arc::new(Registry::default()));
+            let service = ServiceMetrics::new(Tree::new("service", Drain::default().handle()));
             service.count_request("/health", 200);
             match scope {
                 Scope::Service => {}
@@ -101,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_gauge_whose_value_is_not_known_is_absent() {
-        let service = ServiceMetrics::new(Arc::new(Registry::default()));
+        let service = ServiceMetrics::new(Tree::new("service", Drain::default().handle()));
         let metrics = ReporterMetrics::new(&service);
         assert!(served(&service).contains_key("ess_ledger_missing_events"));
         for source in Source::ALL {

@@ -11,7 +11,7 @@ use super::catalog::{
     DRAIN_REMAINING, DRAINING, HTTP_CONNECTIONS, HTTP_HEADS_TOO_LARGE, HTTP_REQUESTS, READY,
 };
 use crate::ops::readiness::Readiness;
-use crate::runtime::{Phase, Registry};
+use crate::runtime::{Phase, Tree};
 
 /// Metrics of one service: those that every service has, and the registry for its own.
 #[derive(Clone)]
@@ -29,7 +29,7 @@ pub struct ServiceMetrics {
 
 impl ServiceMetrics {
     /// Registers the metrics of a service and of its actors.
-    pub fn new(actors: Arc<Registry>) -> Self {
+    pub fn new(actors: Arc<Tree>) -> Self {
         let registry = prometheus::Registry::new();
         for collector in [
             Box::new(ProcessCollector::for_self()) as Box<dyn prometheus::core::Collector>,

@@ -1,5 +1,6 @@
 //! What the tests stand on: servers, the `ess` binary, HTTP, events.
 
+pub mod actors;
 pub mod events;
 pub mod http;
 pub mod nats;

@@ -1,0 +1,118 @@
+//! The builder that every service is made with.
+
+use std::sync::Arc;
+
+use actix::{Arbiter, ArbiterHandle};
+use actix_web::web::ServiceConfig;
+
+use super::Running;
+use crate::config::{Config, Token};
+use crate::ops::Readiness;
+use crate::ops::http::{Requests, ServiceView, serve};
+use crate::ops::metrics::ServiceMetrics;
+use crate::runtime::{DrainHandle, Group, Tree};
+
+/// Reason for which a service could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be bound, or a file of the listener is wrong.
+    #[error("{0}")]
+    Listener(String),
+    /// A setting has a value that cannot be.
+    #[error("{setting}: {why}")]
+    Setting {
+        /// Its name.
+        setting: &'static str,
+        /// The reason.
+        why: String,
+    },
+}
+
+/// A service before its start.
+pub struct Builder {
+    name: &'static str,
+    /// Its tree of actors and tasks.
+    pub tree: Arc<Tree>,
+    /// Its metrics.
+    pub metrics: ServiceMetrics,
+    /// State of its dependencies.
+    pub readiness: Arc<Readiness>,
+    /// Phase of its life.
+    pub drain: DrainHandle,
+    threads: Vec<Arbiter>,
+}
+
+/// Listener of a service.
+pub struct Listener<R> {
+    /// Port, 0 for any that is free.
+    pub port: u16,
+    /// Threads that answer.
+    pub workers: usize,
+    /// True if the service's work comes over HTTP.
+    pub works_over_http: bool,
+    /// Tokens of which one is asked for, but by health and metrics; none: no token is asked for.
+    pub tokens: Vec<Token>,
+    /// Adds the service's own routes.
+    pub routes: R,
+}
+
+impl Builder {
+    /// A service by its name in logs. `root` is its name in the tree; `dependencies` have to answer before it is ready.
+    pub fn new(name: &'static str, root: &str, dependencies: &[&'static str], drain: &DrainHandle) -> Self {
+        let tree = Tree::new(root, drain.clone());
+        let metrics = ServiceMetrics::new(tree.clone());
+        let readiness = Arc::new(Readiness::new(name, dependencies));
+        Self { name, tree, metrics, readiness, drain: drain.clone(), threads: Vec::new() }
+    }
+
+    /// Adds a group to the tree.
+    pub fn group(&self, name: &str) -> Group {
+        self.tree.group(name)
+    }
+
+    /// Starts a thread for actors; it ends with the service.
+    pub fn thread(&mut self) -> ArbiterHandle {
+        let thread = Arbiter::new();
+        let handle = thread.handle();
+        self.threads.push(thread);
+        handle
+    }
+
+    /// The thread on which services are started: for tasks that must not take time from a service's actors.
+    pub fn main_thread(&self) -> ArbiterHandle {
+        Arbiter::current()
+    }
+
+    /// Starts the listener. `drained` waits until the service holds no work, its sources first and its sinks last.
+    ///
+    /// # Errors
+    ///
+    /// If the address cannot be bound, or a file of the listener is wrong.
+    pub fn start<R>(
+        self,
+        config: &Config,
+        listener: Listener<R>,
+        drained: impl Future<Output = String> + 'static,
+    ) -> Result<Running, StartError>
+    where
+        R: Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    {
+        let Self { name, tree, metrics, readiness, drain, threads } = self;
+        let Listener { port, workers, works_over_http, tokens, routes } = listener;
+        let requests = Requests::default();
+        let view = ServiceView {
+            name,
+            actors: tree.clone(),
+            metrics,
+            readiness: readiness.clone(),
+            drain,
+            admin_token: config.admin_token.clone(),
+            requests: requests.clone(),
+            tokens,
+            settings: config.http.clone(),
+        };
+        let (server, address) = serve(view, port, workers, routes).map_err(StartError::Listener)?;
+        let drained = Box::pin(drained);
+        Ok(Running { name, address, server, requests, tree, readiness, drained, works_over_http, threads })
+    }
+}
