@@ -79,12 +79,12 @@ async fn load(store: &Store, rows: u64) {
             log_id: log(),
             frames: vec![frame(place, place, &origin, events)],
         };
-        let (facebook, tiktok) = (batch(Source::Facebook, &facebook), batch(Source::Tiktok, &tiktok));
+        let (facebook, tiktok) = (batch(Source::FACEBOOK, &facebook), batch(Source::TIKTOK, &tiktok));
         let (left, right) = futures::join!(store.write(&facebook), store.write(&tiktok));
         assert_eq!(left.unwrap().stored + right.unwrap().stored, BATCH);
         number += BATCH;
         if folded.elapsed() > Duration::from_secs(2) || number >= rows {
-            for &source in Source::ALL {
+            for source in Source::all() {
                 store.fold_summaries(source).await.unwrap();
             }
             folded = Instant::now();
@@ -159,7 +159,7 @@ impl World {
             while postgres.query("SELECT count(*) FROM summaries WHERE stale")[0] != "0" {
                 // Wider ones are made once nothing beneath them changed for a while.
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                for &source in Source::ALL {
+                for source in Source::all() {
                     store.refresh_all_summaries(source).await.unwrap();
                 }
             }

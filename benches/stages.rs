@@ -84,7 +84,7 @@ fn body(texts: &[String]) -> (Vec<u8>, Vec<Range<usize>>) {
 }
 
 fn framing(c: &mut Criterion) {
-    let texts = events(&mut generator(2), Source::Facebook, FRAME);
+    let texts = events(&mut generator(2), Source::FACEBOOK, FRAME);
     let origin = origin();
     let (body, places) = body(&texts);
     let whole = || FrameWriter::default().write(&[Piece { origin: &origin, body: &body, events: &places }]).1;
@@ -109,7 +109,7 @@ fn appending(c: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let settings = Config::from_variables(&Variables::default()).unwrap().log;
     let log = Embedded::open(&folder.path().join("log"), settings).unwrap();
-    let texts = events(&mut generator(3), Source::Facebook, FRAME);
+    let texts = events(&mut generator(3), Source::FACEBOOK, FRAME);
     let origin = origin();
     let (body, places) = body(&texts);
     let mut writer = FrameWriter::default();
@@ -119,7 +119,7 @@ fn appending(c: &mut Criterion) {
     group.bench_function("embedded log, a frame of 1,000, durable", |b| {
         b.iter(|| {
             let (id, frame) = writer.write(&[Piece { origin: &origin, body: &body, events: &places }]);
-            system.block_on(log.append(Topic::Events(Source::Facebook), id, frame)).unwrap()
+            system.block_on(log.append(Topic::Events(Source::FACEBOOK), id, frame)).unwrap()
         });
     });
     group.finish();
@@ -127,7 +127,7 @@ fn appending(c: &mut Criterion) {
 
 fn batch<'a>(sequence: u64, texts: &'a [String], origin: &'a Origin) -> Batch<'a> {
     let frames = vec![frame(sequence, sequence, origin, texts)];
-    Batch { source: Source::Facebook, log_id: log(), frames }
+    Batch { source: Source::FACEBOOK, log_id: log(), frames }
 }
 
 fn writing_and_reporting(c: &mut Criterion) {
@@ -145,7 +145,7 @@ fn writing_and_reporting(c: &mut Criterion) {
         .measurement_time(Duration::from_secs(15));
     group.bench_function("a transaction of 5,000 new rows, rollups, summaries, ledger", |b| {
         b.iter_batched(
-            || events(&mut generator, Source::Facebook, BATCH),
+            || events(&mut generator, Source::FACEBOOK, BATCH),
             |texts| {
                 sequence += 1;
                 system.block_on(store.write(&batch(sequence, &texts, &origin))).unwrap()
@@ -177,13 +177,13 @@ fn writing_and_reporting(c: &mut Criterion) {
         b.iter_custom(|times| {
             let mut took = Duration::ZERO;
             for _ in 0..times {
-                let texts = events(&mut generator, Source::Facebook, BATCH);
+                let texts = events(&mut generator, Source::FACEBOOK, BATCH);
                 sequence += 1;
                 system.block_on(async {
-                    store.fold_summaries(Source::Facebook).await.unwrap();
+                    store.fold_summaries(Source::FACEBOOK).await.unwrap();
                     store.write(&batch(sequence, &texts, &origin)).await.unwrap();
                     let started = Instant::now();
-                    store.fold_summaries(Source::Facebook).await.unwrap();
+                    store.fold_summaries(Source::FACEBOOK).await.unwrap();
                     took += started.elapsed();
                 });
             }

@@ -17,7 +17,7 @@
 //!
 //! # Rooms
 //! Arrows point down only: [`cli`] starts services ([`service`]); services stand on [`ops`], [`store`]
-//! and [`log`]; these on [`runtime`], [`config`] and [`event`]. No service knows another.
+//! and [`log`]; these on [`runtime`] and [`event`]; this on [`config`], [`source`] and `json`, in this order. No service knows another.
 //!
 //! # Invariants
 //! 1. An event ends as stored, duplicate or set aside, and the ledger counts all three.
@@ -33,6 +33,7 @@ pub mod event;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod gateway;
+mod json;
 pub mod ledger;
 pub mod log;
 pub mod ops;

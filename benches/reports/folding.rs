@@ -103,7 +103,7 @@ async fn store_backfill(url: &str) {
             log_id: log(),
             frames: vec![frame(number, number, &origin, events)],
         };
-        let (facebook, tiktok) = (batch(Source::Facebook, &facebook), batch(Source::Tiktok, &tiktok));
+        let (facebook, tiktok) = (batch(Source::FACEBOOK, &facebook), batch(Source::TIKTOK, &tiktok));
         let (left, right) = futures::join!(store.write(&facebook), store.write(&tiktok));
         assert_eq!(left.unwrap().stored + right.unwrap().stored, BATCH);
     }

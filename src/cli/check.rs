@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use super::Failure;
-use crate::config::{Config, Ports, hide_password};
+use crate::config::{Config, hide_password};
 use crate::log::LogRole;
 use crate::log::jetstream::JetStream;
 use crate::ops::tls;
@@ -48,19 +48,20 @@ pub(super) async fn check(config: &Config) -> Result<Ending, Failure> {
     }
     // Services that run apart may have the same port on each machine.
     if config.nats_url.is_none() || config.database_url.is_none() {
-        say("ports", distinct(&config.ports).map(|()| String::new()));
+        say("ports", distinct(config).map(|()| String::new()));
     }
     Ok(if fine { Ending::Clean } else { Ending::Incomplete })
 }
 
 /// The services of one process need a port each; 0 is any free one.
-fn distinct(ports: &Ports) -> Result<(), String> {
-    let all = [
-        ("ESS_GATEWAY_PORT", ports.gateway),
-        ("ESS_FACEBOOK_COLLECTOR_PORT", ports.facebook_collector),
-        ("ESS_TIKTOK_COLLECTOR_PORT", ports.tiktok_collector),
-        ("ESS_REPORTER_PORT", ports.reporter),
-    ];
+fn distinct(config: &Config) -> Result<(), String> {
+    let collectors =
+        config.sources.iter().map(|(source, own)| (source.collector_port().name, own.collector_port));
+    let all: Vec<(&str, u16)> = [("ESS_GATEWAY_PORT", config.ports.gateway)]
+        .into_iter()
+        .chain(collectors)
+        .chain([("ESS_REPORTER_PORT", config.ports.reporter)])
+        .collect();
     for (at, (name, port)) in all.iter().enumerate() {
         if let Some((other, _)) = all[..at].iter().find(|(_, other)| *port != 0 && other == port) {
             return Err(format!("{other} and {name} are both {port}: `ess up` cannot listen on both"));
@@ -143,7 +144,8 @@ async fn try_store(config: &Config, purpose: Purpose) -> Result<String, String> 
 /// Asks the services of this machine whether they are ready: all that answer must be, and one must answer.
 pub(super) async fn health(config: &Config) -> Result<Ending, Failure> {
     let ports = &config.ports;
-    let own = [ports.gateway, ports.facebook_collector, ports.tiktok_collector, ports.reporter];
+    let collectors = config.sources.iter().map(|(_, own)| own.collector_port);
+    let own: Vec<u16> = [ports.gateway].into_iter().chain(collectors).chain([ports.reporter]).collect();
     if let Some(alone) = ports.alone
         && let Some(ending) = ask(config, &[alone]).await?
     {

@@ -76,7 +76,7 @@ enum Command {
 }
 
 fn source(text: &str) -> Result<Source, String> {
-    let all: Vec<_> = Source::ALL.iter().map(|source| source.as_str()).collect();
+    let all: Vec<_> = Source::all().map(|source| source.name()).collect();
     Source::parse(text)
         .ok_or_else(|| format!("there is no source `{text}`: it must be one of {}", all.join(", ")))
 }

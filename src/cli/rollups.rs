@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Failure;
 use crate::config::Config;
-use crate::event::{MICROS_PER_MINUTE, Source, format_micros, parse_point_in_time, word_of};
+use crate::event::{MICROS_PER_MINUTE, Source, format_micros, name_of_code, parse_point_in_time};
 use crate::service::Ending;
 use crate::store::maintain::verify::{DayDifferences, RollupDifference};
 use crate::store::{DamagedDelta, Purpose, Store, StoreError};
@@ -97,7 +97,7 @@ async fn compare(store: &Store, days: &Days, mend: bool) -> Result<(usize, u64),
         bar.inc(1);
     }
     bar.finish_and_clear();
-    for &source in Source::ALL {
+    for source in Source::all() {
         match store.compare_campaigns(source, mend).await? {
             None => println!("campaigns of {source}: not compared, for rows have left"),
             Some(0) => {}
@@ -130,7 +130,7 @@ async fn compare(store: &Store, days: &Days, mend: bool) -> Result<(usize, u64),
 /// Deltas that cannot be read, each of which is told.
 async fn damaged_deltas(store: &Store, mend: bool) -> Result<Vec<(Source, DamagedDelta)>, StoreError> {
     let mut damaged = Vec::new();
-    for &source in Source::ALL {
+    for source in Source::all() {
         for delta in store.find_damaged_deltas(source, mend).await? {
             println!("{source}: {delta}");
             damaged.push((source, delta));
@@ -142,7 +142,7 @@ async fn damaged_deltas(store: &Store, mend: bool) -> Result<Vec<(Source, Damage
 /// Damaged summaries and deltas that a rebuild left.
 async fn remaining(store: &Store) -> Result<u64, StoreError> {
     let mut all = 0;
-    for &source in Source::ALL {
+    for source in Source::all() {
         let remaining = store.damaged_summaries(source).await?;
         if remaining > 0 {
             println!(
@@ -170,8 +170,8 @@ fn lines(differences: &DayDifferences) -> Vec<String> {
             "rollup of {} min from {}: {} {}: events {:+}, transactions {:+}, revenue {:+} units {:+} millionths",
             found.minutes,
             format_micros(found.first_minute() * MICROS_PER_MINUTE),
-            word_of(found.source),
-            word_of(found.event_type),
+            name_of_code(found.source),
+            name_of_code(found.event_type),
             found.events,
             found.transactions,
             found.units,

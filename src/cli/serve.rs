@@ -91,10 +91,7 @@ pub(super) fn alone(config: &Config, own: u16) -> u16 {
 
 /// The port of a source's collector.
 pub(super) fn collector_port(config: &Config, source: Source) -> u16 {
-    match source {
-        Source::Facebook => config.ports.facebook_collector,
-        Source::Tiktok => config.ports.tiktok_collector,
-    }
+    config.sources.of(source).collector_port
 }
 
 /// `ess gateway`.
@@ -149,7 +146,7 @@ pub(super) async fn all(config: Config, demo: bool) -> Result<Ending, Failure> {
     let log = open_log(&config, "ess", LogRole::Gateway).await?;
     // Connections are opened before any service starts, so that no log line comes before the demo's first lines.
     let mut stores: Vec<(Source, Store)> = Vec::new();
-    for &source in Source::ALL {
+    for source in Source::all() {
         let store = match stores.first() {
             // SQLite has one writer, so the collectors share a connection.
             Some((_, first)) if !first.is_postgres() => first.clone(),

@@ -26,7 +26,7 @@ fn services(config: &Config, command: &Command) -> Vec<(&'static str, u16)> {
         Command::Collector { source } => by_itself(collector(*source)),
         Command::Reporter => by_itself(reporter),
         Command::Up | Command::Demo => {
-            let collectors = Source::ALL.iter().map(|source| collector(*source));
+            let collectors = Source::all().map(collector);
             [gateway].into_iter().chain(collectors).chain([reporter]).collect()
         }
         _ => Vec::new(),

@@ -21,12 +21,12 @@ mod poison;
 mod progress;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use tokio::sync::watch::{Receiver, Sender, channel};
 
 use crate::config::Config;
-use crate::event::Source;
+use crate::event::{BySource, Source};
 use crate::log::SharedLog;
 use crate::ops::Sampler;
 use crate::ops::metrics::CollectorMetrics;
@@ -48,11 +48,10 @@ const BATCH_WRITE_BOUND: usize = 64;
 const LINES_PER_SECOND: u32 = 50;
 
 /// Name of a source's collector.
-pub const fn name(source: Source) -> &'static str {
-    match source {
-        Source::Facebook => "collector-facebook",
-        Source::Tiktok => "collector-tiktok",
-    }
+pub fn name(source: Source) -> &'static str {
+    static NAMES: LazyLock<BySource<String>> =
+        LazyLock::new(|| BySource::new(|source| format!("collector-{source}")));
+    NAMES.of(source)
 }
 
 /// Starts a collector of one source.

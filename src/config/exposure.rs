@@ -2,6 +2,7 @@
 
 use super::http::HttpSettings;
 use super::variables::{Variables, others_can_read};
+use crate::source::Source;
 
 /// Warnings for the log at the start, each naming the settings.
 pub(super) fn exposure_warnings(variables: &Variables, http: &HttpSettings) -> Vec<String> {
@@ -17,10 +18,9 @@ pub(super) fn exposure_warnings(variables: &Variables, http: &HttpSettings) -> V
             }
         }
     }
+    let signatures = Source::all().filter_map(|source| Some(source.signature()?.setting.name));
     if variables.secret("ESS_WEBHOOK_TOKEN").is_none()
-        && let Some(name) = ["ESS_FACEBOOK_APP_SECRET", "ESS_TIKTOK_CLIENT_SECRET"]
-            .iter()
-            .find(|name| variables.secret(name).is_some())
+        && let Some(name) = signatures.clone().find(|name| variables.secret(name).is_some())
     {
         warnings.push(format!(
             "ESS_WEBHOOK_TOKEN is not set while {name} is: /webhook takes events of every source without a signature"

@@ -35,6 +35,8 @@ pub use secret::{Secret, Token, hide_password};
 pub use settings::{SETTINGS, Setting};
 pub use variables::Variables;
 
+use crate::source::{BySource, Source};
+
 /// Ports, by service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {
@@ -42,12 +44,19 @@ pub struct Ports {
     pub alone: Option<u16>,
     /// Port of the gateway.
     pub gateway: u16,
-    /// Port of the Facebook collector.
-    pub facebook_collector: u16,
-    /// Port of the TikTok collector.
-    pub tiktok_collector: u16,
     /// Port of the reporter.
     pub reporter: u16,
+}
+
+/// Settings of one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceSettings {
+    /// Port of its collector.
+    pub collector_port: u16,
+    /// Secrets with which its platform signs; empty where signatures are not checked.
+    pub signature_secrets: Vec<Secret>,
+    /// Token of its platform's handshake.
+    pub handshake_token: Option<Secret>,
 }
 
 /// The whole configuration, validated.
@@ -99,12 +108,8 @@ pub struct Config {
     pub drain_grace: Duration,
     /// Time to drain.
     pub drain_timeout: Duration,
-    /// App secrets of Meta.
-    pub facebook_app_secrets: Vec<Secret>,
-    /// Verify token of Meta's handshake.
-    pub facebook_verify_token: Option<Secret>,
-    /// Client secrets of TikTok.
-    pub tiktok_client_secrets: Vec<Secret>,
+    /// Settings of each source.
+    pub sources: BySource<SourceSettings>,
     /// Bearer tokens of the webhook.
     pub webhook_tokens: Vec<Token>,
     /// Bearer tokens of the reporter.
@@ -158,13 +163,27 @@ fn otlp_endpoint(variables: &Variables) -> Result<Option<String>, ConfigError> {
     }
 }
 
+impl SourceSettings {
+    fn read(variables: &Variables, source: Source) -> Result<Self, ConfigError> {
+        let signature_secrets = match source.signature() {
+            Some(signature) => list(variables, signature.setting.name, secrets)?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            collector_port: variables.port(source.collector_port().name)?,
+            signature_secrets,
+            handshake_token: source
+                .handshake()
+                .and_then(|handshake| variables.secret(handshake.setting.name)),
+        })
+    }
+}
+
 fn ports(variables: &Variables) -> Result<Ports, ConfigError> {
     let alone = variables.text("PORT");
     Ok(Ports {
         alone: (!alone.is_empty()).then(|| variables.port("PORT")).transpose()?,
         gateway: variables.port("ESS_GATEWAY_PORT")?,
-        facebook_collector: variables.port("ESS_FACEBOOK_COLLECTOR_PORT")?,
-        tiktok_collector: variables.port("ESS_TIKTOK_COLLECTOR_PORT")?,
         reporter: variables.port("ESS_REPORTER_PORT")?,
     })
 }
@@ -240,9 +259,7 @@ impl Config {
             dead_letter_retention: variables.optional_duration("ESS_DEAD_LETTER_RETENTION")?,
             drain_grace: variables.duration("ESS_DRAIN_GRACE")?,
             drain_timeout: variables.duration("ESS_DRAIN_TIMEOUT")?,
-            facebook_app_secrets: list(variables, "ESS_FACEBOOK_APP_SECRET", secrets)?,
-            facebook_verify_token: variables.secret("ESS_FACEBOOK_VERIFY_TOKEN"),
-            tiktok_client_secrets: list(variables, "ESS_TIKTOK_CLIENT_SECRET", secrets)?,
+            sources: BySource::try_new(|source| SourceSettings::read(variables, source))?,
             webhook_tokens: list(variables, "ESS_WEBHOOK_TOKEN", tokens)?,
             reporter_tokens: list(variables, "ESS_REPORTER_TOKEN", tokens)?,
             admin_token: admin_token(variables)?,
@@ -404,7 +421,7 @@ mod tests {
     #[test]
     fn the_example_file_shows_every_setting_with_its_meaning_and_default() {
         let example = include_str!("../../.env.example");
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter() {
             let line = format!("#{}={}", setting.name, setting.default);
             let mut blocks = example.split("\n\n");
             let block = blocks.find(|block| block.lines().any(|shown| shown == line));

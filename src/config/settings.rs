@@ -1,5 +1,9 @@
 //! The list of settings: names, defaults and meanings.
 
+use std::sync::LazyLock;
+
+use crate::source::{Source, SourceSetting};
+
 /// A setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
@@ -20,10 +24,27 @@ impl Setting {
     }
 }
 
+/// Every setting: the general ones, then those that each source declares.
+pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
+    let of_sources = Source::all().flat_map(|source| {
+        let port = (source.collector_port(), false);
+        let signature = source.signature().map(|signature| (signature.setting, true));
+        let handshake = source.handshake().map(|handshake| (handshake.setting, true));
+        [Some(port), signature, handshake].into_iter().flatten()
+    });
+    let of_sources = of_sources.map(|(SourceSetting { name, default, about }, secret)| Setting {
+        name,
+        default,
+        secret,
+        about,
+    });
+    GENERAL.iter().copied().chain(of_sources).collect()
+});
+
 macro_rules! settings {
     ($($name:literal $default:literal $($secret:ident)? : $about:literal;)+) => {
-        /// Every setting.
-        pub const SETTINGS: &[Setting] = &[$(Setting {
+        /// The settings that belong to no source.
+        const GENERAL: &[Setting] = &[$(Setting {
             name: $name, default: $default, secret: settings!(@ $($secret)?), about: $about,
         }),+];
     };
@@ -42,8 +63,6 @@ settings! {
     "ESS_DATA_DIR" "./data": "Folder of the embedded log and database.";
     "ESS_LISTEN" "127.0.0.1": "Address that every service listens on.";
     "ESS_GATEWAY_PORT" "3000": "Port of the gateway.";
-    "ESS_FACEBOOK_COLLECTOR_PORT" "3001": "Port of the Facebook collector.";
-    "ESS_TIKTOK_COLLECTOR_PORT" "3002": "Port of the TikTok collector.";
     "ESS_REPORTER_PORT" "3003": "Port of the reporter.";
     "ESS_MAX_BODY" "64MiB": "Largest request body, after decompression; larger ones are answered 413.";
     "ESS_MAX_INFLIGHT" "256MiB": "Bytes of all requests together that the gateway holds at one time; further requests wait, then are answered 503.";
@@ -64,9 +83,6 @@ settings! {
     "ESS_DEAD_LETTER_MAX_BYTES" "256MiB": "Bytes of dead letters in the store, and of refused events in the log on their way there. Over it, the store deletes its oldest refused events, and the log takes no more of them: they are counted, but their bytes are not kept.";
     "ESS_DRAIN_GRACE" "0": "Time of normal service of a stopping service after it reports that it is not ready.";
     "ESS_DRAIN_TIMEOUT" "30s": "Time for a stopping service to finish its work.";
-    "ESS_FACEBOOK_APP_SECRET" "" secret: "Meta's app secret. If it is set, X-Hub-Signature-256 is checked on /webhook/facebook. Two secrets, comma-separated, while one is rotated.";
-    "ESS_FACEBOOK_VERIFY_TOKEN" "" secret: "Verify token of Meta's handshake (GET /webhook/facebook).";
-    "ESS_TIKTOK_CLIENT_SECRET" "" secret: "TikTok's client secret. If it is set, TikTok-Signature is checked on /webhook/tiktok. Two secrets, comma-separated, while one is rotated.";
     "ESS_WEBHOOK_TOKEN" "" secret: "Bearer tokens that /webhook requires, comma-separated, each TOKEN or NAME:TOKEN. The name appears in logs and metrics.";
     "ESS_REPORTER_TOKEN" "" secret: "Bearer tokens that the reporter requires, comma-separated, each TOKEN or NAME:TOKEN.";
     "ESS_ADMIN_TOKEN" "" secret: "Bearer token of operators' commands (POST /actors/{name}/restart). Unset, they are off.";

@@ -1,47 +1,34 @@
-//! What an event is.
+//! Events: validation by the contract of their source.
 //!
 //! ```text
-//! bytes ──decode──▶ Event { id, time, source, stage, type, columns, rest }
+//! bytes ──decode──▶ Event { id, time, source, type, columns, rest }
 //!              └──▶ Refusal { every error at its own path }
 //! ```
 //!
-//! [`decode`] judges one event by itself. A good event takes one typed pass that borrows from the
-//! bytes; whatever that pass does not take, a second look reads field by field, to find every
-//! error or to keep the keys that the contract does not know. What a source's events look like is
-//! known by that source's module alone ([`facebook`], [`tiktok`]); [`source`] registers them. [`redact`] takes
-//! personal data out of an event's bytes.
+//! [`decode()`] validates one event by itself. A valid event takes one typed pass that borrows from the bytes; all others
+//! take a second pass that reads field by field, to find every error or to keep the keys that the contract does not
+//! know. [`Redactor`] takes personal data out of an event's bytes. The contract itself is declared by each source
+//! ([`source`](crate::source)).
 
-mod bounded;
-mod by_source;
-mod columns;
 mod decode;
-mod facebook;
-mod field_error;
-mod lenient;
-mod object;
-mod reading;
+mod envelope;
+#[allow(clippy::module_inception, reason = "the room is named after its main type")]
+mod event;
 mod redact;
 mod refusal;
-mod scalar;
-mod source;
-mod spec;
-mod tiktok;
-mod walk;
-mod words;
+mod rest;
 
-pub use by_source::BySource;
-pub use columns::Columns;
-pub use decode::{Event, decode, event_key};
-pub use field_error::FieldError;
+pub use decode::decode;
+pub use event::{Event, event_key};
 pub use redact::{Redactor, names_user};
 pub use refusal::Refusal;
-pub use scalar::{
+
+pub use crate::json::FieldError;
+pub use crate::json::scalar::{
     Instant, MICROS_PER_MINUTE, MICROS_PER_UNIT, Money, NANOS_PER_ONE, Number, format_micros,
     parse_point_in_time,
 };
-pub use source::{Source, all_words, word_of};
-pub use spec::{EventType, FunnelStage};
-pub use words::Word;
+pub use crate::source::{BySource, Code, Columns, EventType, FunnelStage, Source, all_codes, name_of_code};
 
 /// The largest event, in bytes as sent: 256 KiB.
 pub const MAX_EVENT_BYTES: usize = 256 * 1024;

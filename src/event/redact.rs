@@ -9,8 +9,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::Sha256;
 
-use super::walk::{Kind, Walk};
 use crate::config::{Pii, Secret};
+use crate::json::walk::{Kind, Walk};
 
 /// What every pseudonym begins with.
 const PREFIX: &str = "anon-";

@@ -1,17 +1,17 @@
-//! Why an event is refused.
+//! The refusal of an event.
 
-use super::field_error::FieldError;
-use super::source::Source;
+use crate::json::FieldError;
+use crate::source::Source;
 
-/// An event that breaks the contract: all that is wrong with it, and what could be read.
+/// The refusal of an event that breaks the contract.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refusal {
     /// The eventId, where it could be read.
     pub event_id: Option<String>,
-    /// The source, where it is one.
+    /// The source, where it is valid.
     pub source: Option<Source>,
     /// Every error, each at its own path, up to 100 and 8 KiB of them; never empty.
     pub errors: Vec<FieldError>,
-    /// True if there are more errors than these; the last of them says so too.
+    /// True if there are more errors than these; then the last one says so.
     pub truncated: bool,
 }

@@ -126,7 +126,7 @@ struct Sorted {
 impl Sorted {
     fn new(dead_letters: &DeadLetters) -> Self {
         Self {
-            accepted: vec![Vec::new(); Source::ALL.len()],
+            accepted: vec![Vec::new(); Source::all().len()],
             redacted: None,
             rejected: 0,
             rejected_by_source: Vec::new(),
@@ -176,7 +176,7 @@ async fn take(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Outc
         }
     };
     let accepted = sorted.accepted.iter().map(Vec::len).sum();
-    for (&source, events) in Source::ALL.iter().zip(&sorted.accepted) {
+    for (source, events) in Source::all().zip(&sorted.accepted) {
         parts.metrics.accepted.of(source).inc_by(events.len() as u64);
     }
     for (source, count, unkept) in sorted.rejected_by_source {
@@ -263,8 +263,8 @@ async fn publish(
     parts: &Parts,
 ) -> Result<(), IngestError> {
     // Of each source by itself.
-    let durable: Vec<Arc<AtomicUsize>> = Source::ALL.iter().map(|_| Arc::default()).collect();
-    let publishers = Source::ALL.iter().zip(&parts.publishers).zip(&durable);
+    let durable: Vec<Arc<AtomicUsize>> = Source::all().map(|_| Arc::default()).collect();
+    let publishers = Source::all().zip(&parts.publishers).zip(&durable);
     let sends = publishers.zip(accepted).filter(|(_, events)| !events.is_empty());
     let sends = sends.map(|((publisher, durable), events)| {
         let began = SystemTime::now();
@@ -286,7 +286,7 @@ async fn publish(
                 began,
                 error: done.as_ref().err().cloned(),
                 attributes: vec![
-                    KeyValue::new("messaging.destination.name", source.as_str()),
+                    KeyValue::new("messaging.destination.name", source.name()),
                     KeyValue::new("messaging.batch.message_count", i64::try_from(count).unwrap_or(i64::MAX)),
                 ],
             });

@@ -8,7 +8,7 @@
 //!                 202, after the log has acknowledged every accepted event
 //! ```
 //!
-//! [`http`] reads a request under the bounds of [`body`] and checks who sent it ([`signature`]) and how often
+//! [`http`] reads a request under the bounds of [`body`] and checks who sent it (by its signature or token) and how often
 //! ([`publishers`]).
 //! `ingest` carries the request through: it asks `validate` to judge the body slice by slice, hands
 //! the good events to their source's `publish` and the bad ones to the dead letters, and answers.
@@ -16,12 +16,13 @@
 mod answer;
 mod body;
 mod dead_letters;
+mod handshake;
 mod http;
 mod ingest;
+mod openapi;
 mod probe;
 mod publish;
 mod publishers;
-mod signature;
 mod unverified;
 mod validate;
 
@@ -30,7 +31,7 @@ use std::time::Duration;
 
 use actix_web::web::Data;
 
-use crate::config::{Config, Secret, Token};
+use crate::config::{Config, SourceSettings, Token};
 use crate::event::{BySource, Redactor};
 use crate::log::SharedLog;
 use crate::ops::Sampler;
@@ -67,9 +68,7 @@ struct Shared {
     publishers: publishers::Publishers,
     redactor: Option<Arc<Redactor>>,
     metrics: GatewayMetrics,
-    facebook_secrets: Vec<Secret>,
-    facebook_verify_token: Option<Secret>,
-    tiktok_secrets: Vec<Secret>,
+    sources: BySource<SourceSettings>,
     tokens: Vec<Token>,
     drain: DrainHandle,
     lines: Sampler,
@@ -111,9 +110,7 @@ pub fn start(
         publishers: clients,
         redactor,
         metrics,
-        facebook_secrets: config.facebook_app_secrets.clone(),
-        facebook_verify_token: config.facebook_verify_token.clone(),
-        tiktok_secrets: config.tiktok_client_secrets.clone(),
+        sources: config.sources.clone(),
         tokens: config.webhook_tokens.clone(),
         drain: drain.clone(),
         lines: Sampler::per_second(LINES_PER_SECOND),
@@ -181,13 +178,15 @@ pub(crate) fn fuzz_body(body: &[u8], redactor: Option<&Redactor>) -> Vec<(crate:
     validate::all(bytes::Bytes::copy_from_slice(body), redactor)
 }
 
-/// Checks a signature of each provider: the first line is the header, the rest is the body.
+/// Checks the signature of every source: the first line is the header, the rest is the body.
 #[cfg(feature = "fuzzing")]
-pub(crate) fn fuzz_signature(bytes: &[u8], secrets: &[Secret]) {
+pub(crate) fn fuzz_signature(bytes: &[u8], secrets: &[&[u8]]) {
     let at = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
-    let (header, body) = bytes.split_at(at);
-    if let Ok(header) = std::str::from_utf8(header) {
-        let _ = signature::facebook(secrets, Some(header), body);
-        let _ = signature::tiktok(secrets, Some(header), body, 1_764_000_000);
+    let (signature, body) = bytes.split_at(at);
+    if let Ok(signature) = std::str::from_utf8(signature) {
+        let request = crate::source::SignedRequest { secrets, signature, body, now: 1_764_000_000 };
+        for known in Source::all().filter_map(Source::signature) {
+            let _ = (known.check)(&request);
+        }
     }
 }

@@ -91,9 +91,9 @@ mod tests {
 
     #[test]
     fn the_log_is_ready_while_the_topic_of_one_source_is() {
-        let names = Source::ALL.iter().map(|source| (part(Topic::Events(*source)), None));
+        let names = Source::all().map(|source| (part(Topic::Events(source)), None));
         let answers: Answers = Arc::new(Mutex::new(names.collect()));
-        let (facebook, tiktok) = (Topic::Events(Source::Facebook), Topic::Events(Source::Tiktok));
+        let (facebook, tiktok) = (Topic::Events(Source::FACEBOOK), Topic::Events(Source::TIKTOK));
         assert_eq!(whole(&answers, facebook, Ok(())), None, "tiktok has not answered yet");
         assert_eq!(whole(&answers, tiktok, Err("away".to_owned())), Some(Ok(())));
         assert_eq!(whole(&answers, Topic::DeadLetters, Err("away".to_owned())), Some(Ok(())));

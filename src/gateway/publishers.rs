@@ -48,7 +48,7 @@ impl Publishers {
     ///
     /// If a token has the name of a provider, or one of the two names of clients without a token.
     pub fn new(tokens: &[Token], limit: Option<NonZeroU32>) -> Result<Self, StartError> {
-        let fixed = [UNKNOWN, ANONYMOUS].into_iter().chain(Source::ALL.iter().map(|source| source.as_str()));
+        let fixed = [UNKNOWN, ANONYMOUS].into_iter().chain(Source::all().map(|source| source.name()));
         let mut names: Vec<String> = fixed.map(str::to_owned).collect();
         let own = names.len();
         let mut clients = Vec::new();
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(publishers.with_token(2), acme, "a name has one limit, however many tokens");
         assert!(Publishers::new(&[token("facebook")], None).is_err());
         assert_eq!((publishers.name(acme), publishers.name(other)), ("acme", "other"));
-        assert_eq!(publishers.name(Publisher::signed(Source::Tiktok)), "tiktok");
+        assert_eq!(publishers.name(Publisher::signed(Source::TIKTOK)), "tiktok");
         let passed = (0..100).filter(|_| publishers.pass(acme).is_ok()).count();
         assert!((5..10).contains(&passed), "{passed}");
         assert!(publishers.pass(acme).is_err_and(|wait| wait <= Duration::from_millis(250)));

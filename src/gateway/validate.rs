@@ -95,7 +95,7 @@ impl Handler<Held<Judge>> for Validator {
 impl Judge {
     fn run(&self, redactor: Option<&Redactor>) -> Judged {
         let mut judged = Judged {
-            accepted: vec![Vec::new(); Source::ALL.len()],
+            accepted: vec![Vec::new(); Source::all().len()],
             rejected: Vec::new(),
             redacted: redactor.map(|_| Vec::new()),
             next: Next::End,
@@ -236,8 +236,8 @@ pub(super) fn all(body: Bytes, redactor: Option<&Redactor>) -> Vec<(Source, Vec<
     loop {
         let judged = Judge { body: body.clone(), from, only: None }.run(redactor);
         let bytes = judged.redacted.as_deref().unwrap_or(&body);
-        for (source, events) in Source::ALL.iter().zip(&judged.accepted) {
-            all.extend(events.iter().map(|event| (*source, bytes[event.clone()].to_vec())));
+        for (source, events) in Source::all().zip(&judged.accepted) {
+            all.extend(events.iter().map(|event| (source, bytes[event.clone()].to_vec())));
         }
         match judged.next {
             Next::More(next) => from = next,

@@ -111,7 +111,7 @@ pub struct Reconciler {
 impl Reconciler {
     /// A reconciler of this log and this store.
     pub fn new(log: SharedLog, store: Store) -> Self {
-        let rounds = Source::ALL.iter().map(|source| (*source, Default::default())).collect();
+        let rounds = Source::all().map(|source| (source, Default::default())).collect();
         Self { log, store, rounds, waiting: Semaphore::new(MAX_WAITING) }
     }
 
@@ -182,7 +182,7 @@ async fn reconcile(log: &dyn Log, store: &Store, source: Source) -> Result<Recon
         None => missing::missing_events(&known, &state, &cut, &in_flight, lost_sequences),
     };
     let ledger = SourceLedger {
-        source: source.as_str(),
+        source: source.name(),
         published: cut.processed() + in_flight.events + missing,
         stored: cut.stored,
         duplicates: cut.duplicates,

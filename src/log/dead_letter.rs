@@ -184,7 +184,7 @@ mod source_name {
 
     pub fn serialize<S: Serializer>(source: &Option<Source>, ser: S) -> Result<S::Ok, S::Error> {
         match source {
-            Some(source) => ser.serialize_some(source.as_str()),
+            Some(source) => ser.serialize_some(source.name()),
             None => ser.serialize_none(),
         }
     }
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn a_letter_comes_back_as_it_was_sent() {
         let refusal =
-            Refusal { event_id: Some("a\0b".to_owned()), source: Some(Source::Tiktok), ..Refusal::default() };
+            Refusal { event_id: Some("a\0b".to_owned()), source: Some(Source::TIKTOK), ..Refusal::default() };
         let letter = DeadLetter::new(7, "c", Reason::Invalid, b"\xff\x00{}", refusal);
         let read: DeadLetter = serde_json::from_str(&serde_json::to_string(&letter).unwrap()).unwrap();
         assert_eq!(read, letter);

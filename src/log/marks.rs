@@ -381,7 +381,7 @@ mod tests {
     use super::*;
     use crate::log::{FrameWriter, Origin, Piece};
 
-    const SOURCE: Source = Source::Facebook;
+    const SOURCE: Source = Source::FACEBOOK;
 
     fn mark(writer: Uuid, number: u64, events: u64) -> FrameMark {
         FrameMark { writer, number, events }
@@ -405,7 +405,7 @@ mod tests {
         let marks = Marks::open(&path);
         let known = HashMap::from([(one, WriterMark { number: 5, total: 40 })]);
         assert_eq!(marks.acknowledged(SOURCE), known, "a writer that is done with is left out");
-        assert!(marks.acknowledged(Source::Tiktok).is_empty());
+        assert!(marks.acknowledged(Source::TIKTOK).is_empty());
         let mut there = Runs::default();
         there.add(4, 4);
         let lost = marks.lost(SOURCE, &HashMap::from([(one, there)]));

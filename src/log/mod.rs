@@ -49,14 +49,14 @@ pub enum Topic {
 impl Topic {
     /// Every topic.
     pub fn all() -> impl Iterator<Item = Self> {
-        Source::ALL.iter().copied().map(Self::Events).chain([Self::DeadLetters])
+        Source::all().map(Self::Events).chain([Self::DeadLetters])
     }
 }
 
 impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Events(source) => f.write_str(source.as_str()),
+            Self::Events(source) => f.write_str(source.name()),
             Self::DeadLetters => f.write_str("dead_letters"),
         }
     }

@@ -136,8 +136,8 @@ pub fn recover(log: &Path, from: Option<&Path>, all: bool) -> Result<Recovery, R
 /// Frames that were acknowledged, not processed, and are not there.
 fn lost(marks: &Marks, there: &There) -> u64 {
     let nothing = HashMap::new();
-    let of = |source: &Source| marks.lost(*source, there.get(source).unwrap_or(&nothing));
-    Source::ALL.iter().flat_map(|source| of(source).into_values()).map(|runs| runs.len()).sum()
+    let of = |source: Source| marks.lost(source, there.get(&source).unwrap_or(&nothing));
+    Source::all().flat_map(|source| of(source).into_values()).map(|runs| runs.len()).sum()
 }
 
 /// Opens a file without writing to it. redb checks all of it.

@@ -4,9 +4,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::query::{Interval, Range};
-use crate::event::{MICROS_PER_UNIT, NANOS_PER_ONE, word_of};
-use crate::store::report::{AGE_BOUNDS, Audience, Dimension, FOLLOWER_BOUNDS, Sum};
-use crate::store::report::{CampaignSum, EventCount, RevenueSum};
+use crate::event::{MICROS_PER_UNIT, name_of_code};
+use crate::store::report::{CampaignSum, EventCount, RevenueSum, Sum};
 
 /// An amount in millionths as a decimal with at least two decimals.
 pub(super) fn money(micros: i128) -> String {
@@ -30,7 +29,7 @@ pub(super) fn mean_money(micros: i128, count: i64) -> String {
 }
 
 /// A mean, as the double that is nearest to it; 0 over nothing.
-fn mean(sum: Sum, scale: i64) -> f64 {
+pub(super) fn mean(sum: Sum, scale: i64) -> f64 {
     let nearest = quotient(sum.sum.unsigned_abs(), u128::from(sum.count) * u128::from(scale.unsigned_abs()));
     if sum.sum < 0 { -nearest } else { nearest }
 }
@@ -88,9 +87,9 @@ impl EventsEntry {
     pub fn new(count: &EventCount, interval: Option<Interval>) -> Self {
         Self {
             at: interval.map(|interval| interval.at(count.bucket)),
-            source: word_of(count.source),
-            funnel_stage: word_of(count.funnel_stage),
-            event_type: word_of(count.event_type),
+            source: name_of_code(count.source),
+            funnel_stage: name_of_code(count.funnel_stage),
+            event_type: name_of_code(count.event_type),
             count: count.events,
         }
     }
@@ -142,8 +141,8 @@ impl RevenueEntry {
     pub fn new(sum: &RevenueSum, interval: Option<Interval>) -> Self {
         Self {
             at: interval.map(|interval| interval.at(sum.bucket)),
-            source: word_of(sum.source),
-            event_type: word_of(sum.event_type),
+            source: name_of_code(sum.source),
+            event_type: name_of_code(sum.event_type),
             total_revenue: money(sum.total()),
             transactions: sum.transactions,
             average_order_value: interval.is_none().then(|| mean_money(sum.total(), sum.transactions)),
@@ -166,7 +165,7 @@ pub(super) struct CampaignEntry {
 impl CampaignEntry {
     pub fn new(sum: CampaignSum) -> Self {
         Self {
-            source: sum.source.as_str(),
+            source: sum.source.name(),
             campaign_id: sum.campaign_id,
             total_revenue: money(sum.total),
             transactions: sum.transactions,
@@ -174,191 +173,10 @@ impl CampaignEntry {
     }
 }
 
-/// Whom the events reached.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct DemographicsReport {
-    pub range: Range,
-    /// Whether some count of users is an estimate: those of 1,000 and more are.
-    pub users_estimated: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub facebook: Option<FacebookAudience>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub tiktok: Option<TiktokAudience>,
-}
-
-/// Whom Facebook's events reached.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct FacebookAudience {
-    pub events: u64,
-    pub users: u64,
-    pub age_groups: Vec<RangeUsers>,
-    pub genders: Vec<GenderUsers>,
-    pub countries: Vec<CountryUsers>,
-    pub cities: Vec<CityUsers>,
-    /// Whether there are cities that are not shown.
-    pub cities_truncated: bool,
-    /// The most users that a city may have beyond what is shown of it, or without being shown. 0: cities are as
-    /// exact as `users`. More only where some span of hours has more than 262,144 cities.
-    pub cities_estimated: u64,
-}
-
-/// Whom TikTok's events reached.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct TiktokAudience {
-    pub events: u64,
-    pub users: u64,
-    pub followers: Followers,
-    pub countries: Vec<CountryUsers>,
-    pub devices: Vec<DeviceUsers>,
-    /// Seconds.
-    pub average_watch_time: f64,
-    pub average_percentage_watched: f64,
-}
-
-/// How many follow the users.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Followers {
-    pub average: f64,
-    pub ranges: Vec<RangeUsers>,
-}
-
-/// Users in a range.
-#[derive(Serialize, ToSchema)]
-pub(super) struct RangeUsers {
-    #[schema(value_type = String)]
-    pub range: &'static str,
-    pub users: u64,
-}
-
-/// Users of a gender.
-#[derive(Serialize, ToSchema)]
-pub(super) struct GenderUsers {
-    #[schema(value_type = String)]
-    pub gender: &'static str,
-    pub users: u64,
-}
-
-/// Users in a country.
-#[derive(Serialize, ToSchema)]
-pub(super) struct CountryUsers {
-    pub country: String,
-    pub users: u64,
-}
-
-/// Users in a city.
-#[derive(Serialize, ToSchema)]
-pub(super) struct CityUsers {
-    pub country: String,
-    pub city: String,
-    pub users: u64,
-}
-
-/// Users of a device.
-#[derive(Serialize, ToSchema)]
-pub(super) struct DeviceUsers {
-    #[schema(value_type = String)]
-    pub device: &'static str,
-    pub users: u64,
-}
-
-const AGE_RANGES: [&str; AGE_BOUNDS.len()] = ["0-17", "18-24", "25-34", "35-44", "45-54", "55-64", "65+"];
-const FOLLOWER_RANGES: [&str; FOLLOWER_BOUNDS.len()] = ["0-999", "1K-10K", "10K-100K", "100K-1M", "1M+"];
-
-/// Users by the ranges that groups are of, in the order of the ranges.
-fn ranges<T: PartialEq + Copy>(
-    groups: &[(Dimension, u64)],
-    bounds: &[T],
-    names: &[&'static str],
-    of: impl Fn(&Dimension) -> Option<T>,
-) -> Vec<RangeUsers> {
-    let entry = |(group, users): &(Dimension, u64)| {
-        let low = of(group)?;
-        let place = bounds.iter().position(|bound| *bound == low)?;
-        Some(RangeUsers { range: names.get(place)?, users: *users })
-    };
-    groups.iter().filter_map(entry).collect()
-}
-
-/// Users by the words that groups are of, the most first.
-fn words(groups: &[(Dimension, u64)], of: impl Fn(&Dimension) -> Option<i16>) -> Vec<(&'static str, u64)> {
-    let mut words: Vec<_> =
-        groups.iter().filter_map(|(group, users)| Some((word_of(of(group)?), *users))).collect();
-    words.sort_by_key(|(_, users)| std::cmp::Reverse(*users));
-    words
-}
-
-fn countries(countries: Vec<(Dimension, u64)>) -> Vec<CountryUsers> {
-    let entry = |(group, users)| match group {
-        Dimension::Country(country) => Some(CountryUsers { country: country.into(), users }),
-        _ => None,
-    };
-    countries.into_iter().filter_map(entry).collect()
-}
-
-impl From<Audience> for FacebookAudience {
-    fn from(audience: Audience) -> Self {
-        let age = |group: &Dimension| match group {
-            Dimension::Age(low) => Some(*low),
-            _ => None,
-        };
-        let gender = |group: &Dimension| match group {
-            Dimension::Gender(gender) => Some(*gender),
-            _ => None,
-        };
-        let city = |(group, users)| match group {
-            Dimension::City(country, city) => {
-                Some(CityUsers { country: country.into(), city: city.into(), users })
-            }
-            _ => None,
-        };
-        let genders = words(&audience.groups, gender).into_iter();
-        Self {
-            events: audience.events,
-            users: audience.users,
-            age_groups: ranges(&audience.groups, &AGE_BOUNDS, &AGE_RANGES, age),
-            genders: genders.map(|(gender, users)| GenderUsers { gender, users }).collect(),
-            countries: countries(audience.countries),
-            cities: audience.cities.into_iter().filter_map(city).collect(),
-            cities_truncated: audience.cities_truncated,
-            cities_estimated: audience.cities_error_bound,
-        }
-    }
-}
-
-impl From<Audience> for TiktokAudience {
-    fn from(audience: Audience) -> Self {
-        let followers = |group: &Dimension| match group {
-            Dimension::Followers(low) => Some(*low),
-            _ => None,
-        };
-        let device = |group: &Dimension| match group {
-            Dimension::Device(device) => Some(*device),
-            _ => None,
-        };
-        let devices = words(&audience.groups, device).into_iter();
-        Self {
-            events: audience.events,
-            users: audience.users,
-            followers: Followers {
-                average: mean(audience.followers, 1),
-                ranges: ranges(&audience.groups, &FOLLOWER_BOUNDS, &FOLLOWER_RANGES, followers),
-            },
-            countries: countries(audience.countries),
-            devices: devices.map(|(device, users)| DeviceUsers { device, users }).collect(),
-            average_watch_time: mean(audience.watch_time, NANOS_PER_ONE),
-            average_percentage_watched: mean(audience.percentage_watched, NANOS_PER_ONE),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::NANOS_PER_ONE;
 
     #[test]
     fn money_has_at_least_two_decimals_and_all_that_it_needs() {

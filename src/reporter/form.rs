@@ -10,7 +10,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{Accept, Header, Quality};
 use serde::Serialize;
 
-use super::answer::{DemographicsReport, EventsReport, RevenueReport};
+use super::answer::{EventsReport, RevenueReport};
 use super::query::Range;
 
 /// How an answer is written.
@@ -90,7 +90,7 @@ pub(super) trait Table {
 }
 
 /// The lines that tell the range.
-fn range(range: &Range, columns: usize) -> Vec<String> {
+pub(super) fn range_line(range: &Range, columns: usize) -> Vec<String> {
     let mut line = vec!["range".to_owned()];
     line.extend([range.from.clone().unwrap_or_default(), range.to.clone().unwrap_or_default()]);
     line.resize(columns, String::new());
@@ -102,7 +102,7 @@ impl Table for EventsReport {
         &["section", "from", "to", "at", "source", "funnelStage", "eventType", "count"];
 
     fn lines(&self) -> Vec<Vec<String>> {
-        let mut lines = vec![range(&self.range, Self::COLUMNS.len())];
+        let mut lines = vec![range_line(&self.range, Self::COLUMNS.len())];
         let mut line = |section: &str, at: &str, words: [&str; 3], count: i64| {
             let [source, stage, kind] = words;
             let cells = [section, "", "", at, source, stage, kind];
@@ -136,7 +136,7 @@ impl Table for RevenueReport {
     ];
 
     fn lines(&self) -> Vec<Vec<String>> {
-        let mut lines = vec![range(&self.range, Self::COLUMNS.len())];
+        let mut lines = vec![range_line(&self.range, Self::COLUMNS.len())];
         let mut line = |cells: [&str; 6], transactions: String| {
             let [section, at, source, kind, total, average] = cells;
             let (kind, campaign) = if section == "campaigns" { ("", kind) } else { (kind, "") };
@@ -158,57 +158,6 @@ impl Table for RevenueReport {
         for entry in self.campaigns.iter().flatten() {
             let cells = ["campaigns", "", entry.source, &entry.campaign_id, &entry.total_revenue, ""];
             line(cells, entry.transactions.to_string());
-        }
-        lines
-    }
-}
-
-impl Table for DemographicsReport {
-    const COLUMNS: &'static [&'static str] =
-        &["section", "from", "to", "source", "group", "country", "events", "users", "average"];
-
-    fn lines(&self) -> Vec<Vec<String>> {
-        let mut lines = vec![range(&self.range, Self::COLUMNS.len())];
-        let mut line = |section: &str, cells: [&str; 3], numbers: [String; 3]| {
-            let [source, group, country] = cells;
-            let mut all: Vec<String> = [section, "", "", source, group, country].map(str::to_owned).to_vec();
-            all.extend(numbers);
-            lines.push(all);
-        };
-        let none = String::new;
-        let users = |users: u64| [none(), users.to_string(), none()];
-        line("usersEstimated", ["", &self.users_estimated.to_string(), ""], [none(), none(), none()]);
-        if let Some(audience) = &self.facebook {
-            let of = "facebook";
-            line("total", [of, "", ""], [audience.events.to_string(), audience.users.to_string(), none()]);
-            audience.age_groups.iter().for_each(|it| line("ageGroups", [of, it.range, ""], users(it.users)));
-            audience.genders.iter().for_each(|it| line("genders", [of, it.gender, ""], users(it.users)));
-            audience
-                .countries
-                .iter()
-                .for_each(|it| line("countries", [of, "", &it.country], users(it.users)));
-            audience
-                .cities
-                .iter()
-                .for_each(|it| line("cities", [of, &it.city, &it.country], users(it.users)));
-            let truncated = audience.cities_truncated.to_string();
-            line("citiesTruncated", [of, &truncated, ""], [none(), none(), none()]);
-            line("citiesEstimated", [of, "", ""], users(audience.cities_estimated));
-        }
-        if let Some(audience) = &self.tiktok {
-            let of = "tiktok";
-            let average = |average: f64| [none(), none(), average.to_string()];
-            line("total", [of, "", ""], [audience.events.to_string(), audience.users.to_string(), none()]);
-            line("followers", [of, "", ""], average(audience.followers.average));
-            let ranges = &audience.followers.ranges;
-            ranges.iter().for_each(|it| line("followers.ranges", [of, it.range, ""], users(it.users)));
-            audience
-                .countries
-                .iter()
-                .for_each(|it| line("countries", [of, "", &it.country], users(it.users)));
-            audience.devices.iter().for_each(|it| line("devices", [of, it.device, ""], users(it.users)));
-            line("averageWatchTime", [of, "", ""], average(audience.average_watch_time));
-            line("averagePercentageWatched", [of, "", ""], average(audience.average_percentage_watched));
         }
         lines
     }

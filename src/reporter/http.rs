@@ -11,7 +11,8 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use utoipa::{IntoParams, IntoResponses, OpenApi, ToSchema};
 
-use super::answer::{DemographicsReport, EventsReport, RevenueReport};
+use super::answer::{EventsReport, RevenueReport};
+use super::demographics::DemographicsReport;
 use super::form::Form;
 use super::lists::Lists;
 use super::query::{BadParameter, Parameters};
@@ -105,7 +106,7 @@ parameters! {
         /// RFC 3339 or a date; exclusive, rounded up to the minute.
         #[param(schema_with = shapes::point)]
         to,
-        /// `facebook` or `tiktok`.
+        /// A source's name.
         #[param(schema_with = shapes::source)]
         source,
         /// `top` or `bottom`.
@@ -125,7 +126,7 @@ parameters! {
         /// RFC 3339 or a date; exclusive, rounded up to the minute.
         #[param(schema_with = shapes::point)]
         to,
-        /// `facebook` or `tiktok`.
+        /// A source's name.
         #[param(schema_with = shapes::source)]
         source,
         /// One campaign alone.
@@ -148,7 +149,7 @@ parameters! {
         /// RFC 3339 or a date; exclusive, rounded up to the hour.
         #[param(schema_with = shapes::point)]
         to,
-        /// `facebook` or `tiktok`.
+        /// A source's name.
         #[param(schema_with = shapes::source)]
         source,
         /// Countries and cities: 1 to 1,000, 50 by default.
@@ -159,7 +160,7 @@ parameters! {
         /// Why they were set aside.
         #[param(schema_with = shapes::reason)]
         reason,
-        /// `facebook` or `tiktok`.
+        /// A source's name.
         #[param(schema_with = shapes::source)]
         source,
         /// RFC 3339 or a date; inclusive.
@@ -173,7 +174,7 @@ parameters! {
         limit,
     }
     EventParameters {
-        /// `facebook` or `tiktok`.
+        /// A source's name.
         #[param(schema_with = shapes::source)]
         source,
     }
@@ -347,7 +348,7 @@ async fn ledger(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
         Parameters::read(request.query_string(), &[]).map_err(bad)?;
         let ledgers = shared.ledgers.as_ref().ok_or_else(|| away("the log is away: NATS_URL is not set"))?;
         let mut sources = Vec::new();
-        for &source in Source::ALL {
+        for source in Source::all() {
             sources.push(ledgers.reconcile(source).await.map_err(no_ledger)?.ledger);
         }
         sources.extend(ledgers.refused_without_source().await.map_err(no_ledger)?);
@@ -439,7 +440,7 @@ async fn event(request: HttpRequest, shared: web::Data<Shared>, event_id: web::P
             .locations
             .into_iter()
             .map(|place| Match {
-                source: place.source.map(Source::as_str),
+                source: place.source.map(Source::name),
                 state: if place.stored_at.is_some() { "stored" } else { "deadLetter" },
                 accepted_at: place.accepted_at.map(format_micros),
                 logged_at: place.logged_at.map(format_micros),

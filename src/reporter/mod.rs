@@ -10,6 +10,7 @@
 //! tasks.
 
 mod answer;
+mod demographics;
 mod form;
 mod http;
 mod lists;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::event::{FunnelStage, MICROS_PER_MINUTE as MINUTE, Source, format_micros, parse_point_in_time};
+use crate::event::{
+    EventType, FunnelStage, MICROS_PER_MINUTE as MINUTE, Source, format_micros, parse_point_in_time,
+};
 use crate::store::report::Filter;
 
 /// The most entries of a list.
@@ -97,20 +99,20 @@ impl Parameters {
     }
 
     pub fn source(&self) -> Result<Option<Source>, BadParameter> {
-        self.take("source", &words(Source::WORDS), Source::parse)
+        self.take("source", &names(Source::all().map(Source::name)), Source::parse)
     }
 
     pub fn stage(&self) -> Result<Option<FunnelStage>, BadParameter> {
-        self.take("funnelStage", &words(FunnelStage::WORDS), FunnelStage::parse)
+        self.take("funnelStage", &names(FunnelStage::all().map(FunnelStage::name)), FunnelStage::parse)
     }
 
     /// The numbers of all types that are written so, over all sources.
     pub fn event_types(&self) -> Result<Option<Vec<i16>>, BadParameter> {
-        let all = || Source::ALL.iter().flat_map(|source| source.event_types()).map(|kind| kind.word);
-        let allowed: std::collections::BTreeSet<_> = all().map(|word| word.text).collect();
+        let all = || Source::all().flat_map(Source::event_types);
+        let allowed: std::collections::BTreeSet<_> = all().map(EventType::name).collect();
         let allowed = format!("one of {}", allowed.into_iter().collect::<Vec<_>>().join(", "));
         self.take("eventType", &allowed, |text| {
-            let codes: Vec<i16> = all().filter(|word| word.text == text).map(|word| word.code).collect();
+            let codes: Vec<i16> = all().filter(|kind| kind.name() == text).map(EventType::code).collect();
             (!codes.is_empty()).then_some(codes)
         })
     }
@@ -224,8 +226,8 @@ pub(super) fn range_of(filter: &Filter) -> Range {
     Range { from: shown(filter.from), to: shown(filter.to) }
 }
 
-fn words(words: &[crate::event::Word]) -> String {
-    format!("one of {}", words.iter().map(|word| word.text).collect::<Vec<_>>().join(", "))
+fn names(names: impl Iterator<Item = &'static str>) -> String {
+    format!("one of {}", names.collect::<Vec<_>>().join(", "))
 }
 
 /// 0000-01-01T00:00:00Z and 10000-01-01T00:00:00Z, in microseconds since 1970.

@@ -8,12 +8,11 @@ use opentelemetry::trace::SpanKind;
 use tokio::sync::oneshot;
 
 use super::answer::{
-    CampaignEntry, DemographicsReport, EventsEntry, EventsReport, RevenueEntry, RevenueReport, mean_money,
-    money,
+    CampaignEntry, EventsEntry, EventsReport, RevenueEntry, RevenueReport, mean_money, money,
 };
+use super::demographics::{DemographicsReport, SourceDemographics};
 use super::form::Form;
 use super::query::{BadParameter, Interval, MAX_BUCKETS, range_of, too_many_buckets};
-use crate::event::Source;
 use crate::log::Origin;
 use crate::ops::trace;
 use crate::runtime::Held;
@@ -226,13 +225,10 @@ async fn demographics(
     limit: usize,
 ) -> Result<DemographicsReport, ReportError> {
     let mut answer =
-        DemographicsReport { range: range_of(filter), users_estimated: false, facebook: None, tiktok: None };
+        DemographicsReport { range: range_of(filter), users_estimated: false, sources: Vec::new() };
     for (source, audience) in report.audiences(filter, limit).await? {
         answer.users_estimated |= audience.estimated;
-        match source {
-            Source::Facebook => answer.facebook = Some(audience.into()),
-            Source::Tiktok => answer.tiktok = Some(audience.into()),
-        }
+        answer.sources.push((source, SourceDemographics::new(source, audience)));
     }
     Ok(answer)
 }

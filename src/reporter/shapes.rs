@@ -22,18 +22,18 @@ pub(super) fn point() -> Schema {
 
 /// A source.
 pub(super) fn source() -> Object {
-    one_of(Source::ALL.iter().map(|source| source.as_str()))
+    one_of(Source::all().map(|source| source.name()))
 }
 
 /// A funnel stage.
 pub(super) fn stage() -> Object {
-    one_of(FunnelStage::ALL.iter().map(|stage| stage.as_str()))
+    one_of(FunnelStage::all().map(|stage| stage.name()))
 }
 
 /// A type of event, of any source.
 pub(super) fn event_type() -> Object {
-    let types = Source::ALL.iter().flat_map(|source| source.event_types());
-    one_of(types.map(|kind| kind.word.text).collect::<BTreeSet<_>>())
+    let types = Source::all().flat_map(Source::event_types);
+    one_of(types.map(|kind| kind.name()).collect::<BTreeSet<_>>())
 }
 
 /// The width of a series' buckets.

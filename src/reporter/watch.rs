@@ -61,7 +61,7 @@ async fn probe_database(store: Store, readiness: Arc<Readiness>, migrates: bool,
 async fn watch_ledger(reconciler: Arc<Reconciler>, metrics: ReporterMetrics, node: Arc<Node>) {
     loop {
         tokio::time::sleep(LEDGER).await;
-        for &source in Source::ALL {
+        for source in Source::all() {
             match reconciler.reconcile(source).await {
                 Ok(found) => {
                     let missing = found.ledger.missing;

@@ -80,7 +80,7 @@ impl Node {
         Self { mailbox: Some((bound, room)), ..Self::new(name) }
     }
 
-    /// Full name, such as `gateway.publish.facebook`.
+    /// Full name, such as `gateway.ingest`.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -1,7 +1,95 @@
 //! Sources: the platforms that events come from.
 //!
-//! A built-in source is a Rust type in a folder of its own. Every other source is a file that an operator writes
+//! A source is a [`Source`], a small handle into a registry of descriptions. A built-in source is a folder with its
+//! contract as Rust types (serde, garde), its code tables, its signature, its sample events and its schemas, and one
+//! entry of `BUILT_IN`; nothing outside the folder names it. Every other source is a file that an operator writes
 //! ([`declared`]); files for common platforms come with the binary ([`shipped`]).
+//!
+//! ```text
+//! registry ──▶ Source, BySource        the handle, and one value for each source
+//!     └──────▶ Description             all that a source declares
+//!                ├── facebook/         contract, codes, signature, samples, schemas
+//!                └── tiktok/           the same
+//! ```
 
+mod by_source;
+mod codes;
+mod columns;
 pub mod declared;
+mod description;
+mod reading;
+mod registry;
+mod sample;
 pub mod shipped;
+mod signature;
+mod stage;
+
+mod facebook;
+mod tiktok;
+
+pub use by_source::BySource;
+pub use codes::Code;
+pub use columns::Columns;
+pub(crate) use description::Description;
+pub use description::{Breakdown, EventType, Handshake, SourceSetting};
+pub(crate) use reading::Reading;
+pub(crate) use registry::capitalized;
+pub use registry::{Source, all_codes, name_of_code};
+pub(crate) use sample::{Corruption, Dice, SampleEvent};
+pub use signature::{Signature, SignatureError, SignedRequest};
+pub use stage::FunnelStage;
+
+/// The built-in sources, a line each. The order is that of reports, metrics and lists.
+const BUILT_IN: &[&Description] = &[&facebook::DESCRIPTION, &tiktok::DESCRIPTION];
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::Source;
+
+    /// Lines outside the folders of sources that may name one: the file, a part of the line, the reason.
+    const EXCEPTIONS: &[(&str, &str, &str)] =
+        &[("source/mod.rs", "facebook", "the registry"), ("source/mod.rs", "tiktok", "the registry")];
+
+    /// All Rust files below a folder.
+    fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+
+    #[test]
+    fn no_file_outside_its_folder_names_a_built_in_source() {
+        let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut all = Vec::new();
+        files(&src, &mut all);
+        let (mut read, mut found) = (0, Vec::new());
+        for path in all {
+            let file = path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
+            let own = Source::all().any(|source| file.starts_with(&format!("source/{source}/")));
+            if own || file.starts_with("source/shipped/") || file.ends_with("tests.rs") {
+                continue;
+            }
+            read += 1;
+            let text = std::fs::read_to_string(&path).unwrap();
+            // Tests name sources as they like.
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for line in code.lines() {
+                let lower = line.to_lowercase();
+                let named = Source::all().any(|source| lower.contains(source.name()));
+                let excepted = EXCEPTIONS.iter().any(|(at, part, _)| *at == file && lower.contains(part));
+                if named && !excepted {
+                    found.push(format!("{file}: {}", line.trim()));
+                }
+            }
+        }
+        assert!(read > 100, "{read} files");
+        assert!(found.is_empty(), "{}", found.join("\n"));
+    }
+}

@@ -40,7 +40,7 @@ impl Store {
     /// If the store is unavailable.
     pub async fn locate_event(&self, event_id: &str, only: Option<Source>) -> Result<Locations, StoreError> {
         let mut locations = Vec::new();
-        for &source in Source::ALL.iter().filter(|source| only.is_none_or(|only| only == **source)) {
+        for source in Source::all().filter(|source| only.is_none_or(|only| only == *source)) {
             locations.extend(self.locate_row(event_id, source).await?);
         }
         let mut letters = self.locate_letters(event_id, only).await?;

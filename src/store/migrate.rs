@@ -4,7 +4,7 @@ use migration::{Migrator, MigratorTrait};
 use sea_orm::sqlx::postgres::PgPoolOptions;
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 
-use crate::event::all_words;
+use crate::event::all_codes;
 use crate::store::connect::{ACQUIRE_TIMEOUT, Backend, Conflicts, Store};
 use crate::store::error::StoreError;
 use crate::store::locks::MIGRATION_LOCK;
@@ -79,10 +79,10 @@ impl Store {
 
 /// Updates the table of enum codes, which the view `events` reads: the code of this version knows them all.
 async fn update_words(db: &impl ConnectionTrait) -> Result<(), StoreError> {
-    for word in all_words() {
+    for code in all_codes() {
         let sql = "INSERT INTO words (code, word) VALUES ($1, $2)
                    ON CONFLICT (code) DO UPDATE SET word = excluded.word WHERE words.word <> excluded.word";
-        Sql::new(sql).bind(word.code).bind(word.text).execute(db).await?;
+        Sql::new(sql).bind(code.number).bind(code.name).execute(db).await?;
     }
     Ok(())
 }

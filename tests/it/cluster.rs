@@ -316,7 +316,7 @@ fn log_settings(pairs: &[(&str, &str)]) -> ess::config::LogSettings {
 #[test]
 fn replicas_that_an_operator_added_stay_and_a_full_stream_says_so() {
     let cluster = Cluster::start();
-    let topic = Topic::Events(Source::Facebook);
+    let topic = Topic::Events(Source::FACEBOOK);
     block_on(async {
         let access = NatsAccess::default();
         let open = async |replicas: &str| {

@@ -17,7 +17,7 @@ use crate::support::process::ess;
 use crate::support::system::System;
 use crate::support::{MINUTE, block_on, eventually, http};
 
-const TOPIC: Topic = Topic::Events(Source::Facebook);
+const TOPIC: Topic = Topic::Events(Source::FACEBOOK);
 
 fn settings(pairs: &[(&str, &str)]) -> LogSettings {
     Config::from_variables(&Variables::from_pairs(pairs.iter().copied()).unwrap()).unwrap().log

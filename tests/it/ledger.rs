@@ -29,7 +29,7 @@ use crate::support::stores::{frame, log, number, open, origin, plain, stores};
 use crate::support::system::System;
 use crate::support::{MINUTE, block_on, eventually, http};
 
-const SOURCE: Source = Source::Facebook;
+const SOURCE: Source = Source::FACEBOOK;
 const TOPIC: Topic = Topic::Events(SOURCE);
 
 fn texts(prefix: &str, count: usize) -> Vec<String> {

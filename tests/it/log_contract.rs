@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::support::block_on;
 use crate::support::nats::Nats;
 
-const TOPIC: Topic = Topic::Events(Source::Facebook);
+const TOPIC: Topic = Topic::Events(Source::FACEBOOK);
 
 fn settings(pairs: &[(&str, &str)]) -> LogSettings {
     Config::from_variables(&Variables::from_pairs(pairs.iter().copied()).unwrap()).unwrap().log
@@ -345,7 +345,7 @@ fn what_may_change_is_updated_and_what_may_not_is_refused() {
             ..Default::default()
         };
         context.create_stream(foreign).await.unwrap();
-        let error = log.prepare(Topic::Events(Source::Tiktok)).await.unwrap_err();
+        let error = log.prepare(Topic::Events(Source::TIKTOK)).await.unwrap_err();
         let LogError::Misconfigured(why) = error else { panic!("{error:?}") };
         assert!(why.contains("ESS_TIKTOK") && why.contains("retention"), "{why}");
     });
@@ -380,7 +380,7 @@ fn only_a_gateway_changes_a_stream_and_never_to_less_than_it_holds() {
         assert_eq!(size(&fitting).await, 2 << 20);
 
         // Whoever comes first makes the stream; a collector as well.
-        let tiktok = Topic::Events(Source::Tiktok);
+        let tiktok = Topic::Events(Source::TIKTOK);
         let collector = open(&url, &[], LogRole::Collector).await;
         drop(Log::pull(&collector, tiktok, 1).await.unwrap());
         assert_eq!(collector.state(tiktok).await.unwrap().last, 0);

@@ -18,7 +18,7 @@ use crate::support::stores::{frame, log, number, open, origin, plain, sqlite, st
 use crate::support::{MINUTE, block_on};
 
 async fn write(store: &Store, frames: Vec<BatchFrame<'_>>) -> Written {
-    store.write(&Batch { source: Source::Facebook, log_id: log(), frames }).await.unwrap()
+    store.write(&Batch { source: Source::FACEBOOK, log_id: log(), frames }).await.unwrap()
 }
 
 /// One frame at a place of the log.
@@ -103,7 +103,7 @@ pub fn a_write_that_is_cut_off_leaves_nothing_to_the_next() {
                 let ids: Vec<String> = (0..200).map(|place| format!("{turn}-{place}")).collect();
                 let events = texts(&ids.iter().map(String::as_str).collect::<Vec<_>>());
                 let batch = |sequence| Batch {
-                    source: Source::Facebook,
+                    source: Source::FACEBOOK,
                     log_id: log(),
                     frames: vec![frame(sequence, sequence, &origin, &events)],
                 };
@@ -135,16 +135,16 @@ pub fn a_frame_that_comes_again_is_counted_once() {
             assert_eq!(first, Written { stored: 2, ..Written::default() });
             let again = write(&store, vec![frame(1, 1, &origin, &a), frame(2, 2, &origin, &b)]).await;
             assert_eq!(again, Written { stored: 1, duplicates: 2, repeated_frames: 1, ..Written::default() });
-            store.fold_ledger(Source::Facebook, log(), 1).await.unwrap();
-            let cut = store.ledger(Source::Facebook, log(), &[]).await.unwrap();
+            store.fold_ledger(Source::FACEBOOK, log(), 1).await.unwrap();
+            let cut = store.ledger(Source::FACEBOOK, log(), &[]).await.unwrap();
             assert_eq!(cut.sequences.as_slice(), [(1, 2)]);
             // Folded, and still remembered.
             let folded = write(&store, vec![frame(2, 2, &origin, &b)]).await;
             assert_eq!(folded, Written { repeated_frames: 1, ..Written::default() });
             write(&store, vec![frame(5, 5, &origin, &texts(&["e"]))]).await;
             write(&store, vec![frame(3, 3, &origin, &texts(&["d"]))]).await;
-            store.fold_ledger(Source::Facebook, log(), 1).await.unwrap();
-            let cut = store.ledger(Source::Facebook, log(), &[]).await.unwrap();
+            store.fold_ledger(Source::FACEBOOK, log(), 1).await.unwrap();
+            let cut = store.ledger(Source::FACEBOOK, log(), &[]).await.unwrap();
             assert_eq!(cut.sequences.as_slice(), [(1, 3), (5, 5)], "a gap stays a gap");
             assert_eq!((cut.stored, cut.duplicates, cut.quarantined), (5, 2, 0));
             assert_eq!(cut.writers[&Uuid::from_u128(9)].runs.end().number, 5);
@@ -156,12 +156,12 @@ pub fn a_frame_that_comes_again_is_counted_once() {
             let replaced = write(&store, vec![frame(9, 10, &origin, &g)]).await;
             assert_eq!(replaced, Written { stored: 1, ..Written::default() });
             // Another log begins at 1 again, and its first frame is no redelivery; one that was moved there is.
-            let other = |frames| Batch { source: Source::Facebook, log_id: Uuid::from_u128(2), frames };
+            let other = |frames| Batch { source: Source::FACEBOOK, log_id: Uuid::from_u128(2), frames };
             let written = store.write(&other(vec![frame(1, 11, &origin, &a)])).await.unwrap();
             assert_eq!(written, Written { duplicates: 2, ..Written::default() });
             let moved = store.write(&other(vec![frame(2, 2, &origin, &b)])).await.unwrap();
             assert_eq!(moved, Written { repeated_frames: 1, ..Written::default() });
-            let cut = store.ledger(Source::Facebook, Uuid::from_u128(2), &[]).await.unwrap();
+            let cut = store.ledger(Source::FACEBOOK, Uuid::from_u128(2), &[]).await.unwrap();
             assert_eq!(cut.sequences.as_slice(), [(1, 2)], "its place is processed as well");
             assert_eq!(number(&store, "SELECT sum(events) FROM rollups WHERE minutes = 1").await, 7);
         });
@@ -197,7 +197,7 @@ pub fn a_row_that_the_database_refuses_is_set_aside_and_all_others_are_stored() 
             );
             assert!(letters[0].errors.get().contains("no_thirteen"), "{}", letters[0].errors.get());
             assert_eq!(number(&store, "SELECT sum(events) FROM rollups WHERE minutes = 1").await, 99);
-            let cut = store.ledger(Source::Facebook, log(), &[]).await.unwrap();
+            let cut = store.ledger(Source::FACEBOOK, log(), &[]).await.unwrap();
             assert_eq!(cut.processed(), 100);
         });
     }
@@ -270,7 +270,7 @@ fn refused_rows_are_found_across_connections_that_end_on_the_way() {
             // Nine of ten are refused: thousands of round trips, far more than one connection lasts.
             let user = |n: usize| if n.is_multiple_of(10) { "good" } else { "bad" };
             let events: Vec<String> = (0..1_000).map(|n| of_user(&format!("r-{n}"), user(n))).collect();
-            let batch = Batch { source: Source::Facebook, log_id: log(), frames: at(1, &origin, &events) };
+            let batch = Batch { source: Source::FACEBOOK, log_id: log(), frames: at(1, &origin, &events) };
             let mut progress = WriteProgress::default();
             let mut tries = 0;
             let started = std::time::Instant::now();
@@ -346,7 +346,7 @@ fn rows_in_are_stored_or_duplicates_or_set_aside_and_the_rollup_and_the_ledger_a
                     let revenue = count("SELECT coalesce(sum(revenue), 0) FROM event_rows").await;
                     let rolled = count("SELECT coalesce(sum(revenue_units) * 1000000 + sum(revenue_micros), 0) FROM rollups WHERE minutes = 1").await;
                     prop_assert_eq!(revenue, rolled);
-                    let cut = store.ledger(Source::Facebook, log(), &[]).await.unwrap();
+                    let cut = store.ledger(Source::FACEBOOK, log(), &[]).await.unwrap();
                     prop_assert_eq!(cut.processed(), **total.borrow());
                     Ok(())
                 })
@@ -465,7 +465,7 @@ fn sums_beyond_64_bits_are_exact_and_are_mended() {
                 let place = places.next().unwrap();
                 let ids: Vec<String> = (0..count).map(|n| largest_sale(&format!("{place}-{n}"))).collect();
                 assert_eq!(write(&store, at(place, &origin, &ids)).await.stored, count as u64);
-                store.fold_summaries(Source::Facebook).await.unwrap();
+                store.fold_summaries(Source::FACEBOOK).await.unwrap();
             };
             add(3).await;
             assert_eq!(totals().await, (3 * LARGEST, 3 * LARGEST, 3 * LARGEST));
@@ -485,8 +485,8 @@ fn sums_beyond_64_bits_are_exact_and_are_mended() {
                 assert_eq!(store.compare_day(day, false).await.unwrap().count(), 0, "mended");
             }
             assert!(days == 1 && found >= 5, "{found} differences of {days} days");
-            assert_eq!(store.compare_campaigns(Source::Facebook, true).await.unwrap(), Some(1));
-            assert_eq!(store.compare_campaigns(Source::Facebook, true).await.unwrap(), Some(0));
+            assert_eq!(store.compare_campaigns(Source::FACEBOOK, true).await.unwrap(), Some(1));
+            assert_eq!(store.compare_campaigns(Source::FACEBOOK, true).await.unwrap(), Some(0));
             assert_eq!(totals().await, (8 * LARGEST, 8 * LARGEST, 8 * LARGEST));
         });
     }
@@ -514,7 +514,7 @@ fn a_clock_that_is_far_ahead_lets_no_row_go_until_it_went_on_for_an_hour() {
             let settled = now + 2 * YEAR + 3_700_000_000;
             assert_eq!(judge(settled, 8_600).await, Some(settled), "for an hour");
             // By that clock rows have left; a right one takes that back.
-            store.expire_rows(Source::Facebook, settled).await.unwrap();
+            store.expire_rows(Source::FACEBOOK, settled).await.unwrap();
             let retained = "SELECT max(from_minute) FROM retained";
             assert!(number(&store, retained).await > (now + YEAR) / 60_000_000);
             assert_eq!(judge(now + 9_000_000_000, 9_000).await, Some(now + 9_000_000_000));

@@ -17,7 +17,7 @@ use crate::support::{MINUTE, block_on, eventually, http};
 async fn write(store: &Store, sequence: u64, events: &[String]) {
     let origin = origin();
     let frames = vec![frame(sequence, sequence, &origin, events)];
-    store.write(&Batch { source: Source::Facebook, log_id: log(), frames }).await.unwrap();
+    store.write(&Batch { source: Source::FACEBOOK, log_id: log(), frames }).await.unwrap();
 }
 
 /// A checkout of a campaign in a minute since 1970.
@@ -75,7 +75,7 @@ pub fn an_audience_is_the_same_folded_or_not_and_however_wide_its_spans() {
                 let others: Vec<String> = events.iter().map(|text| text.replace("u-", "other-")).collect();
                 write(&store, 100 + sequence, &others).await;
                 if sequence == 3 {
-                    store.fold_summaries(Source::Facebook).await.unwrap();
+                    store.fold_summaries(Source::FACEBOOK).await.unwrap();
                 }
             }
             let ranges = [
@@ -96,12 +96,12 @@ pub fn an_audience_is_the_same_folded_or_not_and_however_wide_its_spans() {
             assert!(not_folded[0].starts_with("2400 events, "), "{}", not_folded[0]);
             assert!(!not_folded[0].contains("about"), "900 users are counted exactly");
             assert!(not_folded[4].starts_with("0 events, 0 users"), "{}", not_folded[4]);
-            assert_eq!(store.fold_summaries(Source::Facebook).await.unwrap(), 1_200);
-            assert_eq!(store.fold_summaries(Source::Facebook).await.unwrap(), 0, "once");
+            assert_eq!(store.fold_summaries(Source::FACEBOOK).await.unwrap(), 1_200);
+            assert_eq!(store.fold_summaries(Source::FACEBOOK).await.unwrap(), 0, "once");
             assert_eq!(ask().await, not_folded, "folded");
             // Wider spans, as if nothing had changed for a while.
             store_sql(&store, "UPDATE summaries SET touched_at = 0").await;
-            while store.refresh_summaries(Source::Facebook).await.unwrap() > 0 {}
+            while store.refresh_summaries(Source::FACEBOOK).await.unwrap() > 0 {}
             assert_eq!(number(&store, "SELECT count(*) FROM summaries WHERE stale").await, 0);
             assert_eq!(ask().await, not_folded, "in wider spans");
             // Told by the rows, and summed up anew.
@@ -109,13 +109,13 @@ pub fn an_audience_is_the_same_folded_or_not_and_however_wide_its_spans() {
             assert_eq!(ask().await, not_folded, "told by rows");
             let more = vec![checkout(90_000, "u-1", "c", first + 5, 1)];
             write(&store, 50, &more).await;
-            while store.refresh_summaries(Source::Facebook).await.unwrap() > 0 {}
+            while store.refresh_summaries(Source::FACEBOOK).await.unwrap() > 0 {}
             assert_eq!(number(&store, "SELECT count(*) FROM summary_deltas").await, 0);
             let days = store.days(&(0..i64::MAX)).await.unwrap();
             for day in days {
                 assert_eq!(store.compare_day(day, false).await.unwrap().count(), 0, "day {day}");
             }
-            assert_eq!(store.compare_campaigns(Source::Facebook, false).await.unwrap(), Some(0));
+            assert_eq!(store.compare_campaigns(Source::FACEBOOK, false).await.unwrap(), Some(0));
             // What was earned in the first and the last minute, too, however it came.
             assert_eq!(
                 number(&store, "SELECT count(*) FROM campaigns WHERE ends_of = transactions").await,
@@ -124,12 +124,12 @@ pub fn an_audience_is_the_same_folded_or_not_and_however_wide_its_spans() {
             for damage in ["first_units = first_units + 1", "last_units = last_units - 1"] {
                 store_sql(&store, &format!("UPDATE campaigns SET {damage}")).await;
                 for wrong in [1, 0] {
-                    let found = store.compare_campaigns(Source::Facebook, true).await.unwrap();
+                    let found = store.compare_campaigns(Source::FACEBOOK, true).await.unwrap();
                     assert_eq!(found, Some(wrong), "{damage}");
                 }
             }
             store_sql(&store, "UPDATE campaigns SET ends_of = 0").await;
-            assert_eq!(store.compare_campaigns(Source::Facebook, true).await.unwrap(), Some(0));
+            assert_eq!(store.compare_campaigns(Source::FACEBOOK, true).await.unwrap(), Some(0));
             assert_eq!(
                 number(&store, "SELECT count(*) FROM campaigns WHERE ends_of = transactions").await,
                 1
@@ -137,18 +137,18 @@ pub fn an_audience_is_the_same_folded_or_not_and_however_wide_its_spans() {
             // Wider spans that say something else are found, and made anew from those beneath them.
             let whole = ask().await;
             store_sql(&store, "UPDATE summaries SET touched_at = 0").await;
-            store.refresh_all_summaries(Source::Facebook).await.unwrap();
-            assert_eq!(store.compare_spans(Source::Facebook, false).await.unwrap(), 0);
+            store.refresh_all_summaries(Source::FACEBOOK).await.unwrap();
+            assert_eq!(store.compare_spans(Source::FACEBOOK, false).await.unwrap(), 0);
             let damage = "UPDATE summaries SET version = version + 1, body = (SELECT body FROM summaries
                 WHERE level = 0 ORDER BY at LIMIT 1) WHERE level = 3";
             store_sql(&store, damage).await;
             assert_ne!(ask().await, whole);
-            assert!(store.compare_spans(Source::Facebook, false).await.unwrap() > 0);
-            assert!(store.compare_spans(Source::Facebook, true).await.unwrap() > 0);
+            assert!(store.compare_spans(Source::FACEBOOK, false).await.unwrap() > 0);
+            assert!(store.compare_spans(Source::FACEBOOK, true).await.unwrap() > 0);
             assert_eq!(ask().await, whole);
             store_sql(&store, "UPDATE summaries SET touched_at = 0").await;
-            store.refresh_all_summaries(Source::Facebook).await.unwrap();
-            assert_eq!(store.compare_spans(Source::Facebook, false).await.unwrap(), 0);
+            store.refresh_all_summaries(Source::FACEBOOK).await.unwrap();
+            assert_eq!(store.compare_spans(Source::FACEBOOK, false).await.unwrap(), 0);
             assert_eq!(ask().await, whole);
         });
     }
@@ -174,7 +174,7 @@ fn users_are_about_right_where_every_event_has_a_new_one_and_cities_are_bounded(
         }
         for folded in [false, true] {
             if folded {
-                store.fold_summaries(Source::Facebook).await.unwrap();
+                store.fold_summaries(Source::FACEBOOK).await.unwrap();
             }
             let reports = Reports::new(store.clone(), 1 << 20);
             let report = reports.begin().await.unwrap();
@@ -244,7 +244,7 @@ async fn ranks_campaigns_in(url: &str, campaigns: u64, cents: &std::ops::Range<u
             .collect();
         write(&store, sequence, &events).await;
         if sequence % 5 == 0 {
-            store.fold_summaries(Source::Facebook).await.unwrap();
+            store.fold_summaries(Source::FACEBOOK).await.unwrap();
         }
         if sequence == 6 {
             // What a version before adds to is not known of its ends from then on.
@@ -322,7 +322,7 @@ fn a_report_that_is_asked_often_stays_as_quick_as_it_was_at_first() {
             }
             write(&store, batch + 1, &events).await;
         }
-        store.fold_summaries(Source::Facebook).await.unwrap();
+        store.fold_summaries(Source::FACEBOOK).await.unwrap();
         store.execute("VACUUM ANALYZE").await.unwrap();
         let reader = Store::connect(&stores.urls[stores.urls.len() - 1], Purpose::Read { connections: 1 })
             .await
@@ -473,7 +473,7 @@ pub fn a_database_of_a_version_before_is_brought_up_to_date() {
                 "nobody could fold what waits"
             );
             store.migrate().await.unwrap();
-            store.fold_summaries(Source::Facebook).await.unwrap();
+            store.fold_summaries(Source::FACEBOOK).await.unwrap();
             for (steps, known) in (newer + 1..).zip(known) {
                 Migrator::down(&plain(url).await, Some(steps)).await.unwrap();
                 assert_eq!(number(&store, &format!("SELECT sum(events) FROM {known}")).await, 600);
@@ -484,12 +484,12 @@ pub fn a_database_of_a_version_before_is_brought_up_to_date() {
             write(&store, 2, &more).await;
             let with_more = shape(&store, None, None).await;
             assert!(with_more.starts_with("601 events, 50 users"), "{with_more}");
-            while store.refresh_summaries(Source::Facebook).await.unwrap() > 0 {}
+            while store.refresh_summaries(Source::FACEBOOK).await.unwrap() > 0 {}
             assert_eq!(shape(&store, None, None).await, with_more);
             for day in store.days(&(0..i64::MAX)).await.unwrap() {
                 assert_eq!(store.compare_day(day, false).await.unwrap().count(), 0);
             }
-            assert_eq!(store.compare_campaigns(Source::Facebook, false).await.unwrap(), Some(0));
+            assert_eq!(store.compare_campaigns(Source::FACEBOOK, false).await.unwrap(), Some(0));
         });
     }
 }
@@ -678,10 +678,10 @@ async fn cities_stay(store: &Store, expected: &[(String, u64)]) {
     let ask = async || first_cities(&reports, expected.len()).await;
     assert_eq!(ask().await, (expected.to_vec(), 0), "not folded");
     assert_eq!(ask().await, (expected.to_vec(), 0), "not folded, and asked again");
-    store.fold_summaries(Source::Facebook).await.unwrap();
+    store.fold_summaries(Source::FACEBOOK).await.unwrap();
     assert_eq!(ask().await, (expected.to_vec(), 0), "folded");
     store_sql(store, "UPDATE summaries SET touched_at = 0").await;
-    while store.refresh_summaries(Source::Facebook).await.unwrap() > 0 {}
+    while store.refresh_summaries(Source::FACEBOOK).await.unwrap() > 0 {}
     assert_eq!(ask().await, (expected.to_vec(), 0), "in wider spans");
 }
 
@@ -858,7 +858,7 @@ fn what_waits_in_very_many_deltas_is_told_as_if_it_were_in_one() {
             store_sql(&store, "UPDATE summary_deltas SET source = 2 WHERE id % 9 = 0").await;
             assert_eq!(ask(&reports).await, ask(&Reports::new(store.clone(), 0)).await);
             store_sql(&store, "UPDATE summary_deltas SET source = 1").await;
-            store.fold_summaries(Source::Facebook).await.unwrap();
+            store.fold_summaries(Source::FACEBOOK).await.unwrap();
             assert_eq!(ask(&reports).await, not_folded);
             // Each hour was written, and most of what is around them.
             assert_eq!(number(&store, "SELECT count(*) FROM summary_deltas").await, 0);
@@ -867,8 +867,8 @@ fn what_waits_in_very_many_deltas_is_told_as_if_it_were_in_one() {
             for day in store.days(&(0..i64::MAX)).await.unwrap() {
                 assert_eq!(store.compare_day(day, false).await.unwrap().count(), 0, "day {day}");
             }
-            assert_eq!(store.compare_spans(Source::Facebook, false).await.unwrap(), 0);
-            assert_eq!(store.compare_campaigns(Source::Facebook, false).await.unwrap(), Some(0));
+            assert_eq!(store.compare_spans(Source::FACEBOOK, false).await.unwrap(), 0);
+            assert_eq!(store.compare_campaigns(Source::FACEBOOK, false).await.unwrap(), Some(0));
         });
     }
 }

@@ -42,9 +42,9 @@ impl CollectorMetrics {
     pub fn new(service: &ServiceMetrics) -> Self {
         let registry = &service.registry;
         let failed = COLLECTOR_FAILED.counters(registry);
-        for source in Source::ALL {
+        for source in Source::all() {
             for reason in Reason::ALL.into_iter().filter(|reason| !reason.at_gateway()) {
-                failed.with_label_values(&[source.as_str(), reason.as_str()]);
+                failed.with_label_values(&[source.name(), reason.as_str()]);
             }
         }
         Self {
@@ -65,7 +65,7 @@ impl CollectorMetrics {
 
     /// Counts events that became dead letters.
     pub fn fail(&self, source: Source, reason: Reason, events: u64) {
-        self.failed.with_label_values(&[source.as_str(), reason.as_str()]).inc_by(events);
+        self.failed.with_label_values(&[source.name(), reason.as_str()]).inc_by(events);
     }
 
     /// Sets the number of events in the log that are not in the store; `None` if it is not known.

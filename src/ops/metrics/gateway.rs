@@ -135,7 +135,7 @@ impl GatewayMetrics {
             }
         }
         let failed = GATEWAY_FAILED.counters(registry);
-        for source in Source::ALL.iter().map(|source| Some(*source)).chain([None]) {
+        for source in Source::all().map(Some).chain([None]) {
             for reason in GatewayFailure::ALL {
                 failed.with_label_values(&[source_label(source), reason.as_str()]);
             }

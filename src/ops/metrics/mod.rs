@@ -24,7 +24,7 @@ pub const UNKNOWN_SOURCE: &str = "unknown";
 
 /// The label of a source.
 pub fn source_label(source: Option<Source>) -> &'static str {
-    source.map_or(UNKNOWN_SOURCE, Source::as_str)
+    source.map_or(UNKNOWN_SOURCE, Source::name)
 }
 
 /// A value for a gauge; one beyond its range is the largest.
@@ -35,9 +35,9 @@ fn level(value: u64) -> i64 {
 /// Sets a source's gauge. Removes it if its value is not known, so that no old value is shown.
 fn set_known(gauge: &IntGaugeVec, source: Source, value: Option<u64>) {
     match value {
-        Some(value) => gauge.with_label_values(&[source.as_str()]).set(level(value)),
+        Some(value) => gauge.with_label_values(&[source.name()]).set(level(value)),
         // The error says that it was removed before.
-        None => drop(gauge.remove_label_values(&[source.as_str()])),
+        None => drop(gauge.remove_label_values(&[source.name()])),
     }
 }
 
@@ -83,8 +83,8 @@ mod tests {
                 }
                 Scope::Collector => {
                     let metrics = CollectorMetrics::new(&service);
-                    metrics.set_lag(Source::ALL[0], Some(1));
-                    metrics.set_damaged(Source::ALL[0], Some(0));
+                    metrics.set_lag(Source::FACEBOOK, Some(1));
+                    metrics.set_damaged(Source::FACEBOOK, Some(0));
                 }
                 Scope::Reporter => drop(ReporterMetrics::new(&service)),
             }
@@ -103,9 +103,9 @@ mod tests {
         let service = ServiceMetrics::new(Tree::new("service", Drain::default().handle()));
         let metrics = ReporterMetrics::new(&service);
         assert!(served(&service).contains_key("ess_ledger_missing_events"));
-        for source in Source::ALL {
-            metrics.set_missing(*source, None);
-            metrics.set_missing(*source, None);
+        for source in Source::all() {
+            metrics.set_missing(source, None);
+            metrics.set_missing(source, None);
         }
         assert!(!served(&service).contains_key("ess_ledger_missing_events"));
     }

@@ -45,8 +45,8 @@ impl ReporterMetrics {
             duration.with_label_values(&[report.as_str()]);
         }
         let missing = LEDGER_MISSING.gauges(&service.registry);
-        for source in Source::ALL {
-            missing.with_label_values(&[source.as_str()]);
+        for source in Source::all() {
+            missing.with_label_values(&[source.name()]);
         }
         Self { duration, missing }
     }

@@ -292,7 +292,7 @@ fn read_letter(row: &QueryResult, share: Option<usize>) -> Result<ListedLetter, 
     Ok(ListedLetter {
         id: row.try_get("", "id")?,
         received_at: format_micros(row.try_get("", "received")?),
-        source: source.and_then(Source::from_code).map(Source::as_str),
+        source: source.and_then(Source::from_code).map(Source::name),
         reason: row.try_get("", "reason")?,
         event_id: row.try_get("", "event_id")?,
         correlation_id: row.try_get("", "correlation_id")?,

@@ -103,7 +103,7 @@ impl Store {
         for part in all.chunks(LETTERS) {
             let limit = part.len() as u64;
             let filter = DeadLetterFilter { ids: part.to_vec(), limit, replayed: true, ..Default::default() };
-            let theirs = |of: Option<&str>| of.is_none_or(|of| of == source.as_str());
+            let theirs = |of: Option<&str>| of.is_none_or(|of| of == source.name());
             let guilty: Vec<Uuid> = self
                 .letters(&filter)
                 .await?

@@ -151,7 +151,7 @@ impl Store {
     /// If the store is away, or another one mends at the same time.
     pub async fn compare_day(&self, day: i64, mend: bool) -> Result<DayDifferences, StoreError> {
         let mut differences = DayDifferences::default();
-        for &source in Source::ALL {
+        for source in Source::all() {
             let compare = async || self.compare_source(source, day, mend).await;
             let found = self.retry_conflicts(compare).await?;
             differences.rollups.extend(found.rollups);

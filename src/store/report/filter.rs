@@ -23,7 +23,7 @@ impl Filter {
     /// The sources whose events are counted.
     pub fn sources(&self) -> impl Iterator<Item = Source> + use<> {
         let only = self.source;
-        Source::ALL.iter().copied().filter(move |source| only.is_none_or(|only| only == *source))
+        Source::all().filter(move |source| only.is_none_or(|only| only == *source))
     }
 
     /// The same filter for one source.

@@ -83,14 +83,14 @@ mod tests {
             total,
         };
         let mut sums = [
-            sum(Source::Tiktok, "b", 5),
-            sum(Source::Facebook, "c", 9),
-            sum(Source::Facebook, "b", 5),
-            sum(Source::Tiktok, "a", 5),
+            sum(Source::TIKTOK, "b", 5),
+            sum(Source::FACEBOOK, "c", 9),
+            sum(Source::FACEBOOK, "b", 5),
+            sum(Source::TIKTOK, "a", 5),
         ];
         sums.sort_unstable_by(CampaignSum::rank);
         let order: Vec<_> = sums.iter().map(|sum| (sum.source, &*sum.campaign_id)).collect();
-        let (facebook, tiktok) = (Source::Facebook, Source::Tiktok);
+        let (facebook, tiktok) = (Source::FACEBOOK, Source::TIKTOK);
         assert_eq!(order, [(facebook, "c"), (tiktok, "a"), (facebook, "b"), (tiktok, "b")]);
     }
 }

@@ -258,7 +258,7 @@ mod tests {
 
     fn sum(id: &str, units: i128) -> CampaignSum {
         CampaignSum {
-            source: Source::Facebook,
+            source: Source::FACEBOOK,
             campaign_id: id.to_owned(),
             transactions: 1,
             total: units * 1_000_000,
@@ -285,7 +285,7 @@ mod tests {
             campaign("higher", (12, 13), (2, 2)),
             campaign("lower", (12, 13), (1, 0)),
         ];
-        top.add_campaigns(Source::Facebook, &range(10, 20), campaigns.into_iter());
+        top.add_campaigns(Source::FACEBOOK, &range(10, 20), campaigns.into_iter());
         assert_eq!(ids(&top), ["higher", "within"]);
         // By their bounds, 6 and 5 units without what is outside.
         assert_eq!(top.take_candidates(None, 10), ["ends at the end", "begins before"]);

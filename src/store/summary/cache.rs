@@ -225,16 +225,16 @@ mod tests {
         let plans = plan_blocks(&keys, 16);
         let find = || {
             let mut cached = CachedDeltas::default();
-            cache.find_blocks(Source::Facebook, &plans, &mut cached);
+            cache.find_blocks(Source::FACEBOOK, &plans, &mut cached);
             cached
         };
         assert_eq!((find().missing, find().missing_blocks.len()), (keys.clone(), 1));
         keys.iter().skip(1).for_each(|key| cache.insert_delta(*key, delta(key.0.unsigned_abs())));
-        cache.build_block(Source::Facebook, &plans[0]);
+        cache.build_block(Source::FACEBOOK, &plans[0]);
         let found = find();
         assert_eq!((found.found.len(), found.missing), (7, vec![(8, 8)]), "no block without the first delta");
         cache.insert_delta(keys[0], delta(8));
-        cache.build_block(Source::Facebook, &plans[0]);
+        cache.build_block(Source::FACEBOOK, &plans[0]);
         let found = find();
         assert_eq!((found.found.len(), users(&found.found), found.missing_blocks.len()), (1, 8, 0));
         assert!(found.missing.is_empty());
@@ -243,22 +243,22 @@ mod tests {
     #[test]
     fn a_summary_is_found_under_its_version_alone() {
         let cache = SummaryCache::new(1 << 20);
-        let (source, span) = (Source::Tiktok, Span::hour(3));
+        let (source, span) = (Source::TIKTOK, Span::hour(3));
         cache.insert_summary(source, span, 5, Arc::new(Summary { events: 9, ..Summary::default() }));
         assert_eq!(cache.summary(source, span, 5).map(|summary| summary.events), Some(9));
         assert!(cache.summary(source, span, 6).is_none());
-        assert!(cache.summary(Source::Facebook, span, 5).is_none());
+        assert!(cache.summary(Source::FACEBOOK, span, 5).is_none());
     }
 
     #[test]
     fn entries_are_evicted_beyond_the_capacity() {
         let cache = SummaryCache::new(8 << 10);
         for version in 0..100 {
-            cache.insert_summary(Source::Facebook, Span::hour(1), version, Arc::default());
+            cache.insert_summary(Source::FACEBOOK, Span::hour(1), version, Arc::default());
         }
         assert!(cache.entries.weight() <= 8 << 10 && cache.entries.len() < 50, "{cache:?}");
         let disabled = SummaryCache::new(0);
-        disabled.insert_summary(Source::Facebook, Span::hour(1), 1, Arc::default());
-        assert!(disabled.is_disabled() && disabled.summary(Source::Facebook, Span::hour(1), 1).is_none());
+        disabled.insert_summary(Source::FACEBOOK, Span::hour(1), 1, Arc::default());
+        assert!(disabled.is_disabled() && disabled.summary(Source::FACEBOOK, Span::hour(1), 1).is_none());
     }
 }

@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn deltas_count_in_the_range_alone() {
-        let mut view = SummaryView::new(Source::Facebook, Some(10), Some(15));
+        let mut view = SummaryView::new(Source::FACEBOOK, Some(10), Some(15));
         view.unfolded.push(deltas(0..100));
         assert_eq!(view.sum().events, 5);
         assert_eq!(view.audience().users, 5);
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn deltas_of_an_hour_whose_rows_were_summed_up_do_not_count_again() {
-        let mut view = SummaryView::new(Source::Facebook, Some(10), Some(15));
+        let mut view = SummaryView::new(Source::FACEBOOK, Some(10), Some(15));
         view.unfolded.push(deltas(0..100));
         view.summaries.push(Arc::new(Summary { events: 7, ..Summary::default() }));
         view.hours_from_rows.push(12);
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn no_campaigns_are_summed_if_a_summary_has_none() {
-        let mut view = SummaryView::new(Source::Facebook, None, None);
+        let mut view = SummaryView::new(Source::FACEBOOK, None, None);
         assert_eq!(view.sum_campaigns(), Some(HashMap::new()), "empty, with campaigns");
         view.summaries.push(Arc::new(Summary { campaigns: None, ..Summary::default() }));
         assert_eq!(view.sum_campaigns(), None);

@@ -65,7 +65,7 @@ impl RollupCounts {
         for row in rows {
             let minute = row.event.occurred_at.div_euclid(MICROS_PER_MINUTE);
             let (kind, source) = (row.event.kind, row.event.source);
-            let of = (minute, kind.word.code);
+            let of = (minute, kind.code());
             let (_, _, count) = minutes.entry(of).or_insert_with(|| (kind, source, Count::default()));
             count.events += 1;
             if let Some(revenue) = row.event.revenue() {
@@ -81,7 +81,7 @@ impl RollupCounts {
                     minutes,
                     // Instants of the contract are within 1970 to 2199.
                     at: i32::try_from(minute / i64::from(minutes)).unwrap_or(i32::MAX),
-                    event_type: kind.word.code,
+                    event_type: kind.code(),
                     source: source.code(),
                     funnel_stage: kind.stage.code(),
                 };

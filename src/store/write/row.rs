@@ -70,7 +70,7 @@ impl Row<'_> {
             .int8(columns.percentage_watched)
             .int2(Some(event.source.code()))
             .int2(Some(event.kind.stage.code()))
-            .int2(Some(event.kind.word.code))
+            .int2(Some(event.kind.code()))
             .int2(columns.age)
             .int2(columns.gender)
             .int2(columns.referrer)

@@ -14,7 +14,7 @@ impl Summarized for Row<'_> {
         let Columns { age, gender, followers, device, watch_time, percentage_watched, .. } = event.columns;
         EventInput {
             user: self.user,
-            event_type: event.kind.word.code,
+            event_type: event.kind.code(),
             minute: to_i32(event.occurred_at.div_euclid(MICROS_PER_MINUTE)),
             revenue: event.revenue(),
             age,

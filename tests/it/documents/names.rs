@@ -88,7 +88,7 @@ fn every_setting_that_is_named_exists_and_every_setting_is_documented_with_its_d
         faults.extend(wrong.map(|name| format!("{}: there is no setting {name}", document.name)));
     }
     let page = read("docs/configuration.md");
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter() {
         let default =
             if setting.default.is_empty() { "unset".to_owned() } else { format!("`{}`", setting.default) };
         let row = format!("| `{}` | {default}", setting.name);

@@ -45,16 +45,16 @@ const MAX_MESSAGE: usize = 512;
 
 /// Reads a field, or leaves it empty: what was wrong is noted by the deserializer, or found by the
 /// second look that follows an empty field.
-pub(super) fn leaf<'de, D: Deserializer<'de>, T: Deserialize<'de>>(de: D) -> Result<Option<T>, D::Error> {
+pub(crate) fn leaf<'de, D: Deserializer<'de>, T: Deserialize<'de>>(de: D) -> Result<Option<T>, D::Error> {
     Ok(T::deserialize(de).ok())
 }
 
 /// Unknown keys of one object, with the object's path.
-pub(super) type Unknown<'a> = (Vec<String>, Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(crate) type Unknown<'a> = (Vec<String>, Vec<(Cow<'a, str>, &'a RawValue)>);
 
 /// What a lenient reading found beside the values.
 #[derive(Default)]
-pub(super) struct Notes<'a> {
+pub(crate) struct Notes<'a> {
     pub errors: Vec<FieldError>,
     /// Bytes of `errors` as JSON.
     bytes: usize,
@@ -97,7 +97,7 @@ fn bounded(what: impl fmt::Display, most: usize) -> String {
 
 /// A place in the event, from the root down.
 #[derive(Clone, Copy)]
-pub(super) struct Path<'p> {
+pub(crate) struct Path<'p> {
     above: Option<&'p Path<'p>>,
     segment: Segment<'p>,
     depth: usize,
@@ -146,7 +146,7 @@ impl fmt::Display for Path<'_> {
 }
 
 /// The lenient deserializer of one value.
-pub(super) struct Lenient<'de, 'n> {
+pub(crate) struct Lenient<'de, 'n> {
     pub raw: &'de RawValue,
     pub path: Path<'n>,
     pub notes: &'n RefCell<Notes<'de>>,
@@ -333,7 +333,7 @@ fn inspect(walk: &mut Walk<'_>, path: Path<'_>, notes: &mut Notes<'_>) {
 }
 
 /// Reads a string's bytes, borrowed where it holds no escapes.
-pub(super) struct BytesVisitor;
+pub(crate) struct BytesVisitor;
 
 impl<'de> Visitor<'de> for BytesVisitor {
     type Value = Cow<'de, [u8]>;

@@ -1,44 +1,18 @@
-//! TikTok's events.
+//! The contract of TikTok's events: their fields with the rules of each, and the columns that these fill.
 
 use garde::Validate;
 use serde::Deserialize;
 
-use super::columns::nullable;
-use super::lenient::leaf;
-use super::reading::{Reading, Shape};
-use super::scalar::{Instant, Integer, Money, Number, Text};
-use super::spec::{EventType, FunnelStage, SourceSpec};
-use super::words::{Word, words};
+use super::codes::Device;
+use crate::json::lenient::leaf;
+use crate::json::scalar::{Instant, Integer, Money, Number, Text};
+use crate::source::columns::nullable;
+use crate::source::reading::{Reading, Shape};
 
-/// What TikTok's events are.
-pub(super) const SPEC: SourceSpec = SourceSpec {
-    event_types: &[
-        kind(200, "video.view", FunnelStage::Top, false),
-        kind(201, "like", FunnelStage::Top, false),
-        kind(202, "share", FunnelStage::Top, false),
-        kind(203, "comment", FunnelStage::Top, false),
-        kind(204, "profile.visit", FunnelStage::Bottom, false),
-        kind(205, "purchase", FunnelStage::Bottom, true),
-        kind(206, "follow", FunnelStage::Bottom, false),
-    ],
-    words: &[Device::WORDS],
-    user: |reading, raw| reading.shape::<User<'_>>(raw),
-    top: |reading, raw| reading.shape::<Top<'_>>(raw),
-    bottom: |reading, raw| reading.shape::<Bottom<'_>>(raw),
-};
-
-const fn kind(code: i16, text: &'static str, stage: FunnelStage, makes_revenue: bool) -> EventType {
-    EventType { word: Word { code, text }, stage, makes_revenue }
-}
-
-words! {
-    /// The device that a video was watched on.
-    Device { Android = 210 => "Android", Ios = 211 => "iOS", Desktop = 212 => "Desktop" }
-}
-
+/// `data.user`.
 #[derive(Deserialize, Validate)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct User<'a> {
+pub(super) struct User<'a> {
     #[serde(default, borrow, deserialize_with = "leaf")]
     #[garde(length(chars, min = 1, max = 256))]
     user_id: Option<Text<'a>>,
@@ -62,9 +36,10 @@ impl<'a> Shape<'a> for User<'a> {
     }
 }
 
+/// `data.engagement` of the top of the funnel.
 #[derive(Deserialize, Validate)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Top<'a> {
+pub(super) struct Top<'a> {
     #[serde(default, deserialize_with = "leaf")]
     #[garde(range(min = 0.0))]
     watch_time: Option<Number>,
@@ -91,16 +66,17 @@ impl<'a> Shape<'a> for Top<'a> {
         let columns = &mut reading.columns;
         columns.watch_time = Some(watched);
         columns.percentage_watched = Some(percentage);
-        columns.device = Some(self.device?.code());
+        columns.device = Some(self.device?.number());
         columns.country = Some(self.country?.0);
         columns.video_id = Some(self.video_id?.0);
         Some(())
     }
 }
 
+/// `data.engagement` of the bottom of the funnel.
 #[derive(Deserialize, Validate)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Bottom<'a> {
+pub(super) struct Bottom<'a> {
     #[serde(default, deserialize_with = "leaf")]
     #[garde(skip)]
     action_time: Option<Instant>,

@@ -1,4 +1,4 @@
-//! One reading of an event: its parts, typed and held against their rules.
+//! One reading of an event: its parts are deserialized, validated and moved into columns.
 
 use std::cell::RefCell;
 
@@ -7,31 +7,32 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::columns::Columns;
-use super::lenient::{Lenient, Notes, Path};
-use super::object::object;
-use super::scalar::{Instant, Number};
+use crate::json::lenient::{Lenient, Notes, Path};
+use crate::json::object::object;
+use crate::json::scalar::{Instant, Number};
 
-/// Part of an event that a source declares: the user, or the engagement of a stage.
-pub(super) trait Shape<'a>: Deserialize<'a> + Validate<Context = ()> {
-    /// Where in the event it stands.
+/// A part of an event that a source declares: the user, or the engagement of a stage.
+pub(crate) trait Shape<'a>: Deserialize<'a> + Validate<Context = ()> {
+    /// The path of the part in the event.
     const AT: &'static [&'static str];
 
     /// Moves the fields into the columns; `None` if one is missing.
     fn fill(self, reading: &mut Reading<'a>) -> Option<()>;
 }
 
-/// One reading of an event: what was found up to now.
-pub(super) struct Reading<'a> {
+/// One reading of an event, with its results up to now.
+pub(crate) struct Reading<'a> {
     pub columns: Columns<'a>,
-    /// Fields whose column does not hold all that was sent.
-    pub(super) inexact: Vec<&'static str>,
-    /// Present in the second look alone, which goes on after an error.
-    pub(super) notes: Option<RefCell<Notes<'a>>>,
-    pub(super) failed: bool,
+    /// Paths of fields that are finer than their columns.
+    pub inexact: Vec<&'static str>,
+    /// Errors and unknown keys: present in the thorough pass alone, which goes on after an error.
+    pub notes: Option<RefCell<Notes<'a>>>,
+    /// True if a part is missing or wrong.
+    pub failed: bool,
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(notes: Option<RefCell<Notes<'a>>>) -> Self {
+    pub fn new(notes: Option<RefCell<Notes<'a>>>) -> Self {
         Self { columns: Columns::default(), inexact: Vec::new(), notes, failed: false }
     }
 
@@ -41,7 +42,7 @@ impl<'a> Reading<'a> {
         self.failed |= shape.and_then(|shape| shape.fill(self)).is_none();
     }
 
-    /// An instant's column.
+    /// An instant as its column keeps it.
     pub fn instant(&mut self, path: &'static str, at: Instant) -> i64 {
         if !at.exact {
             self.inexact.push(path);
@@ -49,7 +50,7 @@ impl<'a> Reading<'a> {
         at.micros
     }
 
-    /// A number's column.
+    /// A number as its column keeps it.
     pub fn number(&mut self, path: &'static str, number: Number) -> i64 {
         if !number.exact {
             self.inexact.push(path);
@@ -57,8 +58,8 @@ impl<'a> Reading<'a> {
         number.nanos
     }
 
-    /// Reads a typed value and holds it against its rules.
-    pub(super) fn read<S: Deserialize<'a> + Validate<Context = ()>>(
+    /// Reads a typed value and validates it.
+    pub fn read<S: Deserialize<'a> + Validate<Context = ()>>(
         &mut self,
         raw: &'a RawValue,
         at: &'static [&'static str],
@@ -88,7 +89,7 @@ fn with_path<T>(above: &Path<'_>, at: &[&str], run: impl FnOnce(Path<'_>) -> T) 
     }
 }
 
-/// `user_id` as it is on the wire: `userId`.
+/// A field's name on the wire: `user_id` is `userId`.
 fn camel_case(name: &str) -> String {
     let mut words = name.split('_');
     let mut camel = words.next().unwrap_or_default().to_owned();

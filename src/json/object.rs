@@ -6,12 +6,12 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
 /// Reads a derived struct; an array in its place is an error.
-pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(de: D) -> Result<T, D::Error> {
+pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(de: D) -> Result<T, D::Error> {
     T::deserialize(Object(de))
 }
 
 /// Reads a field that is a derived struct, or leaves it empty as [`leaf`](super::lenient::leaf) does.
-pub(super) fn branch<'de, D: Deserializer<'de>, T: Deserialize<'de>>(de: D) -> Result<Option<T>, D::Error> {
+pub(crate) fn branch<'de, D: Deserializer<'de>, T: Deserialize<'de>>(de: D) -> Result<Option<T>, D::Error> {
     Ok(object(de).ok())
 }
 

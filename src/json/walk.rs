@@ -8,11 +8,11 @@ use serde_json::value::RawValue;
 use super::lenient::BytesVisitor;
 
 /// A JSON string: text, or bytes that are no Unicode text (a lone surrogate).
-pub(super) type Text<'a> = Result<Cow<'a, str>, ()>;
+pub(crate) type Text<'a> = Result<Cow<'a, str>, ()>;
 
 /// Kinds of JSON value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Object,
     Array,
     Text,
@@ -22,7 +22,7 @@ pub(super) enum Kind {
 
 /// A position in a JSON text.
 #[derive(Clone)]
-pub(super) struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     text: &'a str,
     at: usize,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A text that ends at a bound: `…` then stands for the rest, and writing more is an error, so that nothing
 /// is formatted in vain.
-pub(super) struct Bounded {
+pub(crate) struct Bounded {
     pub text: String,
     /// Bytes that are left, as JSON writes them.
     left: usize,
@@ -49,7 +49,7 @@ fn char_bytes(char: char) -> usize {
 }
 
 /// Bytes of a text in a JSON string, without its quotes.
-pub(super) fn json_bytes(text: &str) -> usize {
+pub(crate) fn json_bytes(text: &str) -> usize {
     text.chars().map(char_bytes).sum()
 }
 

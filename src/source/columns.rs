@@ -1,29 +1,29 @@
-//! The columns that an event's own fields rest in, over all sources.
+//! The columns that the store has for an event's own fields, over all sources.
 
 use std::borrow::Cow;
 
-use super::scalar::{Money, Text};
+use crate::json::scalar::{Money, Text};
 
-/// The fields of user and engagement, as the store's columns. A source fills those it has.
+/// The fields of user and engagement, as the store's columns. A source fills those that its events have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Columns<'a> {
     /// `data.user.userId`.
     pub user_id: Cow<'a, str>,
-    /// Facebook's `name`, TikTok's `username`.
+    /// The user's name or user name.
     pub user_name: Option<Cow<'a, str>>,
-    /// Years.
+    /// Age in years.
     pub age: Option<i16>,
-    /// A word's number.
+    /// Code of the gender.
     pub gender: Option<i16>,
-    /// How many follow the user.
+    /// Number of the user's followers.
     pub followers: Option<i64>,
     /// The country's name as sent.
     pub country: Option<Cow<'a, str>>,
     /// The city's name as sent.
     pub city: Option<Cow<'a, str>>,
-    /// Microseconds since 1970.
+    /// The time of the engagement, in microseconds since 1970.
     pub action_time: Option<i64>,
-    /// A word's number.
+    /// Code of the referrer.
     pub referrer: Option<i16>,
     /// The video's id.
     pub video_id: Option<Cow<'a, str>>,
@@ -31,21 +31,21 @@ pub struct Columns<'a> {
     pub ad_id: Option<Cow<'a, str>>,
     /// The campaign's id.
     pub campaign_id: Option<Cow<'a, str>>,
-    /// A word's number.
+    /// Code of the click's position.
     pub click_position: Option<i16>,
-    /// A word's number.
+    /// Code of the device.
     pub device: Option<i16>,
-    /// A word's number.
+    /// Code of the browser.
     pub browser: Option<i16>,
-    /// `purchaseAmount`, whether it is revenue or not.
+    /// `purchaseAmount`, revenue or not.
     pub amount: Option<Money>,
-    /// Billionths of a second.
+    /// Watch time in billionths of a second.
     pub watch_time: Option<i64>,
-    /// Billionths of a percent.
+    /// Percentage watched in billionths of a percent.
     pub percentage_watched: Option<i64>,
     /// The profile's id.
     pub profile_id: Option<Cow<'a, str>>,
-    /// What was bought.
+    /// The item that was bought.
     pub purchased_item: Option<Cow<'a, str>>,
 }
 

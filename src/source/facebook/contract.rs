@@ -1,61 +1,19 @@
-//! Facebook's events.
+//! The contract of Facebook's events: their fields with the rules of each, and the columns that these fill.
 
 use garde::Validate;
 use serde::Deserialize;
 
-use super::columns::nullable;
-use super::lenient::leaf;
-use super::object::branch;
-use super::reading::{Reading, Shape};
-use super::scalar::{Instant, Integer, Money, Text};
-use super::spec::{EventType, FunnelStage, SourceSpec};
-use super::words::{Word, words};
+use super::codes::{Browser, ClickPosition, Device, Gender, Referrer};
+use crate::json::lenient::leaf;
+use crate::json::object::branch;
+use crate::json::scalar::{Instant, Integer, Money, Text};
+use crate::source::columns::nullable;
+use crate::source::reading::{Reading, Shape};
 
-/// What Facebook's events are.
-pub(super) const SPEC: SourceSpec = SourceSpec {
-    event_types: &[
-        kind(100, "ad.view", FunnelStage::Top, false),
-        kind(101, "page.like", FunnelStage::Top, false),
-        kind(102, "comment", FunnelStage::Top, false),
-        kind(103, "video.view", FunnelStage::Top, false),
-        kind(104, "ad.click", FunnelStage::Bottom, false),
-        kind(105, "form.submission", FunnelStage::Bottom, false),
-        kind(106, "checkout.complete", FunnelStage::Bottom, true),
-    ],
-    words: &[Gender::WORDS, Referrer::WORDS, ClickPosition::WORDS, Device::WORDS, Browser::WORDS],
-    user: |reading, raw| reading.shape::<User<'_>>(raw),
-    top: |reading, raw| reading.shape::<Top<'_>>(raw),
-    bottom: |reading, raw| reading.shape::<Bottom<'_>>(raw),
-};
-
-const fn kind(code: i16, text: &'static str, stage: FunnelStage, makes_revenue: bool) -> EventType {
-    EventType { word: Word { code, text }, stage, makes_revenue }
-}
-
-words! {
-    /// A user's gender.
-    Gender { Male = 110 => "male", Female = 111 => "female", NonBinary = 112 => "non-binary" }
-}
-words! {
-    /// Where an engagement came from.
-    Referrer { Newsfeed = 120 => "newsfeed", Marketplace = 121 => "marketplace", Groups = 122 => "groups" }
-}
-words! {
-    /// Where on the ad the click was.
-    ClickPosition { TopLeft = 130 => "top_left", BottomRight = 131 => "bottom_right", Center = 132 => "center" }
-}
-words! {
-    /// The device of a click.
-    Device { Mobile = 140 => "mobile", Desktop = 141 => "desktop" }
-}
-words! {
-    /// The browser of a click.
-    Browser { Chrome = 150 => "Chrome", Firefox = 151 => "Firefox", Safari = 152 => "Safari" }
-}
-
+/// `data.user`.
 #[derive(Deserialize, Validate)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct User<'a> {
+pub(super) struct User<'a> {
     #[serde(default, borrow, deserialize_with = "leaf")]
     #[garde(length(chars, min = 1, max = 256))]
     user_id: Option<Text<'a>>,
@@ -93,16 +51,17 @@ impl<'a> Shape<'a> for User<'a> {
         columns.user_id = self.user_id?.0;
         columns.user_name = Some(self.name?.0);
         columns.age = Some(i16::try_from(self.age?.0).ok()?);
-        columns.gender = Some(self.gender?.code());
+        columns.gender = Some(self.gender?.number());
         columns.country = Some(location.country?.0);
         columns.city = Some(location.city?.0);
         Some(())
     }
 }
 
+/// `data.engagement` of the top of the funnel.
 #[derive(Deserialize, Validate)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Top<'a> {
+pub(super) struct Top<'a> {
     #[serde(default, deserialize_with = "leaf")]
     #[garde(skip)]
     action_time: Option<Instant>,
@@ -119,15 +78,16 @@ impl<'a> Shape<'a> for Top<'a> {
 
     fn fill(self, reading: &mut Reading<'a>) -> Option<()> {
         reading.columns.action_time = Some(reading.instant("data.engagement.actionTime", self.action_time?));
-        reading.columns.referrer = Some(self.referrer?.code());
+        reading.columns.referrer = Some(self.referrer?.number());
         reading.columns.video_id = nullable(self.video_id?);
         Some(())
     }
 }
 
+/// `data.engagement` of the bottom of the funnel.
 #[derive(Deserialize, Validate)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Bottom<'a> {
+pub(super) struct Bottom<'a> {
     #[serde(default, borrow, deserialize_with = "leaf")]
     #[garde(length(chars, min = 1, max = 256))]
     ad_id: Option<Text<'a>>,
@@ -155,9 +115,9 @@ impl<'a> Shape<'a> for Bottom<'a> {
         let columns = &mut reading.columns;
         columns.ad_id = Some(self.ad_id?.0);
         columns.campaign_id = Some(self.campaign_id?.0);
-        columns.click_position = Some(self.click_position?.code());
-        columns.device = Some(self.device?.code());
-        columns.browser = Some(self.browser?.code());
+        columns.click_position = Some(self.click_position?.number());
+        columns.device = Some(self.device?.number());
+        columns.browser = Some(self.browser?.number());
         columns.amount = self.purchase_amount?;
         Some(())
     }
