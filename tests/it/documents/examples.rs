@@ -209,6 +209,38 @@ fn every_endpoint_that_is_named_exists_and_every_endpoint_is_documented() {
     none(&faults);
 }
 
+/// Full names of a node and of all below it.
+fn names_of_nodes(node: &Value, found: &mut BTreeSet<String>) {
+    found.insert(node["name"].as_str().unwrap().to_owned());
+    node["children"].as_array().unwrap().iter().for_each(|child| names_of_nodes(child, found));
+}
+
+#[test]
+fn the_tree_of_actors_is_the_documented_one() {
+    // Rows are deleted by age only where that is set.
+    let system = System::embedded(&[("ESS_RETENTION", "90d")]);
+    let setting = |name: &str| system.environment.iter().find(|(known, _)| known == name).unwrap().1.clone();
+    let mut shown = BTreeSet::new();
+    for port in ["ESS_GATEWAY_PORT", "ESS_FACEBOOK_COLLECTOR_PORT", "ESS_REPORTER_PORT"] {
+        let url = format!("http://127.0.0.1:{}/actors", setting(port));
+        let tree = http::get(&url).unwrap().json();
+        tree["actors"].as_array().unwrap().iter().for_each(|node| names_of_nodes(node, &mut shown));
+    }
+    let page = read("docs/architecture.md");
+    let section = page.split("## Actors").nth(1).unwrap();
+    let tree = section.split("```").nth(1).unwrap();
+    let line = regex(r"^[│├└─ ]*([a-z_]+(?:\.[a-z_]+)*(?:\.1)?)((?:, \.[a-z_0-9]+)*)(?: to \.(\d))?");
+    let mut documented = BTreeSet::new();
+    for found in tree.lines().filter_map(|text| line.captures(text)).filter(|found| &found[1] != "text") {
+        let base = found[1].rsplit_once('.').map_or("", |(base, _)| base).to_owned();
+        documented.insert(found[1].to_owned());
+        documented.extend(found[2].split(", .").skip(1).map(|last| format!("{base}.{last}")));
+        let last = found.get(3).map_or(1, |last| last.as_str().parse().unwrap());
+        documented.extend((2..=last).map(|number: usize| format!("{base}.{number}")));
+    }
+    assert_eq!(documented, shown);
+}
+
 /// Names of members and allowed values in a JSON Schema.
 fn names_in(schema: &Value, found: &mut BTreeSet<String>) {
     match schema {
