@@ -17,8 +17,6 @@ mod batch_write;
 mod consume;
 mod dead_letters;
 mod maintenance;
-mod poison;
-mod progress;
 mod watch;
 
 use std::sync::{Arc, LazyLock};
@@ -71,7 +69,7 @@ pub fn start(
     let mut service = Builder::new(name(source), &root, &[LOG, DATABASE], drain);
     let metrics = CollectorMetrics::new(&service.metrics);
     let (migrated, has_schema) = channel(false);
-    let progress = progress::Progress::default();
+    let progress = batch_write::Progress::default();
 
     let pipeline = service.group("pipeline");
     let thread = service.thread();
@@ -85,7 +83,7 @@ pub fn start(
         max_deliveries: config.max_deliveries,
         lines: Arc::new(Sampler::per_second(LINES_PER_SECOND)),
         progress: progress.clone(),
-        limit: batch_write::Limit::default(),
+        limit: batch_write::BatchLimit::default(),
     };
     let writer = pipeline.actor("batch_write", BATCH_WRITE_BOUND, &thread, move || {
         batch_write::BatchWriter::new(parts.clone())
@@ -167,7 +165,7 @@ fn start_watch(
     service: &Builder,
     source: Source,
     store: &Store,
-    progress: progress::Progress,
+    progress: batch_write::Progress,
     migrated: Sender<bool>,
 ) {
     let (group, thread) = (service.group("watch"), service.main_thread());

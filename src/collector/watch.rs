@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::progress::Progress;
+use super::batch_write::Progress;
 use super::{DATABASE, STORING};
 use crate::event::Source;
 use crate::ops::Readiness;

@@ -49,6 +49,17 @@ impl Room {
     }
 }
 
+#[cfg(test)]
+impl Room {
+    /// Room of no mailbox, for tests.
+    pub(crate) fn detached() -> Self {
+        let room = Arc::new(Semaphore::new(1));
+        #[allow(clippy::unwrap_used, reason = "the semaphore is new")]
+        let permit = room.try_acquire_owned().unwrap();
+        Self { permit, node: Arc::new(Node::new("detached".to_owned())), used: false }
+    }
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
         if self.used {

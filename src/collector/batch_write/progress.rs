@@ -1,29 +1,30 @@
-//! Time for which batches have been waiting for the database.
+//! Age of the oldest batch that is not stored.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Batches that are being stored.
 #[derive(Default)]
 struct Began {
     last: u64,
-    /// When each batch that is not stored yet was tried first.
+    /// Start of each batch that is not stored yet, by its number.
     open: BTreeMap<u64, Instant>,
 }
 
-/// The batches that are being stored.
+/// Batches that are being stored, shared by the writer and the task that watches it.
 #[derive(Clone, Default)]
-pub(super) struct Progress(Arc<Mutex<Began>>);
+pub struct Progress(Arc<Mutex<Began>>);
 
 /// A batch that is being stored, until this is dropped.
-pub(super) struct Storing(Progress, u64);
+pub struct Storing(Progress, u64);
 
 impl Progress {
     fn began(&self) -> MutexGuard<'_, Began> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Another batch.
+    /// Begins a batch.
     pub fn begin(&self) -> Storing {
         let mut began = self.began();
         began.last += 1;
@@ -32,7 +33,7 @@ impl Progress {
         Storing(self.clone(), number)
     }
 
-    /// Time for which the batch that began first has been tried.
+    /// Age of the oldest batch; zero if there is none.
     pub fn oldest(&self) -> Duration {
         self.began().open.first_key_value().map_or(Duration::ZERO, |(_, began)| began.elapsed())
     }
