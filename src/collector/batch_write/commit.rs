@@ -177,7 +177,7 @@ mod tests {
         let url = format!("sqlite://{}?mode=rwc", folder.join("ess.db").display());
         let service = ServiceMetrics::new(Tree::new("collector.facebook", drain.handle()));
         Parts {
-            source: Source::Facebook,
+            source: Source::FACEBOOK,
             store: Store::connect(&url, Purpose::Write { transactions: 1 }).await.unwrap(),
             metrics: CollectorMetrics::new(&service),
             readiness: Arc::new(Readiness::new("collector-facebook", &[])),
@@ -203,8 +203,8 @@ mod tests {
         let (second, of_second) = frame(2, 1, &ids("a", 40));
         assert!(write_all(&parts, vec![first, second], &[]).await);
         assert_eq!((settled(&of_first), settled(&of_second)), (vec!["ack"], vec!["ack"]));
-        assert_eq!(parts.metrics.processed.of(Source::Facebook).get(), 40);
-        assert_eq!(parts.metrics.duplicate.of(Source::Facebook).get(), 30);
+        assert_eq!(parts.metrics.processed.of(Source::FACEBOOK).get(), 40);
+        assert_eq!(parts.metrics.duplicate.of(Source::FACEBOOK).get(), 30);
         assert_eq!(parts.progress.oldest(), Duration::ZERO, "no batch waits");
     }
 
@@ -216,7 +216,7 @@ mod tests {
         let (frame, of_frame) = frame(1, 11, &ids("p", 10));
         assert!(write_all(&parts, vec![frame], &[3, 7]).await);
         assert_eq!(settled(&of_frame), ["ack"]);
-        assert_eq!(parts.metrics.processed.of(Source::Facebook).get(), 8);
+        assert_eq!(parts.metrics.processed.of(Source::FACEBOOK).get(), 8);
     }
 
     #[actix::test]
