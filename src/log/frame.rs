@@ -1,26 +1,28 @@
-//! The frame: many events of one source as one message of the log.
+//! The frame: many events of one source in one message of the log.
 //!
 //! ```text
 //! "ESSF" | version: u8 | header length: u32 | header: JSON | events, end to end | CRC-32: u32
 //! ```
 //!
-//! Numbers are little-endian; the CRC (IEEE) is over all bytes before it. The header says who wrote
-//! the frame, and in segments by request where the events came from and how long each one is:
+//! Numbers are little-endian; the CRC (IEEE) is over all bytes before it. The header has the writer of the frame and,
+//! in a segment for each request, the request and the length of each of its events:
 //!
 //! ```json
 //! {"writer":"<uuid>","number":7,"total":6120,"acknowledged":[4,3800],"segments":[
 //!   {"correlationId":"…","traceparent":"00-…","acceptedAt":1764000000000000,"lengths":[431,398]}]}
 //! ```
 //!
-//! `writer` is a random id of one run of one gateway, `number` counts its frames of this topic from 1
-//! and `total` its events, this frame's included. Writer and number are the frame's identity, wherever it stands.
-//! `acknowledged` says that the log had acknowledged all frames up to the 4th, with 3,800 events, when this one was
-//! written: one of them that is nowhere was lost, and the totals around it say how many events it held. A frame that
-//! the log refused or never confirmed ends its writer, so that no later frame counts it as acknowledged. Readers
-//! ignore members that they do not know, and take one that is missing for `[0,0]`. `acceptedAt` is in microseconds since 1970. The events are the publisher's bytes.
+//! - `writer` is a random id of one run of one gateway, `number` counts its frames of this topic from 1, and `total`
+//!   its events, those of this frame included. Writer and number identify the frame wherever it is stored.
+//! - `acknowledged` says that, when this frame was written, the log had acknowledged all frames up to the 4th, with
+//!   3,800 events. If one of them is neither in the log nor in the store, it was lost, and the totals around it say how
+//!   many events it held. A frame that the log refused or never confirmed ends its writer, so that no later frame
+//!   counts it as acknowledged. A missing member means `[0,0]`.
+//! - `acceptedAt` is in microseconds since 1970. The events are the publisher's bytes.
+//!
+//! Readers ignore members that they do not know.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -34,9 +36,9 @@ pub const MAX_FRAME_BYTES: usize = 512 * 1024;
 /// The version that is written. It and the one before are read.
 pub const FRAME_VERSION: u8 = 1;
 
-const MAGIC: &[u8; 4] = b"ESSF";
-const PREFIX: usize = MAGIC.len() + 1 + 4;
-const CRC: usize = 4;
+pub(super) const MAGIC: &[u8; 4] = b"ESSF";
+pub(super) const PREFIX: usize = MAGIC.len() + 1 + 4;
+pub(super) const CRC: usize = 4;
 
 /// The request that events came with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,42 +46,42 @@ const CRC: usize = 4;
 pub struct Origin {
     /// The request's correlation id.
     pub correlation_id: String,
-    /// Its W3C trace context, where there was one.
+    /// W3C trace context, if the request had or began one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// When the gateway took it, in microseconds since 1970.
+    /// Time at which the gateway accepted the request, in microseconds since 1970.
     pub accepted_at: i64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Segment<O> {
+pub(super) struct Segment<O> {
     #[serde(flatten)]
     origin: O,
-    lengths: Vec<u32>,
+    pub(super) lengths: Vec<u32>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Header<O> {
+pub(super) struct Header<O> {
     writer: Uuid,
     number: u64,
     total: u64,
     #[serde(default)]
     acknowledged: (u64, u64),
-    segments: Vec<Segment<O>>,
+    pub(super) segments: Vec<Segment<O>>,
 }
 
-/// Why bytes are no frame.
+/// Error of reading a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Written by a newer version of this program.
+    /// The frame was written by a newer version of this program.
     #[error("frame version {0} is newer than {FRAME_VERSION}, the newest that this version reads")]
     Newer(u8),
-    /// No frame, or a damaged one.
+    /// The bytes are not a frame, or a damaged one.
     #[error("not a frame: {0}")]
     Unreadable(String),
 }
 
-/// Events of one request that go into a frame: a body and where in it they lie.
+/// Events of one request that go into a frame: the body, and their ranges in it.
 #[derive(Debug, Clone)]
 pub struct Piece<'a> {
     /// The request.
@@ -96,7 +98,7 @@ pub struct FrameWriter {
     writer: Uuid,
     number: u64,
     total: u64,
-    /// By the number of each frame that the log has not acknowledged: the frame before it.
+    /// Frames that the log has not acknowledged, by number, each with the mark of the frame before it.
     open: BTreeMap<u64, WriterMark>,
 }
 
@@ -122,13 +124,13 @@ impl FrameWriter {
         self.open.remove(&number);
     }
 
-    /// The frames that the log has acknowledged, all from the first one on.
+    /// Mark up to which the log has acknowledged every frame.
     pub fn acknowledged(&self) -> WriterMark {
         let last = WriterMark { number: self.number, total: self.total };
         self.open.first_key_value().map_or(last, |(_, before)| *before)
     }
 
-    /// Writes the next frame: its id, and its bytes.
+    /// Writes the next frame, and returns its id and bytes.
     pub fn write(&mut self, pieces: &[Piece<'_>]) -> (String, Bytes) {
         let acknowledged = self.acknowledged();
         self.open.insert(self.number + 1, WriterMark { number: self.number, total: self.total });
@@ -192,8 +194,7 @@ struct HeaderStart {
     total: u64,
 }
 
-/// The writer of a frame and how far it had written, read from the beginning of the header alone; `None` if these
-/// are no frame's bytes.
+/// Writer, number and total of a frame, read from the beginning of its header; `None` if the bytes are no frame.
 pub(super) fn read_mark(frame: &[u8]) -> Option<(Uuid, WriterMark)> {
     const SEGMENTS: &[u8] = b",\"segments\":";
     let header = frame.strip_prefix(MAGIC)?.get(PREFIX - MAGIC.len()..)?;
@@ -206,98 +207,25 @@ pub(super) fn read_mark(frame: &[u8]) -> Option<(Uuid, WriterMark)> {
 /// A frame that was read.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    /// Which run of which gateway wrote it.
+    /// Id of the gateway's run that wrote the frame.
     pub writer: Uuid,
     /// Frame number within its writer, starting at 1.
     pub number: u64,
-    /// Events of its writer up to and with this frame.
+    /// Events of the writer up to this frame, included.
     pub total: u64,
-    /// Frames of its writer that the log had acknowledged when it was written, all from the first one on.
+    /// Frames that the log had acknowledged when this one was written: all up to this mark.
     pub acknowledged: WriterMark,
-    /// The requests that the events came with.
+    /// Requests of the events.
     pub origins: Vec<Origin>,
-    /// Each event's origin and its place in `bytes`.
+    /// Index of each event's origin, and its range in `bytes`.
     events: Vec<(usize, Range<usize>)>,
     bytes: Bytes,
-}
-
-/// Bytes that a search reads at one time.
-const WINDOW: usize = 4 << 20;
-/// The longest header that a search believes in: a thousand segments have less.
-const MAX_HEADER: usize = 8 << 20;
-/// The most bytes of events that a search believes in.
-const MAX_EVENT_BYTES: usize = 8 << 20;
-
-/// Finds every intact frame that lies anywhere in these bytes: what is left of a damaged log. Holds a window and
-/// one frame at a time.
-///
-/// # Errors
-///
-/// Of the source, and of `found`, which ends the search.
-pub fn find_frames<E: From<std::io::Error>>(
-    mut source: impl Read,
-    mut found: impl FnMut(Frame) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut bytes = Vec::new();
-    loop {
-        let before = bytes.len();
-        let read = source.by_ref().take(WINDOW as u64).read_to_end(&mut bytes)?;
-        debug_assert_eq!(bytes.len(), before + read);
-        let at_end = read < WINDOW;
-        let mut from = 0;
-        let kept = loop {
-            let Some(at) = memchr::memmem::find(&bytes[from..], MAGIC).map(|at| from + at) else {
-                // The next window may go on with what begins here.
-                break bytes.len().saturating_sub(MAGIC.len() - 1).max(from);
-            };
-            match frame_at(&bytes[at..]) {
-                Candidate::Whole(frame) => {
-                    from = at + frame.bytes.len();
-                    found(frame)?;
-                }
-                Candidate::Cut if !at_end => break at,
-                Candidate::Cut | Candidate::None => from = at + MAGIC.len(),
-            }
-        };
-        if at_end {
-            return Ok(());
-        }
-        bytes.drain(..kept);
-    }
-}
-
-/// What begins with a frame's first bytes.
-enum Candidate {
-    Whole(Frame),
-    /// It may be one; more bytes tell.
-    Cut,
-    None,
-}
-
-/// The frame that begins here, if it is whole: its header says how long it is.
-fn frame_at(bytes: &[u8]) -> Candidate {
-    let Some(length) = bytes.get(5..PREFIX).and_then(|length| length.try_into().ok()) else {
-        return Candidate::Cut;
-    };
-    let length = u32::from_le_bytes(length) as usize;
-    if length > MAX_HEADER {
-        return Candidate::None;
-    }
-    let Some(header) = bytes.get(PREFIX..PREFIX + length) else { return Candidate::Cut };
-    let Ok(header) = serde_json::from_slice::<Header<Origin>>(header) else { return Candidate::None };
-    let lengths = header.segments.iter().flat_map(|segment| &segment.lengths);
-    let events: usize = lengths.map(|length| *length as usize).sum();
-    if events > MAX_EVENT_BYTES {
-        return Candidate::None;
-    }
-    let Some(frame) = bytes.get(..PREFIX + length + events + CRC) else { return Candidate::Cut };
-    Frame::read(Bytes::copy_from_slice(frame)).map_or(Candidate::None, Candidate::Whole)
 }
 
 /// An event in a frame.
 #[derive(Debug, Clone)]
 pub struct FrameEvent<'a> {
-    /// The request it came with.
+    /// The event's request.
     pub origin: &'a Origin,
     /// The event as the publisher sent it.
     pub bytes: &'a [u8],
@@ -308,7 +236,7 @@ impl Frame {
     pub fn read(bytes: Bytes) -> Result<Self, FrameError> {
         let unreadable = |what: &str| FrameError::Unreadable(what.to_owned());
         if bytes.len() < PREFIX + CRC || &bytes[..4] != MAGIC {
-            return Err(unreadable("it does not begin as one"));
+            return Err(unreadable("it does not begin with ESSF"));
         }
         match bytes[4] {
             FRAME_VERSION => {}
@@ -348,17 +276,17 @@ impl Frame {
         self.bytes
     }
 
-    /// Its size in bytes, the header included.
+    /// Size in bytes, header and checksum included.
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// How many events it holds.
+    /// Number of events.
     pub fn len(&self) -> usize {
         self.events.len()
     }
 
-    /// Whether it holds none.
+    /// True if the frame holds no event.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
@@ -383,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_gives_back_what_was_written() {
+    fn a_frame_is_read_as_it_was_written() {
         let (a, b) = (origin("a"), origin("b"));
         let single = std::iter::once(0..2).collect::<Vec<_>>();
         let pieces = [
@@ -401,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_tells_which_frames_before_it_were_acknowledged_without_a_gap() {
+    fn a_frame_has_the_mark_up_to_which_all_frames_were_acknowledged() {
         let origin = origin("a");
         let two = [1..3, 4..6];
         let piece = [Piece { origin: &origin, body: b"[{},{}]", events: &two }];
@@ -419,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_told_from_damage() {
+    fn a_newer_version_is_not_taken_for_damage() {
         let (_, bytes) = FrameWriter::default().write(&[]);
         let mut newer = bytes.to_vec();
         newer[4] = FRAME_VERSION + 1;
@@ -429,38 +357,6 @@ mod tests {
             damaged[at] ^= 1;
             assert!(matches!(Frame::read(damaged.into()), Err(FrameError::Unreadable(_))), "{at}");
         }
-    }
-
-    #[test]
-    fn intact_frames_are_found_in_what_is_left_of_a_file() {
-        let mut writer = FrameWriter::default();
-        let origin = origin("a");
-        let mut frame = |body: &'static [u8]| {
-            let whole = std::iter::once(0..body.len()).collect::<Vec<_>>();
-            writer.write(&[Piece { origin: &origin, body, events: &whole }]).1
-        };
-        let (first, second, third) = (frame(b"{\"n\":1}"), frame(b"{\"n\":2}"), frame(b"{\"n\":3}"));
-        let mut damaged = second.to_vec();
-        let middle = damaged.len() / 2;
-        damaged[middle] ^= 1;
-        let file = [b"ESSF junk ".as_slice(), &first, b"\0\0", &damaged, &third, &first[..20]].concat();
-        let numbers = |bytes: &[u8]| {
-            let mut numbers = Vec::new();
-            let found = find_frames::<std::io::Error>(bytes, |frame| {
-                numbers.push(frame.number);
-                Ok(())
-            });
-            found.unwrap();
-            numbers
-        };
-        assert_eq!(numbers(&file), [1, 3]);
-        // A frame that begins in one window and ends in the next, wherever the border is.
-        for before in [WINDOW - 1, WINDOW - 3, WINDOW - 8, WINDOW - 40, WINDOW, WINDOW - first.len()] {
-            let file = [&vec![7; before][..], &first, b"ESSF", &third].concat();
-            assert_eq!(numbers(&file), [1, 3], "{before}");
-        }
-        let (writer, mark) = read_mark(&third).unwrap();
-        assert_eq!((writer, mark.number, mark.total), (Frame::read(third).unwrap().writer, 3, 3));
     }
 
     proptest! {

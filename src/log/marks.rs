@@ -1,23 +1,22 @@
-//! Acknowledged frames by writer, in a small file beside the embedded log.
+//! Marks: the frames that the embedded log has acknowledged, by writer, in a small file beside it.
 //!
-//! The log forgets a frame once that was processed, and a log that is lost forgets everything. This file tells what
-//! is gone then: which frames were acknowledged to a gateway ("taken"), and which a collector was done with ("done").
-//! A frame is entered as taken after the log's commit and before anybody is told of it, and as done before the log
-//! lets it go. A killed process loses nothing of this; after a power cut the end of the file may be missing, so that
-//! the file lags behind the log and never leads.
+//! The log deletes a frame once it was processed, and a log that is lost has nothing left. The marks tell which frames
+//! are lost then: they record which frames were acknowledged to a gateway ("taken"), and which a collector was done
+//! with ("done"). A frame is marked as taken after the log's commit and before the gateway is answered, and as done
+//! before the log deletes it. A killed process loses no mark. After a power cut the end of the file may be missing: the
+//! marks may lag behind the log, and never lead.
 //!
 //! ```text
 //! "ESSMARK1" | records of 48 bytes: kind u8, 0 u8, source i16, writer 16 bytes, first number u64, last number u64,
 //!                                   events u64, CRC-32 of the bytes before it u32
 //! ```
 //!
-//! Numbers are little-endian. A damaged record is passed over. The file is written anew once most of it is history;
-//! writers whose frames are all done are left out then.
+//! Numbers are little-endian. A damaged record is skipped. The file is rewritten once most of its records are
+//! superseded; writers whose frames are all done are left out then.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
-use std::ops::Bound;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -25,79 +24,19 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::frame::{Frame, WriterMark, read_mark};
+use super::runs::Runs;
 use crate::event::Source;
 
 const MAGIC: &[u8; 8] = b"ESSMARK1";
 const RECORD: usize = 48;
 const TAKEN: u8 = 1;
 const DONE: u8 = 2;
-/// Bytes of records above which the file may be written anew.
+/// Size in bytes above which the file may be rewritten.
 const MAX_HISTORY: u64 = 256 * 1024;
 /// Writers whose last frame is remembered, to know how many events the next one holds.
 const MAX_SEEN: usize = 1_024;
-/// Time without a frame after which a writer is known to write no more, where another one took its place.
+/// Time without a frame after which a writer that another one replaced is known to write no more.
 const REST: Duration = Duration::from_secs(300);
-
-/// Numbers, as runs without gaps: first → last.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Runs(BTreeMap<u64, u64>);
-
-impl Runs {
-    /// Adds the numbers from `first` to `last`.
-    pub fn add(&mut self, mut first: u64, mut last: u64) {
-        let next = last.saturating_add(1);
-        while let Some((&from, &to)) = self.0.range(..=next).next_back()
-            && to.saturating_add(1) >= first
-        {
-            first = first.min(from);
-            last = last.max(to);
-            self.0.remove(&from);
-        }
-        self.0.insert(first, last);
-    }
-
-    /// True if the number is one of them.
-    pub fn contains(&self, number: u64) -> bool {
-        self.0.range(..=number).next_back().is_some_and(|(_, last)| *last >= number)
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> u64 {
-        self.0.iter().map(|(first, last)| last - first + 1).sum()
-    }
-
-    /// True if there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The highest one.
-    fn last(&self) -> Option<u64> {
-        self.0.last_key_value().map(|(_, last)| *last)
-    }
-
-    /// Those of `self` that are not in `other`.
-    #[must_use]
-    pub fn without(&self, other: &Self) -> Self {
-        let mut left = Self::default();
-        for (&first, &last) in &self.0 {
-            let mut from = first;
-            let before = other.0.range(..=first).next_back();
-            for (&start, &end) in
-                before.into_iter().chain(other.0.range((Bound::Excluded(first), Bound::Included(last))))
-            {
-                if start > from {
-                    left.add(from, start - 1);
-                }
-                from = from.max(end.saturating_add(1));
-            }
-            if from <= last {
-                left.add(from, last);
-            }
-        }
-        left
-    }
-}
 
 /// Frames of one writer.
 #[derive(Debug, Clone, Default)]
@@ -106,7 +45,7 @@ struct Marked {
     done: Runs,
     /// Events of the frames that were taken.
     events: u64,
-    /// When a frame was entered last, by this process.
+    /// Time of the last frame that this process marked.
     used: Option<Instant>,
 }
 
@@ -116,14 +55,14 @@ impl Marked {
     }
 }
 
-/// A frame, as far as marks go.
+/// Identity and size of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameMark {
-    /// Its writer.
+    /// Writer.
     pub writer: Uuid,
-    /// Its number.
+    /// Number within its writer, starting at 1.
     pub number: u64,
-    /// The events that it holds.
+    /// Number of its events.
     pub events: u64,
 }
 
@@ -155,12 +94,12 @@ pub struct Marks {
     seen: HashMap<Key, WriterMark>,
     /// The last writer of each source.
     current: HashMap<i16, Uuid>,
-    /// True while the file lacks something: it is written anew then.
+    /// True while the file lacks marks; it is then rewritten.
     stale: bool,
 }
 
 impl Marks {
-    /// The marks beside a log's file. One that cannot be read counts as empty, and a line says so.
+    /// Opens the file of marks. A file that cannot be read counts as empty, with a warning.
     pub fn open(path: &Path) -> Self {
         let mut marks = Self {
             path: path.to_owned(),
@@ -173,7 +112,7 @@ impl Marks {
             stale: false,
         };
         if let Err(error) = marks.read() {
-            tracing::warn!(file = %path.display(), %error, "the log's marks cannot be read: what was lost before is not known");
+            tracing::warn!(file = %path.display(), %error, "the log's marks cannot be read: frames that the log lost before this start are not noticed");
         }
         marks.marked.retain(|_, marked| !marked.is_finished());
         marks.rewrite();
@@ -189,7 +128,7 @@ impl Marks {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let Some(records) = bytes.strip_prefix(MAGIC) else {
-            return Err(std::io::Error::other("it does not begin as one"));
+            return Err(std::io::Error::other("it is not a file of marks"));
         };
         records.chunks_exact(RECORD).for_each(|record| self.enter(record));
         Ok(())
@@ -218,7 +157,7 @@ impl Marks {
         }
     }
 
-    /// Looks at a frame that is offered, in the order of its writer; `None` if these are no frame's bytes.
+    /// Reads a frame that is to be appended, frames of a writer in their order; `None` if the bytes are no frame.
     pub fn look(&mut self, source: Source, frame: &[u8]) -> Option<FrameMark> {
         let (writer, mark) = read_mark(frame)?;
         let key = (source.code(), writer);
@@ -234,7 +173,7 @@ impl Marks {
         Some(FrameMark { writer, number: mark.number, events })
     }
 
-    /// Enters a frame that the log holds and is about to acknowledge.
+    /// Marks a frame as taken: the log holds it, and is about to acknowledge it.
     pub fn take(&mut self, source: Source, frame: FrameMark) {
         let key = (source.code(), frame.writer);
         self.current.insert(key.0, frame.writer);
@@ -248,7 +187,7 @@ impl Marks {
         record(&mut self.pending, TAKEN, key, (frame.number, frame.number), frame.events);
     }
 
-    /// Enters a frame that a collector is done with.
+    /// Marks a frame as done.
     pub fn finish(&mut self, source: Source, writer: Uuid, number: u64) {
         let key = (source.code(), writer);
         let marked = self.marked.entry(key).or_default();
@@ -268,7 +207,7 @@ impl Marks {
         self.marked.get(&(source.code(), writer)).is_some_and(|marked| marked.done.contains(number))
     }
 
-    /// Writes what was entered. A failure is told once; it is tried again with the next frame.
+    /// Writes new marks to the file. A failure is logged once, and the write is tried again with the next frame.
     pub fn write(&mut self) {
         if self.pending.is_empty() && !self.stale {
             return;
@@ -288,23 +227,23 @@ impl Marks {
         }
     }
 
-    /// The file is behind: it is to be written anew.
+    /// Notes that the file lacks marks.
     fn lag(&mut self, error: &std::io::Error) {
         if !self.stale {
-            tracing::warn!(file = %self.path.display(), %error, "the log's marks were not written; they lag behind");
+            tracing::warn!(file = %self.path.display(), %error, "the log's marks could not be written and lag behind; they are written again with the next frame");
         }
         self.stale = true;
-        // All of it is known here.
+        // The rewrite takes all marks from memory.
         self.pending.clear();
     }
 
-    /// Bytes that the file would have if it were written anew.
+    /// Size of the file in bytes if it were rewritten.
     fn live(&self) -> u64 {
-        let runs: usize = self.marked.values().map(|marked| marked.taken.0.len() + marked.done.0.len()).sum();
+        let runs: usize = self.marked.values().map(|marked| marked.taken.count() + marked.done.count()).sum();
         (MAGIC.len() + runs * RECORD) as u64
     }
 
-    /// Lets writers go that write no more and whose frames are all done.
+    /// Forgets writers that write no more and whose frames are all done.
     fn forget_finished(&mut self) {
         let current = &self.current;
         self.marked.retain(|(source, writer), marked| {
@@ -314,17 +253,17 @@ impl Marks {
         });
     }
 
-    /// Writes the file anew and puts it in the place of the old one.
+    /// Rewrites the file: a new file takes the place of the old one.
     fn rewrite(&mut self) {
         let mut bytes = MAGIC.to_vec();
         for (key, marked) in &self.marked {
             let mut events = marked.events;
-            for (first, last) in &marked.taken.0 {
-                // The sum stands in the first record.
-                record(&mut bytes, TAKEN, *key, (*first, *last), std::mem::take(&mut events));
+            for (first, last) in marked.taken.iter() {
+                // The first record has the sum of events.
+                record(&mut bytes, TAKEN, *key, (first, last), std::mem::take(&mut events));
             }
-            for (first, last) in &marked.done.0 {
-                record(&mut bytes, DONE, *key, (*first, *last), 0);
+            for (first, last) in marked.done.iter() {
+                record(&mut bytes, DONE, *key, (first, last), 0);
             }
         }
         let beside = self.path.with_extension("marks.new");
@@ -349,7 +288,7 @@ impl Marks {
         }
     }
 
-    /// What was acknowledged, by writer: the highest number, and the events of the acknowledged frames alone.
+    /// Acknowledged frames by writer: the highest number, and the number of their events.
     pub fn acknowledged(&self, source: Source) -> HashMap<Uuid, WriterMark> {
         let of_source = self.marked.iter().filter(|((code, _), _)| *code == source.code());
         of_source
@@ -360,14 +299,14 @@ impl Marks {
             .collect()
     }
 
-    /// Numbers of frames by writer that were taken, are not done, and are not among those that are there.
-    pub fn lost(&self, source: Source, there: &HashMap<Uuid, Runs>) -> HashMap<Uuid, Runs> {
+    /// Frames by writer that were taken, are not done, and are not among `present`.
+    pub fn lost(&self, source: Source, present: &HashMap<Uuid, Runs>) -> HashMap<Uuid, Runs> {
         let of_source = self.marked.iter().filter(|((code, _), _)| *code == source.code());
         let nothing = Runs::default();
         of_source
             .map(|((_, writer), marked)| {
                 let left = marked.taken.without(&marked.done);
-                (*writer, left.without(there.get(writer).unwrap_or(&nothing)))
+                (*writer, left.without(present.get(writer).unwrap_or(&nothing)))
             })
             .filter(|(_, lost)| !lost.is_empty())
             .collect()
@@ -376,8 +315,6 @@ impl Marks {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::log::{FrameWriter, Origin, Piece};
 
@@ -388,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_entered_is_there_after_a_kill() {
+    fn marks_survive_a_kill() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log.marks");
         let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
@@ -404,7 +341,7 @@ mod tests {
         drop(marks);
         let marks = Marks::open(&path);
         let known = HashMap::from([(one, WriterMark { number: 5, total: 40 })]);
-        assert_eq!(marks.acknowledged(SOURCE), known, "a writer that is done with is left out");
+        assert_eq!(marks.acknowledged(SOURCE), known, "a writer whose frames are all done is left out");
         assert!(marks.acknowledged(Source::TIKTOK).is_empty());
         let mut there = Runs::default();
         there.add(4, 4);
@@ -414,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_record_costs_no_other() {
+    fn a_damaged_record_is_skipped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log.marks");
         let writer = Uuid::from_u128(1);
@@ -434,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_does_not_grow_with_what_is_done() {
+    fn the_file_does_not_grow_with_frames_that_are_done() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log.marks");
         let mut marks = Marks::open(&path);
@@ -450,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_refused_frames_are_in_no_sum() {
+    fn events_of_refused_frames_are_not_counted() {
         let folder = tempfile::tempdir().unwrap();
         let mut marks = Marks::open(&folder.path().join("log.marks"));
         let mut writer = FrameWriter::default();
@@ -467,35 +404,9 @@ mod tests {
         marks.take(SOURCE, first);
         marks.take(SOURCE, third);
         assert_eq!(marks.acknowledged(SOURCE)[&first.writer], WriterMark { number: 3, total: 5 });
-        // One that comes out of turn is counted by itself.
+        // The events of a frame out of order are counted by reading it.
         let (_, late) = (frame(7), frame(4));
         assert_eq!(marks.look(SOURCE, &late).unwrap().events, 4);
         assert_eq!(marks.look(SOURCE, b"no frame"), None);
-    }
-
-    proptest! {
-        #[test]
-        fn runs_are_sets(pieces in proptest::collection::vec((0u64..60, 0u64..6), 0..20),
-                         others in proptest::collection::vec((0u64..60, 0u64..6), 0..20)) {
-            let build = |pieces: &[(u64, u64)]| {
-                let (mut runs, mut set) = (Runs::default(), std::collections::BTreeSet::new());
-                for (first, more) in pieces {
-                    runs.add(*first, first + more);
-                    set.extend(*first..=first + more);
-                }
-                (runs, set)
-            };
-            let ((runs, set), (other, others)) = (build(&pieces), build(&others));
-            let left = runs.without(&other);
-            let expected: std::collections::BTreeSet<u64> = set.difference(&others).copied().collect();
-            prop_assert_eq!(runs.len(), set.len() as u64);
-            prop_assert_eq!(left.len(), expected.len() as u64);
-            for number in 0..70 {
-                prop_assert_eq!(runs.contains(number), set.contains(&number));
-                prop_assert_eq!(left.contains(number), expected.contains(&number));
-            }
-            let apart = runs.0.iter().zip(runs.0.iter().skip(1)).all(|((_, last), (first, _))| last + 1 < *first);
-            prop_assert!(apart, "{:?}", runs);
-        }
     }
 }

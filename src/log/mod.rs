@@ -1,13 +1,13 @@
-//! Where events wait: a durable log between gateway and collectors.
+//! The log: a durable queue of frames between gateway and collectors.
 //!
 //! ```text
-//! gateway ──append(frame)──▶ Log ──pull──▶ Delivery { frame, Receipt } ──ack, retry──▶ gone, again
+//! gateway ──append(frame)──▶ Log ──pull──▶ Delivery { frame, Receipt } ──ack──▶ removed, retry──▶ delivered again
 //! ```
 //!
-//! [`Log`] is a port with two adapters that keep one contract: [`jetstream`], for services that run
-//! apart, and [`embedded`], a file for one process. A topic is a work queue: it delivers in order,
-//! to whichever consumer asks, until a [`Receipt`] acknowledges; it never drops what was not
-//! acknowledged, and refuses new frames when it is full. What is in a message is a [`Frame`].
+//! [`Log`] is a port with two adapters of one contract: [`jetstream`], for services in processes of their own, and
+//! [`embedded`], a file for a system in one process. A topic is a work queue: it delivers its frames in order to any
+//! consumer that asks, until a [`Receipt`] acknowledges them. It never drops a frame that was not acknowledged, and
+//! refuses new frames when it is full. A message is a [`Frame`].
 
 mod dead_letter;
 pub mod embedded;
@@ -17,6 +17,8 @@ mod marks;
 mod overlay;
 mod receipt;
 pub mod recover;
+mod runs;
+mod search;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -33,16 +35,17 @@ use crate::event::Source;
 pub use dead_letter::{DeadLetter, MAX_UNREADABLE_PAYLOAD, Reason};
 pub use frame::{
     FRAME_VERSION, Frame, FrameError, FrameEvent, FrameWriter, MAX_FRAME_BYTES, MAX_FRAME_EVENTS, Origin,
-    Piece, WriterMark, find_frames,
+    Piece, WriterMark,
 };
 pub use receipt::{Receipt, Settlement, Token};
+pub use search::find_frames;
 
 /// One queue of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Topic {
     /// A source's events, in frames.
     Events(Source),
-    /// What the gateway refused, on its way to the store.
+    /// Refused events, on their way to the store.
     DeadLetters,
 }
 
@@ -72,123 +75,122 @@ impl LogSettings {
     }
 }
 
-/// Where a frame was put.
+/// Answer to an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
-    /// Its place in the topic, from 1.
+    /// Sequence of the frame in the topic, starting at 1.
     pub sequence: u64,
-    /// Whether a frame of this id was there already.
+    /// True if the topic had a frame of this id already.
     pub duplicate: bool,
-    /// Which log took it.
+    /// Id of the log.
     pub log_id: Uuid,
 }
 
-/// Why a frame was not appended.
+/// Error of an append.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// The topic is full. The frame is not in the log.
     #[error("the log is full: {0}")]
     Full(String),
-    /// The log will not take this frame. It is not in the log.
+    /// The log does not accept this frame. It is not in the log.
     #[error("the log refused the frame: {0}")]
     Refused(String),
-    /// No answer: whether the frame is in the log is not known.
+    /// No answer: the frame may be in the log or not.
     #[error("the log did not answer: {0}")]
     Unavailable(String),
 }
 
-/// Why the log could not do something.
+/// Error of the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
-    /// It is away, or has a passing fault.
+    /// The log cannot be reached, or has a temporary fault: try again.
     #[error("the log is away: {0}")]
     Unavailable(String),
-    /// It is set up in a way that cannot be changed to what is asked for.
+    /// The log is set up in a way that this process cannot use or change: an operator must act.
     #[error("{0}")]
     Misconfigured(String),
 }
 
-/// A frame that was handed out, until its receipt is settled.
+/// A frame that was handed out, with the receipt to settle.
 #[derive(Debug)]
 pub struct Delivery {
-    /// Which topic it came from.
+    /// Topic of the frame.
     pub topic: Topic,
-    /// Which log: a log that was made anew has another id, and counts from 1 again.
+    /// Id of the log. A log that was created anew has another id, and its sequences begin at 1 again.
     pub log_id: Uuid,
-    /// Its place in the topic.
+    /// Sequence of the frame in the topic.
     pub sequence: u64,
-    /// How often it was handed out, this time included.
+    /// Number of deliveries, this one included.
     pub deliveries: u64,
-    /// When the log took it, in microseconds since 1970.
+    /// Time of the append, in microseconds since 1970.
     pub logged_at: i64,
     /// The frame's bytes.
     pub frame: Bytes,
-    /// To be settled; dropping it asks for another delivery.
+    /// Receipt to settle; dropping it asks for another delivery.
     pub receipt: Receipt,
 }
 
-/// What a topic holds at one moment.
+/// Content of a topic at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicState {
-    /// Which log it is.
+    /// Id of the log.
     pub log_id: Uuid,
-    /// The lowest place that is held; one more than `last` where nothing is.
+    /// Lowest sequence that is held; `last + 1` if the topic is empty.
     pub first: u64,
-    /// The highest place that was ever given.
+    /// Highest sequence that was ever given.
     pub last: u64,
-    /// Places between the two that are no longer held, in order.
+    /// Sequences between the two that are no longer held, in ascending order.
     pub gone: Vec<u64>,
     /// Bytes held.
     pub bytes: u64,
-    /// Bytes that it may hold.
+    /// Bytes that the topic may hold.
     pub max_bytes: u64,
-    /// What the log remembers to have acknowledged, beyond the frames that it holds: by writer the highest
-    /// number, and the events of the acknowledged frames alone (a frame that was refused is in no sum). It may lag
-    /// after a power cut and never leads. Empty where the log keeps none.
+    /// Acknowledged frames by writer, removed ones included: the highest number, and the number of events. It may lag
+    /// after a power cut, and never leads. Empty for logs that keep no such record.
     pub acknowledged: HashMap<Uuid, WriterMark>,
 }
 
 impl TopicState {
-    /// How many frames are held.
+    /// Number of frames that are held.
     pub fn held(&self) -> u64 {
         (self.last + 1).saturating_sub(self.first).saturating_sub(self.gone.len() as u64)
     }
 }
 
-/// Frames as they come, in order, at most as many as were asked for; it ends after a while.
+/// Deliveries in order, at most as many as were asked for; the stream ends after a while.
 pub type Pull = BoxStream<'static, Result<Delivery, LogError>>;
 
 /// Rights of a process over the topics of a shared log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogRole {
-    /// Makes topics that are missing, and brings those that exist to its settings.
+    /// Creates missing topics, and changes existing ones to its settings.
     Gateway,
-    /// Makes topics that are missing, and leaves those that exist as they are.
+    /// Creates missing topics, and leaves existing ones as they are.
     Collector,
-    /// Makes and changes nothing.
+    /// Creates and changes nothing.
     Observer,
 }
 
-/// The port to a log. See the module's documentation for the contract.
+/// Port to a log. The module's documentation has the contract.
 pub trait Log: Send + Sync {
-    /// Makes the frame durable. `id` is the frame's own: a frame that is appended again within the
-    /// duplicate window stands in the log once.
+    /// Makes a frame durable. `id` identifies the frame: a frame that is appended again within the duplicate window is
+    /// in the log once.
     fn append(&self, topic: Topic, id: String, frame: Bytes) -> BoxFuture<'_, Result<Appended, AppendError>>;
 
-    /// Makes the topic if it is not there, or brings it to its settings, as far as the process's [`LogRole`] allows.
+    /// Creates the topic or changes it to the settings, as far as the process's [`LogRole`] allows.
     fn prepare(&self, topic: Topic) -> BoxFuture<'_, Result<(), LogError>>;
 
-    /// Asks for up to `most` frames; what is there comes at once, then what arrives within a second
-    /// or less. All consumers of a topic share its frames.
+    /// Asks for up to `most` frames: those that are ready at once, then those that arrive within a second or less. All
+    /// consumers of a topic share its frames.
     fn pull(&self, topic: Topic, most: usize) -> BoxFuture<'_, Result<Pull, LogError>>;
 
-    /// What a topic holds.
+    /// Content of a topic.
     fn state(&self, topic: Topic) -> BoxFuture<'_, Result<TopicState, LogError>>;
 
-    /// One frame that is held, without taking it.
+    /// Reads a frame without taking it; `None` if it is not held.
     fn peek(&self, topic: Topic, sequence: u64) -> BoxFuture<'_, Result<Option<Bytes>, LogError>>;
 
-    /// Makes sure that everything that was settled has reached the log.
+    /// Waits until every settlement has reached the log.
     fn flush(&self) -> BoxFuture<'_, Result<(), LogError>>;
 }
 

@@ -18,9 +18,11 @@ use uuid::Uuid;
 
 use super::Topic;
 use super::embedded::{self, MARKS_FILE};
-use super::frame::{Frame, FrameError, find_frames};
-use super::marks::{Marks, Runs};
+use super::frame::{Frame, FrameError};
+use super::marks::Marks;
 use super::overlay::Overlay;
+use super::runs::Runs;
+use super::search::find_frames;
 use crate::event::{Source, decode};
 
 /// Bytes of frames in one commit.

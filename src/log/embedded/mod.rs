@@ -1,0 +1,305 @@
+//! The log in one file, for a system in one process.
+//!
+//! ```text
+//! append, ack ──▶ queue of orders ──▶ writing thread ──commit──▶ file (redb), then marks, then answers
+//! pull ◀── frames that are ready (in memory) ◀── file
+//! ```
+//!
+//! Every commit is on the disk before it is acknowledged, and redb brings a file that a crash left half-written back
+//! to its last commit. One thread writes: the orders that wait for it (appends, acknowledgements) go into one commit.
+//! Memory alone knows which frames are handed out; when the process ends, each frame that was not acknowledged is
+//! ready again.
+//!
+//! After a write that fails (a full disk, a size limit) redb refuses all writes. Appends are then refused at once,
+//! and the file is opened again every few seconds until a write works. The file of [`marks`](super::marks) remembers
+//! which frames were acknowledged, so that a log that was lost or went back in time is noticed.
+//!
+//! Deliveries are counted in memory. Those of a frame that an earlier process appended are also committed before the
+//! frame is handed out: so a frame that ends its process has a high count, and one that merely waited while processes
+//! came and went has none. Deliveries by the process that appended the frame are not committed, which is cheap.
+
+mod file;
+mod pull;
+mod queue;
+mod writer;
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream;
+use redb::{Database, ReadableDatabase};
+use tokio::sync::{Notify, mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::config::LogSettings;
+
+use super::frame::Frame;
+use super::marks::{FrameMark, Marks};
+use super::recover::unpanicked;
+use super::runs::Runs;
+use super::{AppendError, Appended, Log, LogError, Pull, Topic, TopicState};
+use file::{CACHE, Queues, identify, load};
+use pull::Pulling;
+use queue::Queue;
+use writer::{Write, forget, write_all};
+
+pub(super) use file::{FRAMES, LAST, LOG_ID, META, PREFIX, copy, insert};
+
+/// Orders that wait for the writing thread.
+const QUEUE: usize = 1_024;
+/// The file of marks beside the log.
+pub(crate) const MARKS_FILE: &str = "log.marks";
+/// A file whose presence asks for the log's file to be written anew, without deleted frames.
+pub const FORGET_FILE: &str = "forget.pending";
+/// Time for which a pull waits for frames.
+const PULL_EXPIRES: Duration = Duration::from_millis(500);
+
+/// A log in a file.
+pub struct Embedded {
+    shared: Arc<Shared>,
+    writes: mpsc::Sender<Write>,
+}
+
+/// State of the log, for its handle, its pulls and its writing thread.
+struct Shared {
+    file: PathBuf,
+    /// `None` while the file is opened again.
+    database: RwLock<Option<Database>>,
+    log_id: Uuid,
+    /// Number of this open of the file.
+    opens: u64,
+    settings: LogSettings,
+    queues: Queues,
+    marks: Mutex<Marks>,
+    /// Error of the last write, while the file cannot be written.
+    failed: Mutex<Option<String>>,
+}
+
+fn away(error: impl std::fmt::Display) -> LogError {
+    LogError::Unavailable(error.to_string())
+}
+
+pub(super) fn now_micros() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+impl Shared {
+    fn queue(&self, topic: Topic) -> (MutexGuard<'_, Queue>, &Notify) {
+        let (queue, notify) = &self.queues[&topic];
+        (queue.lock().unwrap_or_else(PoisonError::into_inner), notify)
+    }
+
+    fn marks(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Error of the last write, while the file cannot be written.
+    fn why_failed(&self) -> Option<String> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_failed(&self, why: Option<String>) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    fn read(&self, topic: Topic, sequence: u64) -> Result<Option<Bytes>, LogError> {
+        // Opening a file takes time; callers get an error instead of waiting.
+        let database = match self.database.try_read() {
+            Ok(database) => database,
+            Err(TryLockError::Poisoned(database)) => database.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(away("its file is being opened again")),
+        };
+        let database = database.as_ref().ok_or_else(|| away("its file is being opened again"))?;
+        let read = database.begin_read().map_err(away)?;
+        let frames = read.open_table(FRAMES).map_err(away)?;
+        let value = frames.get((topic.to_string().as_str(), sequence)).map_err(away)?;
+        Ok(value.and_then(|value| value.value().get(PREFIX..).map(Bytes::copy_from_slice)))
+    }
+
+    /// True if an earlier process appended the frame.
+    fn is_inherited(&self, topic: Topic, sequence: u64) -> bool {
+        self.queue(topic).0.held.get(&sequence).is_some_and(|held| held.inherited)
+    }
+}
+
+impl Embedded {
+    /// Opens the log's file, or creates it.
+    ///
+    /// # Errors
+    ///
+    /// If the file is damaged or in use; the error says what to do about it.
+    pub fn open(file: &Path, settings: LogSettings) -> Result<Self, LogError> {
+        let broken = |error: &dyn std::fmt::Display| {
+            LogError::Misconfigured(format!(
+                "the embedded log {} cannot be read: {error}. What it holds was accepted, and may not be stored yet: \
+                 `ess log recover` brings what is intact into a new log and keeps the damaged file",
+                file.display()
+            ))
+        };
+        // Files that a killed process left half-written.
+        for left in ["redb.new", "redb.recovering", "redb.copying"] {
+            let _ = std::fs::remove_file(file.with_extension(left));
+        }
+        let opened = unpanicked(|| {
+            let database = Database::builder().set_cache_size(CACHE).create(file)?;
+            let (log_id, opens) = identify(&database)?;
+            let queues = load(&database)?;
+            Ok((database, log_id, opens, queues))
+        });
+        let (database, log_id, opens, queues) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(redb::Error::DatabaseAlreadyOpen)) => {
+                let why = format!("the embedded log {} is in use by another process", file.display());
+                return Err(LogError::Misconfigured(why));
+            }
+            Ok(Err(error)) => return Err(broken(&error)),
+            Err(why) => return Err(broken(&why)),
+        };
+        let mut marks = Marks::open(&file.with_file_name(MARKS_FILE));
+        compare(file, &database, &queues, &mut marks).map_err(|error| broken(&error))?;
+        let shared = Arc::new(Shared {
+            file: file.to_owned(),
+            database: RwLock::new(Some(database)),
+            log_id,
+            opens,
+            settings,
+            queues,
+            marks: Mutex::new(marks),
+            failed: Mutex::default(),
+        });
+        if let Err(error) = forget(&shared) {
+            tracing::warn!(%error, "the log's file was not copied: data that was to be forgotten may still be in its free pages; it is tried again at the next start");
+        }
+        let (writes, orders) = mpsc::channel(QUEUE);
+        let writer = shared.clone();
+        std::thread::Builder::new()
+            .name("ess-embedded-log".to_owned())
+            .spawn(move || write_all(&writer, orders))
+            .map_err(away)?;
+        Ok(Self { shared, writes })
+    }
+
+    /// Reason for which an order was not answered.
+    fn gone(&self) -> String {
+        self.shared.why_failed().unwrap_or_else(|| "the log is closed".to_owned())
+    }
+
+    /// Gives an order to the writing thread, and waits for its answer.
+    async fn write<T, E>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Write,
+        gone: impl Fn() -> E,
+    ) -> Result<T, E> {
+        let (reply, answer) = oneshot::channel();
+        self.writes.send(make(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+/// Compares the log with its marks: enters frames that the marks lack, and logs an error if the log lacks frames.
+fn compare(file: &Path, database: &Database, queues: &Queues, marks: &mut Marks) -> Result<(), redb::Error> {
+    let read = database.begin_read()?;
+    let frames = read.open_table(FRAMES)?;
+    for (topic, (queue, _)) in queues {
+        let Topic::Events(source) = *topic else { continue };
+        let queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut there: HashMap<Uuid, Runs> = HashMap::new();
+        for (sequence, held) in &queue.held {
+            let Some((writer, number)) = held.name else { continue };
+            there.entry(writer).or_default().add(number, number);
+            if marks.is_taken(source, writer, number) {
+                continue;
+            }
+            let value = frames.get((topic.to_string().as_str(), *sequence))?;
+            let frame = value.map(|value| Bytes::copy_from_slice(&value.value()[PREFIX..]));
+            let events =
+                frame.and_then(|frame| Frame::read(frame).ok()).map_or(0, |frame| frame.len() as u64);
+            marks.take(source, FrameMark { writer, number, events });
+        }
+        let lost: u64 = marks.lost(source, &there).values().map(Runs::len).sum();
+        if lost > 0 {
+            tracing::error!(
+                %source,
+                frames = lost,
+                file = %file.display(),
+                "the log lacks frames that it acknowledged and that no collector stored: its file was removed, \
+                 truncated or damaged, or replaced by an older one. GET /ledger shows how many events are missing. \
+                 Stop this process. If you have the file as it was, run `ess log recover FILE`; otherwise \
+                 `ess log recover` searches this one"
+            );
+        }
+    }
+    marks.write();
+    Ok(())
+}
+
+impl Log for Embedded {
+    fn append(&self, topic: Topic, id: String, frame: Bytes) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        Box::pin(async move {
+            // Nothing is queued while the file cannot be written.
+            if self.shared.why_failed().is_some() {
+                return Err(self.shared.refusal(topic));
+            }
+            let gone = || AppendError::Unavailable(self.gone());
+            self.write(move |reply| Write::Append { topic, id, frame, reply }, gone).await
+        })
+    }
+
+    fn prepare(&self, _topic: Topic) -> BoxFuture<'_, Result<(), LogError>> {
+        let prepared = match self.shared.why_failed() {
+            None => Ok(()),
+            Some(why) => Err(away(format!(
+                "{} could not be written ({why}): events are refused until it can",
+                self.shared.file.display()
+            ))),
+        };
+        Box::pin(async { prepared })
+    }
+
+    fn pull(&self, topic: Topic, most: usize) -> BoxFuture<'_, Result<Pull, LogError>> {
+        let pulling = Pulling {
+            topic,
+            left: most,
+            until: Instant::now() + PULL_EXPIRES,
+            shared: self.shared.clone(),
+            writes: self.writes.clone(),
+            counted: VecDeque::new(),
+        };
+        let pull: Pull = Box::pin(stream::unfold(pulling, |mut pulling| async move {
+            let next = pulling.next().await?;
+            Some((next, pulling))
+        }));
+        Box::pin(async { Ok(pull) })
+    }
+
+    fn state(&self, topic: Topic) -> BoxFuture<'_, Result<TopicState, LogError>> {
+        // Marks are read before the queue: a frame that is appended in between is in the queue only, so that marks
+        // never lead.
+        let acknowledged = match topic {
+            Topic::Events(source) => self.shared.marks().acknowledged(source),
+            Topic::DeadLetters => HashMap::new(),
+        };
+        let (queue, _) = self.shared.queue(topic);
+        let (last, bytes) = (queue.last, queue.bytes);
+        let first = queue.held.keys().next().copied().unwrap_or(last + 1);
+        let gone = (first..=last).filter(|sequence| !queue.held.contains_key(sequence)).collect();
+        let max_bytes = self.shared.settings.topic_max_bytes(topic);
+        let state =
+            TopicState { log_id: self.shared.log_id, first, last, gone, bytes, max_bytes, acknowledged };
+        Box::pin(async { Ok(state) })
+    }
+
+    fn peek(&self, topic: Topic, sequence: u64) -> BoxFuture<'_, Result<Option<Bytes>, LogError>> {
+        Box::pin(async move { self.shared.read(topic, sequence) })
+    }
+
+    /// Settled frames are committed already; deleted frames leave the file now, if that was asked for.
+    fn flush(&self) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(self.write(|reply| Write::Forget { reply }, || away(self.gone())))
+    }
+}
