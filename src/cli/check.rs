@@ -13,47 +13,50 @@ use crate::ops::tls;
 use crate::service::Ending;
 use crate::store::{Purpose, SQLITE_FILE, Store, StoreError};
 
-/// How long one connection is tried.
+/// Time limit of one connection.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit for trying one server of a list, beside the others.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// A file that is written and removed again, to see whether the data folder can be written to.
+/// A file that is written and removed again, to check that the data folder is writable.
 const PROBE_FILE: &str = "ess.check";
 
-/// Shows the configuration and tries what it names.
+/// Prints the configuration and tries each connection.
 pub(super) async fn check(config: &Config) -> Result<Ending, Failure> {
     config.shown().iter().for_each(|line| println!("{line}"));
     println!();
     let mut fine = true;
-    let mut say = |what: &str, result: Result<String, String>| match result {
-        Ok(how) => println!("{what}: ok{how}"),
-        Err(why) => {
+    let mut report = |name: &str, result: Result<String, String>| match result {
+        Ok(detail) => println!("{name}: ok{detail}"),
+        Err(error) => {
             fine = false;
-            println!("{what}: FAILED: {why}");
+            println!("{name}: FAILED: {error}");
         }
     };
     match &config.nats_url {
-        None => say("log", writable(config).map(|()| " (embedded)".to_owned())),
-        Some(url) => say("log", within(try_nats(url.expose(), config)).await),
+        None => report("log", writable(config).map(|()| " (embedded)".to_owned())),
+        Some(url) => report("log", within(try_nats(url.expose(), config)).await),
     }
     let file = config.data_dir.join(SQLITE_FILE);
     if config.database_url.is_none() && !file.exists() {
-        say("database", writable(config).map(|()| format!(" (embedded; {} will be made)", file.display())));
+        report(
+            "database",
+            writable(config).map(|()| format!(" (embedded; {} will be created)", file.display())),
+        );
     } else {
-        say("database", within(try_store(config, Purpose::Write { transactions: 1 })).await);
+        report("database", within(try_store(config, Purpose::Write { transactions: 1 })).await);
     }
     if config.reporter_database_url.is_some() {
-        say("reporter's database", within(try_store(config, Purpose::Read { connections: 1 })).await);
+        report("reporter's database", within(try_store(config, Purpose::Read { connections: 1 })).await);
     }
     // Services that run apart may have the same port on each machine.
     if config.nats_url.is_none() || config.database_url.is_none() {
-        say("ports", distinct(config).map(|()| String::new()));
+        report("ports", distinct(config).map(|()| String::new()));
     }
     Ok(if fine { Ending::Clean } else { Ending::Incomplete })
 }
 
-/// The services of one process need a port each; 0 is any free one.
+/// Checks that the services of one process have a port each; 0 is any free port.
 fn distinct(config: &Config) -> Result<(), String> {
     let collectors =
         config.sources.iter().map(|(source, own)| (source.collector_port().name, own.collector_port));
@@ -77,12 +80,12 @@ async fn within(work: impl Future<Output = Result<String, String>>) -> Result<St
 fn writable(config: &Config) -> Result<(), String> {
     let probe = config.data_dir.join(PROBE_FILE);
     std::fs::create_dir_all(&config.data_dir)
-        .and_then(|()| std::fs::write(&probe, b"written to see whether it can be"))
+        .and_then(|()| std::fs::write(&probe, b"written by ess check"))
         .and_then(|()| std::fs::remove_file(&probe))
         .map_err(|error| format!("{}: {error}", config.data_dir.display()))
 }
 
-/// Tries each server of `NATS_URL` by itself. One that answers is enough, and those that do not are named.
+/// Tries each server of `NATS_URL` by itself. One that answers is enough; the others are named.
 async fn try_nats(urls: &str, config: &Config) -> Result<String, String> {
     let servers: Vec<&str> = urls.split(',').map(str::trim).collect();
     let answers = join_all(servers.iter().map(|url| try_server(with_user(url, &servers), config))).await;
@@ -102,7 +105,7 @@ async fn try_nats(urls: &str, config: &Config) -> Result<String, String> {
     }
 }
 
-/// A server's URL with the user of the first URL that names one: it counts for all servers of the list.
+/// A server's URL, with the credentials of the first URL of the list that has some: NATS uses them for all servers.
 fn with_user(url: &str, servers: &[&str]) -> String {
     let user = servers.iter().find_map(|server| server.split_once("://")?.1.rsplit_once('@'));
     match (url.split_once("://"), user) {
@@ -135,13 +138,13 @@ async fn try_store(config: &Config, purpose: Purpose) -> Result<String, String> 
     match store.check().await {
         Ok(()) => Ok(" (schema up to date)".to_owned()),
         Err(StoreError::Schema { .. }) => {
-            Ok(" (no schema yet: services make it, or `ess migrate`)".to_owned())
+            Ok(" (no schema yet: collectors create it at their start, or run `ess migrate`)".to_owned())
         }
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// Asks the services of this machine whether they are ready: all that answer must be, and one must answer.
+/// Asks the services of this machine for readiness: at least one must answer, and all that answer must be ready.
 pub(super) async fn health(config: &Config) -> Result<Ending, Failure> {
     let ports = &config.ports;
     let collectors = config.sources.iter().map(|(_, own)| own.collector_port);
@@ -151,12 +154,17 @@ pub(super) async fn health(config: &Config) -> Result<Ending, Failure> {
     {
         return Ok(ending);
     }
-    // `up` and `demo` do not go by PORT.
+    // `up` and `demo` ignore PORT.
     let ending = ask(config, &own).await?;
-    ending.ok_or_else(|| Failure::Other(format!("no service answers on {}", config.http.listen)))
+    ending.ok_or_else(|| {
+        Failure::Other(format!(
+            "no service answers on {}: is it running, and are its port settings those of this command?",
+            config.http.listen
+        ))
+    })
 }
 
-/// Asks these ports; `None` if nobody answers.
+/// Asks the services at these ports; `None` if none answers.
 async fn ask(config: &Config, ports: &[u16]) -> Result<Option<Ending>, Failure> {
     let listen = config.http.listen;
     let ip = if listen.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { listen };

@@ -1,4 +1,4 @@
-//! `ess dead-letters`: look at refused events, and send them again.
+//! `ess dead-letters`: lists, shows and replays dead letters.
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
@@ -12,28 +12,28 @@ use crate::log::{FrameWriter, LogRole, Origin, Piece, Reason, SharedLog, Topic};
 use crate::service::Ending;
 use crate::store::{DeadLetterFilter, ListedLetter, Store, StoredLetter};
 
-/// Letters whose bytes a replay holds at one time.
+/// Dead letters whose bytes a replay holds at one time.
 const PAGE: usize = 100;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// List letters, the newest first
+    /// List dead letters, the newest first
     List(Listing),
-    /// Show one letter whole, its bytes included
+    /// Show one dead letter with its bytes
     Show {
-        /// The letter's id
+        /// Id of the dead letter
         id: Uuid,
     },
-    /// Judge letters anew and put those that pass now into the log
+    /// Validate dead letters again, and put those that are valid now into the log
     Replay(Replay),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Filters {
-    /// Why they were set aside: invalid, not_json, database, too_many_deliveries, unreadable_frame
+    /// Reason: invalid, not_json, database, too_many_deliveries, unreadable_frame
     #[arg(long, value_parser = reason)]
     reason: Option<Reason>,
-    /// Whose events
+    /// Source of the events
     #[arg(long, value_parser = super::source)]
     source: Option<Source>,
     /// Received at or after this instant or date
@@ -48,27 +48,27 @@ pub(super) struct Filters {
 pub(super) struct Listing {
     #[command(flatten)]
     filters: Filters,
-    /// At most so many, the newest
+    /// Maximum number, the newest first
     #[arg(long, default_value_t = 50)]
     limit: u64,
-    /// Those that were replayed as well
+    /// Also list those that were replayed
     #[arg(long)]
     replayed: bool,
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Replay {
-    /// These letters alone; else all that the filters leave
+    /// Ids of dead letters [default: all that match the filters]
     ids: Vec<Uuid>,
     #[command(flatten)]
     filters: Filters,
-    /// At most so many, the newest [default: all]
+    /// Maximum number, the newest first [default: all]
     #[arg(long)]
     limit: Option<u64>,
-    /// Say what would pass now, and change nothing
+    /// Only say which are valid now, and change nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -134,7 +134,7 @@ async fn list(store: &Store, listing: &Listing) -> Result<Ending, Failure> {
     Ok(Ending::Clean)
 }
 
-/// A letter's cells in the list.
+/// Cells of a letter in the list.
 fn row(letter: &ListedLetter) -> [String; 6] {
     let errors: Vec<FieldError> = serde_json::from_str(letter.errors.get()).unwrap_or_default();
     let first = errors.first().map(|error| format!("{}: {}", error.path, error.message)).unwrap_or_default();
@@ -148,7 +148,7 @@ fn row(letter: &ListedLetter) -> [String; 6] {
     ]
 }
 
-/// Text that a publisher wrote, without what a terminal would obey.
+/// A publisher's text with control characters escaped, which a terminal would obey.
 fn printable(text: &str) -> String {
     let shown = |character: char| match character {
         character if character.is_control() => character.escape_default().to_string(),
@@ -160,7 +160,7 @@ fn printable(text: &str) -> String {
 async fn show(store: &Store, id: Uuid) -> Result<Ending, Failure> {
     let filter = DeadLetterFilter { ids: vec![id], replayed: true, limit: 1, ..DeadLetterFilter::default() };
     let letter = find(store, &filter).await?.pop();
-    let letter = letter.ok_or_else(|| Failure::Other(format!("there is no letter {id}")))?;
+    let letter = letter.ok_or_else(|| Failure::Other(format!("there is no dead letter {id}")))?;
     let mut shown = serde_json::json!(letter);
     shown["payload"] = String::from_utf8_lossy(&letter.payload).into();
     println!("{shown:#}");
@@ -172,15 +172,15 @@ async fn run_replay(config: &Config, store: &Store, replay: &Replay) -> Result<E
     let ids = store.letter_ids(&replay.filters.filter(&replay.ids, false, most)).await;
     let ids = ids.map_err(|error| Failure::Other(error.to_string()))?;
     if let Some(id) = replay.ids.iter().find(|id| !ids.contains(id)).filter(|_| replay.limit.is_none()) {
-        return Err(Failure::Other(format!("there is no letter {id} that waits for a replay")));
+        return Err(Failure::Other(format!("there is no dead letter {id} that was not replayed yet")));
     }
-    // The embedded log belongs to one process at a time.
+    // One process at a time can use the embedded log.
     let _lock = (!replay.dry_run && config.nats_url.is_none()).then(|| lock_data_dir(config)).transpose()?;
     let log = match replay.dry_run {
         true => None,
         false => Some(open_log(config, "ess dead-letters", LogRole::Observer).await?),
     };
-    // What was set aside before personal data was hashed is hashed on its way back.
+    // Letters that were set aside before ESS_PII was set are hashed now.
     let redactor = Redactor::new(&config.pii);
     let (mut passed, mut failed) = (0, 0);
     for page in ids.chunks(PAGE) {
@@ -198,7 +198,7 @@ async fn run_replay(config: &Config, store: &Store, replay: &Replay) -> Result<E
     Ok(Ending::Clean)
 }
 
-/// Replays a letter, or says what would become of it where there is no log; true if it passes.
+/// Replays a letter, or only validates it if there is no log; true if it is valid.
 async fn replay_one(
     store: &Store,
     log: Option<&SharedLog>,
@@ -213,7 +213,7 @@ async fn replay_one(
         }
         None => letter.payload.clone(),
     };
-    let errors = match judge(letter, &payload) {
+    let errors = match validate(letter, &payload) {
         Ok(source) => {
             if let Some(log) = log {
                 send(log, source, letter, &payload).await?;
@@ -235,18 +235,18 @@ async fn replay_one(
     Ok(false)
 }
 
-/// Judges a letter by today's contract.
-fn judge(letter: &StoredLetter, payload: &[u8]) -> Result<Source, Vec<FieldError>> {
+/// Validates a letter by today's contract.
+fn validate(letter: &StoredLetter, payload: &[u8]) -> Result<Source, Vec<FieldError>> {
     let whole = i64::try_from(letter.payload.len()).is_ok_and(|length| length == letter.payload_length);
     if !whole {
-        let message = "only the beginning of its bytes was kept".to_owned();
+        let message = "only the beginning of its bytes was kept, so that it cannot be replayed".to_owned();
         return Err(vec![FieldError { path: String::new(), message }]);
     }
     decode(payload, None).map(|event| event.source).map_err(|refusal| refusal.errors)
 }
 
-/// Puts a letter's event into the log, as a frame of a writer of its own: the log must not take it for
-/// one that it had before, and the store knows a duplicate by its key.
+/// Appends a letter's event to the log, in a frame of a new writer: the log must not take it for a frame that it had
+/// before. If the event was stored meanwhile, the store recognises it as a duplicate.
 async fn send(log: &SharedLog, source: Source, letter: &StoredLetter, payload: &[u8]) -> Result<(), Failure> {
     let origin = Origin {
         correlation_id: letter.correlation_id.clone(),

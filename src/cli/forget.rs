@@ -1,4 +1,4 @@
-//! `ess forget`: takes one person out of what is stored.
+//! `ess forget`: erases one person from rows, dead letters, the embedded log's file and summaries.
 
 use clap::Args;
 
@@ -13,10 +13,10 @@ use crate::store::{Purpose, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct Person {
-    /// Whose user it is
+    /// Source of the user
     #[arg(long, value_parser = super::source)]
     source: Source,
-    /// The user's id as the platform sends it
+    /// Id of the user, as the platform sends it
     #[arg(long, value_name = "ID")]
     user: String,
 }
@@ -25,7 +25,7 @@ pub(super) struct Person {
 pub(super) async fn run(config: &Config, person: &Person) -> Result<Ending, Failure> {
     let store = Store::open(config, Purpose::Write { transactions: 1 }).await;
     let store = store.map_err(|error| Failure::Usage(format!("DATABASE_URL: {error}")))?;
-    // What was stored under ESS_PII has the pseudonym, what was stored before has the id.
+    // Events that were stored with ESS_PII=hash or drop have the pseudonym; others have the id.
     let mut ids = vec![person.user.clone()];
     ids.extend(Redactor::new(&config.pii).map(|redactor| redactor.pseudonym(&person.user)));
     ids.dedup();
@@ -33,27 +33,29 @@ pub(super) async fn run(config: &Config, person: &Person) -> Result<Ending, Fail
     store.check().await.map_err(other)?;
     let Erasure { rows, letters, hours, kept_hours } =
         store.erase_user(person.source, &ids).await.map_err(other)?;
-    println!("{rows} rows have no user any more: id, name and unknown keys are gone; all else stays counted");
+    println!(
+        "{rows} rows have no user any more: user id, name and unknown keys were erased; the events still count in reports"
+    );
     println!("{letters} dead letters were deleted");
-    println!("{hours} hours of users are counted anew from their rows, within minutes");
+    println!("{hours} hours of user counts will be computed again from their rows within minutes");
     if kept_hours > 0 {
         println!(
-            "{kept_hours} hours whose rows have left in part keep a one-way hash that counts one more user"
+            "{kept_hours} hours, of which ESS_RETENTION deleted rows, keep a one-way hash that counts the user"
         );
     }
     if let Err(error) = store.vacuum().await {
-        println!("what was deleted stays in the database's free pages until this is done again: {error}");
+        println!("deleted data stays in the database's free pages ({error}): run this command again");
     }
     super::serve::close(&store).await;
     if config.nats_url.is_none() && config.database_url.is_none() {
         forget_in_log(config)?;
     }
-    println!("events that are still in the log are not reached: run it again once they are stored");
+    println!("events that are still in the log are not erased: run this command again once they are stored");
     Ok(Ending::Clean)
 }
 
-/// The embedded log keeps what it let go of in free pages: its file is written anew, now, or by the process that has
-/// it when that stops.
+/// Copies the embedded log's file without its free pages, which hold deleted frames: now, or by the process that uses
+/// the file when that stops.
 fn forget_in_log(config: &Config) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Other(format!("{}: {error}", config.data_dir.display()));
     std::fs::write(config.data_dir.join(FORGET_FILE), b"").map_err(failed)?;
@@ -65,7 +67,7 @@ fn forget_in_log(config: &Config) -> Result<(), Failure> {
             let log = Embedded::open(&config.data_dir.join(LOG_FILE), config.log.clone());
             drop(log.map_err(|error| Failure::Other(error.to_string()))?);
         }
-        Err(_) => println!("the log's file is cleaned when the process that uses it stops"),
+        Err(_) => println!("the log's file is in use: it is cleaned when the process that uses it stops"),
     }
     let entries = std::fs::read_dir(&config.data_dir).map_err(failed)?;
     let broken: Vec<String> = entries
@@ -73,7 +75,10 @@ fn forget_in_log(config: &Config) -> Result<(), Failure> {
         .filter(|name| name.starts_with("log.broken-"))
         .collect();
     if !broken.is_empty() {
-        println!("damaged logs that were kept hold events as they came; delete them: {}", broken.join(", "));
+        println!(
+            "damaged log files that were kept still hold events as they were sent; delete them: {}",
+            broken.join(", ")
+        );
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `ess log`: the embedded log's file.
+//! `ess log`: repair of the embedded log's file.
 
 use std::path::PathBuf;
 
@@ -12,17 +12,17 @@ use crate::service::Ending;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Bring what is intact of a damaged embedded log into a new one; the damaged file is kept. Exit code 1 if
-    /// frames that were accepted are not found
+    /// Copy the intact frames of a damaged embedded log into a new one. The damaged file is kept. Exit code 1 if
+    /// accepted frames are not found
     Recover(Recover),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Recover {
-    /// A file to look through, such as one that an earlier recovery kept, or a copy; its frames come into the log
-    /// beside those that are there [default: the log's own file]
+    /// File to search, such as a copy of the log, or one that an earlier recovery kept; its frames are added to
+    /// those of the log [default: the log's own file]
     file: Option<PathBuf>,
-    /// Take frames too that were stored before; for a database that was lost as well
+    /// Also take frames that were stored already; for a database that was lost too
     #[arg(long)]
     all: bool,
 }
@@ -36,27 +36,24 @@ pub(super) async fn run(config: &Config, command: Command) -> Result<Ending, Fai
     let found = recover(&file, from.as_deref(), all);
     let found = found.map_err(|error| Failure::Other(format!("{error}; nothing was changed")))?;
     if found.whole {
-        println!("{log} is whole and holds all that it acknowledged: nothing is to be done");
+        println!("{log} is intact and has every frame that it acknowledged: nothing to do");
         return Ok(Ending::Clean);
     }
-    println!("{} frames with {} events were brought into {log}", found.frames, found.events);
+    println!("{} frames with {} events were copied into {log}", found.frames, found.events);
     if found.letters > 0 {
-        println!("{} messages with refused events as well", found.letters);
+        println!("{} messages with refused events were copied too", found.letters);
     }
     if let Some(kept) = &found.kept {
         println!("the damaged file is kept as {}", kept.display());
     }
     if found.done > 0 {
-        println!("{} frames that were stored before were left out; --all takes them too", found.done);
+        println!("{} frames that were stored already were left out; --all takes them too", found.done);
     }
     if found.unknown > 0 {
-        println!("{} frames of no known source were left out", found.unknown);
+        println!("{} frames of unknown sources were left out", found.unknown);
     }
     if found.lost > 0 {
-        println!(
-            "{} frames that were accepted are in none of this: GET /ledger tells their events as missing",
-            found.lost
-        );
+        println!("{} accepted frames were not found: GET /ledger counts their events as missing", found.lost);
         return Ok(Ending::Incomplete);
     }
     Ok(Ending::Clean)

@@ -24,7 +24,7 @@ use crate::ops::trace;
 use crate::service::Ending;
 use crate::store::{Purpose, Store};
 
-/// ESS, the Event Spawning System: takes ad-platform webhooks, stores every event exactly once, reports.
+/// ESS, the Event Spawning System: receives webhooks of ad platforms, stores every event exactly once, and reports
 #[derive(Debug, Parser)]
 #[command(
     name = "ess",
@@ -40,33 +40,33 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the whole system in one process with a publisher of about 500 events/s; needs nothing
+    /// Run the whole system in one process, with a publisher of about 500 events/s; needs no server
     Demo,
     /// Run the whole system in one process; log and database are embedded unless NATS_URL and DATABASE_URL are set
     Up,
-    /// Run a gateway: takes events and makes them durable in NATS (needs NATS_URL)
+    /// Run a gateway: receives events and makes them durable in NATS (needs NATS_URL)
     Gateway,
     /// Run a collector of one source: from NATS to the database (needs NATS_URL and DATABASE_URL)
     Collector {
-        /// Whose events
+        /// Source of the events
         #[arg(value_parser = source)]
         source: Source,
     },
-    /// Run a reporter (needs DATABASE_URL; NATS_URL for /ledger alone)
+    /// Run a reporter: answers reports from the database (needs DATABASE_URL; NATS_URL only for /ledger)
     Reporter,
-    /// Send events to a gateway: by default as the real publisher does
+    /// Send generated events to a gateway, by default as the real publisher does
     Publisher(spray::Arguments),
     /// Bring the database's schema up to date (DATABASE_URL, or the embedded database)
     Migrate,
-    /// Look at refused events, and send them again
+    /// List and show dead letters (refused events), and replay them
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
-    /// Hold what is kept for reports against the rows, and mend it
+    /// Compare rollups and summaries with the rows that they count, and repair them
     #[command(subcommand)]
     Rollups(rollups::Command),
-    /// Take one person out of rows and dead letters
+    /// Erase one person from rows, summaries and dead letters
     Forget(forget::Person),
-    /// Look after the embedded log
+    /// Recover a damaged embedded log
     #[command(subcommand)]
     Log(log::Command),
     /// Show the effective configuration and try each connection
@@ -81,15 +81,15 @@ fn source(text: &str) -> Result<Source, String> {
         .ok_or_else(|| format!("there is no source `{text}`: it must be one of {}", all.join(", ")))
 }
 
-/// The signal to a process that writes beyond its file size limit, as Linux and macOS number it.
+/// Number of the signal SIGXFSZ on Linux and macOS: a write exceeded the file size limit.
 const SIGXFSZ: i32 = 25;
 
-/// Why a command ends with an error, by its exit code.
+/// Failure of a command, by its exit code.
 #[derive(Debug)]
 enum Failure {
-    /// Exit code 2: the call or the configuration is wrong.
+    /// Exit code 2: wrong usage or configuration.
     Usage(String),
-    /// Exit code 1: anything else.
+    /// Exit code 1: any other failure.
     Other(String),
 }
 
@@ -127,22 +127,23 @@ fn run(command: Command) -> Result<Ending, Failure> {
         | Command::Forget(_)
         | Command::Log(_) => ("ess", Output::Stderr),
     };
-    logs::start(name, &config.log_level, output).map_err(Failure::Usage)?;
+    logs::start(name, &config.log_level, output).map_err(|error| Failure::Usage(error.to_string()))?;
     if let Some(endpoint) = &config.otlp_endpoint {
-        trace::start(name, endpoint, config.trace_fraction).map_err(Failure::Usage)?;
+        let started = trace::start(name, endpoint, config.trace_fraction);
+        started.map_err(|error| Failure::Usage(error.to_string()))?;
     }
     let now = std::time::SystemTime::now();
     if now < std::time::UNIX_EPOCH {
-        return Err(Failure::Other("this machine's clock is before 1970: set it".to_owned()));
+        return Err(Failure::Other("the clock of this machine is before 1970: set the clock".to_owned()));
     }
     let system = actix::System::new();
     let ended = system.block_on(async move {
-        // A file that reaches a size limit (`ulimit -f`, LimitFSIZE) is an error of the write, not the end of the
-        // process: a handler stays once it was installed.
+        // With a handler for this signal a write beyond the size limit (`ulimit -f`, LimitFSIZE) fails instead of ending
+        // the process. A handler stays once it was installed.
         let size_limit = tokio::signal::unix::signal(SignalKind::from_raw(SIGXFSZ));
         let _ = size_limit.map_err(|error| Failure::Other(format!("signals: {error}")))?;
         let Some(config) = waiting::for_secrets(config, &command).await? else { return Ok(Ending::Clean) };
-        // Neither listens.
+        // These two do not listen, so that most warnings do not concern them.
         if !matches!(command, Command::Publisher(_) | Command::Health) {
             config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }

@@ -1,12 +1,12 @@
-//! Printing for whoever called the command, who may have stopped reading.
+//! Printing to standard output and error, whose reader may be gone.
 //!
-//! The standard library's `println!` and `eprintln!` panic where nobody reads any more, as behind `ess … | head`.
-//! These two stand in their place in all commands.
+//! The standard library's `println!` and `eprintln!` panic if the reader is gone, as in `ess … | head`. All commands use
+//! these two instead.
 
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Write};
 
-/// Prints a line to standard output. A command whose reader is gone has nobody to work for: it ends, quietly.
+/// Prints a line to standard output. If its reader is gone, the command ends with exit code 0.
 pub(super) fn print_line(line: Arguments<'_>) {
     let mut output = std::io::stdout().lock();
     let printed = output.write_fmt(line).and_then(|()| output.write_all(b"\n"));
@@ -20,7 +20,7 @@ pub(super) fn print_line(line: Arguments<'_>) {
     }
 }
 
-/// Prints a line to standard error; if nobody reads that, there is nobody to tell so.
+/// Prints a line to standard error, if it has a reader.
 pub(super) fn print_error_line(line: Arguments<'_>) {
     let mut output = std::io::stderr().lock();
     let _ = output.write_fmt(line).and_then(|()| output.write_all(b"\n"));

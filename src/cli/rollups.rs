@@ -1,4 +1,4 @@
-//! `ess rollups`: what is kept for reports, held against the rows.
+//! `ess rollups`: compares rollups and summaries with the rows that they count.
 
 use std::io::IsTerminal;
 
@@ -12,25 +12,25 @@ use crate::service::Ending;
 use crate::store::maintain::verify::{DayDifferences, RollupDifference};
 use crate::store::{DamagedDelta, Purpose, Store, StoreError};
 
-/// Differences that are shown.
+/// Maximum number of differences that are printed.
 const SHOWN: usize = 50;
 /// Microseconds of a day.
 const DAY: i64 = 86_400_000_000;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Compute them again from the rows and tell any difference; exit 1 if there is one
+    /// Compute rollups and summaries again from the rows, and print the differences; exit code 1 if there is one
     Verify(Days),
-    /// Mend every difference, while everything runs; goes on where an earlier one was stopped
+    /// Repair every difference while services run; continues where an interrupted rebuild stopped
     Rebuild(Days),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Days {
-    /// Days from this one on (UTC)
+    /// First day (UTC)
     #[arg(long, value_parser = day)]
     from: Option<i64>,
-    /// Days before this one (UTC)
+    /// Day after the last one (UTC)
     #[arg(long, value_parser = day)]
     to: Option<i64>,
 }
@@ -49,9 +49,9 @@ pub(super) async fn run(config: &Config, command: Command) -> Result<Ending, Fai
     let (found, remaining) =
         compare(&store, &days, mend).await.map_err(|error| Failure::Other(error.to_string()))?;
     match (found, mend) {
-        (0, _) => println!("all rollups and summaries are what the rows say"),
-        (found, true) => println!("{found} differences were mended"),
-        (found, false) => println!("{found} differences; `ess rollups rebuild` mends them"),
+        (0, _) => println!("all rollups and summaries match the rows"),
+        (found, true) => println!("{found} differences were repaired"),
+        (found, false) => println!("{found} differences; run `ess rollups rebuild` to repair them"),
     }
     if remaining > 0 {
         println!("{remaining} damaged summaries remain");
@@ -59,14 +59,14 @@ pub(super) async fn run(config: &Config, command: Command) -> Result<Ending, Fai
     Ok(if remaining == 0 && (found == 0 || mend) { Ending::Clean } else { Ending::Incomplete })
 }
 
-/// Gives how many differences there are, and how many damaged summaries remain.
+/// Returns the number of differences, and of damaged summaries that remain.
 async fn compare(store: &Store, days: &Days, mend: bool) -> Result<(usize, u64), StoreError> {
     store.check().await?;
     let damaged = damaged_deltas(store, mend).await?;
-    // The days that were asked for: of all that there are, the last becomes another one tomorrow.
+    // The range as asked for identifies the rebuild's progress: the last day with rows may be another one tomorrow.
     let asked = days.from.unwrap_or(i64::MIN)..days.to.unwrap_or(i64::MAX);
     let mut all = store.days(&asked).await?;
-    // A damaged delta does not tell which hours it is of: all days are computed again, and in one go.
+    // The hours of a damaged delta are not known: all days are computed again, from the first one on.
     if mend
         && damaged.is_empty()
         && let Some(next) = store.rebuild_progress(&asked).await?
@@ -74,7 +74,7 @@ async fn compare(store: &Store, days: &Days, mend: bool) -> Result<(usize, u64),
         let before = all.len();
         all.retain(|day| *day >= next);
         if all.len() < before {
-            println!("going on at {}", date(next));
+            println!("continuing at {}", date(next));
         }
     }
     let bar = if std::io::stderr().is_terminal() {
@@ -99,10 +99,10 @@ async fn compare(store: &Store, days: &Days, mend: bool) -> Result<(usize, u64),
     bar.finish_and_clear();
     for source in Source::all() {
         match store.compare_campaigns(source, mend).await? {
-            None => println!("campaigns of {source}: not compared, for rows have left"),
+            None => println!("campaigns of {source}: not compared, because ESS_RETENTION deleted rows"),
             Some(0) => {}
             Some(wrong) => {
-                println!("campaigns of {source}: {wrong} are not what the rows say");
+                println!("campaigns of {source}: {wrong} do not match the rows");
                 found += usize::try_from(wrong).unwrap_or(usize::MAX);
             }
         }
@@ -112,10 +112,10 @@ async fn compare(store: &Store, days: &Days, mend: bool) -> Result<(usize, u64),
         }
         let spans = store.compare_spans(source, mend).await?;
         if spans > 0 {
-            println!("wider summaries of {source}: {spans} are not what the hours in them say");
+            println!("day and month summaries of {source}: {spans} do not match their hours");
             found += spans;
         }
-        // Collectors would do the same, in their time.
+        // Collectors would do this later.
         if mend {
             store.refresh_all_summaries(source).await?;
         }
@@ -127,7 +127,7 @@ async fn compare(store: &Store, days: &Days, mend: bool) -> Result<(usize, u64),
     Ok((found, remaining(store).await?))
 }
 
-/// Deltas that cannot be read, each of which is told.
+/// Deltas that cannot be read; each is printed.
 async fn damaged_deltas(store: &Store, mend: bool) -> Result<Vec<(Source, DamagedDelta)>, StoreError> {
     let mut damaged = Vec::new();
     for source in Source::all() {
@@ -146,8 +146,8 @@ async fn remaining(store: &Store) -> Result<u64, StoreError> {
         let remaining = store.damaged_summaries(source).await?;
         if remaining > 0 {
             println!(
-                "{source}: {remaining} damaged summaries remain: they are of other days, or their rows have left; \
-                 damaged deltas leave when all days are rebuilt, without --from and --to"
+                "{source}: {remaining} damaged summaries remain: they are of other days, or ESS_RETENTION deleted their rows. \
+                 Damaged deltas are removed when all days are rebuilt, without --from and --to"
             );
         }
         all += remaining;
@@ -180,7 +180,7 @@ fn lines(differences: &DayDifferences) -> Vec<String> {
     };
     let hour = |(source, hour): &(Source, i32)| {
         format!(
-            "hour {}: {source}: the summary is another",
+            "hour {}: {source}: the summary differs",
             format_micros(i64::from(*hour) * 60 * MICROS_PER_MINUTE)
         )
     };

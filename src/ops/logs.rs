@@ -13,24 +13,48 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt as lines};
 
-/// Where lines go.
+/// Stream of the log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// For services.
+    /// Standard output, for services.
     Stdout,
-    /// For commands whose output is on stdout.
+    /// Standard error, for commands that print results to standard output.
     Stderr,
 }
 
-/// Starts logging. `service` names lines that no service's own code wrote.
+/// Error of starting to log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogsError {
+    /// The level is unknown.
+    #[error(
+        "LOG_LEVEL: `{0}` is not allowed: it must be off, error, warn, info, debug or trace, or a filter"
+    )]
+    Level(String),
+    /// The filter is malformed.
+    #[error("LOG_LEVEL: `{filter}` is not allowed: {source}; a filter is written `info,ess=debug`")]
+    Filter {
+        /// The filter.
+        filter: String,
+        /// The fault.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// Logging was started before in this process.
+    #[error("logging was started before: {0}")]
+    StartedBefore(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Starts logging. `service` is the name in lines that were not written by the code of a service.
 ///
-/// The error says what is wrong with the level.
-pub fn start(service: &'static str, level: &str, output: Output) -> Result<(), String> {
+/// # Errors
+///
+/// If the level is not allowed, or logging was started before.
+pub fn start(service: &'static str, level: &str, output: Output) -> Result<(), LogsError> {
     if !level.contains(['=', ',']) && level.parse::<LevelFilter>().is_err() {
-        return Err(format!("LOG_LEVEL: `{level}` is none of off, error, warn, info, debug, trace"));
+        return Err(LogsError::Level(level.to_owned()));
     }
-    let filter = EnvFilter::try_new(level).map_err(|error| format!("LOG_LEVEL: `{level}`: {error}"))?;
-    // Our own level is what users ask for; libraries speak up when something is wrong.
+    let filter =
+        EnvFilter::try_new(level).map_err(|source| LogsError::Filter { filter: level.to_owned(), source })?;
+    // A plain level is meant for ESS; libraries log warnings and errors only.
     let quiet =
         ["async_nats", "sqlx", "sea_orm", "sea_orm_migration", "actix_server", "actix_http", "mio", "h2"];
     let simple = !level.contains(['=', ',']);
@@ -53,7 +77,7 @@ pub fn start(service: &'static str, level: &str, output: Output) -> Result<(), S
         }
         (false, _) => registry.with(JsonLines { service, output }).try_init(),
     };
-    started.map_err(|error| error.to_string())
+    Ok(started?)
 }
 
 /// Writes each event as a JSON object, the fields of its spans included.
@@ -88,7 +112,7 @@ impl Visit for Collect<'_> {
     }
 }
 
-/// The service whose code wrote an event, by its module.
+/// Service whose code wrote a log line, by its module.
 fn service_of(target: &str, otherwise: &'static str) -> &'static str {
     let room = target.strip_prefix("ess::").unwrap_or_default();
     match room.split("::").next() {
@@ -137,7 +161,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JsonLines {
         event.record(&mut Collect(&mut line));
         let mut line = Value::Object(line).to_string();
         line.push('\n');
-        // A log that cannot be written has nobody to tell.
+        // A failure to write log lines cannot be logged.
         let _ = match self.output {
             Output::Stdout => std::io::stdout().lock().write_all(line.as_bytes()),
             Output::Stderr => std::io::stderr().lock().write_all(line.as_bytes()),

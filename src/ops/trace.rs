@@ -26,19 +26,19 @@ use rand::Rng;
 
 use crate::log::Origin;
 
-/// Spans that wait to be exported.
+/// Spans that wait to be exported, at most; further ones are dropped.
 const QUEUE: usize = 16_384;
-/// How long spans wait for others.
+/// Time for which spans wait for others.
 const DELAY: Duration = Duration::from_secs(1);
-/// How long the receiver may take.
+/// Time limit for the receiver.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Requests that a commit's span links to at most; the others are counted.
+/// Requests that a commit's span links to, at most; the others are counted.
 const MAX_LINKS: usize = 1_000;
 
 /// The exporter of this process, and the fraction of requests that begin a trace.
 static EXPORT: OnceLock<(BatchSpanProcessor, f64)> = OnceLock::new();
 
-/// Sends what is exported with the HTTP client that we have.
+/// Sends exported spans with ureq, the HTTP client that ESS uses anyway.
 #[derive(Debug)]
 struct Client(ureq::Agent);
 
@@ -53,8 +53,17 @@ impl HttpClient for Client {
     }
 }
 
-/// Starts exporting, once in a process. The error says what is wrong with the endpoint.
-pub fn start(service: &'static str, endpoint: &str, fraction: f64) -> Result<(), String> {
+/// Error of starting to export traces.
+#[derive(Debug, thiserror::Error)]
+#[error("OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
+pub struct TraceError(#[from] opentelemetry_otlp::ExporterBuildError);
+
+/// Starts exporting, once in a process.
+///
+/// # Errors
+///
+/// If the endpoint is no URL.
+pub fn start(service: &'static str, endpoint: &str, fraction: f64) -> Result<(), TraceError> {
     let agent =
         ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build();
     let exporter = SpanExporter::builder()
@@ -62,8 +71,7 @@ pub fn start(service: &'static str, endpoint: &str, fraction: f64) -> Result<(),
         .with_http_client(Client(agent.into()))
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(format!("{endpoint}/v1/traces"))
-        .build()
-        .map_err(|error| format!("OTEL_EXPORTER_OTLP_ENDPOINT: {error}"))?;
+        .build()?;
     let config = BatchConfigBuilder::default().with_max_queue_size(QUEUE).with_scheduled_delay(DELAY).build();
     let mut processor = BatchSpanProcessor::new(exporter, config);
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
@@ -73,7 +81,7 @@ pub fn start(service: &'static str, endpoint: &str, fraction: f64) -> Result<(),
     Ok(())
 }
 
-/// Exports what is left, and nothing after that.
+/// Exports the spans that are left, and stops exporting.
 pub fn stop() {
     if let Some((processor, _)) = EXPORT.get()
         && let Err(error) = processor.shutdown_with_timeout(TIMEOUT)
@@ -87,7 +95,7 @@ pub(super) fn exports() -> bool {
     EXPORT.get().is_some()
 }
 
-/// Whether a request that brings no trace begins one that is exported.
+/// True if a request without a trace begins one that is exported: a random choice by the fraction that was set.
 pub(super) fn begins() -> bool {
     EXPORT.get().is_none_or(|(_, fraction)| *fraction >= 1.0 || rand::rng().random_bool(*fraction))
 }
@@ -110,18 +118,18 @@ fn random_span() -> SpanId {
     SpanId::from_bytes(rand::rng().random_range(1..=u64::MAX).to_be_bytes())
 }
 
-/// What is said of a span.
+/// Data of a span.
 #[derive(Debug)]
 pub struct Said {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its kind.
+    /// Kind.
     pub kind: SpanKind,
-    /// When it began.
+    /// Time of its begin.
     pub began: SystemTime,
-    /// What went wrong, if anything did.
+    /// Error, if the work failed.
     pub error: Option<String>,
-    /// Its attributes.
+    /// Attributes.
     pub attributes: Vec<KeyValue>,
 }
 
@@ -168,10 +176,10 @@ pub(super) fn request(origin: &Origin, brought: &Brought, said: impl FnOnce() ->
     if EXPORT.get().is_some()
         && let Some(own) = sampled(origin)
     {
-        // What it brought was taken over only if it belongs to this trace.
+        // An incoming parent was adopted only if it belongs to this trace.
         let parent = brought.parent.as_deref().and_then(context);
         let parent = parent.filter(|parent| parent.trace_id() == own.trace_id());
-        // The state belongs to the trace that was taken over.
+        // The state belongs to the adopted trace.
         let state = if parent.is_some() { state(&brought.state) } else { TraceState::default() };
         let own = SpanContext::new(own.trace_id(), own.span_id(), own.trace_flags(), false, state);
         export(said(), own, parent, SpanLinks::default());
