@@ -57,7 +57,7 @@ fn decoding(c: &mut Criterion) {
     let each: Vec<&RawValue> = serde_json::from_str(&body).unwrap();
     let mut group = c.benchmark_group("decode");
     group.throughput(Throughput::Elements(FRAME as u64));
-    group.bench_function("array of 1,000, every event judged", |b| {
+    group.bench_function("array of 1,000, every event validated", |b| {
         b.iter(|| {
             let each: Vec<&RawValue> = serde_json::from_str(black_box(&body)).unwrap();
             each.iter().filter(|raw| decode(raw.get().as_bytes(), None).is_ok()).count()

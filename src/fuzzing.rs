@@ -1,4 +1,4 @@
-//! What fuzz targets call: every decoder that outsiders reach. None may panic, hang, or contradict itself.
+//! Entry points of the fuzz targets: every decoder that clients reach. None may panic, hang, or contradict itself.
 
 use crate::config::{Pii, Secret};
 use crate::event::{Redactor, Source, decode};
@@ -8,8 +8,8 @@ fn secret() -> Secret {
     "sixteen letters!".to_owned().into()
 }
 
-/// A body of `POST /webhook`: judged as it is, and with personal data hashed and dropped. What was accepted
-/// must be accepted by collectors as well.
+/// A body of `POST /webhook`: validated as it is, and with personal data hashed and dropped. Collectors must accept
+/// every event that the gateway accepts.
 pub fn body(bytes: &[u8]) {
     for pii in [Pii::Keep, Pii::Hash(secret()), Pii::Drop(secret())] {
         let redactor = Redactor::new(&pii);

@@ -7,9 +7,9 @@ mod check;
 mod dead_letters;
 mod forget;
 mod log;
+mod publisher;
 mod rollups;
 mod serve;
-mod spray;
 mod waiting;
 
 use std::process::ExitCode;
@@ -55,7 +55,7 @@ enum Command {
     /// Run a reporter: answers reports from the database (needs DATABASE_URL; NATS_URL only for /ledger)
     Reporter,
     /// Send generated events to a gateway, by default as the real publisher does
-    Publisher(spray::Arguments),
+    Publisher(publisher::Arguments),
     /// Bring the database's schema up to date (DATABASE_URL, or the embedded database)
     Migrate,
     /// List and show dead letters (refused events), and replay them
@@ -153,7 +153,7 @@ fn run(command: Command) -> Result<Ending, Failure> {
             Command::Gateway => serve::gateway(config).await,
             Command::Collector { source } => serve::collector(config, source).await,
             Command::Reporter => serve::reporter(config).await,
-            Command::Publisher(arguments) => spray::run(&config, &arguments).await,
+            Command::Publisher(arguments) => publisher::run(&config, &arguments).await,
             Command::Migrate => migrate(&config).await,
             Command::DeadLetters(command) => dead_letters::run(&config, command).await,
             Command::Rollups(command) => rollups::run(&config, command).await,

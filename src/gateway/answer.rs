@@ -71,7 +71,7 @@ impl Errors {
     }
 }
 
-/// Events of a request that were judged; those that were accepted are durable.
+/// The validated events of a request. Accepted ones are durable.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub accepted: usize,

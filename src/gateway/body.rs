@@ -1,4 +1,4 @@
-//! Reading a request's body, within the bounds of one body and of all bodies together.
+//! Reading and unpacking a request's body, within the bounds of one body and of all bodies together.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use crate::ops::http::Problem;
 
 /// The budget's unit: a request takes whole units, so that the semaphore's numbers stay small.
 pub(super) const UNIT: usize = 1_024;
-/// What is allocated for a body before any of it has come.
+/// Bytes that are allocated for a body before any of it has arrived.
 const FIRST_BYTES: usize = 64 * 1_024;
-/// Bodies that are unpacked at one time; each has a window of up to [`WINDOW_LOG`] beside it.
+/// Bodies that are unpacked at one time; each needs a window of up to 2^[`WINDOW_LOG`] bytes as well.
 const UNPACKING: usize = 16;
-/// The largest window of zstd, as a power of two: 8 MiB, what the standard asks of every decoder.
+/// The largest window of zstd, as a power of two: 8 MiB, which RFC 8878 (3.1.1.1.2) recommends every decoder to support.
 const WINDOW_LOG: u32 = 23;
-/// What is unpacked between two looks at the budget.
+/// Bytes that are unpacked between two reservations.
 const STEP: usize = 256 * 1_024;
 /// Codings of one body, one over the other.
 const MAX_CODINGS: usize = 3;
-/// How long a request waits for room before it is told to come again.
+/// Time that a request waits for room before it is answered 503.
 pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Bytes of all requests that are held at one time.
@@ -43,7 +43,7 @@ pub(crate) struct Budget {
 
 /// Bytes that one request may hold, until this is dropped.
 #[must_use]
-pub(crate) struct Share {
+pub(crate) struct Reservation {
     permit: Option<OwnedSemaphorePermit>,
     budget: Budget,
     held: usize,
@@ -63,14 +63,14 @@ impl Budget {
         }
     }
 
-    /// A request's share; `verified` says whether it is known who sends.
-    pub fn share(&self, verified: bool) -> Share {
+    /// A request's reservation; `verified` says whether it is known who sends.
+    pub fn reservation(&self, verified: bool) -> Reservation {
         let unverified = (!verified).then(|| self.unverified.part());
-        Share { permit: None, budget: self.clone(), held: 0, unverified }
+        Reservation { permit: None, budget: self.clone(), held: 0, unverified }
     }
 }
 
-impl Share {
+impl Reservation {
     /// Units that are lacking for so many bytes.
     fn lacking(&self, bytes: usize) -> u32 {
         let needed = bytes.div_ceil(UNIT).min(self.budget.all);
@@ -86,8 +86,8 @@ impl Share {
         self.held += more as usize;
     }
 
-    /// Waits until the share is as large as `bytes`; what it has already stays.
-    pub async fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
+    /// Waits until the reservation is as large as `bytes`; what it has already stays.
+    pub async fn reserve(&mut self, bytes: usize) -> Result<(), Problem> {
         let more = self.lacking(bytes);
         if more == 0 {
             return Ok(());
@@ -124,8 +124,8 @@ impl Share {
         self.unverified = None;
     }
 
-    /// Makes the share as large as `bytes` if there is room at once.
-    fn try_grow_to(&mut self, bytes: usize) -> bool {
+    /// Makes the reservation as large as `bytes` if there is room at once.
+    fn try_reserve(&mut self, bytes: usize) -> bool {
         let more = self.lacking(bytes);
         if more == 0 {
             return true;
@@ -151,7 +151,7 @@ fn too_slow() -> Problem {
         .close()
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.gauge.sub((self.held * UNIT) as i64);
     }
@@ -218,14 +218,14 @@ pub(crate) async fn read(
     payload: Payload,
     limit: usize,
     within: Duration,
-    share: Share,
-) -> Result<(Bytes, Share), Problem> {
+    reservation: Reservation,
+) -> Result<(Bytes, Reservation), Problem> {
     let declared =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
-    let read = read_all(payload, declared.unwrap_or(UNIT), limit, share);
+    let read = read_all(payload, declared.unwrap_or(UNIT), limit, reservation);
     match tokio::time::timeout(within, read).await {
         Ok(read) => read,
         Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time").close()),
@@ -237,13 +237,13 @@ async fn read_all(
     mut payload: Payload,
     expected: usize,
     limit: usize,
-    mut share: Share,
-) -> Result<(Bytes, Share), Problem> {
+    mut reservation: Reservation,
+) -> Result<(Bytes, Reservation), Problem> {
     let mut body = BytesMut::with_capacity(expected.min(FIRST_BYTES));
     loop {
         let chunk = tokio::select! {
             chunk = payload.next() => chunk,
-            () = share.given_up() => return Err(too_slow()),
+            () = reservation.given_up() => return Err(too_slow()),
         };
         let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(|error| {
@@ -252,11 +252,11 @@ async fn read_all(
         if body.len() + chunk.len() > limit {
             return Err(too_large(limit));
         }
-        share.received(chunk.len());
-        share.grow_to(body.len() + chunk.len()).await?;
+        reservation.received(chunk.len());
+        reservation.reserve(body.len() + chunk.len()).await?;
         body.extend_from_slice(&chunk);
     }
-    Ok((body.freeze(), share))
+    Ok((body.freeze(), reservation))
 }
 
 /// Why a body could not be unpacked.
@@ -287,29 +287,29 @@ pub(crate) async fn unpack(
     codings: Vec<Coding>,
     packed: Bytes,
     limit: usize,
-    mut share: Share,
-) -> Result<(Bytes, Share), UnpackError> {
+    mut reservation: Reservation,
+) -> Result<(Bytes, Reservation), UnpackError> {
     if codings.is_empty() {
-        return Ok((packed, share));
+        return Ok((packed, reservation));
     }
     // What most bodies come to is waited for; a bomb gets no further than there is room.
-    share.grow_to(packed.len() + limit.min(packed.len().saturating_mul(20))).await?;
-    let turn = share.budget.unpacking.clone().acquire_owned().await;
+    reservation.reserve(packed.len() + limit.min(packed.len().saturating_mul(20))).await?;
+    let turn = reservation.budget.unpacking.clone().acquire_owned().await;
     let work = move || {
         let _turn = turn;
         let (mut held, mut from) = (packed.len(), packed);
         // The last coding was applied over all others.
         for coding in codings.into_iter().rev() {
-            match coding.unpack(&from, held, limit, &mut share) {
+            match coding.unpack(&from, held, limit, &mut reservation) {
                 Unpacked::Done(plain) => from = plain.into(),
-                other => return (other, Bytes::new(), share),
+                other => return (other, Bytes::new(), reservation),
             }
             held += from.len();
         }
-        (Unpacked::Done(Vec::new()), from, share)
+        (Unpacked::Done(Vec::new()), from, reservation)
     };
     match actix_web::web::block(work).await {
-        Ok((Unpacked::Done(_), plain, share)) => Ok((plain, share)),
+        Ok((Unpacked::Done(_), plain, reservation)) => Ok((plain, reservation)),
         Ok((Unpacked::TooLarge, ..)) => Err(too_large(limit).into()),
         Ok((Unpacked::NoRoom, ..)) => Err(no_room().into()),
         Ok((Unpacked::Broken(why), ..)) => Err(UnpackError::Broken(why)),
@@ -321,13 +321,13 @@ pub(crate) async fn unpack(
 }
 
 impl Coding {
-    /// Takes one coding off. `held` bytes are in the share for what was there before.
-    fn unpack(self, packed: &[u8], held: usize, limit: usize, share: &mut Share) -> Unpacked {
+    /// Takes one coding off. `held` bytes are in the reservation for what was there before.
+    fn unpack(self, packed: &[u8], held: usize, limit: usize, reservation: &mut Reservation) -> Unpacked {
         match self {
-            Self::Gzip => inflate(flate2::read::MultiGzDecoder::new(packed), held, limit, share),
+            Self::Gzip => inflate(flate2::read::MultiGzDecoder::new(packed), held, limit, reservation),
             Self::Zstd => match zstd::stream::read::Decoder::new(packed) {
                 Ok(mut decoder) => match decoder.window_log_max(WINDOW_LOG) {
-                    Ok(()) => inflate(decoder, held, limit, share),
+                    Ok(()) => inflate(decoder, held, limit, reservation),
                     Err(error) => Unpacked::Broken(error.to_string()),
                 },
                 Err(error) => Unpacked::Broken(error.to_string()),
@@ -336,13 +336,13 @@ impl Coding {
     }
 }
 
-/// Reads step by step, each under the share. `held` bytes are in it for the packed body.
-fn inflate(mut from: impl Read, held: usize, limit: usize, share: &mut Share) -> Unpacked {
+/// Reads step by step, each under the reservation. `held` bytes are in it for the packed body.
+fn inflate(mut from: impl Read, held: usize, limit: usize, reservation: &mut Reservation) -> Unpacked {
     let mut plain = Vec::new();
     loop {
         let step = STEP.min(limit + 1 - plain.len());
         // A vector that grows is twice as large for a moment.
-        if !share.try_grow_to(held + 2 * (plain.len() + step)) {
+        if !reservation.try_reserve(held + 2 * (plain.len() + step)) {
             return Unpacked::NoRoom;
         }
         match from.by_ref().take(step as u64).read_to_end(&mut plain) {

@@ -10,7 +10,7 @@ use super::Shared;
 use super::answer::Outcome;
 use super::body::{UnpackError, encoding, read, unpack};
 use super::ingest::{Ingest, IngestError, deadline, unreadable_body};
-use super::publishers::Publisher;
+use super::publishers::Client;
 use super::{handshake, openapi};
 use crate::config::Secret;
 use crate::event::Source;
@@ -59,13 +59,13 @@ async fn webhook(
 ) -> HttpResponse {
     let started = Instant::now();
     let origin = Arc::new(origin(&request));
-    let mut publisher = Publisher::UNKNOWN;
-    let answer = match take(&request, &shared, payload, only, &origin, &mut publisher).await {
+    let mut client = Client::UNKNOWN;
+    let answer = match take(&request, &shared, payload, only, &origin, &mut client).await {
         Ok(outcome) => shared.answers.answer(outcome, &origin),
         Err(problem) => problem.respond_to(&origin),
     };
     let outcome = RequestOutcome::of(answer.status().as_u16());
-    shared.metrics.count_request(shared.publishers.name(publisher), outcome);
+    shared.metrics.count_request(shared.clients.name(client), outcome);
     shared.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
     answer
 }
@@ -78,7 +78,7 @@ async fn take(
     payload: web::Payload,
     only: Option<Source>,
     origin: &Arc<Origin>,
-    publisher: &mut Publisher,
+    client: &mut Client,
 ) -> Result<Outcome, Problem> {
     if shared.drain.draining() {
         return Err(again(0, "the gateway is stopping").close());
@@ -86,15 +86,15 @@ async fn take(
     let signature = only.and_then(|source| SignatureCheck::new(shared, source));
     let signed = signature.is_some();
     if !signed {
-        *publisher = match borne(request, &shared.tokens) {
-            Some(place) => shared.publishers.with_token(place),
-            None if shared.tokens.is_empty() => Publisher::ANONYMOUS,
+        *client = match borne(request, &shared.tokens) {
+            Some(place) => shared.clients.with_token(place),
+            None if shared.tokens.is_empty() => Client::ANONYMOUS,
             None => {
                 let detail = "a bearer token is asked for, and it is missing or wrong";
                 return Err(unauthorized(detail).close());
             }
         };
-        pass(shared, *publisher).map_err(Problem::close)?;
+        pass(shared, *client).map_err(Problem::close)?;
     }
     if let Some(signature) = &signature {
         // A body is not read for a request that cannot be accepted.
@@ -105,20 +105,20 @@ async fn take(
     if !signed && let Err(problem) = encoding {
         return Err(problem.close());
     }
-    let share = shared.budget.share(!signed);
-    let wire = read(request.headers(), payload, shared.max_body, shared.body_timeout, share).await;
-    let (wire, mut share) = match (wire, &encoding) {
+    let reservation = shared.budget.reservation(!signed);
+    let wire = read(request.headers(), payload, shared.max_body, shared.body_timeout, reservation).await;
+    let (wire, mut reservation) = match (wire, &encoding) {
         // The type comes before the size.
         (Err(_), Err(_)) => return Err(encoding.err().unwrap_or_else(|| unauthorized("")).close()),
         (wire, _) => wire?,
     };
     if let Some(signature) = &signature {
         signature.check(request, &wire).map_err(|error| unauthorized(&error.to_string()))?;
-        share.verified();
-        *publisher = only.map_or(Publisher::UNKNOWN, Publisher::signed);
-        pass(shared, *publisher)?;
+        reservation.verified();
+        *client = only.map_or(Client::UNKNOWN, Client::signed);
+        pass(shared, *client)?;
     }
-    let (body, mut share) = match unpack(encoding?, wire.clone(), shared.max_body, share).await {
+    let (body, mut reservation) = match unpack(encoding?, wire.clone(), shared.max_body, reservation).await {
         Ok(unpacked) => unpacked,
         Err(UnpackError::Refused(problem)) => return Err(problem),
         Err(UnpackError::Broken(why)) => {
@@ -134,13 +134,19 @@ async fn take(
     let bytes = body.len();
     if shared.redactor.is_some() {
         // The events are held a second time, without what tells whose they are.
-        share.grow_to(2 * bytes).await?;
+        reservation.reserve(2 * bytes).await?;
     }
-    let ingest = Ingest { body, share: Arc::new(share), origin: origin.clone(), only, deadline: deadline() };
+    let ingest = Ingest {
+        body,
+        reservation: Arc::new(reservation),
+        origin: origin.clone(),
+        only,
+        deadline: deadline(),
+    };
     let left = ingest.deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
     match shared.ingest.ask(ingest, left).await {
         Ok(Ok(outcome)) => {
-            say(shared, shared.publishers.name(*publisher), origin, bytes, &outcome);
+            log_outcome(shared, shared.clients.name(*client), origin, bytes, &outcome);
             Ok(outcome)
         }
         Ok(Err(IngestError::NotJson(why))) => {
@@ -156,7 +162,7 @@ async fn take(
     }
 }
 
-fn say(shared: &Shared, publisher: &str, origin: &Origin, bytes: usize, outcome: &Outcome) {
+fn log_outcome(shared: &Shared, publisher: &str, origin: &Origin, bytes: usize, outcome: &Outcome) {
     let Outcome { accepted, rejected, .. } = outcome;
     let (correlation_id, trace_id) = (&origin.correlation_id, trace_id(origin));
     if *rejected > 0 || shared.lines.pass() {
@@ -167,8 +173,8 @@ fn say(shared: &Shared, publisher: &str, origin: &Origin, bytes: usize, outcome:
 }
 
 /// Counts a request against what its publisher may send.
-fn pass(shared: &Shared, publisher: Publisher) -> Result<(), Problem> {
-    shared.publishers.pass(publisher).map_err(|wait| {
+fn pass(shared: &Shared, client: Client) -> Result<(), Problem> {
+    shared.clients.pass(client).map_err(|wait| {
         let detail = "more requests a second than this publisher may send (ESS_RATE_LIMIT); send it again";
         let whole = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
         Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with("accepted", 0).retry_after(whole)

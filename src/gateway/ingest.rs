@@ -1,4 +1,4 @@
-//! The actor that carries a request through: judge, publish, set aside, answer.
+//! The actor that carries a request through: validate, publish, set aside, answer.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use opentelemetry::trace::SpanKind;
 
 use super::DEADLINE;
 use super::answer::{Errors, Outcome};
-use super::body::Share;
+use super::body::Reservation;
 use super::dead_letters::{DeadLetters, LetterRoom};
-use super::publish::{Publish, PublishError, Publisher};
-use super::validate::{Cursor, Judge, Next, Rejected, Validator};
+use super::publish::{FramePublisher, Publish, PublishError};
+use super::validate::{Cursor, Next, Rejected, Validate, Validator};
 use crate::event::{FieldError, Redactor, Refusal, Source};
 use crate::log::{DeadLetter, Origin, Reason};
 use crate::ops::metrics::{GatewayFailure, GatewayMetrics};
@@ -29,16 +29,16 @@ const MAX_LETTERS: usize = 10_000;
 const MAX_LETTER_BYTES: usize = 16 * 1_024 * 1_024;
 /// The reason that a refused event's bytes are not kept.
 const UNKEPT: &str = "more than 10,000 or 16 MiB of one request, or too many wait to be kept";
-/// How often a publisher may be restarted under a request.
+/// Restarts of a publisher that a request survives.
 const RESTARTS: usize = 5;
 
-/// Take a request's events in.
+/// Validate and publish a request's events.
 #[derive(Clone)]
 pub(super) struct Ingest {
     pub body: Bytes,
     /// The bytes that the request may hold, until it is answered.
     #[allow(dead_code, reason = "held, not read")]
-    pub share: Arc<Share>,
+    pub reservation: Arc<Reservation>,
     pub origin: Arc<Origin>,
     /// The source whose own address the request came to.
     pub only: Option<Source>,
@@ -46,7 +46,7 @@ pub(super) struct Ingest {
     pub deadline: Instant,
 }
 
-/// Why a request was not taken.
+/// The reason that a request was not accepted.
 #[derive(Debug, Clone)]
 pub(super) enum IngestError {
     /// The body is no JSON, or neither object nor array.
@@ -65,7 +65,7 @@ impl Message for Ingest {
 #[derive(Clone)]
 pub(super) struct Parts {
     pub validators: Vec<Mailbox<Validator>>,
-    pub publishers: Vec<Mailbox<Publisher>>,
+    pub publishers: Vec<Mailbox<FramePublisher>>,
     pub dead_letters: DeadLetters,
     pub metrics: GatewayMetrics,
     /// What takes personal data out, if that is asked for.
@@ -77,7 +77,7 @@ pub(super) struct Parts {
 /// The actor.
 pub(super) struct Ingestor {
     parts: Parts,
-    /// Which validator is next.
+    /// Number of the next validator.
     turn: Arc<AtomicUsize>,
 }
 
@@ -106,7 +106,7 @@ impl Handler<Held<Ingest>> for Ingestor {
     }
 }
 
-/// The events of a body, judged.
+/// The events of a body, validated.
 struct Sorted {
     /// Good events, by source, as places in the body, or in what is left of it.
     accepted: Vec<Vec<Range<usize>>>,
@@ -166,7 +166,7 @@ impl Sorted {
 }
 
 async fn take(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Outcome, IngestError> {
-    let sorted = match judge(ingest, parts, turn).await {
+    let sorted = match validate(ingest, parts, turn).await {
         Ok(sorted) => sorted,
         Err(error) => {
             if let IngestError::NotJson(why) = &error {
@@ -218,22 +218,22 @@ pub(super) fn unreadable_body(
     letter
 }
 
-/// Has the whole body judged, slice by slice.
-async fn judge(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Sorted, IngestError> {
+/// Validates the whole body, slice by slice.
+async fn validate(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Sorted, IngestError> {
     let mut sorted = Sorted::new(&parts.dead_letters);
     let validator = &parts.validators[turn.fetch_add(1, Ordering::Relaxed) % parts.validators.len()];
     let mut from = Cursor::default();
     loop {
-        let slice = Judge { body: ingest.body.clone(), from, only: ingest.only };
+        let slice = Validate { body: ingest.body.clone(), from, only: ingest.only };
         let left = ingest.deadline.saturating_duration_since(Instant::now());
-        let judged = validator.ask(slice, left).await;
-        let judged =
-            judged.map_err(|error| IngestError::NotDurable { accepted: 0, why: error.to_string() })?;
+        let validated = validator.ask(slice, left).await;
+        let validated =
+            validated.map_err(|error| IngestError::NotDurable { accepted: 0, why: error.to_string() })?;
         let behind = sorted.redacted.as_ref().map_or(0, Vec::len);
-        if let Some(redacted) = judged.redacted {
+        if let Some(redacted) = validated.redacted {
             sorted.redacted.get_or_insert_default().extend_from_slice(&redacted);
         }
-        for (all, mut more) in sorted.accepted.iter_mut().zip(judged.accepted) {
+        for (all, mut more) in sorted.accepted.iter_mut().zip(validated.accepted) {
             more.iter_mut().for_each(|place| *place = place.start + behind..place.end + behind);
             if all.is_empty() {
                 *all = more;
@@ -241,13 +241,13 @@ async fn judge(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Sor
                 all.extend(more);
             }
         }
-        for rejected in judged.rejected {
+        for rejected in validated.rejected {
             sorted.refuse(ingest, rejected);
         }
         if sorted.accepted.iter().map(Vec::len).sum::<usize>() + sorted.rejected > parts.max_events {
             return Err(IngestError::TooMany);
         }
-        match judged.next {
+        match validated.next {
             Next::More(next) => from = next,
             Next::End => return Ok(sorted),
             Next::NotJson(why) => return Err(IngestError::NotJson(why)),
@@ -275,7 +275,7 @@ async fn publish(
             events: Arc::new(events),
             durable: durable.clone(),
             deadline: ingest.deadline,
-            share: ingest.share.clone(),
+            reservation: ingest.reservation.clone(),
         };
         let origin = ingest.origin.clone();
         async move {
@@ -306,11 +306,11 @@ async fn publish(
 
 /// Publishes a request's events of one source; again, if the publisher was restarted under them: the
 /// publisher's client would not come again, and the store knows a duplicate by its key.
-async fn publish_one(publisher: &Mailbox<Publisher>, publish: Publish) -> Result<(), String> {
+async fn publish_one(publisher: &Mailbox<FramePublisher>, publish: Publish) -> Result<(), String> {
     for _ in 0..RESTARTS {
         match publisher.send(publish.clone()).await {
             Ok(Ok(())) => return Ok(()),
-            // The lines say more; it is nobody's else business.
+            // Log lines have the details, which are not for clients.
             Ok(Err(PublishError::Full(_))) => return Err("the log is full".to_owned()),
             Ok(Err(PublishError::Unavailable(_))) => {
                 return Err("the log is away, or did not confirm in time".to_owned());
@@ -322,7 +322,7 @@ async fn publish_one(publisher: &Mailbox<Publisher>, publish: Publish) -> Result
     Err("the publisher was restarted again and again".to_owned())
 }
 
-/// How long a request may take from now.
+/// The deadline of a request that begins now.
 pub(super) fn deadline() -> Instant {
     Instant::now() + DEADLINE
 }

@@ -1,7 +1,7 @@
 //! The gateway: from a publisher's POST to a frame in the log.
 //!
 //! ```text
-//! http ──Ingest──▶ ingest ──Judge──▶ validate.N      (slices of the body, so that big ones take turns)
+//! http ──Ingest──▶ ingest ─Validate─▶ validate.N      (slices of the body, so that big ones take turns)
 //!                    │ ├─────Publish──▶ publish.<source> ──frame──▶ log
 //!                    │ └───letters───▶ publish.dead_letters ─────▶ log
 //!                    ▼
@@ -10,7 +10,7 @@
 //!
 //! [`http`] reads a request under the bounds of [`body`] and checks who sent it (by its signature or token) and how often
 //! ([`publishers`]).
-//! `ingest` carries the request through: it asks `validate` to judge the body slice by slice, hands
+//! `ingest` carries the request through: it asks `validate` to validate the body slice by slice, hands
 //! the good events to their source's `publish` and the bad ones to the dead letters, and answers.
 
 mod answer;
@@ -65,7 +65,7 @@ struct Shared {
     max_body: usize,
     max_events: usize,
     body_timeout: Duration,
-    publishers: publishers::Publishers,
+    clients: publishers::Clients,
     redactor: Option<Arc<Redactor>>,
     metrics: GatewayMetrics,
     sources: BySource<SourceSettings>,
@@ -77,7 +77,7 @@ struct Shared {
 /// The gateway's actors, for its routes and its end.
 struct Actors {
     ingest: Mailbox<ingest::Ingestor>,
-    publishers: BySource<Mailbox<publish::Publisher>>,
+    publishers: BySource<Mailbox<publish::FramePublisher>>,
     dead_letters: dead_letters::DeadLetters,
 }
 
@@ -93,7 +93,7 @@ pub fn start(
     drain: &DrainHandle,
 ) -> Result<Running, StartError> {
     let mut service = Builder::new(NAME, NAME, &[LOG], drain);
-    let clients = publishers::Publishers::new(&config.webhook_tokens, config.rate_limit)?;
+    let clients = publishers::Clients::new(&config.webhook_tokens, config.rate_limit)?;
     let metrics = GatewayMetrics::new(&service.metrics, clients.names());
     let redactor = Redactor::new(&config.pii).map(Arc::new);
     let Actors { ingest, publishers, dead_letters } =
@@ -107,7 +107,7 @@ pub fn start(
         max_body: config.max_body,
         max_events: config.max_events,
         body_timeout: config.body_timeout,
-        publishers: clients,
+        clients,
         redactor,
         metrics,
         sources: config.sources.clone(),
@@ -147,7 +147,7 @@ fn start_actors(
     let publishers = BySource::new(|source| {
         let (log, metrics, window) = (log.clone(), metrics.clone(), config.log.duplicate_window);
         publish.actor(&format!("publish.{source}"), PUBLISH_BOUND, &thread, move || {
-            publish::Publisher::new(source, log.clone(), metrics.clone(), window)
+            publish::FramePublisher::new(source, log.clone(), metrics.clone(), window)
         })
     });
     let dead_letters = dead_letters::DeadLetters::new(log, metrics, |make| {
@@ -185,7 +185,7 @@ pub(crate) fn fuzz_signature(bytes: &[u8], secrets: &[&[u8]]) {
     let (signature, body) = bytes.split_at(at);
     if let Ok(signature) = std::str::from_utf8(signature) {
         let request = crate::source::SignedRequest { secrets, signature, body, now: 1_764_000_000 };
-        for known in Source::all().filter_map(Source::signature) {
+        for known in crate::event::Source::all().filter_map(crate::event::Source::signature) {
             let _ = (known.check)(&request);
         }
     }

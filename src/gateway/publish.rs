@@ -1,4 +1,4 @@
-//! The actor that puts one source's events into the log.
+//! The frame publisher: the actor that puts one source's events into the log.
 //!
 //! It gathers what waits, from one big array or from hundreds of small requests, into frames. A frame
 //! that comes alone goes at once; while frames are under way, what comes meanwhile goes together. Only
@@ -19,7 +19,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Resp
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::body::Share;
+use super::body::Reservation;
 use crate::event::Source;
 use crate::log::{
     AppendError, FrameWriter, MAX_FRAME_BYTES, MAX_FRAME_EVENTS, Origin, Piece, SharedLog, Topic,
@@ -31,7 +31,7 @@ use crate::runtime::{Held, Room};
 const MAX_IN_FLIGHT: usize = 16;
 /// Frames that are under way before one that is not full waits for more events.
 const EAGER_IN_FLIGHT: usize = 1;
-/// How often requests are let go whose time is over.
+/// Interval at which requests past their deadline are answered.
 const SWEEP: Duration = Duration::from_secs(1);
 /// The longest time in which a frame is sent again; never longer than half the log's window.
 const MAX_RESEND: Duration = Duration::from_secs(60);
@@ -49,17 +49,17 @@ pub(super) struct Publish {
     pub body: Bytes,
     /// Places in the body; never empty.
     pub events: Arc<Vec<Range<usize>>>,
-    /// How many of them are known to be durable, for an answer that cannot wait any longer: the highest count of
-    /// any publisher that had them, for one that was restarted begins anew.
+    /// Number of them that are known to be durable, for an answer at the deadline: the highest count of any instance
+    /// of the actor, because a restarted one counts from 0.
     pub durable: Arc<AtomicUsize>,
     /// When the request is answered in any case: what is in no frame by then is let go.
     pub deadline: Instant,
     /// The bytes that the request may hold, as long as any of them wait here.
     #[allow(dead_code, reason = "held, not read")]
-    pub share: Arc<Share>,
+    pub reservation: Arc<Reservation>,
 }
 
-/// Why a request's events are not all durable.
+/// The reason that a request's events are not all durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PublishError {
     Full(String),
@@ -87,7 +87,7 @@ impl Waiting {
     }
 }
 
-/// What a request waits for. The last frame that holds some of its events answers it.
+/// The answer that a request waits for: the last frame that holds some of its events gives it.
 struct Ticket {
     publish: Publish,
     open: AtomicUsize,
@@ -100,7 +100,7 @@ struct Reply {
     _room: Room,
 }
 
-/// So many events of a frame are a request's.
+/// A request, and the number of its events that the frame holds.
 type Part = (Arc<Ticket>, usize);
 
 /// A frame that is ready to be sent.
@@ -108,7 +108,7 @@ struct Outgoing {
     id: String,
     number: u64,
     frame: Bytes,
-    shares: Vec<Part>,
+    tickets: Vec<Part>,
 }
 
 impl Ticket {
@@ -125,7 +125,7 @@ impl Ticket {
         Instant::now() >= self.publish.deadline || slot.as_ref().is_none_or(|reply| reply.answer.is_closed())
     }
 
-    /// So many events became durable.
+    /// Counts events that became durable.
     fn settle(&self, events: usize) {
         let open = self.open.fetch_sub(events, Ordering::Relaxed).saturating_sub(events);
         let durable = self.publish.events.len().saturating_sub(open);
@@ -137,7 +137,7 @@ impl Ticket {
 }
 
 /// The actor of one source.
-pub(super) struct Publisher {
+pub(super) struct FramePublisher {
     source: Source,
     log: SharedLog,
     metrics: GatewayMetrics,
@@ -152,7 +152,7 @@ pub(super) struct Publisher {
     wrote: Instant,
 }
 
-impl Publisher {
+impl FramePublisher {
     pub fn new(source: Source, log: SharedLog, metrics: GatewayMetrics, duplicate_window: Duration) -> Self {
         Self {
             source,
@@ -168,27 +168,27 @@ impl Publisher {
         }
     }
 
-    /// Sends frames as long as it is their time.
+    /// Sends frames while there is something to send and room in flight.
     fn pump(&mut self, context: &mut Context<Self>) {
         while self.in_flight < MAX_IN_FLIGHT
             && !self.waiting.is_empty()
             && (self.in_flight < EAGER_IN_FLIGHT || self.waiting_events >= MAX_FRAME_EVENTS)
         {
-            let Some(Outgoing { id, number, frame, shares }) = self.next_frame() else { break };
+            let Some(Outgoing { id, number, frame, tickets }) = self.next_frame() else { break };
             self.in_flight += 1;
             let send = send(self.log.clone(), Topic::Events(self.source), id, frame, self.resend);
             let epoch = self.epoch;
             context.spawn(send.into_actor(self).map(move |result, actor, context| {
-                actor.settle(epoch, number, &shares, result);
+                actor.settle(epoch, number, &tickets, result);
                 actor.pump(context);
             }));
         }
     }
 
-    /// Fills a frame from what waits; with it, how many events it holds of which request.
+    /// Fills a frame with waiting events.
     fn next_frame(&mut self) -> Option<Outgoing> {
         let mut parts: Vec<(Publish, Range<usize>)> = Vec::new();
-        let mut shares = Vec::new();
+        let mut tickets = Vec::new();
         let (mut events, mut bytes) = (0, 0);
         while let Some(first) = self.waiting.front_mut() {
             if first.ticket.given_up() {
@@ -213,7 +213,7 @@ impl Publisher {
             }
             if first.framed > from {
                 parts.push((first.publish.clone(), from..first.framed));
-                shares.push((first.ticket.clone(), first.framed - from));
+                tickets.push((first.ticket.clone(), first.framed - from));
             }
             if first.framed < all {
                 break;
@@ -236,7 +236,7 @@ impl Publisher {
         }
         self.wrote = Instant::now();
         let (id, frame) = self.writer.write(&pieces);
-        Some(Outgoing { id, number: self.writer.number(), frame, shares })
+        Some(Outgoing { id, number: self.writer.number(), frame, tickets })
     }
 
     /// Another writer, whose numbers begin at 1.
@@ -245,10 +245,10 @@ impl Publisher {
         self.epoch += 1;
     }
 
-    /// Takes the log's word on a frame.
-    fn settle(&mut self, epoch: u64, number: u64, shares: &[Part], result: Result<(), AppendError>) {
+    /// Handles the log's answer to a frame.
+    fn settle(&mut self, epoch: u64, number: u64, tickets: &[Part], result: Result<(), AppendError>) {
         self.in_flight -= 1;
-        let events: usize = shares.iter().map(|(_, events)| events).sum();
+        let events: usize = tickets.iter().map(|(_, events)| events).sum();
         let error = match result {
             Ok(()) => {
                 if epoch == self.epoch {
@@ -256,7 +256,7 @@ impl Publisher {
                 }
                 self.metrics.processed.of(self.source).inc_by(events as u64);
                 self.metrics.frames.of(self.source).inc();
-                for (ticket, events) in shares {
+                for (ticket, events) in tickets {
                     ticket.settle(*events);
                 }
                 return;
@@ -275,13 +275,13 @@ impl Publisher {
             self.begin_anew();
         }
         self.metrics.fail(Some(self.source), reason, events as u64);
-        for (ticket, _) in shares {
+        for (ticket, _) in tickets {
             ticket.answer(Err(answer.clone()));
         }
     }
 }
 
-/// Sends a frame until the log has said something definite, or until it might no longer recognise it.
+/// Sends a frame until the log gives a definite answer, or until the log might no longer recognise the frame.
 async fn send(
     log: SharedLog,
     topic: Topic,
@@ -307,7 +307,7 @@ async fn send(
     }
 }
 
-impl Actor for Publisher {
+impl Actor for FramePublisher {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
@@ -326,7 +326,7 @@ impl Actor for Publisher {
     }
 }
 
-impl Handler<Held<Publish>> for Publisher {
+impl Handler<Held<Publish>> for FramePublisher {
     type Result = ResponseFuture<Result<(), PublishError>>;
 
     fn handle(&mut self, held: Held<Publish>, context: &mut Self::Context) -> Self::Result {

@@ -17,9 +17,9 @@ const ANONYMOUS: &str = "anonymous";
 
 /// A client, by its index among all that are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Publisher(usize);
+pub(super) struct Client(usize);
 
-impl Publisher {
+impl Client {
     /// A client that is not checked yet.
     pub const UNKNOWN: Self = Self(0);
     /// A client of which no token is asked.
@@ -32,16 +32,16 @@ impl Publisher {
 }
 
 /// All clients that can be told apart.
-pub(super) struct Publishers {
+pub(super) struct Clients {
     names: Vec<String>,
     /// The client of each token, by the token's index.
-    tokens: Vec<Publisher>,
+    tokens: Vec<Client>,
     /// The limit of each client; empty if requests are not limited.
     limits: Vec<DefaultDirectRateLimiter>,
     clock: DefaultClock,
 }
 
-impl Publishers {
+impl Clients {
     /// Token holders, signing providers and anonymous clients, each with a limit of `limit` requests a second.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Publishers {
                     names.len() - 1
                 }
             };
-            clients.push(Publisher(index));
+            clients.push(Client(index));
         }
         let limits = match limit {
             Some(limit) => names.iter().map(|_| RateLimiter::direct(Quota::per_second(limit))).collect(),
@@ -75,8 +75,8 @@ impl Publishers {
     }
 
     /// The client of the token with this index.
-    pub fn with_token(&self, index: usize) -> Publisher {
-        self.tokens.get(index).copied().unwrap_or(Publisher::UNKNOWN)
+    pub fn with_token(&self, index: usize) -> Client {
+        self.tokens.get(index).copied().unwrap_or(Client::UNKNOWN)
     }
 
     /// All names.
@@ -85,12 +85,12 @@ impl Publishers {
     }
 
     /// A client's name.
-    pub fn name(&self, publisher: Publisher) -> &str {
+    pub fn name(&self, publisher: Client) -> &str {
         self.names.get(publisher.0).map_or(UNKNOWN, String::as_str)
     }
 
     /// Counts a request against its client's limit. The error is the time until the next request is allowed.
-    pub fn pass(&self, publisher: Publisher) -> Result<(), Duration> {
+    pub fn pass(&self, publisher: Client) -> Result<(), Duration> {
         let Some(limit) = self.limits.get(publisher.0) else { return Ok(()) };
         limit.check().map_err(|until| until.wait_time_from(self.clock.now()))
     }
@@ -104,17 +104,17 @@ mod tests {
     fn each_client_has_its_own_limit() {
         let token = |name: &str| Token { name: name.to_owned(), secret: name.to_owned().into() };
         let tokens = [token("acme"), token("other"), token("acme")];
-        let publishers = Publishers::new(&tokens, NonZeroU32::new(5)).unwrap();
+        let publishers = Clients::new(&tokens, NonZeroU32::new(5)).unwrap();
         let (acme, other) = (publishers.with_token(0), publishers.with_token(1));
         assert_eq!(publishers.with_token(2), acme, "a name has one limit, however many tokens");
-        assert!(Publishers::new(&[token("facebook")], None).is_err());
+        assert!(Clients::new(&[token("facebook")], None).is_err());
         assert_eq!((publishers.name(acme), publishers.name(other)), ("acme", "other"));
-        assert_eq!(publishers.name(Publisher::signed(Source::TIKTOK)), "tiktok");
+        assert_eq!(publishers.name(Client::signed(Source::TIKTOK)), "tiktok");
         let passed = (0..100).filter(|_| publishers.pass(acme).is_ok()).count();
         assert!((5..10).contains(&passed), "{passed}");
         assert!(publishers.pass(acme).is_err_and(|wait| wait <= Duration::from_millis(250)));
         assert!(publishers.pass(other).is_ok());
-        let open = Publishers::new(&[], None).unwrap();
-        assert!((0..1_000).all(|_| open.pass(Publisher::ANONYMOUS).is_ok()));
+        let open = Clients::new(&[], None).unwrap();
+        assert!((0..1_000).all(|_| open.pass(Client::ANONYMOUS).is_ok()));
     }
 }

@@ -1,4 +1,4 @@
-//! The actor that judges events. A body comes to it slice by slice, so that big bodies take turns
+//! The actor that validates events. A body comes to it slice by slice, so that big bodies take turns
 //! with small ones.
 
 use std::ops::Range;
@@ -17,20 +17,20 @@ pub(super) const SLICE: usize = 1_000;
 /// Bytes after which a slice ends as well.
 const SLICE_BYTES: usize = 512 * 1_024;
 
-/// Where in a body a slice begins.
+/// The position at which a slice of a body begins.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Cursor {
     /// In bytes.
     offset: usize,
     /// Events before it.
     index: usize,
-    /// Whether it stands in an array.
+    /// True within an array.
     in_array: bool,
 }
 
-/// Judge the next events of a body.
+/// Validate the next events of a body.
 #[derive(Debug, Clone)]
-pub(super) struct Judge {
+pub(super) struct Validate {
     pub body: Bytes,
     pub from: Cursor,
     /// The source whose own address the body came to.
@@ -44,12 +44,12 @@ pub(super) struct Rejected {
     pub index: usize,
     /// Its bytes in the body.
     pub bytes: Range<usize>,
-    /// What is kept of them where personal data is not.
+    /// The same without personal data, where that is not kept.
     pub redacted: Option<Vec<u8>>,
     pub refusal: Refusal,
 }
 
-/// How a body goes on after a slice.
+/// The continuation of a body after a slice.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     More(Cursor),
@@ -58,24 +58,24 @@ pub(super) enum Next {
     NotJson(String),
 }
 
-/// What was found in a slice.
+/// The result of a slice.
 #[derive(Debug)]
-pub(super) struct Judged {
-    /// Good events, by source, as places in the body, or in `redacted`.
+pub(super) struct Validated {
+    /// Valid events, by source, as ranges of the body, or of `redacted`.
     pub accepted: Vec<Vec<Range<usize>>>,
     pub rejected: Vec<Rejected>,
-    /// The good events without personal data, where that is not kept.
+    /// The valid events without personal data, where that is not kept.
     pub redacted: Option<Vec<u8>>,
     pub next: Next,
 }
 
-impl Message for Judge {
-    type Result = Judged;
+impl Message for Validate {
+    type Result = Validated;
 }
 
 /// The actor. It holds nothing between slices.
 pub(super) struct Validator {
-    /// What takes personal data out, if that is asked for.
+    /// Removes personal data, if that is configured.
     pub redactor: Option<Arc<Redactor>>,
 }
 
@@ -83,30 +83,30 @@ impl Actor for Validator {
     type Context = Context<Self>;
 }
 
-impl Handler<Held<Judge>> for Validator {
-    type Result = MessageResult<Held<Judge>>;
+impl Handler<Held<Validate>> for Validator {
+    type Result = MessageResult<Held<Validate>>;
 
-    fn handle(&mut self, held: Held<Judge>, _: &mut Self::Context) -> Self::Result {
-        let (judge, _room) = held.open();
-        MessageResult(judge.run(self.redactor.as_deref()))
+    fn handle(&mut self, held: Held<Validate>, _: &mut Self::Context) -> Self::Result {
+        let (validate, _room) = held.open();
+        MessageResult(validate.run(self.redactor.as_deref()))
     }
 }
 
-impl Judge {
-    fn run(&self, redactor: Option<&Redactor>) -> Judged {
-        let mut judged = Judged {
+impl Validate {
+    fn run(&self, redactor: Option<&Redactor>) -> Validated {
+        let mut validated = Validated {
             accepted: vec![Vec::new(); Source::all().len()],
             rejected: Vec::new(),
             redacted: redactor.map(|_| Vec::new()),
             next: Next::End,
         };
         let mut at = self.from;
-        judged.next = loop {
+        validated.next = loop {
             match self.element(&mut at) {
                 Ok(None) => break Next::End,
                 Err(why) => break Next::NotJson(why),
                 Ok(Some(bytes)) => {
-                    self.judge_one(at.index, bytes, redactor, &mut judged);
+                    self.validate_one(at.index, bytes, redactor, &mut validated);
                     at.index += 1;
                 }
             }
@@ -114,10 +114,16 @@ impl Judge {
                 break Next::More(at);
             }
         };
-        judged
+        validated
     }
 
-    fn judge_one(&self, index: usize, bytes: Range<usize>, redactor: Option<&Redactor>, judged: &mut Judged) {
+    fn validate_one(
+        &self,
+        index: usize,
+        bytes: Range<usize>,
+        redactor: Option<&Redactor>,
+        validated: &mut Validated,
+    ) {
         let event = match decode(&self.body[bytes.clone()], self.only) {
             Ok(event) => event,
             Err(refusal) => {
@@ -129,10 +135,10 @@ impl Judge {
                     }
                     kept
                 });
-                return judged.rejected.push(Rejected { index, bytes, redacted, refusal });
+                return validated.rejected.push(Rejected { index, bytes, redacted, refusal });
             }
         };
-        let place = match (redactor, &mut judged.redacted) {
+        let place = match (redactor, &mut validated.redacted) {
             (Some(redactor), Some(redacted)) => {
                 let from = redacted.len();
                 redactor.redact(&self.body[bytes.clone()], redacted);
@@ -146,13 +152,13 @@ impl Judge {
                         truncated: false,
                     };
                     let redacted = Some(Vec::new());
-                    return judged.rejected.push(Rejected { index, bytes, redacted, refusal });
+                    return validated.rejected.push(Rejected { index, bytes, redacted, refusal });
                 }
                 from..redacted.len()
             }
             _ => bytes,
         };
-        judged.accepted[event.source.index()].push(place);
+        validated.accepted[event.source.index()].push(place);
     }
 
     /// The next element; `None` at the body's end. The cursor goes behind it.
@@ -234,12 +240,12 @@ fn describe(error: &serde_json::Error, at: usize) -> String {
 pub(super) fn all(body: Bytes, redactor: Option<&Redactor>) -> Vec<(Source, Vec<u8>)> {
     let (mut from, mut all) = (Cursor::default(), Vec::new());
     loop {
-        let judged = Judge { body: body.clone(), from, only: None }.run(redactor);
-        let bytes = judged.redacted.as_deref().unwrap_or(&body);
-        for (source, events) in Source::all().zip(&judged.accepted) {
+        let validated = Validate { body: body.clone(), from, only: None }.run(redactor);
+        let bytes = validated.redacted.as_deref().unwrap_or(&body);
+        for (source, events) in Source::all().zip(&validated.accepted) {
             all.extend(events.iter().map(|event| (source, bytes[event.clone()].to_vec())));
         }
-        match judged.next {
+        match validated.next {
             Next::More(next) => from = next,
             Next::End | Next::NotJson(_) => return all,
         }
@@ -257,14 +263,14 @@ mod tests {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let (mut from, mut elements) = (Cursor::default(), Vec::new());
         loop {
-            let judged = Judge { body: body.clone(), from, only: None }.run(None);
+            let validated = Validate { body: body.clone(), from, only: None }.run(None);
             elements.extend(
-                judged
+                validated
                     .rejected
                     .iter()
                     .map(|rejected| String::from_utf8_lossy(&body[rejected.bytes.clone()]).into_owned()),
             );
-            match judged.next {
+            match validated.next {
                 Next::More(next) => from = next,
                 Next::End => return Ok(elements),
                 Next::NotJson(why) => return Err(why),
@@ -287,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_refused_as_a_whole() {
+    fn a_body_that_is_not_json_is_refused_as_a_whole() {
         for body in [
             "",
             " ",
@@ -326,8 +332,8 @@ mod tests {
         for utf_16 in
             [&b"[\0]\0"[..], b"\0[\0]", b"\xff\xfe[\0]\0", b"\xfe\xff\0[\0]", b"\0\0\0[", b"[\0\0\0"]
         {
-            let judge = Judge { body: Bytes::from_static(utf_16), from: Cursor::default(), only: None };
-            let Next::NotJson(why) = judge.run(None).next else { panic!("{utf_16:?}") };
+            let validate = Validate { body: Bytes::from_static(utf_16), from: Cursor::default(), only: None };
+            let Next::NotJson(why) = validate.run(None).next else { panic!("{utf_16:?}") };
             assert!(why.contains("must be in UTF-8"), "{why}");
         }
     }
@@ -344,7 +350,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_agrees_with_serde_json_on_what_is_json(body in "[\\[\\]{},:\"a1 ]{0,12}") {
+        fn bodies_are_json_exactly_where_serde_json_reads_them(body in "[\\[\\]{},:\"a1 ]{0,12}") {
             let whole: Result<serde_json::Value, _> = serde_json::from_str(&body);
             let expected = match whole {
                 Ok(serde_json::Value::Array(items)) => Some(items.len()),

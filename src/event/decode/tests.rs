@@ -16,7 +16,7 @@ fn valid(line: usize) -> serde_json::Value {
 }
 
 #[test]
-fn the_samples_are_judged_as_they_say() {
+fn each_sample_is_accepted_or_refused_as_it_declares() {
     for line in VALID.lines() {
         assert!(decode(line.as_bytes(), None).is_ok(), "{line}: {:?}", paths(line));
     }
@@ -251,7 +251,7 @@ fn a_null_is_taken_only_where_the_contract_says_so() {
 }
 
 #[test]
-fn a_mismatched_type_leaves_the_engagement_unjudged_and_an_absent_one_does_not() {
+fn a_mismatched_type_leaves_the_engagement_unvalidated_and_an_absent_one_does_not() {
     let mut event = valid(0);
     event["eventType"] = "ad.click".into();
     event["data"]["engagement"] = serde_json::json!({});
