@@ -1,7 +1,7 @@
 //! The schema of the ESS store, for PostgreSQL and SQLite.
 //!
-//! Each migration is one file that says what it makes and why it is shaped so. Migrations only ever
-//! go forward on data that people have; `down` exists to undo one that was just applied.
+//! Each migration is one file: its tables, the reasons for their shape, and the SQL. A migration that was released never
+//! changes; `down` undoes one that was just applied.
 
 pub use sea_orm_migration::prelude::MigratorTrait;
 use sea_orm_migration::prelude::*;
@@ -17,8 +17,9 @@ mod m20261126_000008_poison_searches;
 mod m20261126_000008_wide_sums;
 mod m20261126_000009_deltas;
 mod m20261126_000011_damaged_summaries;
+mod script;
 
-/// Runs the migrations in their order.
+/// The migrations, in the order in which they are applied.
 #[derive(Debug)]
 pub struct Migrator;
 
@@ -26,26 +27,45 @@ pub struct Migrator;
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         vec![
-            Box::new(m20261124_000001_events::Migration),
-            Box::new(m20261124_000002_ledger::Migration),
-            Box::new(m20261124_000003_dead_letters::Migration),
-            Box::new(m20261124_000004_summaries::Migration),
-            Box::new(m20261124_000005_widths::Migration),
-            Box::new(m20261124_000006_ends::Migration),
-            Box::new(m20261126_000007_frames::Migration),
-            Box::new(m20261126_000009_deltas::Migration),
-            Box::new(m20261126_000008_poison_searches::Migration),
-            Box::new(m20261126_000008_wide_sums::Migration),
-            Box::new(m20261126_000011_damaged_summaries::Migration),
+            Box::new(m20261124_000001_events::migration()),
+            Box::new(m20261124_000002_ledger::migration()),
+            Box::new(m20261124_000003_dead_letters::migration()),
+            Box::new(m20261124_000004_summaries::migration()),
+            Box::new(m20261124_000005_widths::migration()),
+            Box::new(m20261124_000006_ends::migration()),
+            Box::new(m20261126_000007_frames::migration()),
+            Box::new(m20261126_000009_deltas::migration()),
+            Box::new(m20261126_000008_poison_searches::migration()),
+            Box::new(m20261126_000008_wide_sums::migration()),
+            Box::new(m20261126_000011_damaged_summaries::migration()),
         ]
     }
 }
 
-/// Runs statements that are written for each database by itself.
-async fn run(manager: &SchemaManager<'_>, postgres: &str, sqlite: &str) -> Result<(), DbErr> {
-    let sql = match manager.get_database_backend() {
-        sea_orm_migration::sea_orm::DatabaseBackend::Sqlite => sqlite,
-        _ => postgres,
-    };
-    manager.get_connection().execute_unprepared(sql).await.map(drop)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names under which databases that exist know their migrations, in the order in which they were applied.
+    #[test]
+    fn names_and_order_of_migrations_never_change() {
+        let names: Vec<_> =
+            Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
+        assert_eq!(
+            names,
+            [
+                "m20261124_000001_events",
+                "m20261124_000002_ledger",
+                "m20261124_000003_dead_letters",
+                "m20261124_000004_summaries",
+                "m20261124_000005_widths",
+                "m20261124_000006_ends",
+                "m20261126_000007_frames",
+                "m20261126_000009_deltas",
+                "m20261126_000008_poison_searches",
+                "m20261126_000008_wide_sums",
+                "m20261126_000011_damaged_summaries",
+            ]
+        );
+    }
 }

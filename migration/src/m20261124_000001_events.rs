@@ -1,18 +1,15 @@
-//! The rows of events, the view `events` over them, and the rollup that reports read.
+//! Rows of events, the view `events` over them, and the first rollup.
 //!
-//! `event_rows.key` is the first 16 bytes of SHA-256 over source, NUL, eventId: half the width of the
-//! id, the same for every source, and computable in SQL. Words of the contract rest as numbers, with
-//! `words` to read them by; money rests in millionths, and watch times in billionths, as integers,
-//! which both databases sum exactly. Fixed-width columns stand first, widest first, for PostgreSQL
-//! aligns them. `rest` holds what no column holds: unknown keys, and values finer than their column.
+//! `event_rows.key` is the first 16 bytes of SHA-256 over source, NUL and eventId: half as wide as the id, of one width
+//! for every source, and computable in SQL. Values of enums are stored as codes, which `words` translates. Money is
+//! stored in millionths and watch times in billionths, as integers, which both databases sum exactly. Columns of fixed
+//! width come first, the widest first, because PostgreSQL aligns them. `rest` holds what has no column: unknown keys, and
+//! values finer than their column.
 //!
-//! `event_rollup` counts by minute, source and type. `shard` lets transactions that run at the same
-//! time count in rows of their own; readers sum over it.
+//! `event_rollup` counts by minute, source and type. Transactions that run at the same time count in rows of different
+//! shards; readers sum over the shards.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
+use crate::script::{Script, SqlMigration};
 
 const POSTGRES: &str = "
 CREATE TABLE words (
@@ -191,18 +188,10 @@ LEFT JOIN words browser ON browser.code = e.browser;
 
 const DOWN: &str = "DROP VIEW events; DROP TABLE event_rollup; DROP TABLE event_rows; DROP TABLE words;";
 
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    // SQLite too: a kill must not leave half of it.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, POSTGRES, SQLITE).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, &format!("{DOWN} DROP FUNCTION ess_money;"), DOWN).await
-    }
+pub(crate) fn migration() -> SqlMigration {
+    SqlMigration::new(
+        "m20261124_000001_events",
+        Script::each(POSTGRES, SQLITE),
+        Script::each(&format!("{DOWN} DROP FUNCTION ess_money;"), DOWN),
+    )
 }

@@ -1,19 +1,15 @@
-//! The ledger: what became of the events of every frame, counted in the transaction of their rows.
+//! The ledger of version 0.1: outcomes of the events of each frame, counted in the transaction of their rows.
 //!
-//! `ledger_counts` says how many events were stored, were duplicates or were set aside, by source and
-//! log. `ledger_frames` remembers which frames were processed, by their place in the log, so that a
-//! frame that comes again is counted once; places without a gap below are folded into
-//! `ledger_watermarks`, whose `holes` are places below that were never processed and that the log no longer has.
-//! `ledger_writers` keeps the highest frame seen of each gateway run and how many
-//! events it had sent by then, so that a frame that was lost shows as a hole. `shard` keeps
-//! transactions that run at the same time out of each other's way; readers sum (or take the highest).
+//! `ledger_counts` has the number of events that were stored, were duplicates or were set aside, by source and log.
+//! `ledger_frames` has the sequence numbers of processed frames, so that a redelivered frame is counted once. Sequence
+//! numbers without a gap are folded into `ledger_watermarks`; its `holes` count those below the watermark that were never
+//! processed and that the log no longer has. `ledger_writers` has the highest frame of each run of a gateway and the
+//! number of events that it had sent by then, so that a lost frame leaves a gap. Transactions that run at the same time
+//! write rows of different shards; readers sum over the shards, or take the highest.
 
-use sea_orm_migration::prelude::*;
+use crate::script::{Script, SqlMigration};
 
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-/// Both databases take these types: SQLite goes by their affinity.
+/// For both databases: SQLite reads these types by their affinity.
 const TABLES: &str = "
 CREATE TABLE ledger_counts (
     source smallint NOT NULL,
@@ -51,18 +47,6 @@ CREATE TABLE ledger_writers (
 const DOWN: &str = "DROP TABLE ledger_writers; DROP TABLE ledger_watermarks; DROP TABLE ledger_frames;
 DROP TABLE ledger_counts;";
 
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    // SQLite too: a kill must not leave half of it.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, TABLES, &TABLES.replace("uuid", "blob")).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, DOWN, DOWN).await
-    }
+pub(crate) fn migration() -> SqlMigration {
+    SqlMigration::new("m20261124_000002_ledger", Script::with_uuids(TABLES), Script::both(DOWN))
 }

@@ -1,19 +1,16 @@
-//! The events that were set aside, with their bytes and the reason.
+//! Dead letters: events that were refused or set aside, with their bytes and the reason.
 //!
-//! `replayed_at` is set once a letter was sent again and taken; `history` keeps the reasons that a
-//! letter had before a replay that failed.
+//! `replayed_at` is the instant at which a letter was sent again and accepted; `history` has the reasons that it had
+//! before replays that failed.
 //!
-//! `id` follows from where the letter came from (its frame and place in it), so that a letter that is
-//! delivered twice stands here once. `dead_letter_counts` counts what was refused or set aside for ever, also when
-//! the letters themselves have left by age or size (which `fallen_out` counts).
+//! `id` follows from the origin of a letter (its frame and its position in it), so that a letter that is delivered twice
+//! is stored once. `dead_letter_counts` counts all events that were ever refused or set aside, even if their letters were
+//! deleted because of their age or size, which `fallen_out` counts.
 //!
-//! `suspects` marks the event that a collector is about to try, of a frame that ended collectors again
-//! and again. A mark that a later delivery finds is a strike; with two strikes the event is guilty.
+//! `suspects` marks the event that a collector of version 0.1 is about to handle, in a frame that ended collectors before.
+//! A mark that a later delivery finds is a failed attempt.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
+use crate::script::{Script, SqlMigration};
 
 const POSTGRES: &str = "
 CREATE TABLE dead_letters (
@@ -85,18 +82,6 @@ CREATE TABLE dead_letter_counts (
 
 const DOWN: &str = "DROP TABLE suspects; DROP TABLE dead_letter_counts; DROP TABLE dead_letters;";
 
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    // SQLite too: a kill must not leave half of it.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, POSTGRES, SQLITE).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, DOWN, DOWN).await
-    }
+pub(crate) fn migration() -> SqlMigration {
+    SqlMigration::new("m20261124_000003_dead_letters", Script::each(POSTGRES, SQLITE), Script::both(DOWN))
 }

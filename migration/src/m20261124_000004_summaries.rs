@@ -1,24 +1,21 @@
-//! What reports read, so that they take the same time whatever is stored.
+//! Tables of reports, whose cost does not grow with the number of events.
 //!
-//! `rollups` counts events and revenue by type in minutes, hours and days (`level` 0, 1, 2; `at` counts
-//! them since 1970), in the transaction of the rows. It takes the place of `event_rollup`. `shard` lets
-//! transactions that run at the same time count in rows of their own; readers sum over it.
+//! `rollups` replaces `event_rollup`. It counts events and revenue by type in minutes, hours and days (`level` 0, 1, 2;
+//! `at` counts them since 1970), in the transaction of the rows. Transactions that run at the same time count in rows of
+//! different shards; readers sum over the shards.
 //!
-//! `summaries` says what a source's hours add up to besides: users by group, means, campaigns. The span
-//! of a summary is 4^level hours; `at` counts them. A *stale* one has no body: it is told by the four
-//! beneath it, or, at level 0, by the rows. Each transaction of rows leaves a `summary_deltas` row that
-//! says what it added; folding adds those to their hours, and until then readers do.
+//! `summaries` has users by dimension, means and campaigns of each source. The span of a summary is 4^level hours; `at`
+//! counts the spans since 1970. A *stale* summary has no body: readers use the four summaries below it, or the rows at
+//! level 0. Each transaction inserts what it adds to its hours as one row of `summary_deltas`; folding adds the deltas to
+//! the hours, and until then readers do.
 //!
-//! `campaigns` ranks the campaigns by their revenue over all time, as far as it was folded.
-//! `retained` says from which minute on a source still has its rows; `progress` how far long work has come.
+//! `campaigns` ranks campaigns by their revenue over all time, as far as deltas are folded. `retained` has the minute from
+//! which on a source has all its rows. `progress` has the state of long work, such as a rebuild.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
+use crate::script::{Script, SqlMigration};
 
 const POSTGRES: &str = r#"
--- What a collector of the version before has begun is in; what it begins now waits, and then fails and comes again.
+-- Transactions of the version before that run now are waited for; later ones wait, fail, and their frames come again.
 LOCK TABLE event_rows, event_rollup IN SHARE ROW EXCLUSIVE MODE;
 CREATE TABLE rollups (
     level smallint NOT NULL,
@@ -162,7 +159,7 @@ CREATE INDEX event_rows_revenue ON event_rows (occurred_at, source, event_type, 
 DROP TABLE event_rollup;
 ";
 
-/// Back to counting by the minute alone.
+/// Counts by minute alone again.
 const DOWN: &str = "
 CREATE TABLE event_rollup (
     minute integer NOT NULL,
@@ -185,18 +182,6 @@ CREATE INDEX event_rows_campaign ON event_rows (campaign_id, occurred_at)
 DROP TABLE progress; DROP TABLE retained; DROP TABLE campaigns; DROP TABLE summary_deltas; DROP TABLE summaries; DROP TABLE rollups;
 ";
 
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    // SQLite too: a kill must not leave half of it.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, POSTGRES, SQLITE).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, DOWN, DOWN).await
-    }
+pub(crate) fn migration() -> SqlMigration {
+    SqlMigration::new("m20261124_000004_summaries", Script::each(POSTGRES, SQLITE), Script::both(DOWN))
 }

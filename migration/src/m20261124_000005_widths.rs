@@ -1,28 +1,19 @@
 //! Fewer rows for each report.
 //!
-//! `rollups` counts in spans of 1, 10, 60, 360 and 1,440 minutes (`minutes`; `at` counts them since 1970), where
-//! there were minutes, hours and days: whatever a range begins and ends with, the minutes and hours beside its
-//! days are few.
+//! `rollups` counts in spans of 1, 10, 60, 360 and 1,440 minutes (`minutes`; `at` counts the spans since 1970) in place of
+//! minutes, hours and days: a range of any bounds consists of few spans.
 //!
-//! `summaries.campaigns` says whether a summary tells campaigns, so that nobody reads it to find that there were
-//! too many; null where that is not known, as in what versions before this one have written. What such a
-//! version rewrites while it still runs beside this one keeps what was said of it: its campaigns may be looked
-//! for where they are told, which gives the same answer and takes longer.
+//! `summaries.campaigns` is true if a summary lists its campaigns, so that a summary of too many campaigns need not be
+//! read to learn that. Null means unknown, as in summaries of the version before. If that version rewrites a summary while
+//! it runs beside this one, the value stays: reports then look into a summary without need, and their answer is the same.
 //!
-//! The index of campaigns by revenue has all that is asked of it. What versions before this one do not read any
-//! more are the deltas of this one: [`down`](MigrationTrait::down) wants those folded.
+//! The index of campaigns by revenue has all columns of its query. The version before cannot read deltas of this one, so
+//! undoing this migration requires that all deltas are folded.
 
-use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::{ConnectionTrait, Statement};
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-const COLUMNS: &str =
-    "event_type, shard, source, funnel_stage, events, transactions, revenue_units, revenue_micros";
+use crate::script::{Script, SqlMigration};
 
 const POSTGRES: &str = "
--- Whatever a collector of the version before has counted is in; what it has not counted yet fails, and comes again.
+-- Transactions of the version before that run now are waited for; later ones wait, fail, and their frames come again.
 LOCK TABLE rollups IN SHARE ROW EXCLUSIVE MODE;
 CREATE TABLE spans (
     minutes smallint NOT NULL,
@@ -36,7 +27,7 @@ CREATE TABLE spans (
     revenue_units bigint NOT NULL,
     revenue_micros bigint NOT NULL,
     PRIMARY KEY (minutes, at, event_type, shard)
-    -- Rows are counted up again and again: with room beside them they stay where they are, near each other.
+    -- Rows are updated again and again: with free space on their page they stay on it.
 ) WITH (fillfactor = 50);
 INSERT INTO spans
 SELECT minutes, at / factor, event_type, 0, source, funnel_stage, sum(events)::bigint,
@@ -80,7 +71,7 @@ CREATE INDEX campaigns_by_revenue ON campaigns (source, units DESC, micros DESC,
     first_minute, last_minute);
 ";
 
-/// Back to minutes, hours and days.
+/// Spans of minutes, hours and days again.
 const DOWN: &str = "
 CREATE TABLE levels (
     level smallint NOT NULL,
@@ -95,7 +86,8 @@ CREATE TABLE levels (
     revenue_micros bigint NOT NULL,
     PRIMARY KEY (level, at, event_type, shard)
 );
-INSERT INTO levels SELECT CASE minutes WHEN 1 THEN 0 WHEN 60 THEN 1 ELSE 2 END, at, {COLUMNS}
+INSERT INTO levels SELECT CASE minutes WHEN 1 THEN 0 WHEN 60 THEN 1 ELSE 2 END, at, event_type, shard, source, funnel_stage,
+    events, transactions, revenue_units, revenue_micros
 FROM rollups WHERE minutes IN (1, 60, 1440);
 DROP TABLE rollups;
 ALTER TABLE levels RENAME TO rollups;
@@ -104,27 +96,10 @@ DROP INDEX campaigns_by_revenue;
 CREATE INDEX campaigns_by_revenue ON campaigns (source, units DESC, micros DESC, campaign_id);
 ";
 
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    // SQLite too: a kill must not leave half of it.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, POSTGRES, SQLITE).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let waiting = "SELECT 1 AS waiting FROM summary_deltas LIMIT 1";
-        let db = manager.get_connection();
-        let statement = Statement::from_string(manager.get_database_backend(), waiting);
-        if db.query_one_raw(statement).await?.is_some() {
-            let why = "the version before does not read what waits in summary_deltas: stop the gateways, and the \
-                collectors once they have folded all of it";
-            return Err(DbErr::Custom(why.to_owned()));
-        }
-        let down = DOWN.replace("{COLUMNS}", COLUMNS);
-        crate::run(manager, &down, &down).await
-    }
+pub(crate) fn migration() -> SqlMigration {
+    SqlMigration::new("m20261124_000005_widths", Script::each(POSTGRES, SQLITE), Script::both(DOWN)).down_only_if_empty(
+        "summary_deltas",
+        "the version before cannot read the deltas that wait in summary_deltas: stop the gateways, let the collectors \
+         fold all deltas, and stop them",
+    )
 }

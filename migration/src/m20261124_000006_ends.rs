@@ -1,16 +1,14 @@
-//! What campaigns earned in their first and their last minute.
+//! Revenue of a campaign in its first and its last minute.
 //!
-//! A campaign that begins before a range, or ends behind it, earned at most the rest within: few have to be looked up
-//! in the rows to find the first ones of a range. Whole units of each sale are added up, which never is too much and
-//! never too large a number.
+//! A campaign that begins before a range or ends after it earned at most the remainder within the range: with these
+//! bounds, few campaigns have to be summed from rows to find the top campaigns of a range. `first_units` and `last_units`
+//! are sums of whole units, each sale rounded down, so the remainder is never too small.
 //!
-//! `ends_of` says of how many transactions the two were known. Where that is not all, they say nothing: so it is with
-//! campaigns from before, and with those that a version before this one adds to while it still runs beside this one.
+//! `ends_of` is the number of transactions for which both are known. If it is not the number of all transactions, both are
+//! ignored: so it is for campaigns from before, and for those that the version before adds to while it runs beside this
+//! one.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
+use crate::script::{Script, SqlMigration};
 
 const UP: &str = "
 ALTER TABLE campaigns ADD COLUMN first_units bigint NOT NULL DEFAULT 0;
@@ -46,20 +44,10 @@ CREATE INDEX campaigns_by_revenue ON campaigns (source, units DESC, micros DESC,
     first_minute, last_minute);
 ";
 
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    // SQLite too: a kill must not leave half of it.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, UP, UP).await?;
-        crate::run(manager, POSTGRES, SQLITE).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, DOWN, DOWN).await?;
-        crate::run(manager, POSTGRES_BEFORE, SQLITE_BEFORE).await
-    }
+pub(crate) fn migration() -> SqlMigration {
+    SqlMigration::new(
+        "m20261124_000006_ends",
+        Script::both(UP).then(Script::each(POSTGRES, SQLITE)),
+        Script::both(DOWN).then(Script::each(POSTGRES_BEFORE, SQLITE_BEFORE)),
+    )
 }

@@ -1,29 +1,26 @@
-//! Frames are recognised by what they are: a writer (one run of one gateway) and the number of the frame within it.
+//! Frames are identified by writer (one run of one gateway) and number within it.
 //!
-//! A place in the log may be given a second time, by a log that was restored from a copy; a writer's number is not.
-//! `ledger_claims` has a row for each frame that was processed lately, written in the transaction of its events.
-//! Folding turns claims into `ledger_runs`, consecutive frames of one writer with its running totals, and into
-//! `ledger_places`, consecutive places of one log. `ledger_repeats` has the places of frames that came again, which
-//! are processed as well.
+//! A log that was restored from an older copy gives sequence numbers a second time, to other frames; a writer never gives
+//! a number twice. `ledger_claims` has a row for each frame that was processed lately, inserted in the transaction of its
+//! events. Folding turns claims into `ledger_runs`, consecutive frames of one writer with its running totals, and into
+//! `ledger_places`, consecutive sequence numbers of one log. `ledger_repeats` has the sequence numbers of redelivered
+//! frames.
 //!
-//! `ledger_writers` has one row for each writer: the highest frame processed, the frames that are processed from the
-//! first one on (`prefix`), and the frames that the log is known to have acknowledged, all from the first one on
+//! `ledger_writers` has for each writer the highest processed frame, the number of frames processed from the first one on
+//! without a gap (`prefix`), and the last frame that the log is known to have acknowledged together with all before it
 //! (`acked`). An acknowledged frame that is neither processed nor in the log is missing.
 //!
-//! `ledger_logs` is what was last seen of each log: the highest place given, the lowest place that was given a second
-//! time (`base`), and places that were given up (`holes`). `ledger_totals` has, for each source, what writers that
-//! were forgotten had lost, and what was missing at the last look.
+//! `ledger_logs` has the last observation of each log: its highest sequence number, the lowest one that was given a second
+//! time (`base`), and the number of those that were given up (`holes`). `ledger_totals` has for each source what was
+//! missing of writers that were deleted since, and what was missing in the last reconciliation.
 //!
-//! Frames from before are known by their place alone. The tables that know them stay as `ledger_before_…`; a frame
-//! is looked for there only if its writer had sent its number by then. `lost_before` are events that were missing;
-//! `tail_before` are events that a log had not given to the store, which are missing if that log is never seen again.
+//! Frames of version 0.1 are known by their sequence number alone. Its tables stay as `ledger_before_…`; a frame is looked
+//! for there only if its writer had sent its number by then. `lost_before` counts events that were missing; `tail_before`
+//! counts events that were still in a log, and are missing if that log is never seen again.
 
-use sea_orm_migration::prelude::*;
+use crate::script::{Script, SqlMigration};
 
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-/// Both databases take these types: SQLite goes by their affinity.
+/// For both databases: SQLite reads these types by their affinity.
 const UP: &str = "
 ALTER TABLE ledger_frames RENAME TO ledger_before_frames;
 ALTER TABLE ledger_watermarks RENAME TO ledger_before_watermarks;
@@ -132,18 +129,6 @@ ALTER TABLE ledger_before_watermarks RENAME TO ledger_watermarks;
 ALTER TABLE ledger_before_frames RENAME TO ledger_frames;
 ";
 
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    // SQLite too: a kill must not leave half of it.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, UP, &UP.replace("uuid", "blob")).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, DOWN, DOWN).await
-    }
+pub(crate) fn migration() -> SqlMigration {
+    SqlMigration::new("m20261126_000007_frames", Script::with_uuids(UP), Script::both(DOWN))
 }

@@ -1,19 +1,16 @@
-//! `poison_searches`: the search for events that end their collector, one row for each frame that is searched.
+//! `poison_searches`: searches for events that end their collector, one row for each frame that is searched.
 //!
-//! The part of the frame from `first_position` to `end_position` (exclusive) is tried next; while `under_way` is 1
-//! it is being tried. `delivery` is the delivery of the frame in which it was tried: a later delivery that finds
-//! `under_way` knows that the collector ended during the trial. `strikes` counts how often in a row that happened
-//! to a part of one event. `poison` lists the positions found so far, comma-separated.
+//! The part of the frame from `first_position` to `end_position` (exclusive) is tried next. While `under_way` is 1, its
+//! trial is under way, in the delivery of the frame that `delivery` numbers: a later delivery that finds such a row knows
+//! that the collector ended during the trial. `strikes` is the number of failed attempts in a row at a part of one event.
+//! `poison` lists the positions found so far, comma-separated.
 //!
-//! `suspects` is no longer read. Collectors of the version before still write it while both versions run, so it
-//! stays until the next release.
+//! `suspects` is no longer read. Collectors of the version before still write it while both versions run, so it remains
+//! until the next release.
 
-use sea_orm_migration::prelude::*;
+use crate::script::{Script, SqlMigration};
 
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-/// Both databases take these types: SQLite goes by their affinity.
+/// For both databases: SQLite reads these types by their affinity.
 const TABLE: &str = "
 CREATE TABLE poison_searches (
     source smallint NOT NULL,
@@ -31,18 +28,6 @@ CREATE TABLE poison_searches (
 
 const DOWN: &str = "DROP TABLE poison_searches;";
 
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    // SQLite too: a kill must not leave half of it.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, TABLE, TABLE).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, DOWN, DOWN).await
-    }
+pub(crate) fn migration() -> SqlMigration {
+    SqlMigration::new("m20261126_000008_poison_searches", Script::both(TABLE), Script::both(DOWN))
 }

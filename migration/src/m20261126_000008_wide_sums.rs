@@ -1,17 +1,13 @@
 //! Sums of revenue beyond 64 bits.
 //!
-//! Nine million events of 999999999999 units are more than a bigint holds. `revenue_high` of a rollup, and `high` of a
-//! campaign, count in 10^18 units what no longer fits beside them: the sum is `high * 10^18 + units`, and `units` stays
-//! below 10^18 whatever is added. Both begin at 0, so that a version before this one goes on adding to `units` while
-//! it still runs beside this one.
+//! Nine million events of 999999999999 units exceed a bigint. `revenue_high` of a rollup and `high` of a campaign count
+//! units of 10^18: the sum is `high * 10^18 + units`, and `units` stays below 10^18. Both begin at 0, so that the version
+//! before can go on adding to `units` while it runs beside this one.
 //!
-//! Campaigns are ranked by `high` first. `first_units` and `last_units`, which bound what a campaign earned in a range
-//! from above, stop at 10^18: what is left of the sum then is a bound as well.
+//! Campaigns are ranked by `high` first. `first_units` and `last_units`, upper bounds of the revenue in a range, stop at
+//! 10^18: the remainder of the sum is an upper bound then.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
+use crate::script::{Script, SqlMigration};
 
 const UP: &str = "
 ALTER TABLE rollups ADD COLUMN revenue_high bigint NOT NULL DEFAULT 0;
@@ -49,20 +45,10 @@ CREATE INDEX campaigns_by_revenue ON campaigns (source, units DESC, micros DESC,
     first_minute, last_minute, first_units, last_units, ends_of);
 ";
 
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    // SQLite too: a kill must not leave half of it.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, UP, UP).await?;
-        crate::run(manager, POSTGRES, SQLITE).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, DOWN, DOWN).await?;
-        crate::run(manager, POSTGRES_BEFORE, SQLITE_BEFORE).await
-    }
+pub(crate) fn migration() -> SqlMigration {
+    SqlMigration::new(
+        "m20261126_000008_wide_sums",
+        Script::both(UP).then(Script::each(POSTGRES, SQLITE)),
+        Script::both(DOWN).then(Script::each(POSTGRES_BEFORE, SQLITE_BEFORE)),
+    )
 }

@@ -1,17 +1,14 @@
-//! Deltas that are put in order before they are folded, and are known by more than their id.
+//! Deltas that are sorted before they are folded, and are identified by more than their id.
 //!
-//! `summary_deltas.chunk`: what transactions added to many hours is split by chunks of 64 hours first, so that each
-//! hour of a backfill is written once, in short transactions. Null for what one transaction left.
+//! `summary_deltas.chunk`: deltas of many hours are first split by chunks of 64 hours, so that a backfill writes each hour
+//! once, in short transactions. It is null for a delta as a transaction inserted it.
 //!
-//! `summary_deltas.tag` is of chance: after a failover a sequence may give an id again, and whoever keeps deltas by
-//! id alone would take one for another.
+//! `summary_deltas.tag` is random: after a failover a sequence may give an id again, and a cache that knew deltas by id
+//! alone would confuse them.
 //!
-//! SQLite follows a body's pages to find what stands behind it: in both tables the body comes last now.
+//! SQLite reads all pages of a body to reach the columns behind it, so the body is the last column of both tables now.
 
-use sea_orm_migration::prelude::*;
-
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
+use crate::script::{Script, SqlMigration};
 
 const POSTGRES: &str = "
 ALTER TABLE summary_deltas ADD COLUMN chunk integer,
@@ -77,18 +74,10 @@ ALTER TABLE summaries_before RENAME TO summaries;
 CREATE INDEX summaries_stale ON summaries (source, level) WHERE stale;
 ";
 
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    // SQLite too: a kill must not leave half of it.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, POSTGRES, SQLITE).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, POSTGRES_DOWN, SQLITE_DOWN).await
-    }
+pub(crate) fn migration() -> SqlMigration {
+    SqlMigration::new(
+        "m20261126_000009_deltas",
+        Script::each(POSTGRES, SQLITE),
+        Script::each(POSTGRES_DOWN, SQLITE_DOWN),
+    )
 }

@@ -1,14 +1,11 @@
-//! `damaged_summaries`: summaries and deltas that were found unreadable, so that each is named once and counted.
+//! `damaged_summaries`: summaries and deltas that cannot be decoded, so that each is reported once and counted.
 //!
-//! `level` and `at` are the summary's, and `version` the one that it has; of a delta `level` is -1, `at` its id and
-//! `version` its tag. A row says nothing any more once its summary has another version or its delta has left.
+//! `level`, `at` and `version` are those of the summary. For a delta, `level` is -1, `at` its id and `version` its tag. A
+//! row is obsolete once its summary has another version or its delta was deleted.
 
-use sea_orm_migration::prelude::*;
+use crate::script::{Script, SqlMigration};
 
-#[derive(DeriveMigrationName)]
-pub(crate) struct Migration;
-
-/// Both databases take these types: SQLite goes by their affinity.
+/// For both databases: SQLite reads these types by their affinity.
 const TABLE: &str = "
 CREATE TABLE damaged_summaries (
     source smallint NOT NULL,
@@ -21,13 +18,6 @@ CREATE TABLE damaged_summaries (
 
 const DOWN: &str = "DROP TABLE damaged_summaries;";
 
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, TABLE, TABLE).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, DOWN, DOWN).await
-    }
+pub(crate) fn migration() -> SqlMigration {
+    SqlMigration::new("m20261126_000011_damaged_summaries", Script::both(TABLE), Script::both(DOWN))
 }

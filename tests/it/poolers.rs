@@ -2,12 +2,14 @@
 
 use ess::store::{Purpose, Store};
 
+use crate::ledger::frames;
+use crate::store::exactly_once;
 use crate::support::block_on;
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Kind, Postgres, on};
 use crate::support::process::ess;
 use crate::support::stores::number;
-use crate::{ledger, privacy, restarts, secured, set_aside, store, summaries};
+use crate::{privacy, restarts, secured, set_aside, store, summaries};
 
 const SESSION: Kind = Kind::Pooled("session", "");
 const TRANSACTION: Kind = Kind::Pooled("transaction", "");
@@ -15,12 +17,12 @@ const TRANSACTION: Kind = Kind::Pooled("transaction", "");
 const DEAF: Kind = Kind::Pooled("transaction", "ignore_startup_parameters = options");
 
 fn writes() {
-    store::rows_that_are_there_already_are_found_whether_they_are_looked_for_or_not();
-    store::a_write_that_is_cut_off_leaves_nothing_to_the_next();
-    store::a_frame_that_comes_again_is_counted_once();
-    store::a_row_that_the_database_refuses_is_set_aside_and_all_others_are_stored();
-    ledger::frames_at_places_that_were_given_before_are_stored_and_none_is_counted_twice();
-    ledger::claims_and_folding_at_the_same_moment_count_every_frame_once();
+    exactly_once::duplicates_are_found_by_every_insert_strategy();
+    exactly_once::a_cancelled_write_leaves_nothing_to_the_next();
+    exactly_once::a_frame_that_comes_again_is_counted_once();
+    store::refused::a_row_that_the_database_refuses_is_set_aside_and_all_others_are_stored();
+    frames::frames_at_reused_sequence_numbers_are_stored_and_none_is_counted_twice();
+    frames::claims_and_folding_at_the_same_moment_count_every_frame_once();
 }
 
 fn reports() {
@@ -39,11 +41,11 @@ fn operations() {
 #[test]
 fn rows_are_written_on_postgresql_18() {
     on(Kind::Eighteen, || {
-        store::rows_that_are_there_already_are_found_whether_they_are_looked_for_or_not();
-        store::a_frame_that_comes_again_is_counted_once();
-        store::a_row_that_the_database_refuses_is_set_aside_and_all_others_are_stored();
-        ledger::frames_at_places_that_were_given_before_are_stored_and_none_is_counted_twice();
-        ledger::claims_and_folding_at_the_same_moment_count_every_frame_once();
+        exactly_once::duplicates_are_found_by_every_insert_strategy();
+        exactly_once::a_frame_that_comes_again_is_counted_once();
+        store::refused::a_row_that_the_database_refuses_is_set_aside_and_all_others_are_stored();
+        frames::frames_at_reused_sequence_numbers_are_stored_and_none_is_counted_twice();
+        frames::claims_and_folding_at_the_same_moment_count_every_frame_once();
     });
 }
 
@@ -69,8 +71,8 @@ fn rows_are_written_through_a_pooler_of_transactions() {
 #[test]
 fn rows_are_written_through_a_pooler_that_loses_options() {
     on(DEAF, || {
-        store::rows_that_are_there_already_are_found_whether_they_are_looked_for_or_not();
-        store::a_frame_that_comes_again_is_counted_once();
+        exactly_once::duplicates_are_found_by_every_insert_strategy();
+        exactly_once::a_frame_that_comes_again_is_counted_once();
     });
 }
 
@@ -102,7 +104,7 @@ fn no_event_is_lost_behind_a_pooler_of_transactions() {
 #[test]
 fn the_system_works_behind_a_pooler_of_sessions() {
     on(SESSION, || {
-        store::a_frame_that_comes_again_is_counted_once();
+        exactly_once::a_frame_that_comes_again_is_counted_once();
         set_aside::a_refused_event_is_kept_shown_and_replayed_once_it_passes();
         restarts::no_event_is_lost_when_postgres_is_killed();
         summaries::a_report_that_nobody_waits_for_is_stopped_in_the_database_and_too_many_are_refused();
