@@ -39,7 +39,7 @@ pub use connect::{Purpose, SQLITE_FILE, Store};
 pub use dead_letters::{DeadLetterFilter, ListedLetter, Retention, StoredLetter};
 pub use error::StoreError;
 pub use locate::{Location, Locations};
-pub use maintain::retention::RetentionClock;
+pub use maintain::RetentionClock;
 pub use poison::{LogPosition, PoisonSearch};
 pub use summary::DamagedDelta;
 pub use write::batch::{Batch, BatchFrame, Written};

@@ -14,7 +14,7 @@ use crate::support::events::simple;
 use crate::support::stores::{frame, log, sqlite};
 
 async fn write(store: &Store, frames: Vec<BatchFrame<'_>>) -> Written {
-    store.write(&Batch { source: Source::Facebook, log_id: log(), frames }).await.unwrap()
+    store.write(&Batch { source: Source::FACEBOOK, log_id: log(), frames }).await.unwrap()
 }
 
 /// One frame whose number is its sequence number.

@@ -1,61 +1,64 @@
-//! Taking one person out of what is stored.
+//! Erasing one user.
 //!
-//! Rows stay, for they were counted and earned money, and an event that comes again must still be seen as the
-//! duplicate it is: their user becomes another one whom nobody knows, without a name, and keys that the
-//! contract does not know go. Summaries know users by a hash of their id; the hours of those rows are told by
-//! the rows until they were summed up anew. Dead letters that name the user are deleted.
+//! Rows stay: they were counted, and an event that is sent again must be recognised as a duplicate. Their user id is
+//! replaced by a random one; the name and unknown keys are removed. Summaries hold hashes of user ids: the hours of these
+//! rows are marked as stale, so that they are computed from the rows again. Dead letters that name the user are deleted.
 
 use std::collections::BTreeSet;
 
-use sea_orm::{ConnectionTrait, Statement};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::windows::Window;
 use crate::event::{Source, names_user};
 use crate::store::connect::{Snapshot, Store};
 use crate::store::dead_letters::DeadLetterFilter;
-use crate::store::dialect::places;
 use crate::store::error::StoreError;
-use crate::store::maintain::retention::{retain, retained_from};
+use crate::store::maintain::retention::{NO_MINUTE, retain, retained_from};
 use crate::store::sql::Sql;
 
-/// Dead letters that are read at one time.
+/// Number of dead letters that are read at one time.
 const LETTERS: usize = 200;
 
-/// What was done.
+/// Outcome of an erasure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Erasure {
-    /// Rows that tell nothing of the person any more.
+    /// Rows that no longer name the user.
     pub rows: u64,
     /// Dead letters that were deleted.
     pub letters: u64,
-    /// Hours whose summaries are made anew.
+    /// Hours whose summaries will be computed again.
     pub hours: u64,
-    /// Hours that are not told by their rows alone, and keep their summaries.
+    /// Hours that have lost rows by age: their summaries cannot be computed again and keep a hash of the user.
     pub kept_hours: u64,
 }
 
+/// Outcome of an erasure in one window.
+struct ErasedWindow {
+    rows: u64,
+    /// Hours that were marked as stale.
+    stale: Vec<i32>,
+    /// Hours that have lost rows by age.
+    kept: BTreeSet<i64>,
+}
+
 impl Store {
-    /// Takes a user, by any of these ids, out of a source's rows and out of all dead letters.
+    /// Erases a user, known by any of these ids, from a source's rows and from all dead letters.
     ///
     /// # Errors
     ///
-    /// If the store is away; what was done before stays so, and doing it again is safe.
+    /// If the store is unavailable. Windows that were done stay done, and doing it again is safe.
     pub async fn erase_user(&self, source: Source, ids: &[String]) -> Result<Erasure, StoreError> {
         let mut erased = Erasure::default();
-        // One for all rows: the person still counts once.
+        // One id for all rows, so that they still count as one user.
         let nobody = format!("forgotten-{}", Uuid::new_v4().simple());
         let (mut hours, mut kept) = (BTreeSet::new(), BTreeSet::new());
-        let (end, width) = self.windows().await?;
-        let mut first = 0;
-        while first <= end {
-            let window = (first, first + width);
+        for window in self.windows().await? {
             let found =
                 self.retry_conflicts(async || self.erase_window(source, ids, &nobody, window).await).await?;
             erased.rows += found.rows;
-            hours.extend(found.anew);
+            hours.extend(found.stale);
             kept.extend(found.kept);
-            first += width;
         }
         erased.hours = hours.len() as u64;
         erased.kept_hours = kept.len() as u64;
@@ -68,81 +71,61 @@ impl Store {
         source: Source,
         ids: &[String],
         nobody: &str,
-        (first, end): (i64, i64),
-    ) -> Result<Window, StoreError> {
+        window: Window,
+    ) -> Result<ErasedWindow, StoreError> {
         let tx = self.snapshot(Snapshot::Write).await?;
-        // No row leaves meanwhile whose hour is to be told by its rows.
-        retain(&tx, source, -1).await?;
+        // No row of a stale hour is deleted by age before this transaction ends.
+        retain(&tx, source, NO_MINUTE).await?;
         let from = retained_from(&tx, source).await?.unwrap_or(i64::MIN);
-        let window = self.window("$3", "$4");
-        let mut values: Vec<sea_orm::Value> =
-            vec![source.code().into(), nobody.into(), first.into(), end.into()];
-        let ids = places(&mut values, ids.iter().cloned());
-        let sql = format!(
-            "UPDATE event_rows SET user_id = $2, user_name = NULL, rest = NULL
-             WHERE {window} AND source = $1 AND user_id IN ({ids}) RETURNING CAST({} AS bigint) AS minute",
-            self.minute()
-        );
-        let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
-        let rows = tx.query_all_raw(statement).await?;
-        let minutes: Vec<i64> = rows.iter().map(|row| row.try_get("", "minute")).collect::<Result<_, _>>()?;
-        let (whole, kept): (BTreeSet<i64>, BTreeSet<i64>) =
+        let update =
+            "UPDATE event_rows SET user_id = $2, user_name = NULL, rest = NULL WHERE source = $1 AND ";
+        let mut sql = Sql::new(update).bind(source.code()).bind(nobody);
+        self.push_window(&mut sql, window);
+        sql.push(" AND user_id IN (").push_list(ids.iter().cloned());
+        sql.push(format!(") RETURNING CAST({} AS bigint)", self.minute()));
+        let minutes: Vec<i64> = sql.scalars(&tx).await?;
+        let (complete, kept): (BTreeSet<i64>, BTreeSet<i64>) =
             minutes.iter().map(|minute| minute.div_euclid(60)).partition(|hour| hour * 60 >= from);
-        let anew: Vec<i32> = whole.iter().filter_map(|hour| i32::try_from(*hour).ok()).collect();
-        if !anew.is_empty() {
-            self.mark_stale(&tx, source, &anew).await?;
+        let stale: Vec<i32> = complete.iter().filter_map(|hour| i32::try_from(*hour).ok()).collect();
+        if !stale.is_empty() {
+            self.mark_stale(&tx, source, &stale).await?;
         }
         tx.commit().await?;
-        Ok(Window { rows: minutes.len() as u64, anew, kept })
+        Ok(ErasedWindow { rows: minutes.len() as u64, stale, kept })
     }
 
-    /// Deletes the letters of a source, or of none, that name a user.
+    /// Deletes the letters of a source, or without a source, that name a user.
     async fn erase_letters(&self, source: Source, ids: &[String]) -> Result<u64, StoreError> {
         let all: Vec<Uuid> = Sql::new("SELECT id FROM dead_letters").scalars(self.db()).await?;
         let mut deleted = 0;
         for part in all.chunks(LETTERS) {
             let limit = part.len() as u64;
             let filter = DeadLetterFilter { ids: part.to_vec(), limit, replayed: true, ..Default::default() };
-            let theirs = |of: Option<&str>| of.is_none_or(|of| of == source.name());
-            let guilty: Vec<Uuid> = self
-                .letters(&filter)
-                .await?
+            let letters = self.letters(&filter).await?;
+            let of_source = |of: Option<&str>| of.is_none_or(|of| of == source.name());
+            let naming = letters
                 .iter()
-                .filter(|letter| theirs(letter.source) && names(&letter.payload, ids))
-                .map(|letter| letter.id)
-                .collect();
-            deleted += self.delete_letters(&guilty).await?;
+                .filter(|letter| of_source(letter.source) && names(&letter.payload, ids))
+                .map(|letter| letter.id);
+            let naming: Vec<Uuid> = naming.collect();
+            if !naming.is_empty() {
+                let mut sql = Sql::new("DELETE FROM dead_letters WHERE id IN (");
+                sql.push_list(naming).push(")");
+                deleted += sql.execute(self.db()).await?;
+            }
         }
         Ok(deleted)
     }
-
-    async fn delete_letters(&self, ids: &[Uuid]) -> Result<u64, StoreError> {
-        if ids.is_empty() {
-            return Ok(0);
-        }
-        let mut values = Vec::new();
-        let places = places(&mut values, ids.iter().copied());
-        self.change(&format!("DELETE FROM dead_letters WHERE id IN ({places})"), values).await
-    }
 }
 
-/// What was found in a part of the rows.
-struct Window {
-    rows: u64,
-    /// Hours that are told by their rows from now on.
-    anew: Vec<i32>,
-    /// Hours some of whose rows have left.
-    kept: BTreeSet<i64>,
-}
-
-/// Whether bytes name a user: JSON by a user id, what cannot be read as JSON by containing one, written plainly
-/// or with escapes.
+/// True if bytes name a user. JSON does so by a user id; bytes that are no JSON by containing an id, plain or with
+/// escapes.
 fn names(payload: &[u8], ids: &[String]) -> bool {
     if let Ok(json) = serde_json::from_slice::<Value>(payload) {
         return names_user(&json, ids);
     }
     let found = |text: &str| memchr::memmem::find(payload, text.as_bytes()).is_some();
-    // Only the digits of an escape may be in either case.
+    // The digits of an escape may be in upper or lower case.
     let escaped = |id: &str, escape: fn(u16) -> String| -> String {
         let unit = |unit: u16| match u8::try_from(unit) {
             Ok(byte) if byte.is_ascii_graphic() || byte == b' ' => char::from(byte).to_string(),
@@ -164,13 +147,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_is_found_in_what_is_no_json_however_their_id_is_written() {
+    fn a_user_is_found_in_bytes_that_are_no_json_however_the_id_is_escaped() {
         let ids = ["Zoë-jay".to_owned()];
         for cut in [r#"{"userId":"Zoë-jay","#, r#"{"userId":"Zo\u00eb-jay","#, r#"{"userId":"Zo\u00EB-jay","#]
         {
             assert!(names(cut.as_bytes(), &ids), "{cut}");
         }
         assert!(!names(br#"{"userId":"Zoe-jay","#, &ids));
-        assert!(!names("{\"name\":\"Zoë-jay\"}".as_bytes(), &ids), "JSON is told by its keys");
+        assert!(!names("{\"name\":\"Zoë-jay\"}".as_bytes(), &ids), "JSON names users by its keys alone");
     }
 }

@@ -1,7 +1,14 @@
-//! Upkeep of what is stored: rollups and summaries held against rows, rows that leave by age, erasure of a user,
-//! and transactions that stand still.
+//! Upkeep of stored data: rollups, summaries and campaigns are compared with the rows and rebuilt, rows are deleted by age,
+//! a user is erased, and transactions that stand still are ended.
 
+mod campaigns;
+mod clock;
 pub mod erase;
-pub(super) mod retention;
-pub(super) mod stuck;
+mod progress;
+mod retention;
+mod rollups;
+mod stuck;
 pub mod verify;
+mod windows;
+
+pub use clock::RetentionClock;

@@ -64,7 +64,7 @@ pub fn a_cancelled_write_leaves_nothing_to_the_next() {
                 let ids: Vec<String> = (0..200).map(|place| format!("{turn}-{place}")).collect();
                 let events = texts(&ids.iter().map(String::as_str).collect::<Vec<_>>());
                 let batch = |sequence| Batch {
-                    source: Source::Facebook,
+                    source: Source::FACEBOOK,
                     log_id: log(),
                     frames: vec![frame(sequence, sequence, &origin, &events)],
                 };
@@ -96,16 +96,16 @@ pub fn a_frame_that_comes_again_is_counted_once() {
             assert_eq!(first, Written { stored: 2, ..Written::default() });
             let again = write(&store, vec![frame(1, 1, &origin, &a), frame(2, 2, &origin, &b)]).await;
             assert_eq!(again, Written { stored: 1, duplicates: 2, repeated_frames: 1, ..Written::default() });
-            store.fold_ledger(Source::Facebook, log(), 1).await.unwrap();
-            let cut = store.ledger(Source::Facebook, log(), &[]).await.unwrap();
+            store.fold_ledger(Source::FACEBOOK, log(), 1).await.unwrap();
+            let cut = store.ledger(Source::FACEBOOK, log(), &[]).await.unwrap();
             assert_eq!(cut.sequences.as_slice(), [(1, 2)]);
             // A folded frame is still recognised.
             let folded = write(&store, vec![frame(2, 2, &origin, &b)]).await;
             assert_eq!(folded, Written { repeated_frames: 1, ..Written::default() });
             write(&store, vec![frame(5, 5, &origin, &texts(&["e"]))]).await;
             write(&store, vec![frame(3, 3, &origin, &texts(&["d"]))]).await;
-            store.fold_ledger(Source::Facebook, log(), 1).await.unwrap();
-            let cut = store.ledger(Source::Facebook, log(), &[]).await.unwrap();
+            store.fold_ledger(Source::FACEBOOK, log(), 1).await.unwrap();
+            let cut = store.ledger(Source::FACEBOOK, log(), &[]).await.unwrap();
             assert_eq!(cut.sequences.as_slice(), [(1, 3), (5, 5)], "a gap stays a gap");
             assert_eq!((cut.stored, cut.duplicates, cut.quarantined), (5, 2, 0));
             assert_eq!(cut.writers[&Uuid::from_u128(9)].runs.end().number, 5);
@@ -117,12 +117,12 @@ pub fn a_frame_that_comes_again_is_counted_once() {
             let replaced = write(&store, vec![frame(9, 10, &origin, &g)]).await;
             assert_eq!(replaced, Written { stored: 1, ..Written::default() });
             // In another log a new frame at sequence number 1 is no redelivery; a frame that was moved there is.
-            let other = |frames| Batch { source: Source::Facebook, log_id: Uuid::from_u128(2), frames };
+            let other = |frames| Batch { source: Source::FACEBOOK, log_id: Uuid::from_u128(2), frames };
             let written = store.write(&other(vec![frame(1, 11, &origin, &a)])).await.unwrap();
             assert_eq!(written, Written { duplicates: 2, ..Written::default() });
             let moved = store.write(&other(vec![frame(2, 2, &origin, &b)])).await.unwrap();
             assert_eq!(moved, Written { repeated_frames: 1, ..Written::default() });
-            let cut = store.ledger(Source::Facebook, Uuid::from_u128(2), &[]).await.unwrap();
+            let cut = store.ledger(Source::FACEBOOK, Uuid::from_u128(2), &[]).await.unwrap();
             assert_eq!(cut.sequences.as_slice(), [(1, 2)], "its sequence number is processed as well");
             assert_eq!(number(&store, "SELECT sum(events) FROM rollups WHERE minutes = 1").await, 7);
         });

@@ -120,7 +120,7 @@ fn sums_beyond_64_bits_are_exact_and_can_be_rebuilt() {
                 let place = places.next().unwrap();
                 let ids: Vec<String> = (0..count).map(|n| largest_sale(&format!("{place}-{n}"))).collect();
                 assert_eq!(write(&store, at(place, &origin, &ids)).await.stored, count as u64);
-                store.fold_summaries(Source::Facebook).await.unwrap();
+                store.fold_summaries(Source::FACEBOOK).await.unwrap();
             };
             add(3).await;
             assert_eq!(totals().await, (3 * LARGEST, 3 * LARGEST, 3 * LARGEST));
@@ -140,8 +140,8 @@ fn sums_beyond_64_bits_are_exact_and_can_be_rebuilt() {
                 assert_eq!(store.compare_day(day, false).await.unwrap().count(), 0, "mended");
             }
             assert!(days == 1 && found >= 5, "{found} differences of {days} days");
-            assert_eq!(store.compare_campaigns(Source::Facebook, true).await.unwrap(), Some(1));
-            assert_eq!(store.compare_campaigns(Source::Facebook, true).await.unwrap(), Some(0));
+            assert_eq!(store.compare_campaigns(Source::FACEBOOK, true).await.unwrap(), Some(1));
+            assert_eq!(store.compare_campaigns(Source::FACEBOOK, true).await.unwrap(), Some(0));
             assert_eq!(totals().await, (8 * LARGEST, 8 * LARGEST, 8 * LARGEST));
         });
     }

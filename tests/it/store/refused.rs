@@ -45,7 +45,7 @@ pub fn a_row_that_the_database_refuses_is_set_aside_and_all_others_are_stored() 
             );
             assert!(letters[0].errors.get().contains("no_thirteen"), "{}", letters[0].errors.get());
             assert_eq!(number(&store, "SELECT sum(events) FROM rollups WHERE minutes = 1").await, 99);
-            let cut = store.ledger(Source::Facebook, log(), &[]).await.unwrap();
+            let cut = store.ledger(Source::FACEBOOK, log(), &[]).await.unwrap();
             assert_eq!(cut.processed(), 100);
         });
     }
@@ -118,7 +118,7 @@ fn refused_rows_are_found_although_connections_end() {
             // Nine of ten are refused: thousands of round trips, far more than one connection lasts.
             let user = |n: usize| if n.is_multiple_of(10) { "good" } else { "bad" };
             let events: Vec<String> = (0..1_000).map(|n| of_user(&format!("r-{n}"), user(n))).collect();
-            let batch = Batch { source: Source::Facebook, log_id: log(), frames: at(1, &origin, &events) };
+            let batch = Batch { source: Source::FACEBOOK, log_id: log(), frames: at(1, &origin, &events) };
             let mut progress = WriteProgress::default();
             let mut tries = 0;
             let started = std::time::Instant::now();
@@ -194,7 +194,7 @@ fn every_event_is_stored_or_a_duplicate_or_set_aside_and_rollup_and_ledger_agree
                     let revenue = count("SELECT coalesce(sum(revenue), 0) FROM event_rows").await;
                     let rolled = count("SELECT coalesce(sum(revenue_units) * 1000000 + sum(revenue_micros), 0) FROM rollups WHERE minutes = 1").await;
                     prop_assert_eq!(revenue, rolled);
-                    let cut = store.ledger(Source::Facebook, log(), &[]).await.unwrap();
+                    let cut = store.ledger(Source::FACEBOOK, log(), &[]).await.unwrap();
                     prop_assert_eq!(cut.processed(), **total.borrow());
                     Ok(())
                 })
