@@ -18,17 +18,18 @@ use uuid::Uuid;
 
 use crate::store::error::StoreError;
 
-/// What follows BEGIN in a writer's transaction. Nobody is waited for longer than a few seconds: see [`crate::store::maintain::stuck`]. A
-/// plan that was made when a table was small would read all of it, and one for each batch costs more than its work.
+/// Settings of a writer's transaction, after BEGIN. It waits for no lock longer than a few seconds: see
+/// `maintain::stuck`. Generic plans that use indexes: a plan made while a table was small would read all of it, and
+/// planning each batch anew costs more than the batch.
 pub(in crate::store) const WRITES: &str = "ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '3s';
     SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_mode = force_generic_plan";
 
-/// The parameter that proves a session.
+/// Parameter whose value proves that a connection is a session of the server.
 const PARAMETER: &str = "ess.session";
-/// Time after which the server ends a transaction whose client does nothing: one that vanished must not hold its locks.
+/// Time after which the server ends a transaction whose client is silent, so that a client that vanished holds no locks.
 const IDLE_IN_TRANSACTION: &str = "120s";
 
-/// Kind of the sessions of a store's pools, shared by them.
+/// Kind of the connections of a store's pools: sessions of the server, or connections of a pooler.
 #[derive(Debug, Clone, Default)]
 pub(in crate::store) struct Sessions(Arc<State>);
 
@@ -57,7 +58,7 @@ impl Sessions {
         !self.0.pooled.load(Ordering::Relaxed)
     }
 
-    /// Options of a connection to the server itself. The keepalives are the server's, to notice a vanished client.
+    /// Options of a connection to the server itself. With these keepalives the server notices a client that vanished.
     pub fn options(&self, options: PgConnectOptions) -> PgConnectOptions {
         // PgBouncer refuses `extra_float_digits`, too; values come in binary, which needs none.
         let options = options.extra_float_digits(None);
@@ -70,7 +71,7 @@ impl Sessions {
         ])
     }
 
-    /// Has every new connection prove that it is a session.
+    /// Checks every new connection of a pool for a pooler.
     pub fn watch(&self, pool: PoolOptions<Postgres>) -> PoolOptions<Postgres> {
         let sessions = self.clone();
         pool.after_connect(move |connection, _| {
@@ -94,12 +95,12 @@ impl Sessions {
         if !self.0.pooled.swap(true, Ordering::Relaxed) {
             tracing::info!(
                 reason,
-                "a connection pooler stands before PostgreSQL: statements are not prepared under names"
+                "there is a connection pooler before PostgreSQL: statements are not prepared under names"
             );
         }
     }
 
-    /// A connection of a pool. Where a pooler refuses the startup packet, the pool does without parameters from then on.
+    /// A connection of a pool. If a pooler refuses the startup packet, the pool connects without parameters from then on.
     pub async fn acquire(&self, pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         match pool.acquire().await {
             Err(sqlx::Error::Database(fault)) if self.do_without(&*fault, pool) => pool.acquire().await,
@@ -107,7 +108,7 @@ impl Sessions {
         }
     }
 
-    /// Has a pool do without parameters if an error while connecting is a pooler's about them; true if it is.
+    /// Has a pool connect without parameters if an error says that a pooler refused them; true if it does.
     pub fn do_without(&self, fault: &dyn DatabaseError, pool: &PgPool) -> bool {
         let refused = refuses_parameters(fault);
         if refused {
@@ -138,8 +139,8 @@ fn refuses_parameters(fault: &dyn DatabaseError) -> bool {
         && (fault.message().contains("startup parameter") || fault.message().contains("options"))
 }
 
-/// A transaction in PostgreSQL. One that is dropped before its end ends with its connection: whoever is dropped between
-/// a request and its answer would leave the answer to the next who has the connection.
+/// A transaction in PostgreSQL. If it is dropped before its end, its connection is closed: a statement that was cancelled
+/// would leave its answer to the next user of the connection.
 pub(in crate::store) struct PostgresTransaction {
     connection: PoolConnection<Postgres>,
     /// True if its statements may be prepared under names.
@@ -148,7 +149,7 @@ pub(in crate::store) struct PostgresTransaction {
 }
 
 impl PostgresTransaction {
-    /// Begins one; `mode` is what follows BEGIN.
+    /// Begins a transaction; `mode` follows BEGIN.
     pub async fn begin(pool: &PgPool, sessions: &Sessions, mode: &str) -> Result<Self, sqlx::Error> {
         let connection = sessions.acquire(pool).await?;
         let mut tx = Self { connection, named: sessions.named(), ended: false };

@@ -192,14 +192,14 @@ fn read_letter(row: &QueryResult, share: Option<usize>) -> Result<ListedLetter, 
         let whole = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(usize::MAX);
         let fits = share.is_none_or(|share| whole <= share);
         let json = if fits { text } else { whole_elements(&text, share.unwrap_or(usize::MAX)) };
-        let json = RawValue::from_string(json).map_err(|error| corrupt(error))?;
+        let json = RawValue::from_string(json).map_err(corrupt)?;
         Ok::<_, StoreError>((json, !fits))
     };
     let (mut errors, mut truncated) = read(row.try_get("", "errors")?, row.try_get("", "errors_length")?)?;
     if truncated && errors.get() == "[]" {
         let message = "too long for a list; see `ess dead-letters show`".to_owned();
         let none = [FieldError { path: String::new(), message }];
-        errors = serde_json::value::to_raw_value(&none).map_err(|error| corrupt(error))?;
+        errors = serde_json::value::to_raw_value(&none).map_err(corrupt)?;
     }
     let history: Option<String> = row.try_get("", "history")?;
     let history = match history {

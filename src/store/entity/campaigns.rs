@@ -1,38 +1,38 @@
-//! Campaigns, by what they earned over all time.
+//! Campaigns with their revenue over all time.
 
 use sea_orm::entity::prelude::*;
 
-/// One campaign, as far as it was folded.
+/// One campaign, as far as its deltas are folded.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "campaigns")]
 pub struct Model {
-    /// The campaign's id, as sent.
+    /// Id of the campaign, as sent.
     #[sea_orm(primary_key, auto_increment = false)]
     pub campaign_id: String,
-    /// A word's number.
+    /// Code of the source.
     #[sea_orm(primary_key, auto_increment = false)]
     pub source: i16,
-    /// Events that made revenue.
+    /// Events with revenue.
     pub transactions: i64,
     /// Whole units of revenue.
     pub units: i64,
-    /// Millionths beside them, less than one unit.
+    /// Millionths of revenue beside the units; less than one unit.
     pub micros: i64,
-    /// 10^18 whole units that do not fit into the units.
+    /// Units of 10^18 that exceed `units`.
     pub high: i64,
-    /// The minute since 1970 of the first of them.
+    /// Minute of the first of these events, since 1970.
     pub first_minute: i32,
-    /// The minute of the last.
+    /// Minute of the last of these events, since 1970.
     pub last_minute: i32,
-    /// Whole units of those in the first minute, each rounded down.
+    /// Sum of whole units in the first minute, each sale rounded down.
     pub first_units: i64,
-    /// The same of the last minute.
+    /// Sum of whole units in the last minute, each sale rounded down.
     pub last_units: i64,
-    /// Of how many of them these two are known: where that is not all, they say nothing.
+    /// Number of events for which both sums are known. If it is not `transactions`, the sums are ignored.
     pub ends_of: i64,
 }
 
-/// None.
+/// No relations.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

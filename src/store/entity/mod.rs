@@ -1,4 +1,4 @@
-//! The tables that are read by sea-orm's queries.
+//! Entities of the tables that sea-orm's query builder reads and writes.
 
 pub mod campaigns;
 pub mod rollups;

@@ -1,25 +1,25 @@
-//! What transactions added that was not folded yet.
+//! Deltas of summaries that are not folded yet.
 
 use sea_orm::entity::prelude::*;
 
-/// One transaction of rows.
+/// Delta of one transaction, or one part of several.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "summary_deltas")]
 pub struct Model {
-    /// Its place.
+    /// Id, ascending in the order of insertion.
     #[sea_orm(primary_key)]
     pub id: i64,
-    /// A word's number.
+    /// Code of the source.
     pub source: i16,
-    /// Rows that it added.
+    /// Number of events in it.
     pub events: i64,
-    /// Chunk of 64 hours since 1970 that all its hours are in; null for what one transaction left.
+    /// Chunk of 64 hours since 1970 that contains all its hours; null for a delta as a transaction inserted it.
     pub chunk: Option<i32>,
-    /// The encoded delta.
+    /// Encoded delta.
     pub body: Vec<u8>,
 }
 
-/// None.
+/// No relations.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 
