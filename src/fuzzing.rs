@@ -54,3 +54,30 @@ pub fn frame(bytes: &[u8]) {
     }
     let _ = serde_json::from_slice::<Vec<DeadLetter>>(bytes);
 }
+
+/// A body of a declared source: each shipped file makes events or refusals of it, within the bounds of its filter.
+pub fn declared(bytes: &[u8]) {
+    use crate::source::declared::{Declared, Method, Outcome, Request};
+    thread_local! {
+        static SOURCES: Vec<Declared> = crate::source::shipped::ALL
+            .iter()
+            .filter_map(|shipped| Declared::parse(shipped.name, shipped.file).ok())
+            .collect();
+    }
+    let query = String::from_utf8_lossy(bytes);
+    SOURCES.with(|sources| {
+        for source in sources {
+            for method in [Method::Get, Method::Post] {
+                let query = if method == Method::Get { query.as_ref() } else { "" };
+                let request =
+                    Request { method, headers: &[], query, body: bytes, received: 1_795_687_203_000_000 };
+                for outcome in source.events(&request).unwrap_or_default() {
+                    if let Outcome::Event(event) = outcome {
+                        assert!(source.types().contains(&event.event_type));
+                        assert!(serde_json::from_str::<&serde_json::value::RawValue>(&event.raw).is_ok());
+                    }
+                }
+            }
+        }
+    });
+}

@@ -10,6 +10,7 @@ mod log;
 mod publisher;
 mod rollups;
 mod serve;
+mod sources;
 mod waiting;
 
 use std::process::ExitCode;
@@ -69,6 +70,9 @@ enum Command {
     /// Recover a damaged embedded log
     #[command(subcommand)]
     Log(log::Command),
+    /// List sources; check, run and write source files
+    #[command(subcommand)]
+    Sources(sources::Command),
     /// Show the effective configuration and try each connection
     Check,
     /// Exit 0 if the service on this machine is ready (for container health checks)
@@ -125,7 +129,8 @@ fn run(command: Command) -> Result<Ending, Failure> {
         | Command::DeadLetters(_)
         | Command::Rollups(_)
         | Command::Forget(_)
-        | Command::Log(_) => ("ess", Output::Stderr),
+        | Command::Log(_)
+        | Command::Sources(_) => ("ess", Output::Stderr),
     };
     logs::start(name, &config.log_level, output).map_err(|error| Failure::Usage(error.to_string()))?;
     if let Some(endpoint) = &config.otlp_endpoint {
@@ -159,6 +164,7 @@ fn run(command: Command) -> Result<Ending, Failure> {
             Command::Rollups(command) => rollups::run(&config, command).await,
             Command::Forget(person) => forget::run(&config, &person).await,
             Command::Log(command) => log::run(&config, command).await,
+            Command::Sources(command) => sources::run(&config, command),
             Command::Check => check::check(&config).await,
             Command::Health => check::health(&config).await,
         }

@@ -72,6 +72,8 @@ pub struct Config {
     pub event_endpoint: Option<String>,
     /// Folder of the embedded log and database.
     pub data_dir: PathBuf,
+    /// `ESS_SOURCES`.
+    pub source_folder: PathBuf,
     /// Settings of every listener.
     pub http: HttpSettings,
     /// Access to NATS.
@@ -241,6 +243,7 @@ impl Config {
                 .url("ESS_REPORTER_DATABASE_URL", &["postgres://", "postgresql://"])?,
             event_endpoint: Some(variables.text("EVENT_ENDPOINT").to_owned()).filter(|url| !url.is_empty()),
             data_dir: variables.text("ESS_DATA_DIR").into(),
+            source_folder: variables.text("ESS_SOURCES").into(),
             nats: NatsAccess::read(variables)?,
             ports: ports(variables)?,
             max_body,

@@ -1,1 +1,51 @@
-//! Sources that a file declares: how their requests are verified, and how their events are found and mapped.
+//! Sources that a file declares.
+//!
+//! ```text
+//! file ─parse─▶ Declared, or every mistake with its line
+//! request ─▶ challenge: the platform asks who we are
+//!         ─▶ verify: signature or secret, over the bytes on the wire
+//!         ─▶ events: accept ▶ filter (jq) ▶ schema ▶ map ▶ canonical events and refusals
+//! ```
+//!
+//! Files come from the operator, bodies from anyone: a run of a filter has bounds ([`Bound`]) that no body exceeds.
+
+mod body;
+mod budget;
+mod challenge;
+mod currency;
+mod decimal;
+mod event;
+mod example;
+mod fault;
+mod file;
+mod filter;
+mod functions;
+mod hmac_key;
+mod json;
+mod judge;
+mod map;
+mod operations;
+mod pointer;
+mod reader;
+mod request;
+mod schema;
+mod secrets;
+mod template;
+mod time;
+mod value;
+mod verify;
+mod yaml;
+
+pub use budget::Bound;
+pub use challenge::Reply;
+pub use event::{CanonicalEvent, Columns, Outcome, Refused, RefusedBody, Stage};
+pub use example::Failure;
+pub use fault::Fault;
+pub use file::{Accept, Answer, Declared};
+pub use pointer::Pointer;
+pub use request::{Method, Request};
+pub use secrets::{SecretName, Secrets};
+pub use verify::Unverified;
+
+#[cfg(test)]
+mod tests;
