@@ -190,7 +190,7 @@ fn a_recovery_that_is_killed_at_any_moment_loses_nothing() {
         let before = (std::fs::read(folder.file()).unwrap(), folder.names());
         let whole = ess(&["log", "recover"], &environment, folder.0.path()).output().unwrap();
         let told = String::from_utf8_lossy(&whole.stdout).into_owned();
-        assert!(whole.status.success() && told.contains("nothing is to be done"), "{told}");
+        assert!(whole.status.success() && told.contains("nothing to do"), "{told}");
         let after: Vec<String> = folder.names();
         assert!(std::fs::read(folder.file()).unwrap() == before.0 && after == before.1, "{after:?}");
     });
