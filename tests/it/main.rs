@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod cancelled_reports;
 mod chaos;
 mod cluster;
 mod commands;
@@ -18,11 +19,12 @@ mod log_away;
 mod log_contract;
 mod monitoring;
 mod openapi;
-mod oracle;
 mod poison;
 mod poolers;
 mod privacy;
 mod refused;
+mod report_formats;
+mod report_oracle;
 mod reports;
 mod restarts;
 mod samples;

@@ -9,7 +9,7 @@ use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Kind, Postgres, on};
 use crate::support::process::ess;
 use crate::support::stores::number;
-use crate::{privacy, restarts, secured, set_aside, store, summaries};
+use crate::{cancelled_reports, privacy, report_formats, restarts, secured, set_aside, store, summaries};
 
 const SESSION: Kind = Kind::Pooled("session", "");
 const TRANSACTION: Kind = Kind::Pooled("transaction", "");
@@ -26,16 +26,16 @@ fn writes() {
 }
 
 fn reports() {
-    summaries::an_audience_is_the_same_folded_or_not_and_however_wide_its_spans();
-    summaries::few_campaigns_are_ranked_exactly();
-    summaries::csv_tells_what_json_tells();
+    summaries::audiences::audiences_are_the_same_before_folding_after_it_in_wider_spans_and_from_rows();
+    summaries::campaigns::few_campaigns_are_ranked_exactly();
+    report_formats::a_report_in_csv_has_the_content_of_the_report_in_json();
 }
 
 fn operations() {
     privacy::a_person_is_forgotten_and_everything_else_stays_counted();
     set_aside::a_refused_event_is_kept_shown_and_replayed_once_it_passes();
-    summaries::what_was_damaged_is_told_and_mended_while_events_come();
-    summaries::rows_leave_after_their_time_and_stay_counted();
+    summaries::rebuild::wrong_rollups_and_summaries_are_found_and_rebuilt_while_events_come();
+    summaries::retention::rows_are_removed_by_age_and_stay_counted();
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn reports_and_operations_work_on_postgresql_18() {
     on(Kind::Eighteen, || {
         reports();
         operations();
-        summaries::a_database_of_a_version_before_is_brought_up_to_date();
+        summaries::upgrade::a_database_of_an_earlier_version_is_migrated();
     });
 }
 
@@ -80,7 +80,8 @@ fn rows_are_written_through_a_pooler_that_loses_options() {
 fn reports_are_made_through_a_pooler_of_transactions() {
     on(TRANSACTION, || {
         reports();
-        summaries::a_report_that_nobody_waits_for_is_stopped_in_the_database_and_too_many_are_refused();
+        cancelled_reports::an_abandoned_report_is_cancelled_in_postgresql();
+        cancelled_reports::more_reports_than_the_mailboxes_hold_are_refused();
     });
 }
 
@@ -107,7 +108,8 @@ fn the_system_works_behind_a_pooler_of_sessions() {
         exactly_once::a_frame_that_comes_again_is_counted_once();
         set_aside::a_refused_event_is_kept_shown_and_replayed_once_it_passes();
         restarts::no_event_is_lost_when_postgres_is_killed();
-        summaries::a_report_that_nobody_waits_for_is_stopped_in_the_database_and_too_many_are_refused();
+        cancelled_reports::an_abandoned_report_is_cancelled_in_postgresql();
+        cancelled_reports::more_reports_than_the_mailboxes_hold_are_refused();
     });
 }
 
