@@ -11,6 +11,7 @@ use actix_web::http::header::{Accept, Header, Quality};
 use serde::Serialize;
 
 use super::answer::{EventsReport, RevenueReport};
+use super::error::ReportError;
 use super::query::Range;
 
 /// How an answer is written.
@@ -51,20 +52,18 @@ impl Form {
     }
 
     /// Writes a report.
-    pub fn write<T: Serialize + Table>(self, report: &T) -> Result<Vec<u8>, String> {
+    pub fn write<T: Serialize + Table>(self, report: &T) -> Result<Vec<u8>, ReportError> {
         match self {
-            Self::Json => serde_json::to_vec(report).map_err(|error| error.to_string()),
+            Self::Json => Ok(serde_json::to_vec(report)?),
             Self::Csv => {
                 let mut lines =
                     csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
-                lines.write_record(T::COLUMNS).map_err(|error| error.to_string())?;
+                lines.write_record(T::COLUMNS)?;
                 for line in report.lines() {
                     let cells: Vec<_> = line.iter().map(|cell| harmless(cell)).collect();
-                    lines
-                        .write_record(cells.iter().map(|cell| cell.as_bytes()))
-                        .map_err(|error| error.to_string())?;
+                    lines.write_record(cells.iter().map(|cell| cell.as_bytes()))?;
                 }
-                lines.into_inner().map_err(|error| error.to_string())
+                Ok(lines.into_inner().map_err(|error| csv::Error::from(error.into_error()))?)
             }
         }
     }

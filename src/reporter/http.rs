@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, CacheControl, CacheDirective, ETag, EntityTag, Header, IfNoneMatch};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -13,24 +12,22 @@ use utoipa::{IntoParams, IntoResponses, OpenApi, ToSchema};
 
 use super::answer::{EventsReport, RevenueReport};
 use super::demographics::DemographicsReport;
+use super::error::ReportError;
 use super::form::Form;
 use super::lists::Lists;
 use super::query::{BadParameter, Parameters};
-use super::report::{Ask, Question, ReportError, Reporter};
+use super::report::{Ask, Question, Reporter};
 use super::shapes;
 use crate::config::Token;
 use crate::event::{Source, format_micros};
-use crate::ledger::{LedgerError, Reconciler, SourceLedger};
+use crate::ledger::{Reconciler, SourceLedger};
 use crate::log::Reason;
 use crate::ops::http::{Problem, guard, origin, readable};
 use crate::ops::left;
 use crate::ops::metrics::{Report, ReporterMetrics};
 use crate::ops::openapi::describe;
 use crate::runtime::{Mailbox, Undelivered};
-use crate::store::{DeadLetterFilter, ListedLetter, Store, StoreError};
-
-/// When somebody who was told to wait may ask again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+use crate::store::{DeadLetterFilter, ListedLetter, Store};
 
 /// What the handlers share.
 pub(super) struct Shared {
@@ -186,34 +183,6 @@ fn answered(request: &HttpRequest, answer: Answer) -> HttpResponse {
     answer.unwrap_or_else(|problem| problem.respond(request))
 }
 
-fn bad(BadParameter { name, message }: BadParameter) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, format!("{name}: {message}")).with("parameter", name)
-}
-
-pub(super) fn away(detail: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER)
-}
-
-fn store_away(error: &StoreError) -> Problem {
-    if matches!(error, StoreError::Corrupt { .. }) {
-        tracing::error!(%error, "a report failed: stored data is corrupt");
-        return away(format!("stored data of this report is corrupt: {error}"));
-    }
-    tracing::warn!(%error, "the store did not answer");
-    away("the database is away or saturated, or has no schema yet")
-}
-
-fn no_ledger(error: LedgerError) -> Problem {
-    match error {
-        LedgerError::Log(error) => {
-            tracing::warn!(%error, "the log did not answer");
-            away("the log is away")
-        }
-        LedgerError::Store(error) => store_away(&error),
-        late @ (LedgerError::Late | LedgerError::Busy) => away(late.to_string()),
-    }
-}
-
 /// Asks the first of the report actors that has room, from the next one on.
 async fn ask(request: &HttpRequest, shared: &Shared, report: Report, question: Question) -> Answer {
     let started = Instant::now();
@@ -221,9 +190,8 @@ async fn ask(request: &HttpRequest, shared: &Shared, report: Report, question: Q
     let turn = shared.turn.fetch_add(1, Ordering::Relaxed);
     let mut actors =
         shared.reports.iter().cycle().skip(turn % shared.reports.len()).take(shared.reports.len());
-    let (actor, room) = actors
-        .find_map(|actor| Some((actor, actor.try_reserve(1)?)))
-        .ok_or_else(|| away("too many reports are being made"))?;
+    let (actor, room) =
+        actors.find_map(|actor| Some((actor, actor.try_reserve(1)?))).ok_or(ReportError::TooManyReports)?;
     let asking = async {
         // When this ends before the answer is there, the report ends with it.
         let (_waits, asker) = oneshot::channel();
@@ -242,17 +210,13 @@ async fn ask(request: &HttpRequest, shared: &Shared, report: Report, question: Q
     };
     let answer = tokio::select! {
         answer = asking => answer,
-        () = left(request) => Ok(Err(ReportError::Gone)),
+        () = left(request) => Ok(Err(ReportError::ClientLeft)),
     };
     shared.metrics.duration(report).observe(started.elapsed().as_secs_f64());
     match answer {
         Ok(Ok(body)) => Ok(cacheable(request, form, body)),
-        Ok(Err(ReportError::Gone)) => Err(away("nobody waits for the report")),
-        Ok(Err(ReportError::Bad(parameter))) => Err(bad(parameter)),
-        Ok(Err(ReportError::Store(error))) => Err(store_away(&error)),
-        Ok(Err(ReportError::TooLong)) => Err(away("the report took too long")),
-        Ok(Err(ReportError::Shape(error))) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error)),
-        Err(error) => Err(away(error.to_string())),
+        Ok(Err(error)) => Err(error.into()),
+        Err(error) => Err(ReportError::from(error).into()),
     }
 }
 
@@ -285,9 +249,9 @@ async fn events(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
     const ALLOWED: &[&str] = &["from", "to", "source", "funnelStage", "eventType", "interval"];
     let answer = async {
         guard(&request, &shared.tokens)?;
-        let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(bad)?;
-        let filter = parameters.filter(1).map_err(bad)?;
-        let interval = parameters.interval_within(&filter).map_err(bad)?;
+        let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(ReportError::from)?;
+        let filter = parameters.filter(1).map_err(ReportError::from)?;
+        let interval = parameters.interval_within(&filter).map_err(ReportError::from)?;
         ask(&request, &shared, Report::Events, Question::Events { filter, interval }).await
     };
     answered(&request, answer.await)
@@ -305,11 +269,11 @@ async fn revenue(request: HttpRequest, shared: web::Data<Shared>) -> HttpRespons
     const ALLOWED: &[&str] = &["from", "to", "source", "campaignId", "interval", "groupBy", "limit"];
     let answer = async {
         guard(&request, &shared.tokens)?;
-        let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(bad)?;
-        let filter = parameters.filter(1).map_err(bad)?;
-        let interval = parameters.interval_within(&filter).map_err(bad)?;
-        let limit = parameters.limit().map_err(bad)?;
-        let campaigns = parameters.by_campaign().map_err(bad)?.then_some(limit.into());
+        let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(ReportError::from)?;
+        let filter = parameters.filter(1).map_err(ReportError::from)?;
+        let interval = parameters.interval_within(&filter).map_err(ReportError::from)?;
+        let limit = parameters.limit().map_err(ReportError::from)?;
+        let campaigns = parameters.by_campaign().map_err(ReportError::from)?.then_some(limit.into());
         ask(&request, &shared, Report::Revenue, Question::Revenue { filter, interval, campaigns }).await
     };
     answered(&request, answer.await)
@@ -327,9 +291,9 @@ async fn demographics(request: HttpRequest, shared: web::Data<Shared>) -> HttpRe
     const ALLOWED: &[&str] = &["from", "to", "source", "limit"];
     let answer = async {
         guard(&request, &shared.tokens)?;
-        let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(bad)?;
-        let filter = parameters.filter(60).map_err(bad)?;
-        let limit = parameters.limit().map_err(bad)?;
+        let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(ReportError::from)?;
+        let filter = parameters.filter(60).map_err(ReportError::from)?;
+        let limit = parameters.limit().map_err(ReportError::from)?;
         ask(&request, &shared, Report::Demographics, Question::Demographics { filter, limit: limit.into() })
             .await
     };
@@ -345,13 +309,13 @@ async fn demographics(request: HttpRequest, shared: web::Data<Shared>) -> HttpRe
 async fn ledger(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     let answer = async {
         guard(&request, &shared.tokens)?;
-        Parameters::read(request.query_string(), &[]).map_err(bad)?;
-        let ledgers = shared.ledgers.as_ref().ok_or_else(|| away("the log is away: NATS_URL is not set"))?;
+        Parameters::read(request.query_string(), &[]).map_err(ReportError::from)?;
+        let ledgers = shared.ledgers.as_ref().ok_or(ReportError::NoLog)?;
         let mut sources = Vec::new();
         for source in Source::all() {
-            sources.push(ledgers.reconcile(source).await.map_err(no_ledger)?.ledger);
+            sources.push(ledgers.reconcile(source).await.map_err(ReportError::from)?.ledger);
         }
-        sources.extend(ledgers.refused_without_source().await.map_err(no_ledger)?);
+        sources.extend(ledgers.refused_without_source().await.map_err(ReportError::from)?);
         Ok(HttpResponse::Ok().json(Ledger { sources }))
     };
     answered(&request, answer.await)
@@ -368,26 +332,29 @@ async fn dead_letters(request: HttpRequest, shared: web::Data<Shared>) -> HttpRe
     const ALLOWED: &[&str] = &["reason", "source", "from", "to", "limit"];
     let answer = async {
         guard(&request, &shared.tokens)?;
-        let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(bad)?;
+        let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(ReportError::from)?;
         let reason = match parameters.text("reason") {
             None => None,
             Some(text) => Some(Reason::parse(text).ok_or_else(|| {
                 let allowed = Reason::ALL.map(Reason::as_str).join(", ");
-                bad(BadParameter { name: "reason".to_owned(), message: format!("must be one of {allowed}") })
+                ReportError::Parameter(BadParameter {
+                    name: "reason".to_owned(),
+                    message: format!("must be one of {allowed}"),
+                })
             })?),
         };
-        let (from, to) = parameters.instants().map_err(bad)?;
+        let (from, to) = parameters.instants().map_err(ReportError::from)?;
         let filter = DeadLetterFilter {
             reason,
-            source: parameters.source().map_err(bad)?,
+            source: parameters.source().map_err(ReportError::from)?,
             from,
             to,
-            limit: parameters.limit().map_err(bad)?.into(),
+            limit: parameters.limit().map_err(ReportError::from)?.into(),
             ids: Vec::new(),
             replayed: true,
         };
         let turn = shared.lists.turn().await?;
-        let letters = shared.store.list_letters(&filter).await.map_err(|error| store_away(&error))?;
+        let letters = shared.store.list_letters(&filter).await.map_err(ReportError::from)?;
         turn.answer(&DeadLetters { dead_letters: letters })
     };
     answered(&request, answer.await)
@@ -429,12 +396,12 @@ async fn event(request: HttpRequest, shared: web::Data<Shared>, event_id: web::P
     const ALLOWED: &[&str] = &["source"];
     let answer = async {
         guard(&request, &shared.tokens)?;
-        let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(bad)?;
-        let only = parameters.source().map_err(bad)?;
+        let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(ReportError::from)?;
+        let only = parameters.source().map_err(ReportError::from)?;
         let turn = shared.lists.turn().await?;
-        let found = shared.store.locate_event(&event_id, only).await.map_err(|error| store_away(&error))?;
+        let found = shared.store.locate_event(&event_id, only).await.map_err(ReportError::from)?;
         if found.locations.is_empty() {
-            return Err(Problem::new(StatusCode::NOT_FOUND, "no event of this id is known"));
+            return Err(ReportError::UnknownEvent.into());
         }
         let matches: Vec<Match> = found
             .locations

@@ -1,4 +1,4 @@
-//! Lists: dead letters, and the ways of events. So many are answered at one time, until the client has read the answer.
+//! Lists: dead letters, and the locations of events. Their number is bounded until the client has read the answer.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::http::StatusCode;
 use actix_web::http::header::ContentType;
 use actix_web::web::Bytes;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::http::{Answer, away};
-use crate::ops::http::Problem;
+use super::error::ReportError;
+use super::http::Answer;
 
 /// Lists that are read or answered at one time. Of each, 4 MiB of errors and history are shown at most.
 const LISTS: usize = 16;
@@ -39,18 +38,17 @@ pub(super) struct Turn(OwnedSemaphorePermit);
 
 impl Lists {
     /// Waits for room.
-    pub async fn turn(&self) -> Result<Turn, Problem> {
+    pub async fn turn(&self) -> Result<Turn, ReportError> {
         let waited = tokio::time::timeout(PATIENCE, self.0.clone().acquire_owned()).await;
         let permit = waited.ok().and_then(Result::ok);
-        permit.map(Turn).ok_or_else(|| away("too many lists are being read"))
+        permit.map(Turn).ok_or(ReportError::TooManyLists)
     }
 }
 
 impl Turn {
     /// Answers with a list; its room is given back once the answer is written.
     pub fn answer(self, list: &impl Serialize) -> Answer {
-        let json = serde_json::to_vec(list)
-            .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        let json = serde_json::to_vec(list).map_err(ReportError::from)?;
         let body = Held { bytes: json.into(), _turn: self.0 };
         Ok(HttpResponse::Ok().content_type(ContentType::json()).body(body))
     }

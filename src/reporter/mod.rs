@@ -11,6 +11,7 @@
 
 mod answer;
 mod demographics;
+mod error;
 mod form;
 mod http;
 mod lists;

@@ -11,12 +11,12 @@ use super::answer::{
     CampaignEntry, EventsEntry, EventsReport, RevenueEntry, RevenueReport, mean_money, money,
 };
 use super::demographics::{DemographicsReport, SourceDemographics};
+use super::error::ReportError;
 use super::form::Form;
-use super::query::{BadParameter, Interval, MAX_BUCKETS, range_of, too_many_buckets};
+use super::query::{Interval, MAX_BUCKETS, range_of, too_many_buckets};
 use crate::log::Origin;
 use crate::ops::trace;
 use crate::runtime::Held;
-use crate::store::StoreError;
 use crate::store::report::{EventCount, Filter, Report, Reports, RevenueSum};
 
 /// How long a report may take.
@@ -37,23 +37,6 @@ impl Question {
             Self::Revenue { .. } => "revenue",
             Self::Demographics { .. } => "demographics",
         }
-    }
-}
-
-/// Why there is no answer.
-#[derive(Debug)]
-pub(super) enum ReportError {
-    Bad(BadParameter),
-    Store(StoreError),
-    TooLong,
-    /// Whoever asked is gone.
-    Gone,
-    Shape(String),
-}
-
-impl From<StoreError> for ReportError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
     }
 }
 
@@ -100,13 +83,13 @@ impl Handler<Held<Ask>> for Reporter {
                 answer = tokio::time::timeout(DEADLINE, answer(&reports, question, form)) => {
                     answer.unwrap_or(Err(ReportError::TooLong))
                 }
-                _ = asker => Err(ReportError::Gone),
+                _ = asker => Err(ReportError::ClientLeft),
             };
             trace::beneath(&origin, || trace::Said {
                 name: format!("query {name}"),
                 kind: SpanKind::Client,
                 began,
-                error: answer.as_ref().err().map(|error| format!("{error:?}")),
+                error: answer.as_ref().err().map(ToString::to_string),
                 attributes: vec![KeyValue::new("db.system.name", reports.store().system())],
             });
             answer
@@ -124,7 +107,7 @@ async fn answer(reports: &Reports, question: Question, form: Form) -> Result<Vec
         Question::Demographics { filter, limit } => form.write(&demographics(&report, &filter, limit).await?),
     };
     report.end().await?;
-    answer.map_err(ReportError::Shape)
+    answer
 }
 
 /// A series in an open range can still be too long. One campaign's is looked at once it is there.
@@ -140,7 +123,7 @@ async fn check_buckets(
         && filter.campaign_id.is_none()
         && report.count_buckets(filter, interval.minutes(), revenue, most + 1).await? > most
     {
-        return Err(ReportError::Bad(too_many_buckets()));
+        return Err(ReportError::Parameter(too_many_buckets()));
     }
     Ok(())
 }
@@ -183,7 +166,7 @@ async fn revenue(
     if sums.chunk_by(|one, other| one.bucket == other.bucket).count()
         > usize::try_from(MAX_BUCKETS).unwrap_or(0)
     {
-        return Err(ReportError::Bad(too_many_buckets()));
+        return Err(ReportError::Parameter(too_many_buckets()));
     }
     let mut totals: Vec<RevenueSum> = Vec::new();
     for sum in &sums {

@@ -1,0 +1,151 @@
+//! Reasons for which a question has no answer, each with its status and its problem body.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+
+use super::query::BadParameter;
+use crate::ledger::LedgerError;
+use crate::log::LogError;
+use crate::ops::http::Problem;
+use crate::runtime::Undelivered;
+use crate::store::StoreError;
+
+/// Time after which a client may ask again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Reason for which a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReportError {
+    /// A parameter is not allowed.
+    #[error("{}: {}", .0.name, .0.message)]
+    Parameter(BadParameter),
+    /// No event has the id.
+    #[error("no event of this id is known")]
+    UnknownEvent,
+    /// Every report actor is full.
+    #[error("too many reports are being made")]
+    TooManyReports,
+    /// Too many lists are being read.
+    #[error("too many lists are being read")]
+    TooManyLists,
+    /// The report was not made in time.
+    #[error("the report took too long")]
+    TooLong,
+    /// The client has left.
+    #[error("nobody waits for the report")]
+    ClientLeft,
+    /// The report actor had no answer.
+    #[error(transparent)]
+    Undelivered(#[from] Undelivered),
+    /// The store holds data that cannot be read.
+    #[error("stored data of this report is corrupt: {0}")]
+    Corrupt(Arc<StoreError>),
+    /// The store did not answer.
+    #[error("the database is away or saturated, or has no schema yet")]
+    Store(#[source] Arc<StoreError>),
+    /// No log is configured.
+    #[error("the log is away: NATS_URL is not set")]
+    NoLog,
+    /// The log did not answer.
+    #[error("the log is away")]
+    Log(#[source] LogError),
+    /// The ledger was not reconciled in time, or too many ask for it.
+    #[error(transparent)]
+    Ledger(LedgerError),
+    /// The answer cannot be written as JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The answer cannot be written as CSV.
+    #[error(transparent)]
+    Csv(#[from] csv::Error),
+}
+
+impl ReportError {
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::Parameter(_) => StatusCode::BAD_REQUEST,
+            Self::UnknownEvent => StatusCode::NOT_FOUND,
+            Self::Json(_) | Self::Csv(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::TooManyReports
+            | Self::TooManyLists
+            | Self::TooLong
+            | Self::ClientLeft
+            | Self::Undelivered(_)
+            | Self::Corrupt(_)
+            | Self::Store(_)
+            | Self::NoLog
+            | Self::Log(_)
+            | Self::Ledger(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Logs the causes that the answer does not tell, and corrupt data.
+    fn log(&self) {
+        match self {
+            Self::Corrupt(error) => tracing::error!(%error, "a report failed: stored data is corrupt"),
+            Self::Store(error) => tracing::warn!(%error, "the store did not answer"),
+            Self::Log(error) => tracing::warn!(%error, "the log did not answer"),
+            _ => {}
+        }
+    }
+}
+
+impl From<ReportError> for Problem {
+    fn from(error: ReportError) -> Self {
+        error.log();
+        let status = error.status();
+        let problem = Self::new(status, error.to_string());
+        match error {
+            ReportError::Parameter(BadParameter { name, .. }) => problem.with("parameter", name),
+            _ if status == StatusCode::SERVICE_UNAVAILABLE => problem.retry_after(RETRY_AFTER),
+            _ => problem,
+        }
+    }
+}
+
+impl From<BadParameter> for ReportError {
+    fn from(parameter: BadParameter) -> Self {
+        Self::Parameter(parameter)
+    }
+}
+
+impl From<Arc<StoreError>> for ReportError {
+    fn from(error: Arc<StoreError>) -> Self {
+        if matches!(*error, StoreError::Corrupt { .. }) { Self::Corrupt(error) } else { Self::Store(error) }
+    }
+}
+
+impl From<StoreError> for ReportError {
+    fn from(error: StoreError) -> Self {
+        Arc::new(error).into()
+    }
+}
+
+impl From<LedgerError> for ReportError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Log(error) => Self::Log(error),
+            LedgerError::Store(error) => error.into(),
+            LedgerError::Late | LedgerError::Busy => Self::Ledger(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_has_its_status_and_corrupt_data_is_told_apart_from_a_database_that_is_away() {
+        let parameter = BadParameter { name: "from".to_owned(), message: "is wrong".to_owned() };
+        let parameter = ReportError::from(parameter);
+        assert_eq!((parameter.status().as_u16(), parameter.to_string().as_str()), (400, "from: is wrong"));
+        assert_eq!(ReportError::UnknownEvent.status().as_u16(), 404);
+        assert_eq!(ReportError::TooLong.status().as_u16(), 503);
+        let away = ReportError::from(StoreError::unavailable("password of the role".to_owned()));
+        assert_eq!(away.status().as_u16(), 503);
+        assert!(!away.to_string().contains("password"), "{away}");
+    }
+}
