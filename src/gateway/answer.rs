@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, error::Error};
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::ToSchema;
 
+use super::refusal::RequestRefusal;
 use crate::event::{FieldError, Refusal};
 use crate::log::Origin;
-use crate::ops::http::Problem;
+use crate::ops::metrics::RequestOutcome;
 
 /// Refused events that an answer names; the others are counted.
 const MAX_EVENTS: usize = 100;
@@ -90,8 +90,8 @@ impl Answers {
         Self { units: Arc::new(Semaphore::new(UNREAD)) }
     }
 
-    /// The answer to a request that was taken.
-    pub fn answer(&self, outcome: Outcome, origin: &Origin) -> HttpResponse {
+    /// The answer to a request whose events were validated, and its outcome.
+    pub fn answer(&self, outcome: Outcome, origin: &Origin) -> (HttpResponse, RequestOutcome) {
         let Outcome { accepted, rejected, mut errors } = outcome;
         let mut held = None;
         if errors.json.len() > PIECE {
@@ -103,26 +103,26 @@ impl Answers {
         }
         let list = format!("[{}]", errors.json);
         drop(errors.json);
-        let response = if accepted == 0 && rejected > 0 {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "every event was rejected")
-                .with("accepted", 0)
-                .with("rejected", rejected)
-                .with_json("errors", list)
-                .with("errorsTruncated", errors.truncated)
-                .respond_to(origin)
+        let (response, outcome) = if accepted == 0 && rejected > 0 {
+            let truncated = errors.truncated;
+            let refusal = RequestRefusal::AllRejected { rejected, errors: list, truncated };
+            let outcome = refusal.outcome();
+            (refusal.respond(true, origin), outcome)
         } else {
             let id = serde_json::to_string(&origin.correlation_id).unwrap_or_default();
             let truncated = errors.truncated;
             let body = format!(
                 r#"{{"accepted":{accepted},"rejected":{rejected},"correlationId":{id},"errors":{list},"errorsTruncated":{truncated}}}"#
             );
-            HttpResponse::Accepted().content_type("application/json").body(body)
+            let response = HttpResponse::Accepted().content_type("application/json").body(body);
+            (response, RequestOutcome::Accepted)
         };
-        response.map_body(|_, body| match (held, body.try_into_bytes()) {
+        let response = response.map_body(|_, body| match (held, body.try_into_bytes()) {
             (None, Ok(bytes)) => BoxBody::new(bytes),
             (Some(held), Ok(bytes)) => BoxBody::new(Unread { bytes, _held: held }),
             (_, Err(body)) => body,
-        })
+        });
+        (response, outcome)
     }
 }
 
@@ -176,7 +176,7 @@ mod tests {
         {
             for accepted in [0, 5] {
                 let outcome = Outcome { accepted, ..outcome(events, errors) };
-                let body = read(answers.answer(outcome, &origin)).await;
+                let body = read(answers.answer(outcome, &origin).0).await;
                 assert_eq!(body["errors"].as_array().unwrap().len(), named, "{events} {errors}");
                 assert_eq!(
                     (&body["errorsTruncated"], &body["rejected"]),
@@ -192,7 +192,7 @@ mod tests {
     async fn answers_that_nobody_reads_take_no_more_than_their_bound() {
         let answers = Answers::new();
         let origin = Origin { correlation_id: "c".to_owned(), traceparent: None, accepted_at: 0 };
-        let unread: Vec<_> = (0..200).map(|_| answers.answer(outcome(100, 90), &origin)).collect();
+        let unread: Vec<_> = (0..200).map(|_| answers.answer(outcome(100, 90), &origin).0).collect();
         let bytes: u64 = unread
             .iter()
             .map(|response| match response.body().size() {
@@ -204,7 +204,7 @@ mod tests {
         let last = read(unread.into_iter().last().unwrap()).await;
         assert_eq!((&last["errors"], &last["errorsTruncated"]), (&serde_json::json!([]), &true.into()));
         assert_eq!(
-            read(answers.answer(outcome(1, 90), &origin)).await["errors"].as_array().unwrap().len(),
+            read(answers.answer(outcome(1, 90), &origin).0).await["errors"].as_array().unwrap().len(),
             1
         );
     }

@@ -4,7 +4,6 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::{BytesMut, Payload};
 use bytes::Bytes;
@@ -12,8 +11,8 @@ use futures::StreamExt;
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::refusal::RequestRefusal;
 use super::unverified::{Part, Unverified};
-use crate::ops::http::Problem;
 
 /// The budget's unit: a request takes whole units, so that the semaphore's numbers stay small.
 pub(super) const UNIT: usize = 1_024;
@@ -26,13 +25,13 @@ const WINDOW_LOG: u32 = 23;
 /// Bytes that are unpacked between two reservations.
 const STEP: usize = 256 * 1_024;
 /// Codings of one body, one over the other.
-const MAX_CODINGS: usize = 3;
+pub(super) const MAX_CODINGS: usize = 3;
 /// Time that a request waits for room before it is answered 503.
 pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Bytes of all requests that are held at one time.
 #[derive(Clone)]
-pub(crate) struct Budget {
+pub(super) struct Budget {
     units: Arc<Semaphore>,
     all: usize,
     /// Half of them: what requests may hold together whose signature is not checked yet.
@@ -43,7 +42,7 @@ pub(crate) struct Budget {
 
 /// Bytes that one request may hold, until this is dropped.
 #[must_use]
-pub(crate) struct Reservation {
+pub(super) struct Reservation {
     permit: Option<OwnedSemaphorePermit>,
     budget: Budget,
     held: usize,
@@ -87,7 +86,7 @@ impl Reservation {
     }
 
     /// Waits until the reservation is as large as `bytes`; what it has already stays.
-    pub async fn reserve(&mut self, bytes: usize) -> Result<(), Problem> {
+    pub async fn reserve(&mut self, bytes: usize) -> Result<(), RequestRefusal> {
         let more = self.lacking(bytes);
         if more == 0 {
             return Ok(());
@@ -95,11 +94,11 @@ impl Reservation {
         if let Some(part) = &mut self.unverified
             && !part.grow(more as usize).await
         {
-            return Err(no_room());
+            return Err(RequestRefusal::NoRoom);
         }
         let waited =
             tokio::time::timeout(ROOM_TIMEOUT, self.budget.units.clone().acquire_many_owned(more)).await;
-        let Ok(Ok(permit)) = waited else { return Err(no_room()) };
+        let Ok(Ok(permit)) = waited else { return Err(RequestRefusal::NoRoom) };
         self.take(more, permit);
         Ok(())
     }
@@ -135,22 +134,6 @@ impl Reservation {
     }
 }
 
-fn no_room() -> Problem {
-    let detail = "too many bytes are in flight (ESS_MAX_INFLIGHT); send the whole again";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-        .with("accepted", 0)
-        .retry_after(Duration::from_secs(1))
-}
-
-fn too_slow() -> Problem {
-    let detail =
-        "the body came too slowly while others waited for room (ESS_MAX_INFLIGHT); send the whole again";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-        .with("accepted", 0)
-        .retry_after(Duration::from_secs(1))
-        .close()
-}
-
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.gauge.sub((self.held * UNIT) as i64);
@@ -159,24 +142,21 @@ impl Drop for Reservation {
 
 /// A coding that a body is packed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Coding {
+pub(super) enum Coding {
     Gzip,
     Zstd,
 }
 
 /// The type and codings that the headers say, or what is wrong with them; the codings in the order in which they
 /// were applied (RFC 9110, 8.4).
-pub(crate) fn encoding(headers: &HeaderMap) -> Result<Vec<Coding>, Problem> {
-    let unsupported = |detail: String| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
+pub(super) fn encoding(headers: &HeaderMap) -> Result<Vec<Coding>, RequestRefusal> {
     if let Some(kind) = headers.get(header::CONTENT_TYPE) {
         let kind = kind.to_str().unwrap_or("?");
         // No parameter means anything here, `charset` neither: JSON is UTF-8 (RFC 8259, 8.1 and 11). A type that ends
         // in +json is another one (RFC 6839, 3.1): what its members mean is not what events mean.
         let essence = kind.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/json") {
-            return Err(unsupported(format!(
-                "Content-Type `{kind}` is not supported: it must be application/json"
-            )));
+            return Err(RequestRefusal::ContentType(kind.to_owned()));
         }
     }
     let mut codings = Vec::new();
@@ -189,47 +169,30 @@ pub(crate) fn encoding(headers: &HeaderMap) -> Result<Vec<Coding>, Problem> {
             // RFC 9110, 8.4.1.3.
             "gzip" | "x-gzip" => codings.push(Coding::Gzip),
             "zstd" => codings.push(Coding::Zstd),
-            _ => {
-                let detail = format!("Content-Encoding `{name}` is not supported: it must be gzip or zstd");
-                return Err(unsupported(detail));
-            }
+            _ => return Err(RequestRefusal::ContentEncoding(name)),
         }
     }
     if codings.len() > MAX_CODINGS {
-        return Err(unsupported(format!(
-            "more than {MAX_CODINGS} codings one over the other are not supported"
-        )));
+        return Err(RequestRefusal::TooManyCodings);
     }
     Ok(codings)
 }
 
-fn too_large(limit: usize) -> Problem {
-    Problem::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        format!("the body is larger than {limit} bytes (ESS_MAX_BODY)"),
-    )
-    .with("limit", limit)
-    .close()
-}
-
 /// Reads the bytes on the wire.
-pub(crate) async fn read(
+pub(super) async fn read(
     headers: &HeaderMap,
     payload: Payload,
     limit: usize,
     within: Duration,
     reservation: Reservation,
-) -> Result<(Bytes, Reservation), Problem> {
+) -> Result<(Bytes, Reservation), RequestRefusal> {
     let declared =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
-        return Err(too_large(limit));
+        return Err(RequestRefusal::TooLarge { limit });
     }
     let read = read_all(payload, declared.unwrap_or(UNIT), limit, reservation);
-    match tokio::time::timeout(within, read).await {
-        Ok(read) => read,
-        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time").close()),
-    }
+    tokio::time::timeout(within, read).await.unwrap_or(Err(RequestRefusal::BodyTimeout))
 }
 
 /// Takes room as the bytes come: what a client only announces holds nobody else up.
@@ -238,39 +201,23 @@ async fn read_all(
     expected: usize,
     limit: usize,
     mut reservation: Reservation,
-) -> Result<(Bytes, Reservation), Problem> {
+) -> Result<(Bytes, Reservation), RequestRefusal> {
     let mut body = BytesMut::with_capacity(expected.min(FIRST_BYTES));
     loop {
         let chunk = tokio::select! {
             chunk = payload.next() => chunk,
-            () = reservation.given_up() => return Err(too_slow()),
+            () = reservation.given_up() => return Err(RequestRefusal::TooSlow),
         };
         let Some(chunk) = chunk else { break };
-        let chunk = chunk.map_err(|error| {
-            Problem::new(StatusCode::BAD_REQUEST, format!("the body could not be read: {error}")).close()
-        })?;
+        let chunk = chunk.map_err(RequestRefusal::BodyLost)?;
         if body.len() + chunk.len() > limit {
-            return Err(too_large(limit));
+            return Err(RequestRefusal::TooLarge { limit });
         }
         reservation.received(chunk.len());
         reservation.reserve(body.len() + chunk.len()).await?;
         body.extend_from_slice(&chunk);
     }
     Ok((body.freeze(), reservation))
-}
-
-/// Why a body could not be unpacked.
-pub(crate) enum UnpackError {
-    /// It is not what its encoding says.
-    Broken(String),
-    /// Anything else.
-    Refused(Problem),
-}
-
-impl From<Problem> for UnpackError {
-    fn from(problem: Problem) -> Self {
-        Self::Refused(problem)
-    }
 }
 
 /// How unpacking ended.
@@ -283,12 +230,12 @@ enum Unpacked {
 
 /// Unpacks a body away from the listener's threads; holds no more than the limit, and no more than there is
 /// room for: what comes out is counted as it comes.
-pub(crate) async fn unpack(
+pub(super) async fn unpack(
     codings: Vec<Coding>,
     packed: Bytes,
     limit: usize,
     mut reservation: Reservation,
-) -> Result<(Bytes, Reservation), UnpackError> {
+) -> Result<(Bytes, Reservation), RequestRefusal> {
     if codings.is_empty() {
         return Ok((packed, reservation));
     }
@@ -310,13 +257,10 @@ pub(crate) async fn unpack(
     };
     match actix_web::web::block(work).await {
         Ok((Unpacked::Done(_), plain, reservation)) => Ok((plain, reservation)),
-        Ok((Unpacked::TooLarge, ..)) => Err(too_large(limit).into()),
-        Ok((Unpacked::NoRoom, ..)) => Err(no_room().into()),
-        Ok((Unpacked::Broken(why), ..)) => Err(UnpackError::Broken(why)),
-        Err(_) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the body could not be unpacked now")
-            .with("accepted", 0)
-            .retry_after(Duration::from_secs(1))
-            .into()),
+        Ok((Unpacked::TooLarge, ..)) => Err(RequestRefusal::TooLarge { limit }),
+        Ok((Unpacked::NoRoom, ..)) => Err(RequestRefusal::NoRoom),
+        Ok((Unpacked::Broken(why), ..)) => Err(RequestRefusal::BrokenEncoding(why)),
+        Err(_) => Err(RequestRefusal::NotUnpacked),
     }
 }
 

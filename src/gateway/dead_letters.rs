@@ -13,9 +13,10 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Wrap
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::event::Source;
-use crate::log::{AppendError, DeadLetter, Reason, SharedLog, Topic};
-use crate::ops::metrics::GatewayMetrics;
+use super::refusal::RequestRefusal;
+use crate::event::{FieldError, Redactor, Refusal, Source};
+use crate::log::{AppendError, DeadLetter, Origin, Reason, SharedLog, Topic};
+use crate::ops::metrics::{GatewayFailure, GatewayMetrics};
 use crate::runtime::{Held, Mailbox, Room};
 
 /// Letters that wait at one time, in kibibytes.
@@ -220,8 +221,30 @@ impl DeadLetters {
         self.wake();
     }
 
+    /// Keeps the body of a refused request as a dead letter if the refusal says so; without personal data if there is a
+    /// `redactor`.
+    pub fn keep_body(
+        &self,
+        refusal: &RequestRefusal,
+        origin: &Origin,
+        only: Option<Source>,
+        body: &[u8],
+        redactor: Option<&Redactor>,
+    ) {
+        let Some(why) = refusal.dead_letter() else { return };
+        let error = FieldError { path: String::new(), message: why.to_owned() };
+        let refusal = Refusal { source: only, errors: vec![error], ..Refusal::default() };
+        let mut letter =
+            DeadLetter::new(origin.accepted_at, &origin.correlation_id, Reason::NotJson, body, refusal);
+        if let Some(redactor) = redactor {
+            letter.withhold(redactor);
+        }
+        self.metrics.fail(only, GatewayFailure::NotJson, 1);
+        self.set_one_aside(letter);
+    }
+
     /// Sets one letter aside, or counts it where it has no room.
-    pub fn set_one_aside(&self, letter: DeadLetter) {
+    fn set_one_aside(&self, letter: DeadLetter) {
         let mut room = self.room();
         if room.take(letter.size()) {
             return self.set_aside(vec![letter], room);
@@ -376,7 +399,6 @@ impl Handler<Held<Wake>> for DeadLetterPublisher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{FieldError, Refusal};
 
     fn letter(payload: usize, path: &str) -> DeadLetter {
         let error = FieldError { path: path.to_owned(), message: "is wrong".to_owned() };

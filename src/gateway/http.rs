@@ -3,26 +3,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::Shared;
 use super::answer::Outcome;
-use super::body::{UnpackError, encoding, read, unpack};
-use super::ingest::{Ingest, IngestError, deadline, unreadable_body};
+use super::body::{encoding, read, unpack};
+use super::ingest::{Ingest, deadline};
 use super::publishers::Client;
+use super::refusal::RequestRefusal;
 use super::{handshake, openapi};
 use crate::config::Secret;
 use crate::event::Source;
 use crate::log::Origin;
-use crate::ops::http::{Problem, borne, origin, resource};
-use crate::ops::metrics::{GatewayFailure, RequestOutcome};
+use crate::ops::http::{borne, origin, resource};
 use crate::ops::openapi::describe;
 use crate::ops::trace_id;
 use crate::source::{Signature, SignatureError, SignedRequest};
-
-/// When a publisher that was told to wait may come again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Adds the gateway's routes.
 pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>) {
@@ -50,7 +46,15 @@ pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>)
     }
 }
 
-/// Takes events, of one source alone where its own path is asked.
+/// Progress of a request, for its answer and its metrics.
+struct Progress {
+    /// Known once the token or signature is checked.
+    client: Client,
+    /// True once the whole body has arrived.
+    body_read: bool,
+}
+
+/// Takes events; of `only` that source if the request came to the source's own path.
 async fn webhook(
     request: HttpRequest,
     shared: web::Data<Shared>,
@@ -59,81 +63,72 @@ async fn webhook(
 ) -> HttpResponse {
     let started = Instant::now();
     let origin = Arc::new(origin(&request));
-    let mut client = Client::UNKNOWN;
-    let answer = match take(&request, &shared, payload, only, &origin, &mut client).await {
+    let mut progress = Progress { client: Client::UNKNOWN, body_read: false };
+    let (answer, outcome) = match take(&request, &shared, payload, only, &origin, &mut progress).await {
         Ok(outcome) => shared.answers.answer(outcome, &origin),
-        Err(problem) => problem.respond_to(&origin),
+        Err(refusal) => {
+            let outcome = refusal.outcome();
+            (refusal.respond(progress.body_read, &origin), outcome)
+        }
     };
-    let outcome = RequestOutcome::of(answer.status().as_u16());
-    shared.metrics.count_request(shared.clients.name(client), outcome);
+    shared.metrics.count_request(shared.clients.name(progress.client), outcome);
     shared.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
     answer
 }
 
-/// The checks in their order (401, 429, 415, 413, 400), then the events. Where a signature says who it is, 429
-/// comes behind it: nobody can use up what another may send.
+/// Checks the request in the order 401, 429, 415, 413, 400, then hands its events to ingest. Where a signature
+/// identifies the client, the limit (429) is checked after it, so that nobody can use up the limit of another.
 async fn take(
     request: &HttpRequest,
     shared: &Shared,
     payload: web::Payload,
     only: Option<Source>,
     origin: &Arc<Origin>,
-    client: &mut Client,
-) -> Result<Outcome, Problem> {
+    progress: &mut Progress,
+) -> Result<Outcome, RequestRefusal> {
     if shared.drain.draining() {
-        return Err(again(0, "the gateway is stopping").close());
+        return Err(RequestRefusal::Draining);
     }
     let signature = only.and_then(|source| SignatureCheck::new(shared, source));
     let signed = signature.is_some();
     if !signed {
-        *client = match borne(request, &shared.tokens) {
-            Some(place) => shared.clients.with_token(place),
+        progress.client = match borne(request, &shared.tokens) {
+            Some(index) => shared.clients.with_token(index),
             None if shared.tokens.is_empty() => Client::ANONYMOUS,
-            None => {
-                let detail = "a bearer token is asked for, and it is missing or wrong";
-                return Err(unauthorized(detail).close());
-            }
+            None => return Err(RequestRefusal::Token),
         };
-        pass(shared, *client).map_err(Problem::close)?;
+        pass(shared, progress.client)?;
     }
     if let Some(signature) = &signature {
-        // A body is not read for a request that cannot be accepted.
-        signature.header(request).map_err(|error| unauthorized(&error.to_string()).close())?;
+        // A request without a signature is refused before its body is read.
+        signature.header(request)?;
     }
-    // A type that is wrong is said after a signature that is wrong, which takes the body to know.
-    let encoding = encoding(request.headers());
-    if !signed && let Err(problem) = encoding {
-        return Err(problem.close());
+    // The signature can be checked only with the body, and a wrong one is reported before a wrong type.
+    let mut codings = encoding(request.headers());
+    if !signed {
+        codings = Ok(codings?);
     }
     let reservation = shared.budget.reservation(!signed);
     let wire = read(request.headers(), payload, shared.max_body, shared.body_timeout, reservation).await;
-    let (wire, mut reservation) = match (wire, &encoding) {
-        // The type comes before the size.
-        (Err(_), Err(_)) => return Err(encoding.err().unwrap_or_else(|| unauthorized("")).close()),
-        (wire, _) => wire?,
+    progress.body_read = wire.is_ok();
+    let (wire, mut reservation) = match wire {
+        Ok(read) => read,
+        // A wrong type is reported before a wrong size.
+        Err(refusal) => return Err(codings.err().unwrap_or(refusal)),
     };
     if let Some(signature) = &signature {
-        signature.check(request, &wire).map_err(|error| unauthorized(&error.to_string()))?;
+        signature.check(request, &wire)?;
         reservation.verified();
-        *client = only.map_or(Client::UNKNOWN, Client::signed);
-        pass(shared, *client)?;
+        progress.client = only.map_or(Client::UNKNOWN, Client::signed);
+        pass(shared, progress.client)?;
     }
-    let (body, mut reservation) = match unpack(encoding?, wire.clone(), shared.max_body, reservation).await {
-        Ok(unpacked) => unpacked,
-        Err(UnpackError::Refused(problem)) => return Err(problem),
-        Err(UnpackError::Broken(why)) => {
-            let letter = unreadable_body(origin, only, &wire, &why, shared.redactor.as_deref());
-            shared.metrics.fail(only, GatewayFailure::NotJson, 1);
-            shared.dead_letters.set_one_aside(letter);
-            return Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                format!("the body could not be unpacked: {why}"),
-            ));
-        }
-    };
+    let unpacked = unpack(codings?, wire.clone(), shared.max_body, reservation).await;
+    let (body, mut reservation) = unpacked.inspect_err(|refusal| {
+        shared.dead_letters.keep_body(refusal, origin, only, &wire, shared.redactor.as_deref());
+    })?;
     let bytes = body.len();
     if shared.redactor.is_some() {
-        // The events are held a second time, without what tells whose they are.
+        // The redacted events are held beside the body.
         reservation.reserve(2 * bytes).await?;
     }
     let ingest = Ingest {
@@ -144,22 +139,11 @@ async fn take(
         deadline: deadline(),
     };
     let left = ingest.deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
-    match shared.ingest.ask(ingest, left).await {
-        Ok(Ok(outcome)) => {
-            log_outcome(shared, shared.clients.name(*client), origin, bytes, &outcome);
-            Ok(outcome)
-        }
-        Ok(Err(IngestError::NotJson(why))) => {
-            Err(Problem::new(StatusCode::BAD_REQUEST, format!("the body is no JSON object or array: {why}")))
-        }
-        Ok(Err(IngestError::TooMany)) => {
-            let limit = shared.max_events;
-            let detail = format!("the body has more than {limit} events (ESS_MAX_EVENTS)");
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).with("limit", limit))
-        }
-        Ok(Err(IngestError::NotDurable { accepted, why })) => Err(again(accepted, &why)),
-        Err(error) => Err(again(0, &error.to_string())),
-    }
+    let answer = shared.ingest.ask(ingest, left).await;
+    let outcome =
+        answer.map_err(|error| RequestRefusal::NotDurable { accepted: 0, why: error.to_string() })??;
+    log_outcome(shared, shared.clients.name(progress.client), origin, bytes, &outcome);
+    Ok(outcome)
 }
 
 fn log_outcome(shared: &Shared, publisher: &str, origin: &Origin, bytes: usize, outcome: &Outcome) {
@@ -172,23 +156,9 @@ fn log_outcome(shared: &Shared, publisher: &str, origin: &Origin, bytes: usize, 
     }
 }
 
-/// Counts a request against what its publisher may send.
-fn pass(shared: &Shared, client: Client) -> Result<(), Problem> {
-    shared.clients.pass(client).map_err(|wait| {
-        let detail = "more requests a second than this publisher may send (ESS_RATE_LIMIT); send it again";
-        let whole = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with("accepted", 0).retry_after(whole)
-    })
-}
-
-fn again(accepted: usize, why: &str) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("{why}; send the whole again"))
-        .with("accepted", accepted)
-        .retry_after(RETRY_AFTER)
-}
-
-fn unauthorized(why: &str) -> Problem {
-    Problem::new(StatusCode::UNAUTHORIZED, why)
+/// Counts a request against its client's limit.
+fn pass(shared: &Shared, client: Client) -> Result<(), RequestRefusal> {
+    shared.clients.pass(client).map_err(|wait| RequestRefusal::OverLimit { wait })
 }
 
 /// The check of a source's signature, where its secrets are set.

@@ -16,8 +16,9 @@ use super::answer::{Errors, Outcome};
 use super::body::Reservation;
 use super::dead_letters::{DeadLetters, LetterRoom};
 use super::publish::{FramePublisher, Publish, PublishError};
+use super::refusal::RequestRefusal;
 use super::validate::{Cursor, Next, Rejected, Validate, Validator};
-use crate::event::{FieldError, Redactor, Refusal, Source};
+use crate::event::{Redactor, Source};
 use crate::log::{DeadLetter, Origin, Reason};
 use crate::ops::metrics::{GatewayFailure, GatewayMetrics};
 use crate::ops::trace;
@@ -46,19 +47,8 @@ pub(super) struct Ingest {
     pub deadline: Instant,
 }
 
-/// The reason that a request was not accepted.
-#[derive(Debug, Clone)]
-pub(super) enum IngestError {
-    /// The body is no JSON, or neither object nor array.
-    NotJson(String),
-    /// The body has more events than are taken.
-    TooMany,
-    /// Not all good events are durable; so many are known to be.
-    NotDurable { accepted: usize, why: String },
-}
-
 impl Message for Ingest {
-    type Result = Result<Outcome, IngestError>;
+    type Result = Result<Outcome, RequestRefusal>;
 }
 
 /// The actors that ingest hands on to.
@@ -94,7 +84,7 @@ impl Actor for Ingestor {
 impl Handler<Held<Ingest>> for Ingestor {
     // A task of its own for each request: the actor's context would poll all its futures whenever one
     // of them is woken. It also lives on when the actor is restarted.
-    type Result = ResponseFuture<Result<Outcome, IngestError>>;
+    type Result = ResponseFuture<Result<Outcome, RequestRefusal>>;
 
     fn handle(&mut self, held: Held<Ingest>, _: &mut Self::Context) -> Self::Result {
         let (ingest, room) = held.open();
@@ -165,16 +155,11 @@ impl Sorted {
     }
 }
 
-async fn take(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Outcome, IngestError> {
-    let sorted = match validate(ingest, parts, turn).await {
-        Ok(sorted) => sorted,
-        Err(error) => {
-            if let IngestError::NotJson(why) = &error {
-                refuse_whole(ingest, why, parts);
-            }
-            return Err(error);
-        }
-    };
+async fn take(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Outcome, RequestRefusal> {
+    let sorted = validate(ingest, parts, turn).await.inspect_err(|refusal| {
+        let redactor = parts.redactor.as_deref();
+        parts.dead_letters.keep_body(refusal, &ingest.origin, ingest.only, &ingest.body, redactor);
+    })?;
     let accepted = sorted.accepted.iter().map(Vec::len).sum();
     for (source, events) in Source::all().zip(&sorted.accepted) {
         parts.metrics.accepted.of(source).inc_by(events.len() as u64);
@@ -192,34 +177,8 @@ async fn take(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Outc
     Ok(Outcome { accepted, rejected: sorted.rejected, errors: sorted.errors })
 }
 
-/// Sets a body aside that is no JSON.
-fn refuse_whole(ingest: &Ingest, why: &str, parts: &Parts) {
-    let redactor = parts.redactor.as_deref();
-    let letter = unreadable_body(&ingest.origin, ingest.only, &ingest.body, why, redactor);
-    parts.metrics.fail(ingest.only, GatewayFailure::NotJson, 1);
-    parts.dead_letters.set_one_aside(letter);
-}
-
-/// The letter of a body that could not be read.
-pub(super) fn unreadable_body(
-    origin: &Origin,
-    only: Option<Source>,
-    body: &[u8],
-    why: &str,
-    redactor: Option<&Redactor>,
-) -> DeadLetter {
-    let error = FieldError { path: String::new(), message: why.to_owned() };
-    let refusal = Refusal { source: only, errors: vec![error], ..Refusal::default() };
-    let mut letter =
-        DeadLetter::new(origin.accepted_at, &origin.correlation_id, Reason::NotJson, body, refusal);
-    if let Some(redactor) = redactor {
-        letter.withhold(redactor);
-    }
-    letter
-}
-
 /// Validates the whole body, slice by slice.
-async fn validate(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Sorted, IngestError> {
+async fn validate(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Sorted, RequestRefusal> {
     let mut sorted = Sorted::new(&parts.dead_letters);
     let validator = &parts.validators[turn.fetch_add(1, Ordering::Relaxed) % parts.validators.len()];
     let mut from = Cursor::default();
@@ -228,7 +187,7 @@ async fn validate(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<
         let left = ingest.deadline.saturating_duration_since(Instant::now());
         let validated = validator.ask(slice, left).await;
         let validated =
-            validated.map_err(|error| IngestError::NotDurable { accepted: 0, why: error.to_string() })?;
+            validated.map_err(|error| RequestRefusal::NotDurable { accepted: 0, why: error.to_string() })?;
         let behind = sorted.redacted.as_ref().map_or(0, Vec::len);
         if let Some(redacted) = validated.redacted {
             sorted.redacted.get_or_insert_default().extend_from_slice(&redacted);
@@ -245,12 +204,12 @@ async fn validate(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<
             sorted.refuse(ingest, rejected);
         }
         if sorted.accepted.iter().map(Vec::len).sum::<usize>() + sorted.rejected > parts.max_events {
-            return Err(IngestError::TooMany);
+            return Err(RequestRefusal::TooManyEvents { limit: parts.max_events });
         }
         match validated.next {
             Next::More(next) => from = next,
             Next::End => return Ok(sorted),
-            Next::NotJson(why) => return Err(IngestError::NotJson(why)),
+            Next::NotJson(why) => return Err(RequestRefusal::NotJson(why)),
         }
     }
 }
@@ -261,7 +220,7 @@ async fn publish(
     body: Bytes,
     accepted: Vec<Vec<Range<usize>>>,
     parts: &Parts,
-) -> Result<(), IngestError> {
+) -> Result<(), RequestRefusal> {
     // Of each source by itself.
     let durable: Vec<Arc<AtomicUsize>> = Source::all().map(|_| Arc::default()).collect();
     let publishers = Source::all().zip(&parts.publishers).zip(&durable);
@@ -295,7 +254,7 @@ async fn publish(
     });
     let failed = |why: String| {
         let accepted = durable.iter().map(|events| events.load(Ordering::Relaxed)).sum();
-        IngestError::NotDurable { accepted, why }
+        RequestRefusal::NotDurable { accepted, why }
     };
     let answers = tokio::time::timeout_at(ingest.deadline.into(), future::join_all(sends)).await;
     for answer in answers.map_err(|_| failed("the log did not confirm in time".to_owned()))? {

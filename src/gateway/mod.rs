@@ -11,7 +11,8 @@
 //! [`http`] reads a request under the bounds of [`body`] and checks who sent it (by its signature or token) and how often
 //! ([`publishers`]).
 //! `ingest` carries the request through: it asks `validate` to validate the body slice by slice, hands
-//! the good events to their source's `publish` and the bad ones to the dead letters, and answers.
+//! the good events to their source's `publish` and the bad ones to the dead letters, and answers. [`refusal`] has the
+//! reasons for any other answer than 202.
 
 mod answer;
 mod body;
@@ -23,6 +24,7 @@ mod openapi;
 mod probe;
 mod publish;
 mod publishers;
+mod refusal;
 mod unverified;
 mod validate;
 
@@ -63,7 +65,6 @@ struct Shared {
     answers: answer::Answers,
     budget: body::Budget,
     max_body: usize,
-    max_events: usize,
     body_timeout: Duration,
     clients: publishers::Clients,
     redactor: Option<Arc<Redactor>>,
@@ -105,7 +106,6 @@ pub fn start(
         answers: answer::Answers::new(),
         budget: body::Budget::new(config.max_inflight, metrics.inflight_bytes.clone()),
         max_body: config.max_body,
-        max_events: config.max_events,
         body_timeout: config.body_timeout,
         clients,
         redactor,

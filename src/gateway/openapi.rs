@@ -5,10 +5,12 @@ use serde_json::{Map, Value, json};
 use utoipa::openapi::path::{HttpMethod, Operation, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, Required, ResponseBuilder};
-use utoipa::{IntoResponses, OpenApi, ToSchema};
+use utoipa::{OpenApi, ToSchema};
 
 use super::answer::EventErrors;
+use super::refusal::response;
 use crate::event::{FunnelStage, MAX_EVENT_BYTES, Source};
+use crate::ops::metrics::RequestOutcome;
 use crate::source::{Handshake, capitalized};
 
 /// The schemas that all sources share.
@@ -48,57 +50,26 @@ struct Rejection {
     errors_truncated: bool,
 }
 
-/// The answers to a body of events other than 202.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "it is the shape alone")]
-enum Refused {
-    /// Not JSON, or neither object nor array
-    #[response(status = 400)]
-    NotJson,
-    /// Signature or token
-    #[response(status = 401)]
-    Unauthorized,
-    /// The body did not come in time
-    #[response(status = 408)]
-    TimedOut,
-    /// Too large, or too many events
-    #[response(status = 413)]
-    TooLarge,
-    /// Unsupported type or encoding
-    #[response(status = 415)]
-    Unsupported,
-    /// Every event was rejected
-    #[response(status = 422, content_type = "application/problem+json")]
-    Rejected(Rejection),
-    /// More requests a second than the client may send: send it again later
-    #[response(status = 429)]
-    TooMany,
-    /// Saturated, draining, or the log is away: send the whole again
-    #[response(status = 503)]
-    Unavailable,
-}
-
 /// Takes events of any source.
 #[utoipa::path(post, path = "/webhook", tag = "webhooks", security((), ("bearer" = [])),
     request_body(content = ref("#/components/schemas/Events"), content_type = "application/json",
-        description = "One event or an array of events; plain, gzip or zstd"),
-    responses(
-        (status = 202, description = "At least one event was accepted, or there was none; what was accepted is stored",
-            body = Accepted<'static>),
-        Refused,
-    ))]
+        description = "One event or an array of events; plain, gzip or zstd"))]
 #[expect(dead_code, reason = "it is the description alone")]
 fn any_source() {}
 
 /// The gateway's routes that belong to no source.
 #[derive(OpenApi)]
-#[openapi(paths(any_source), components(schemas(Rejection)))]
+#[openapi(paths(any_source), components(schemas(Accepted, Rejection)))]
 struct Routes;
 
 /// The document of the gateway's routes.
 pub(super) fn document() -> Document {
     let mut document = Routes::openapi();
-    let any = document.paths.paths.get("/webhook").and_then(|item| item.post.clone()).unwrap_or_default();
+    let Some(any) = document.paths.paths.get_mut("/webhook").and_then(|item| item.post.as_mut()) else {
+        return document;
+    };
+    add_responses(any);
+    let any = any.clone();
     for source in Source::all() {
         let mut item = PathItem::new(HttpMethod::Post, webhook(source, any.clone()));
         if let Some(handshake) = source.handshake() {
@@ -107,6 +78,22 @@ pub(super) fn document() -> Document {
         document.paths.paths.insert(format!("/webhook/{source}"), item);
     }
     document
+}
+
+/// Adds the responses to a body of events, one for each outcome.
+fn add_responses(route: &mut Operation) {
+    for outcome in RequestOutcome::ALL {
+        let (status, about) = response(*outcome);
+        let answer = ResponseBuilder::new().description(about);
+        let schema = |name| Content::new(Some(Ref::from_schema_name(name)));
+        let answer = match outcome {
+            RequestOutcome::Accepted => answer.content("application/json", schema("Accepted")),
+            RequestOutcome::Rejected => answer.content("application/problem+json", schema("Rejection")),
+            // The common description adds the schema of problems.
+            _ => answer,
+        };
+        route.responses.responses.insert(status.as_u16().to_string(), answer.build().into());
+    }
 }
 
 /// The route of one source: as that of any, with the source's events.

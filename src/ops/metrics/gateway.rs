@@ -10,95 +10,63 @@ use super::{ServiceMetrics, level, source_label};
 use crate::event::{BySource, Source};
 use crate::log::{Topic, TopicState};
 
-/// Reason for which an event was refused, or not taken by the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GatewayFailure {
-    /// The event breaks the contract.
-    Invalid,
-    /// The body is not JSON; a body counts as one event.
-    NotJson,
-    /// The log is full.
-    LogFull,
-    /// The log did not acknowledge the event in time.
-    LogUnavailable,
+/// Declares the values of a label as an enum: each with its documentation and its text. `ALL` cannot miss one.
+macro_rules! label {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident $text:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl $name {
+            /// Every value, so that its counters start at 0.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+    };
 }
 
-impl GatewayFailure {
-    const ALL: [Self; 4] = [Self::Invalid, Self::NotJson, Self::LogFull, Self::LogUnavailable];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Invalid => "invalid",
-            Self::NotJson => "not_json",
-            Self::LogFull => "log_full",
-            Self::LogUnavailable => "log_unavailable",
-        }
+label! {
+    /// Reason for which an event was refused, or not taken by the log.
+    GatewayFailure {
+        /// The event breaks the contract.
+        Invalid "invalid",
+        /// The body is not JSON; a body counts as one event.
+        NotJson "not_json",
+        /// The log is full.
+        LogFull "log_full",
+        /// The log did not acknowledge the event in time.
+        LogUnavailable "log_unavailable",
     }
 }
 
-/// Outcome of a webhook request, by its status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RequestOutcome {
-    /// 202: at least one event was accepted.
-    Accepted,
-    /// 422: every event was refused.
-    Rejected,
-    /// 400: the body could not be read.
-    Unreadable,
-    /// 401: the token or signature is missing or wrong.
-    Unauthorized,
-    /// 408: the body did not arrive in time.
-    TimedOut,
-    /// 413: too many bytes, or too many events.
-    TooLarge,
-    /// 415: unsupported type or encoding.
-    Unsupported,
-    /// 429: over the publisher's limit of requests a second.
-    Limited,
-    /// 503: saturated, draining, or the log is away.
-    Unavailable,
-}
-
-impl RequestOutcome {
-    const ALL: [Self; 9] = [
-        Self::Accepted,
-        Self::Rejected,
-        Self::Unreadable,
-        Self::Unauthorized,
-        Self::TimedOut,
-        Self::TooLarge,
-        Self::Unsupported,
-        Self::Limited,
-        Self::Unavailable,
-    ];
-
-    /// The outcome of a status.
-    pub const fn of(status: u16) -> Self {
-        match status {
-            ..400 => Self::Accepted,
-            401 => Self::Unauthorized,
-            408 => Self::TimedOut,
-            413 => Self::TooLarge,
-            415 => Self::Unsupported,
-            422 => Self::Rejected,
-            429 => Self::Limited,
-            400..500 => Self::Unreadable,
-            _ => Self::Unavailable,
-        }
-    }
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Rejected => "rejected",
-            Self::Unreadable => "unreadable",
-            Self::Unauthorized => "unauthorized",
-            Self::TimedOut => "timed_out",
-            Self::TooLarge => "too_large",
-            Self::Unsupported => "unsupported",
-            Self::Limited => "limited",
-            Self::Unavailable => "unavailable",
-        }
+label! {
+    /// Outcome of a webhook request. Each has a status of its own.
+    RequestOutcome {
+        /// 202: at least one event was accepted.
+        Accepted "accepted",
+        /// 422: every event was refused.
+        Rejected "rejected",
+        /// 400: the body could not be read.
+        Unreadable "unreadable",
+        /// 401: the token or signature is missing or wrong.
+        Unauthorized "unauthorized",
+        /// 408: the body did not arrive in time.
+        TimedOut "timed_out",
+        /// 413: too many bytes, or too many events.
+        TooLarge "too_large",
+        /// 415: unsupported type or encoding.
+        Unsupported "unsupported",
+        /// 429: over the publisher's limit of requests a second.
+        Limited "limited",
+        /// 503: saturated, draining, or the log is away.
+        Unavailable "unavailable",
     }
 }
 

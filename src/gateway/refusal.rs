@@ -1,0 +1,327 @@
+//! Refusals of the gateway: the reasons for which a request with events is not answered 202.
+//!
+//! Answers, dead letters, `ess_gateway_requests_total` and the OpenAPI document follow from the tables of this file. A new
+//! reason does not compile before it has a row in [`RequestRefusal::rules`] and its members in the problem body; a new
+//! outcome, before it has a [`response`].
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::error::PayloadError;
+use actix_web::http::StatusCode;
+
+use super::body::MAX_CODINGS;
+use crate::log::Origin;
+use crate::ops::http::Problem;
+use crate::ops::metrics::RequestOutcome;
+use crate::source::SignatureError;
+
+/// Time after which a client that was told to wait may send again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Reason for which a request is refused. The message is the `detail` of the problem body.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RequestRefusal {
+    /// The gateway drains.
+    #[error("the gateway is stopping; send the whole again")]
+    Draining,
+    /// No token, or an unknown one.
+    #[error("a bearer token is asked for, and it is missing or wrong")]
+    Token,
+    /// No signature, or a wrong one.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// The client is over its limit of requests.
+    #[error("more requests a second than this publisher may send (ESS_RATE_LIMIT); send it again")]
+    OverLimit {
+        /// Time until the next request is allowed.
+        wait: Duration,
+    },
+    /// The Content-Type is not JSON.
+    #[error("Content-Type `{0}` is not supported: it must be application/json")]
+    ContentType(String),
+    /// A Content-Encoding is unknown.
+    #[error("Content-Encoding `{0}` is not supported: it must be gzip or zstd")]
+    ContentEncoding(String),
+    /// The body is encoded too many times.
+    #[error("more than {} codings one over the other are not supported", MAX_CODINGS)]
+    TooManyCodings,
+    /// The body is too large, as sent or decoded.
+    #[error("the body is larger than {limit} bytes (ESS_MAX_BODY)")]
+    TooLarge {
+        /// In bytes.
+        limit: usize,
+    },
+    /// The body has too many events.
+    #[error("the body has more than {limit} events (ESS_MAX_EVENTS)")]
+    TooManyEvents {
+        /// Number of events.
+        limit: usize,
+    },
+    /// The body did not arrive within `ESS_BODY_TIMEOUT`.
+    #[error("the body did not come in time")]
+    BodyTimeout,
+    /// The connection failed within the body, or the body breaks HTTP.
+    #[error("the body could not be read: {0}")]
+    BodyLost(#[source] PayloadError),
+    /// The body gave its bytes of `ESS_MAX_INFLIGHT` up to others.
+    #[error("the body came too slowly while others waited for room (ESS_MAX_INFLIGHT); send the whole again")]
+    TooSlow,
+    /// `ESS_MAX_INFLIGHT` is used up.
+    #[error("too many bytes are in flight (ESS_MAX_INFLIGHT); send the whole again")]
+    NoRoom,
+    /// The thread that decodes bodies ended.
+    #[error("the body could not be unpacked now")]
+    NotUnpacked,
+    /// The body is not encoded as its Content-Encoding says.
+    #[error("the body could not be unpacked: {0}")]
+    BrokenEncoding(String),
+    /// The body is not JSON, or neither object nor array.
+    #[error("the body is no JSON object or array: {0}")]
+    NotJson(String),
+    /// Not all valid events are known to be in the log.
+    #[error("{why}; send the whole again")]
+    NotDurable {
+        /// Number of events that are known to be.
+        accepted: usize,
+        /// The reason, without details that are not for clients.
+        why: String,
+    },
+    /// Every event is invalid. Each is a dead letter already.
+    #[error("every event was rejected")]
+    AllRejected {
+        /// Number of events.
+        rejected: usize,
+        /// Errors by event, a JSON array.
+        errors: String,
+        /// True if errors are left out.
+        truncated: bool,
+    },
+}
+
+/// The end of a connection with the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    Always,
+    /// If the rest of the body would have to be read before another request.
+    BeforeBody,
+    Never,
+}
+
+/// One row of the table of refusals.
+struct Rules<'a> {
+    /// Label of the metric; the status follows from it by [`response`].
+    outcome: RequestOutcome,
+    closing: Closing,
+    /// Value of `Retry-After`.
+    retry_after: Option<Duration>,
+    /// Error of the dead letter that the body becomes; `None` if nothing of the body is kept.
+    dead_letter: Option<&'a str>,
+}
+
+const fn rules(
+    outcome: RequestOutcome,
+    closing: Closing,
+    retry_after: Option<Duration>,
+    dead_letter: Option<&str>,
+) -> Rules<'_> {
+    Rules { outcome, closing, retry_after, dead_letter }
+}
+
+/// Status of an outcome, and its description in the OpenAPI document.
+pub(super) const fn response(outcome: RequestOutcome) -> (StatusCode, &'static str) {
+    match outcome {
+        RequestOutcome::Accepted => (
+            StatusCode::ACCEPTED,
+            "At least one event was accepted, or there was none; what was accepted is stored",
+        ),
+        RequestOutcome::Rejected => (StatusCode::UNPROCESSABLE_ENTITY, "Every event was rejected"),
+        RequestOutcome::Unreadable => (StatusCode::BAD_REQUEST, "Not JSON, or neither object nor array"),
+        RequestOutcome::Unauthorized => (StatusCode::UNAUTHORIZED, "Signature or token"),
+        RequestOutcome::TimedOut => (StatusCode::REQUEST_TIMEOUT, "The body did not come in time"),
+        RequestOutcome::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Too large, or too many events"),
+        RequestOutcome::Unsupported => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported type or encoding"),
+        RequestOutcome::Limited => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "More requests a second than the client may send: send it again later",
+        ),
+        RequestOutcome::Unavailable => {
+            (StatusCode::SERVICE_UNAVAILABLE, "Saturated, draining, or the log is away: send the whole again")
+        }
+    }
+}
+
+impl RequestRefusal {
+    const fn rules(&self) -> Rules<'_> {
+        use Closing::{Always, BeforeBody, Never};
+        use RequestOutcome::{
+            Limited, Rejected, TimedOut, TooLarge, Unauthorized, Unavailable, Unreadable, Unsupported,
+        };
+        match self {
+            Self::Draining => rules(Unavailable, Always, Some(RETRY_AFTER), None),
+            Self::Token => rules(Unauthorized, BeforeBody, None, None),
+            Self::Signature(_) => rules(Unauthorized, BeforeBody, None, None),
+            Self::OverLimit { wait } => rules(Limited, BeforeBody, Some(*wait), None),
+            Self::ContentType(_) => rules(Unsupported, BeforeBody, None, None),
+            Self::ContentEncoding(_) => rules(Unsupported, BeforeBody, None, None),
+            Self::TooManyCodings => rules(Unsupported, BeforeBody, None, None),
+            Self::TooLarge { .. } => rules(TooLarge, Always, None, None),
+            Self::TooManyEvents { .. } => rules(TooLarge, Never, None, None),
+            Self::BodyTimeout => rules(TimedOut, Always, None, None),
+            Self::BodyLost(_) => rules(Unreadable, Always, None, None),
+            Self::TooSlow => rules(Unavailable, Always, Some(RETRY_AFTER), None),
+            Self::NoRoom => rules(Unavailable, Never, Some(RETRY_AFTER), None),
+            Self::NotUnpacked => rules(Unavailable, Never, Some(RETRY_AFTER), None),
+            Self::BrokenEncoding(why) => rules(Unreadable, Never, None, Some(why.as_str())),
+            Self::NotJson(why) => rules(Unreadable, Never, None, Some(why.as_str())),
+            Self::NotDurable { .. } => rules(Unavailable, Never, Some(RETRY_AFTER), None),
+            Self::AllRejected { .. } => rules(Rejected, Never, None, None),
+        }
+    }
+
+    /// Label of the metric.
+    pub const fn outcome(&self) -> RequestOutcome {
+        self.rules().outcome
+    }
+
+    /// Error of the dead letter that the body becomes; `None` if nothing of the body is kept.
+    pub const fn dead_letter(&self) -> Option<&str> {
+        self.rules().dead_letter
+    }
+
+    /// The answer. `body_read` is true once the whole body has arrived.
+    pub fn respond(self, body_read: bool, origin: &Origin) -> HttpResponse {
+        let Rules { outcome, closing, retry_after, .. } = self.rules();
+        let mut problem = Problem::new(response(outcome).0, self.to_string());
+        if let Some(wait) = retry_after {
+            // The header has whole seconds.
+            let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            problem = problem.retry_after(Duration::from_secs(whole));
+        }
+        if closing == Closing::Always || (closing == Closing::BeforeBody && !body_read) {
+            problem = problem.close();
+        }
+        self.add_members(problem).respond_to(origin)
+    }
+
+    /// Adds the members of the problem body that not every problem has.
+    fn add_members(self, problem: Problem) -> Problem {
+        match self {
+            Self::TooLarge { limit } | Self::TooManyEvents { limit } => problem.with("limit", limit),
+            Self::Draining | Self::OverLimit { .. } | Self::TooSlow | Self::NoRoom | Self::NotUnpacked => {
+                problem.with("accepted", 0)
+            }
+            Self::NotDurable { accepted, .. } => problem.with("accepted", accepted),
+            Self::AllRejected { rejected, errors, truncated } => problem
+                .with("accepted", 0)
+                .with("rejected", rejected)
+                .with_json("errors", errors)
+                .with("errorsTruncated", truncated),
+            Self::Token
+            | Self::Signature(_)
+            | Self::ContentType(_)
+            | Self::ContentEncoding(_)
+            | Self::TooManyCodings
+            | Self::BodyTimeout
+            | Self::BodyLost(_)
+            | Self::BrokenEncoding(_)
+            | Self::NotJson(_) => problem,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use actix_web::body::to_bytes;
+    use actix_web::http::header;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn refusals() -> Vec<RequestRefusal> {
+        let text = || "x".to_owned();
+        vec![
+            RequestRefusal::Draining,
+            RequestRefusal::Token,
+            RequestRefusal::Signature(SignatureError::Missing("X-Signature")),
+            RequestRefusal::OverLimit { wait: Duration::from_millis(1_001) },
+            RequestRefusal::ContentType(text()),
+            RequestRefusal::ContentEncoding(text()),
+            RequestRefusal::TooManyCodings,
+            RequestRefusal::TooLarge { limit: 1 },
+            RequestRefusal::TooManyEvents { limit: 1 },
+            RequestRefusal::BodyTimeout,
+            RequestRefusal::BodyLost(PayloadError::Overflow),
+            RequestRefusal::TooSlow,
+            RequestRefusal::NoRoom,
+            RequestRefusal::NotUnpacked,
+            RequestRefusal::BrokenEncoding(text()),
+            RequestRefusal::NotJson(text()),
+            RequestRefusal::NotDurable { accepted: 3, why: text() },
+            RequestRefusal::AllRejected { rejected: 2, errors: "[]".to_owned(), truncated: false },
+        ]
+    }
+
+    fn origin() -> Origin {
+        Origin { correlation_id: "c".to_owned(), traceparent: None, accepted_at: 0 }
+    }
+
+    #[test]
+    fn each_outcome_has_a_status_of_its_own() {
+        let statuses: BTreeSet<_> =
+            RequestOutcome::ALL.iter().map(|outcome| response(*outcome).0.as_u16()).collect();
+        assert_eq!(statuses.len(), RequestOutcome::ALL.len());
+    }
+
+    #[test]
+    fn every_outcome_but_accepted_comes_from_a_refusal() {
+        let refused: BTreeSet<_> =
+            refusals().iter().map(|refusal| response(refusal.outcome()).0.as_u16()).collect();
+        let described = RequestOutcome::ALL.iter().filter(|outcome| **outcome != RequestOutcome::Accepted);
+        assert_eq!(refused, described.map(|outcome| response(*outcome).0.as_u16()).collect());
+    }
+
+    #[actix_web::test]
+    async fn a_client_that_may_send_again_learns_when_and_how_many_events_are_in_the_log() {
+        for refusal in refusals() {
+            let name = format!("{refusal:?}");
+            let (status, _) = response(refusal.outcome());
+            let answer = refusal.respond(true, &origin());
+            assert_eq!(answer.status(), status, "{name}");
+            let again = matches!(status.as_u16(), 429 | 503);
+            assert_eq!(answer.headers().contains_key(header::RETRY_AFTER), again, "{name}");
+            let body = to_bytes(answer.into_body()).await.unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["accepted"].is_u64(), again || status == 422, "{name}: {body}");
+            assert_eq!(body["limit"].is_u64(), status == 413, "{name}: {body}");
+        }
+    }
+
+    #[test]
+    fn the_time_to_wait_is_rounded_up_to_whole_seconds() {
+        let answer =
+            RequestRefusal::OverLimit { wait: Duration::from_millis(1_001) }.respond(true, &origin());
+        assert_eq!(answer.headers().get(header::RETRY_AFTER).unwrap(), "2");
+    }
+
+    #[test]
+    fn a_refusal_before_the_body_closes_the_connection_and_one_after_it_does_not() {
+        let closes = |refusal: RequestRefusal, body_read| {
+            refusal.respond(body_read, &origin()).head().connection_type()
+                == actix_web::http::ConnectionType::Close
+        };
+        let signature = || RequestRefusal::Signature(SignatureError::Missing("X-Signature"));
+        assert!(closes(signature(), false) && !closes(signature(), true));
+        assert!(closes(RequestRefusal::TooLarge { limit: 1 }, true));
+        assert!(!closes(RequestRefusal::NotJson(String::new()), false));
+    }
+
+    #[test]
+    fn only_a_body_that_cannot_be_read_becomes_a_dead_letter() {
+        let kept = refusals().into_iter().filter(|refusal| refusal.dead_letter().is_some());
+        let kept: Vec<_> = kept.map(|refusal| refusal.to_string()).collect();
+        assert_eq!(kept, ["the body could not be unpacked: x", "the body is no JSON object or array: x"]);
+    }
+}
