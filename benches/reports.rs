@@ -149,7 +149,7 @@ impl World {
         vec![("NATS_URL".to_owned(), nats.url()), ("DATABASE_URL".to_owned(), postgres.url())]
     }
 
-    /// So many rows, with all summaries as wide as they get.
+    /// System with a number of rows, whose summaries are merged up to the widest.
     fn of(rows: u64, system: &actix::SystemRunner) -> Self {
         let (nats, postgres) = (Nats::start(), Postgres::start_with(&[]));
         let folder = tempfile::tempdir().unwrap();

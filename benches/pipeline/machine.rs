@@ -86,7 +86,7 @@ pub fn idle() -> f64 {
     fields.get(3..5).map_or(0.0, |idle| idle.iter().sum::<f64>() / TICKS)
 }
 
-/// What a publisher said when it ended.
+/// Result of a publisher, as it printed it.
 pub struct Sent {
     pub accepted: u64,
     pub refused: u64,
@@ -180,7 +180,7 @@ impl Machine {
         self.services[1].url(path)
     }
 
-    /// What each process has used until now.
+    /// CPU time of each process since it started.
     pub fn usage(&self) -> Usage {
         let of = |name: &str| self.ids(name).into_iter().map(cpu).sum::<f64>();
         let server = self.postgres.process.id();

@@ -12,7 +12,7 @@ use crate::publisher::generate::{Generator, Mix};
 use crate::publisher::{Pace, Plan, Tally, publish};
 use crate::service::{Ending, Signals};
 
-/// Where events go if nothing else is said.
+/// Default URL that events are sent to.
 const DEFAULT_TARGET: &str = "http://localhost:3000/webhook";
 /// Events of one POST of the real publisher.
 const REAL_SIZES: (usize, usize) = (1_000, 50_000);
@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     /// POSTs under way at one time
     #[arg(long, default_value_t = CONNECTIONS, value_parser = connections)]
     connections: usize,
-    /// How long, such as 30s [default: until it is stopped]
+    /// Duration of the run, such as 30s [default: until it is stopped]
     #[arg(long, value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
     /// The fraction of events that were sent before

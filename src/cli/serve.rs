@@ -1,4 +1,4 @@
-//! The commands that run services.
+//! Commands that run services: `gateway`, `collector`, `reporter`, and `up` and `demo` with all of them in one process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,18 +17,18 @@ use crate::service::{DrainBudget, Ending, Running, Signals, StartError, run};
 use crate::store::{Purpose, Store};
 use crate::{collector, gateway, reporter};
 
-/// The embedded log's file in the data folder.
+/// File of the embedded log in the data folder.
 pub(super) const LOG_FILE: &str = "log.redb";
-/// The file that is locked while a process uses the data folder.
+/// File in the data folder that is locked while a process uses the folder.
 const LOCK_FILE: &str = "ess.lock";
-/// Events a second of the demonstration.
+/// Rate of the demo's publisher, in events per second.
 const DEMO_RATE: f64 = 500.0;
 
 fn missing(name: &str, command: &str) -> Failure {
     Failure::Usage(format!("{name} is not set, and `ess {command}` needs it"))
 }
 
-/// The failure of a service that could not be started.
+/// Exit reason for a service that could not be started.
 pub(super) fn failed(error: StartError) -> Failure {
     Failure::Other(error.to_string())
 }
@@ -43,31 +43,31 @@ async fn open(config: &Config, purpose: Purpose) -> Result<Store, Failure> {
     Store::open(config, purpose).await.map_err(|error| Failure::Usage(format!("DATABASE_URL: {error}")))
 }
 
-/// The store, for a command: it has to be there.
+/// Opens the store for a command that runs once; unlike services, it does not wait for an unreachable database.
 async fn open_now(config: &Config, purpose: Purpose) -> Result<Store, Failure> {
     let store = open(config, purpose).await?;
     store.reach().await.map_err(|error| Failure::Other(format!("DATABASE_URL: {error}")))?;
     Ok(store)
 }
 
-/// The store, for a command that looks at it.
+/// Opens the store for a command that only reads. It uses the reporter's role, if one is configured.
 pub(super) async fn open_reading(config: &Config) -> Result<Store, Failure> {
     open_now(config, READING).await
 }
 
-/// The store, for a command that changes it: never as a role that only reads.
+/// Opens the store for a command that writes. It never uses the reporter's role, which cannot write.
 pub(super) async fn open_writing(config: &Config) -> Result<Store, Failure> {
     open_now(config, Purpose::Write { transactions: 1 }).await
 }
 
-/// Ends the connections to a store.
+/// Closes the connections to a store.
 pub(super) async fn close(store: &Store) {
     if let Err(error) = store.close().await {
         tracing::warn!(%error, "the database's connections were not closed");
     }
 }
 
-/// The log that the configuration names: NATS, or the embedded file.
+/// Opens the log: NATS if `NATS_URL` is set, else the embedded log in the data folder.
 pub(super) async fn open_log(config: &Config, name: &str, role: LogRole) -> Result<SharedLog, Failure> {
     match &config.nats_url {
         Some(url) => connect(url, name, config, role).await,
@@ -84,12 +84,12 @@ fn writing(config: &Config) -> Purpose {
 
 const READING: Purpose = Purpose::Read { connections: reporter::CONNECTIONS };
 
-/// A service's own port, unless it runs alone and `PORT` says otherwise.
+/// Port of a service that runs alone: `PORT` if it is set, else the service's own port.
 pub(super) fn alone(config: &Config, own: u16) -> u16 {
     config.ports.alone.unwrap_or(own)
 }
 
-/// The port of a source's collector.
+/// Port of a source's collector.
 pub(super) fn collector_port(config: &Config, source: Source) -> u16 {
     config.sources.of(source).collector_port
 }
@@ -139,16 +139,16 @@ pub(super) async fn reporter(config: Config) -> Result<Ending, Failure> {
     serve(&config, vec![service], drain, async move { close(&store).await }).await
 }
 
-/// `ess up` and `ess demo`: everything in this process.
+/// `ess up` and `ess demo`: all services in this process.
 pub(super) async fn all(config: Config, demo: bool) -> Result<Ending, Failure> {
     let embedded = config.nats_url.is_none() || config.database_url.is_none();
     let _lock = embedded.then(|| lock_data_dir(&config)).transpose()?;
     let log = open_log(&config, "ess", LogRole::Gateway).await?;
-    // Connections are opened before any service starts, so that no log line comes before the demo's first lines.
+    // All connections are opened before the demo prints its addresses, so that log lines do not push them away.
     let mut stores: Vec<(Source, Store)> = Vec::new();
     for source in Source::all() {
         let store = match stores.first() {
-            // SQLite has one writer, so the collectors share a connection.
+            // SQLite allows one writer, so the collectors share its connection.
             Some((_, first)) if !first.is_postgres() => first.clone(),
             _ => open(&config, writing(&config)).await?,
         };
@@ -200,7 +200,7 @@ async fn serve(
     Ok(ending)
 }
 
-/// One process at a time uses a data folder.
+/// Locks the data folder, so that only one process uses it at a time.
 pub(super) fn lock_data_dir(config: &Config) -> Result<std::fs::File, Failure> {
     let folder = config.data_dir.display();
     let lock = std::fs::create_dir_all(&config.data_dir)
@@ -217,7 +217,7 @@ pub(super) fn lock_data_dir(config: &Config) -> Result<std::fs::File, Failure> {
     }
 }
 
-/// Says where to look, and lets events flow.
+/// Prints the addresses of the demo and starts its publisher.
 fn start_demo(config: &Config, services: &[Running], drain: &crate::runtime::DrainHandle) {
     let scheme = if config.http.tls.is_some() { "https" } else { "http" };
     let url = |name: &str| {
@@ -250,7 +250,7 @@ fn start_demo(config: &Config, services: &[Running], drain: &crate::runtime::Dra
     };
     let drain = drain.clone();
     actix::spawn(async move {
-        // The listeners are up before the first event.
+        // Time for the listeners to accept connections.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let stop = async move { drain.started().await };
         match publish(&plan, Generator::new(None, Mix::default()), stop, |_| {}).await {

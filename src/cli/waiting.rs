@@ -1,5 +1,5 @@
-//! Waiting for the files of secrets. The services' listeners run meanwhile: they are alive, not ready, and name the
-//! files that are missing.
+//! Waits for files of secrets that are not mounted yet. Meanwhile the services' listeners answer health checks: alive,
+//! but not ready, with the names of the missing files.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::event::Source;
 use crate::runtime::Drain;
 use crate::service::{Builder, Listener, Running, Signals};
 
-/// Interval at which the files are looked for.
-const LOOK: Duration = Duration::from_secs(1);
-/// Name of the files of secrets in readiness.
+/// Interval between two checks for the files.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Name of this dependency in `/ready`.
 const SECRETS: &str = "secrets";
 
 /// Names and ports of the services that a command runs; empty for a command that runs none.
@@ -20,11 +20,11 @@ fn services(config: &Config, command: &Command) -> Vec<(&'static str, u16)> {
     let gateway = (crate::gateway::NAME, config.ports.gateway);
     let collector = |source: Source| (crate::collector::name(source), collector_port(config, source));
     let reporter = (crate::reporter::NAME, config.ports.reporter);
-    let by_itself = |(name, own)| vec![(name, alone(config, own))];
+    let single = |(name, own)| vec![(name, alone(config, own))];
     match command {
-        Command::Gateway => by_itself(gateway),
-        Command::Collector { source } => by_itself(collector(*source)),
-        Command::Reporter => by_itself(reporter),
+        Command::Gateway => single(gateway),
+        Command::Collector { source } => single(collector(*source)),
+        Command::Reporter => single(reporter),
         Command::Up | Command::Demo => {
             let collectors = Source::all().map(collector);
             [gateway].into_iter().chain(collectors).chain([reporter]).collect()
@@ -33,7 +33,7 @@ fn services(config: &Config, command: &Command) -> Vec<(&'static str, u16)> {
     }
 }
 
-/// Waits until all files of secrets are there, and gives the configuration; `None` if a signal came before.
+/// Waits until all files of secrets exist, and returns the configuration; `None` if a signal arrives first.
 ///
 /// # Errors
 ///
@@ -58,11 +58,11 @@ pub(super) async fn for_secrets(config: Config, command: &Command) -> Result<Opt
     }
     let mut missing = config.missing;
     let config = loop {
-        let why: Vec<String> = missing.iter().map(ToString::to_string).collect();
-        waiting.iter().for_each(|(_, readiness)| readiness.report(SECRETS, Err(why.join("; "))));
+        let reasons: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        waiting.iter().for_each(|(_, readiness)| readiness.report(SECRETS, Err(reasons.join("; "))));
         tokio::select! {
             _ = signals.received() => break None,
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(CHECK_INTERVAL) => {}
         }
         let again = Config::load().map_err(|error| Failure::Usage(error.to_string()))?;
         if again.missing.is_empty() {

@@ -1,4 +1,4 @@
-//! The shapes of the reports.
+//! JSON of the reports on events and revenue, and the numbers in it.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -7,7 +7,7 @@ use super::query::{Interval, Range};
 use crate::event::{MICROS_PER_UNIT, name_of_code};
 use crate::store::report::{CampaignSum, EventCount, RevenueSum, Sum};
 
-/// An amount in millionths as a decimal with at least two decimals.
+/// Formats an amount in millionths as a decimal with at least two decimal places.
 pub(super) fn money(micros: i128) -> String {
     let (unit, cent) = (i128::from(MICROS_PER_UNIT), i128::from(MICROS_PER_UNIT) / 100);
     let (whole, fraction) = (micros / unit, micros % unit);
@@ -17,7 +17,7 @@ pub(super) fn money(micros: i128) -> String {
     format!("{whole}.{fraction:06}").trim_end_matches('0').to_owned()
 }
 
-/// The mean of so many amounts, rounded half up to two decimals.
+/// Mean of `count` amounts with the sum `micros`, rounded half up to two decimal places; 0 if there are none.
 pub(super) fn mean_money(micros: i128, count: i64) -> String {
     let cent = i128::from(MICROS_PER_UNIT) / 100;
     let count = i128::from(count);
@@ -28,49 +28,50 @@ pub(super) fn mean_money(micros: i128, count: i64) -> String {
     money(cents * cent)
 }
 
-/// A mean, as the double that is nearest to it; 0 over nothing.
+/// Mean as the nearest double; 0 if there are no values. The sum is in units of `1 / scale`.
 pub(super) fn mean(sum: Sum, scale: i64) -> f64 {
     let nearest = quotient(sum.sum.unsigned_abs(), u128::from(sum.count) * u128::from(scale.unsigned_abs()));
     if sum.sum < 0 { -nearest } else { nearest }
 }
 
-/// The double nearest to a quotient, ties to even; 0 for a divisor of 0. The divisor is below 2^127.
+/// Nearest double to a quotient, ties to even; 0 for a divisor of 0. The divisor must be below 2^127.
 fn quotient(dividend: u128, divisor: u128) -> f64 {
-    /// Beyond a double's 53 bits one that rounds and one that says whether anything is behind it.
-    const ENOUGH: u128 = 1 << 54;
+    /// Lower bound of an integer quotient of 55 bits: the 53 of a double, one to round by, and one that is set if any
+    /// lower bit would be (a sticky bit).
+    const ENOUGH_BITS: u128 = 1 << 54;
     if dividend == 0 || divisor == 0 {
         return 0.0;
     }
     let (mut bits, mut rest) = (dividend / divisor, dividend % divisor);
     let mut halvings = 0;
-    while bits < ENOUGH {
+    while bits < ENOUGH_BITS {
         rest *= 2;
         bits = bits * 2 + u128::from(rest >= divisor);
         rest %= divisor;
         halvings += 1;
     }
-    // Of what is left it matters alone whether it is nothing.
+    // The remainder sets the sticky bit, so that the conversion rounds correctly.
     (bits | u128::from(rest != 0)) as f64 * 0.5_f64.powi(halvings)
 }
 
-/// How many events there were.
+/// Report on numbers of events.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EventsReport {
     pub range: Range,
     pub total_events: i64,
     pub events: Vec<EventsEntry>,
-    /// With an interval alone.
+    /// Present if an interval is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub series: Option<Vec<EventsEntry>>,
 }
 
-/// Events of one type.
+/// Number of events of one type.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EventsEntry {
-    /// When the bucket begins; in a series alone.
+    /// Start of the bucket; present in a series.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub at: Option<String>,
@@ -95,7 +96,7 @@ impl EventsEntry {
     }
 }
 
-/// What the events earned. Sums are decimals with at least two places.
+/// Report on revenue. Amounts are decimals with at least two places.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RevenueReport {
@@ -106,21 +107,21 @@ pub(super) struct RevenueReport {
     #[schema(example = "12.34")]
     pub average_order_value: String,
     pub revenue: Vec<RevenueEntry>,
-    /// With an interval alone.
+    /// Present if an interval is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub series: Option<Vec<RevenueEntry>>,
-    /// With `groupBy=campaign` alone; the highest first.
+    /// Present with `groupBy=campaign`; highest revenue first.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub campaigns: Option<Vec<CampaignEntry>>,
 }
 
-/// Revenue of one type of event.
+/// Revenue of one event type.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RevenueEntry {
-    /// When the bucket begins; in a series alone.
+    /// Start of the bucket; present in a series.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub at: Option<String>,
@@ -131,7 +132,7 @@ pub(super) struct RevenueEntry {
     #[schema(example = "2415.60")]
     pub total_revenue: String,
     pub transactions: i64,
-    /// Not in a series.
+    /// Absent in a series.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub average_order_value: Option<String>,
@@ -150,7 +151,7 @@ impl RevenueEntry {
     }
 }
 
-/// What one campaign earned.
+/// Revenue of one campaign.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct CampaignEntry {
@@ -179,13 +180,13 @@ mod tests {
     use crate::event::NANOS_PER_ONE;
 
     #[test]
-    fn money_has_at_least_two_decimals_and_all_that_it_needs() {
+    fn amounts_have_two_decimals_or_as_many_as_they_need() {
         let shown = [0, 10_000, 261_960_000, 2_415_600_000, 1, 100_000, 1_234_567].map(money);
         assert_eq!(shown, ["0.00", "0.01", "261.96", "2415.60", "0.000001", "0.10", "1.234567"]);
     }
 
     #[test]
-    fn a_mean_of_money_is_rounded_half_up() {
+    fn a_mean_amount_is_rounded_half_up() {
         assert_eq!(mean_money(0, 0), "0.00");
         assert_eq!(mean_money(10_000_000, 3), "3.33");
         assert_eq!(mean_money(20_000_000, 3), "6.67");
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mean_is_exact() {
+    fn a_mean_is_scaled_and_0_without_values() {
         let sum = Sum { count: 2, sum: 3_500_000_000 };
         assert!((mean(sum, NANOS_PER_ONE) - 1.75).abs() < f64::EPSILON);
         assert!(mean(Sum::default(), 1).abs() < f64::EPSILON);
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_mean_is_the_nearest_double_to_the_exact_quotient() {
-        // Parsing rounds correctly: a quotient with a finite decimal is compared with what it is written as.
+        // Parsing a decimal rounds correctly, so quotients with a finite decimal are compared with its parsed value.
         for (dividend, divisor, nearest) in [
             (1, 3, 1.0 / 3.0),
             (812_414_051_070_702_449_999, 1_000_000, "812414051070702.449999".parse().unwrap()),
@@ -214,7 +215,7 @@ mod tests {
         ] {
             assert_eq!(quotient(dividend, divisor).to_bits(), f64::to_bits(nearest), "{dividend}/{divisor}");
         }
-        // Many of them against the decimal written out in full: divisors of 2 and 5 alone have one.
+        // Pseudo-random quotients with powers of ten as divisors, which have a finite decimal.
         let mut state = 1_u128;
         for round in 0..2_000_u32 {
             state = state.wrapping_mul(0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645).wrapping_add(1);

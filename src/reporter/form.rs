@@ -1,8 +1,8 @@
-//! The forms in which a report is given: JSON, or the same as CSV.
+//! Formats of a report: JSON, and CSV with the same content.
 //!
-//! A report's CSV is one table. Its first column, `section`, says which member of the JSON a line is of; the
-//! others are named as the members are, and stay empty where a section has none. Text that a spreadsheet
-//! would take for a formula is given with an apostrophe before it.
+//! The CSV is one table. Column `section` names the JSON member that a line belongs to; the other columns have the
+//! names of the members' fields, and are empty where a section has no such field. Text that a spreadsheet would take
+//! for a formula is prefixed with an apostrophe.
 
 use std::cmp::Reverse;
 
@@ -14,7 +14,7 @@ use super::answer::{EventsReport, RevenueReport};
 use super::error::ReportError;
 use super::query::Range;
 
-/// How an answer is written.
+/// Format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Json,
@@ -22,11 +22,11 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// The form that a request would rather have (RFC 9110, 12.5.1): by quality, then by how exactly it is named,
-    /// then by which is named first. JSON where it names neither.
+    /// Negotiates the format by the `Accept` header (RFC 9110, section 12.5.1): by quality, then by the more specific
+    /// range, then by the earlier one. JSON if neither is acceptable or the header is invalid.
     pub fn asked(request: &HttpRequest) -> Self {
         let Ok(Accept(ranges)) = Accept::parse(request) else { return Self::Json };
-        // The most exact range that a form meets says its quality.
+        // The quality of a format is that of the most specific range that matches it.
         let rank = |exact: &str, of_type: &str| {
             let met = ranges.iter().enumerate().filter_map(|(place, range)| {
                 let exactness =
@@ -69,26 +69,26 @@ impl Form {
     }
 }
 
-/// First characters that make a spreadsheet take a cell for a formula, wide and small forms included, and the
-/// apostrophe that defuses them.
+/// First characters that make a spreadsheet take a cell for a formula, with their full-width and small forms, and the
+/// apostrophe itself, so that a prefixed text differs from every other.
 const DEFUSED: [char; 17] = [
     '=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}', '\u{fe66}',
     '\u{fe62}', '\u{fe63}', '\u{fe6b}', '\u{2212}', '\'',
 ];
 
-/// Text that no spreadsheet takes for a formula. Different texts stay different: whoever drops the first apostrophe
-/// of a cell has the text again.
+/// Prefixes a text with an apostrophe if a spreadsheet could take it for a formula. The original is recovered by
+/// removing one leading apostrophe, so that different texts stay different.
 fn harmless(cell: &str) -> std::borrow::Cow<'_, str> {
     if cell.starts_with(DEFUSED) { format!("'{cell}").into() } else { cell.into() }
 }
 
-/// A report as lines of as many cells as it has columns.
+/// Report as a table; each line has one cell per column.
 pub(super) trait Table {
     const COLUMNS: &'static [&'static str];
     fn lines(&self) -> Vec<Vec<String>>;
 }
 
-/// The lines that tell the range.
+/// Line of the section `range`, padded to a number of columns.
 pub(super) fn range_line(range: &Range, columns: usize) -> Vec<String> {
     let mut line = vec!["range".to_owned()];
     line.extend([range.from.clone().unwrap_or_default(), range.to.clone().unwrap_or_default()]);
@@ -167,13 +167,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_cell_is_a_formula() {
+    fn formulas_are_prefixed_and_different_texts_stay_different() {
         for cell in
             ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1+1", "＋1", "－1", "＠x", "﹦1", "−1"]
         {
             assert_eq!(harmless(cell), format!("'{cell}"));
         }
-        // Two names never become one.
+        // Texts that already begin with apostrophes stay different too.
         let names = ["=x", "'=x", "''=x", "'", "''", "x", "'x"];
         let cells: std::collections::BTreeSet<_> = names.iter().map(|name| harmless(name)).collect();
         assert_eq!(cells.len(), names.len(), "{cells:?}");
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_is_given_to_whom_would_rather_have_it() {
+    fn the_format_follows_the_accept_header() {
         for (accept, form) in [
             ("text/csv", Form::Csv),
             ("text/csv, application/json;q=0.9", Form::Csv),

@@ -1,4 +1,4 @@
-//! Lists: dead letters, and the locations of events. Their number is bounded until the client has read the answer.
+//! Bound on lists (dead letters, locations of events) in memory: a list counts until its client has read the answer.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::error::ReportError;
 use super::http::Answer;
 
-/// Lists that are read or answered at one time. Of each, 4 MiB of errors and history are shown at most.
+/// Maximum number of lists that are read or answered at one time. Each has at most 4 MiB of errors and history.
 const LISTS: usize = 16;
-/// Time that a list waits for others.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time that a request for a list waits for others to finish.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes that are given to a connection at one time.
-const PART: usize = 64 << 10;
+/// Maximum number of bytes in one chunk of a body.
+const CHUNK: usize = 64 << 10;
 
-/// Room for lists.
+/// Permits for lists.
 #[derive(Debug)]
 pub(super) struct Lists(Arc<Semaphore>);
 
@@ -33,20 +33,24 @@ impl Default for Lists {
     }
 }
 
-/// Room for one list.
+/// Permit for one list.
 pub(super) struct Turn(OwnedSemaphorePermit);
 
 impl Lists {
-    /// Waits for room.
+    /// Waits for a permit.
+    ///
+    /// # Errors
+    ///
+    /// If none becomes free in time.
     pub async fn turn(&self) -> Result<Turn, ReportError> {
-        let waited = tokio::time::timeout(PATIENCE, self.0.clone().acquire_owned()).await;
+        let waited = tokio::time::timeout(WAIT_TIMEOUT, self.0.clone().acquire_owned()).await;
         let permit = waited.ok().and_then(Result::ok);
         permit.map(Turn).ok_or(ReportError::TooManyLists)
     }
 }
 
 impl Turn {
-    /// Answers with a list; its room is given back once the answer is written.
+    /// Answers with a list. The permit is returned when the body is written or dropped.
     pub fn answer(self, list: &impl Serialize) -> Answer {
         let json = serde_json::to_vec(list).map_err(ReportError::from)?;
         let body = Held { bytes: json.into(), _turn: self.0 };
@@ -54,7 +58,7 @@ impl Turn {
     }
 }
 
-/// An answer and the room that it takes.
+/// Body of an answer, with its permit.
 struct Held {
     bytes: Bytes,
     _turn: OwnedSemaphorePermit,
@@ -68,7 +72,7 @@ impl MessageBody for Held {
     }
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let part = self.bytes.len().min(PART);
+        let part = self.bytes.len().min(CHUNK);
         let part = self.bytes.split_to(part);
         Poll::Ready((!part.is_empty()).then_some(Ok(part)))
     }

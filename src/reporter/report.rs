@@ -1,4 +1,4 @@
-//! The actors that answer questions.
+//! Actors that compute reports.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,10 +19,10 @@ use crate::ops::trace;
 use crate::runtime::Held;
 use crate::store::report::{EventCount, Filter, Report, Reports, RevenueSum};
 
-/// How long a report may take.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// Maximum duration of a report.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A question.
+/// Report that a client asks for.
 #[derive(Debug, Clone)]
 pub(super) enum Question {
     Events { filter: Filter, interval: Option<Interval> },
@@ -40,13 +40,13 @@ impl Question {
     }
 }
 
-/// Answer this, in this form, as long as somebody waits for it.
+/// Request for a report. The report is cancelled when the client no longer waits.
 pub(super) struct Ask {
     pub question: Question,
     pub form: Form,
-    /// Ends when the asker does.
+    /// Resolves when the handler of the request is dropped.
     pub asker: oneshot::Receiver<()>,
-    /// The request that asks.
+    /// The HTTP request, for its trace.
     pub origin: Origin,
 }
 
@@ -54,7 +54,7 @@ impl Message for Ask {
     type Result = Result<Vec<u8>, ReportError>;
 }
 
-/// The actor.
+/// Computes the reports of its mailbox concurrently, each in a transaction of its own.
 pub(super) struct Reporter {
     reports: Reports,
 }
@@ -78,9 +78,9 @@ impl Handler<Held<Ask>> for Reporter {
         Box::pin(async move {
             let _room = room;
             let (name, began) = (question.name(), SystemTime::now());
-            // A report that is dropped tells the database to stop.
+            // Dropping the report's future cancels its statement in the database.
             let answer = tokio::select! {
-                answer = tokio::time::timeout(DEADLINE, answer(&reports, question, form)) => {
+                answer = tokio::time::timeout(REPORT_TIMEOUT, answer(&reports, question, form)) => {
                     answer.unwrap_or(Err(ReportError::TooLong))
                 }
                 _ = asker => Err(ReportError::ClientLeft),
@@ -110,7 +110,8 @@ async fn answer(reports: &Reports, question: Question, form: Form) -> Result<Vec
     answer
 }
 
-/// A series in an open range can still be too long. One campaign's is looked at once it is there.
+/// Refuses a series of too many buckets over an open range, which is only known from the data. Revenue of one campaign
+/// is checked by its result instead.
 async fn check_buckets(
     report: &Report<'_>,
     filter: &Filter,
@@ -118,10 +119,10 @@ async fn check_buckets(
     revenue: bool,
 ) -> Result<(), ReportError> {
     let Some(interval) = interval else { return Ok(()) };
-    let most = MAX_BUCKETS.unsigned_abs();
+    let limit = MAX_BUCKETS.unsigned_abs();
     if (filter.from.is_none() || filter.to.is_none())
         && filter.campaign_id.is_none()
-        && report.count_buckets(filter, interval.minutes(), revenue, most + 1).await? > most
+        && report.count_buckets(filter, interval.minutes(), revenue, limit + 1).await? > limit
     {
         return Err(ReportError::Parameter(too_many_buckets()));
     }
@@ -134,7 +135,7 @@ async fn events(
     interval: Option<Interval>,
 ) -> Result<EventsReport, ReportError> {
     check_buckets(report, filter, interval, false).await?;
-    // One look at the store for both: the series' sums are the totals.
+    // One query for both: the totals are the sums of the series.
     let counts = report.count_events(filter, interval.map(Interval::minutes)).await?;
     let mut totals: Vec<EventCount> = Vec::new();
     for count in &counts {
@@ -162,7 +163,7 @@ async fn revenue(
 ) -> Result<RevenueReport, ReportError> {
     check_buckets(report, filter, interval, true).await?;
     let sums = report.sum_revenue(filter, interval.map(Interval::minutes)).await?;
-    // They are in the order of their buckets.
+    // The sums are sorted by bucket.
     if sums.chunk_by(|one, other| one.bucket == other.bucket).count()
         > usize::try_from(MAX_BUCKETS).unwrap_or(0)
     {

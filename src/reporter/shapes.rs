@@ -1,4 +1,4 @@
-//! The shapes of parameters, for the description of the HTTP. [`Parameters`](super::query::Parameters) reads them.
+//! OpenAPI schemas of the query parameters. [`Parameters`](super::query::Parameters) parses their values.
 
 use std::collections::BTreeSet;
 
@@ -20,44 +20,44 @@ pub(super) fn point() -> Schema {
     AnyOfBuilder::new().item(text(KnownFormat::DateTime)).item(text(KnownFormat::Date)).build().into()
 }
 
-/// A source.
+/// Name of a source.
 pub(super) fn source() -> Object {
     one_of(Source::all().map(|source| source.name()))
 }
 
-/// A funnel stage.
+/// Name of a funnel stage.
 pub(super) fn stage() -> Object {
     one_of(FunnelStage::all().map(|stage| stage.name()))
 }
 
-/// A type of event, of any source.
+/// Name of an event type of any source.
 pub(super) fn event_type() -> Object {
     let types = Source::all().flat_map(Source::event_types);
     one_of(types.map(|kind| kind.name()).collect::<BTreeSet<_>>())
 }
 
-/// The width of a series' buckets.
+/// Width of a series' buckets.
 pub(super) fn interval() -> Object {
     one_of(["minute", "hour", "day"])
 }
 
-/// What a list is grouped by.
+/// Grouping of a list.
 pub(super) fn group_by() -> Object {
     one_of(["campaign"])
 }
 
-/// A reason of a dead letter.
+/// Reason of a dead letter.
 pub(super) fn reason() -> Object {
     one_of(Reason::ALL.map(Reason::as_str))
 }
 
-/// A campaign's id.
+/// Id of a campaign.
 pub(super) fn campaign() -> Object {
     let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(256));
     text.pattern(Some(r"^[^\u0000]*$")).build()
 }
 
-/// Entries of a list.
+/// Maximum number of entries of a list.
 pub(super) fn limit() -> Object {
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(MAX_LIMIT));
     number.default(Some(DEFAULT_LIMIT.into())).build()

@@ -1,4 +1,4 @@
-//! Errors of the store. Each kind calls for another reaction of the caller.
+//! Errors of the store, by the reaction that a caller needs: retry, isolate a row, write fewer rows, or report.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 use sea_orm::sqlx::{self, error::DatabaseError};
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
 
-/// The error of a library that an error of the store came from.
+/// Underlying error, of the driver, of a decoder or of a task.
 type Source = Box<dyn Error + Send + Sync>;
 
-/// All that a pool says when it has no connection to give; [`super::Store::reach`] finds the reason.
+/// Message for a timeout of the connection pool, which does not report why; [`super::Store::reach`] finds the cause.
 const NO_CONNECTION: &str = "no connection was free or could be made in time";
 
-/// Reason for which the store could not do something.
+/// Failure of an operation of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database refuses the value of a row. The batch can be stored without that row.
@@ -20,31 +20,31 @@ pub enum StoreError {
     Refused {
         /// The database's message.
         message: String,
-        /// The library's error.
+        /// Underlying error.
         source: Option<Source>,
     },
-    /// No connection, a restart of the server, a full disk: the same work may succeed later.
+    /// No connection, a restart of the server, a full disk. A retry may succeed later.
     #[error("the database is unavailable: {message}")]
     Unavailable {
         /// The reason.
         message: String,
-        /// The library's error.
+        /// Underlying error.
         source: Option<Source>,
     },
-    /// The database cancelled a statement that took too long. Fewer rows at a time may pass.
+    /// The database cancelled a statement that took too long. With fewer rows at a time it may succeed.
     #[error("the database cancelled a statement that took too long: {message}")]
     TooSlow {
         /// The database's message.
         message: String,
-        /// The library's error.
+        /// Underlying error.
         source: Option<Source>,
     },
-    /// Another transaction changed the same rows at the same time. Done again, the work succeeds.
+    /// Another transaction has locked, changed or inserted the same rows. A retry can succeed at once.
     #[error("another transaction changed the same rows: {message}")]
     Conflict {
         /// The database's message.
         message: String,
-        /// The library's error.
+        /// Underlying error.
         source: Option<Source>,
     },
     /// A stored summary or delta cannot be decoded. `ess rollups rebuild` computes it again from the events.
@@ -52,7 +52,7 @@ pub enum StoreError {
     Corrupt {
         /// Table and key of the row, where known.
         item: String,
-        /// Reason for which it cannot be decoded.
+        /// Reason of the decoder.
         reason: String,
         /// The decoder's error.
         source: Option<Source>,
@@ -60,59 +60,59 @@ pub enum StoreError {
     /// The schema is missing or belongs to another version of ESS.
     #[error("the database has no schema that fits this version: {message}")]
     Schema {
-        /// The difference.
+        /// Difference between the two.
         message: String,
-        /// The library's error.
+        /// Underlying error.
         source: Option<Source>,
     },
-    /// An error of ESS itself, such as a background task that panicked.
+    /// A bug of ESS, such as a background task that panicked.
     #[error("internal error: {message}")]
     Internal {
         /// Description.
         message: String,
-        /// The error beneath it.
+        /// Underlying error.
         source: Option<Source>,
     },
 }
 
-/// Constructors; [`StoreError::because`] adds the source.
+/// Constructors, without a source; [`StoreError::because`] adds one.
 impl StoreError {
-    /// An error of a row's value.
+    /// The database refuses a row.
     pub fn refused(message: impl Into<String>) -> Self {
         Self::Refused { message: message.into(), source: None }
     }
 
-    /// An error that may pass.
+    /// The database is unavailable; a retry may succeed.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::Unavailable { message: message.into(), source: None }
     }
 
-    /// An error of time.
+    /// A statement took too long.
     pub fn too_slow(message: impl Into<String>) -> Self {
         Self::TooSlow { message: message.into(), source: None }
     }
 
-    /// A conflict with another transaction.
+    /// Another transaction changed the same rows.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::Conflict { message: message.into(), source: None }
     }
 
-    /// An error of a stored value whose row is not known yet; see [`StoreError::in_row`].
+    /// A stored summary or delta cannot be decoded. The decoder does not know its row; [`StoreError::in_row`] adds it.
     pub fn corrupt(reason: impl Into<String>) -> Self {
         Self::Corrupt { item: "a summary".to_owned(), reason: reason.into(), source: None }
     }
 
-    /// An error of the schema.
+    /// The schema does not fit this version.
     pub fn schema(message: impl Into<String>) -> Self {
         Self::Schema { message: message.into(), source: None }
     }
 
-    /// An error of ESS itself.
+    /// A bug of ESS.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::Internal { message: message.into(), source: None }
     }
 
-    /// The same error with the error that it came from.
+    /// Sets the source.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Source>) -> Self {
         match &mut self {
@@ -127,7 +127,7 @@ impl StoreError {
         self
     }
 
-    /// The same error; one of a corrupt value names its row.
+    /// Names the row in an error of a corrupt value. Other errors stay as they are.
     #[must_use]
     pub(in crate::store) fn in_row(mut self, row: impl std::fmt::Display) -> Self {
         if let Self::Corrupt { item, .. } = &mut self {
@@ -136,7 +136,7 @@ impl StoreError {
         self
     }
 
-    /// True if the same work may succeed when it is done again.
+    /// True for [`StoreError::Conflict`]: the transaction can be tried again at once.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict { .. })
     }
@@ -168,7 +168,7 @@ impl From<DbErr> for StoreError {
     }
 }
 
-/// The kind of an error, by the database's code where it has one.
+/// Maps a driver's error to a kind, by the database's error code where it has one.
 fn classify(error: &sqlx::Error) -> StoreError {
     match error {
         sqlx::Error::PoolTimedOut => StoreError::unavailable(NO_CONNECTION),
@@ -205,7 +205,7 @@ fn classify_code(error: &dyn DatabaseError) -> StoreError {
     }
 }
 
-/// Advice on an error of a connection pooler.
+/// Advice for known errors of a connection pooler.
 fn advice(message: &str) -> Option<&'static str> {
     let known = [
         (
@@ -226,7 +226,7 @@ mod tests {
 
     use super::*;
 
-    /// An error of a database, with its code.
+    /// Database error of a code and a message.
     #[derive(Debug)]
     struct Coded(&'static str, &'static str);
 
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_of_both_databases_have_a_kind() {
+    fn error_codes_of_both_databases_map_to_kinds() {
         let cases = [
             ("22P02", "invalid input", "refused"),
             ("23505", "duplicate key", "refused"),
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_sea_orm_shares_keeps_its_kind() {
+    fn an_error_behind_an_arc_of_sea_orm_keeps_its_kind() {
         let inner = Arc::new(sqlx::Error::Database(Box::new(Coded("40001", "could not serialize"))));
         let shared = Arc::clone(&inner);
         for error in [DbErr::Query(RuntimeErr::SqlxError(inner)), DbErr::Exec(RuntimeErr::SqlxError(shared))]
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_corrupt_value_names_its_row_and_no_other_error_does() {
+    fn only_an_error_of_a_corrupt_value_names_a_row() {
         let corrupt = StoreError::corrupt("it is empty").in_row("summaries, hour 7");
         assert_eq!(
             corrupt.to_string(),

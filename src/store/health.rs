@@ -1,4 +1,4 @@
-//! Health of the store: the database can be reached, and has the schema of this version.
+//! Health checks of the store: the database can be reached and has the schema of this version.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use crate::store::connect::Store;
 use crate::store::error::StoreError;
 use crate::store::sql::Sql;
 
-/// Time limit of the connection that finds out why a database cannot be reached.
+/// Timeout of the connection attempt of [`Store::reach`].
 const REACH_TIMEOUT: Duration = Duration::from_secs(4);
 
 impl Store {
-    /// Makes sure that a connection to PostgreSQL can be made. A pool without connections would try until its timeout
-    /// and say no more than that; one connection beside the pool tells the reason at once.
+    /// Checks that PostgreSQL accepts connections, unless the pool already has one. The attempt is made outside the
+    /// pool, which would retry until its timeout and then report only the timeout, not the cause.
     ///
     /// # Errors
     ///
-    /// The reason, with host and port.
+    /// If the connection fails; the message has the address and the cause.
     pub async fn reach(&self) -> Result<(), StoreError> {
         let connections = self.unblocked();
         let Some(pool) = connections.postgres() else { return Ok(()) };
@@ -35,7 +35,7 @@ impl Store {
                 let _ = connection.close().await;
                 Ok(())
             }
-            // A pooler that refuses parameters can be reached; the pool connects without them from now on.
+            // The pooler is up and only refuses startup parameters; the pool connects without them from now on.
             Ok(Err(sqlx::Error::Database(error))) if connections.sessions.do_without(&*error, pool) => Ok(()),
             Ok(Err(sqlx::Error::Database(error))) => {
                 let message = format!("{address}: {}", error.message());
@@ -53,12 +53,17 @@ impl Store {
     /// If the store is unavailable, or migrations are missing.
     pub async fn check(&self) -> Result<(), StoreError> {
         self.reach().await?;
-        // Readiness does not wait for reports.
+        // Not from the reports' pool: long reports can hold all of its connections, and the service is ready all the
+        // same.
         let applied = Sql::new("SELECT count(*) FROM seaql_migrations").scalar(self.unblocked()).await?;
         Self::check_migrations(applied.unwrap_or(0))
     }
 
-    /// Checks that a number of applied migrations is enough for this version.
+    /// Checks that no migration of this version is missing.
+    ///
+    /// # Errors
+    ///
+    /// If fewer migrations are applied than this version has.
     pub(in crate::store) fn check_migrations(applied: i64) -> Result<(), StoreError> {
         let needed = Migrator::migrations().len();
         if usize::try_from(applied).unwrap_or(0) < needed {

@@ -1,7 +1,8 @@
-//! Everything dies, in a random seeded order, under load; afterwards every 202 is a row, once, unaltered.
+//! Faults in all processes and connections, in random order, under load. Afterwards every event that was answered 202
+//! is stored once and unaltered.
 //!
-//! Takes about a minute. `ESS_TEST_CHAOS_MINUTES=30` makes it as long, `ESS_TEST_CHAOS_SEED` repeats a
-//! run's order.
+//! A run takes about a minute; `ESS_TEST_CHAOS_MINUTES` makes it longer. `ESS_TEST_CHAOS_SEED` repeats the order of an
+//! earlier run, which prints its seed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -20,7 +21,7 @@ use crate::support::{MINUTE, actors, eventually, http};
 
 const CLIENTS: u64 = 4;
 
-/// What the test knows: all that was sent, and what was answered 202.
+/// Record of the clients: every event that was sent, and the ids that were answered 202.
 #[derive(Default)]
 struct Oracle {
     sent: Mutex<HashMap<String, Value>>,
@@ -30,7 +31,7 @@ struct Oracle {
 }
 
 impl Oracle {
-    /// One client: posts batches, again where there was no 202, and some events twice.
+    /// Runs one client. A batch that is not answered 202 is sent up to three times, and some events are sent twice.
     fn client(&self, url: &str, seed: u64) {
         let mut chance = Chance(seed);
         let mut before: Vec<Value> = Vec::new();
@@ -63,7 +64,7 @@ fn id(event: &Value) -> String {
     event["eventId"].as_str().unwrap().to_owned()
 }
 
-/// The system under test; what writes into the folder ends before it.
+/// The system under test. The folder is dropped last, after the processes that write into it.
 struct System {
     services: Vec<Service>,
     nats: Nats,
@@ -102,7 +103,7 @@ impl System {
         Self { services, nats, postgres, to_nats, to_postgres, redelivered: 0.0, _folder: folder }
     }
 
-    /// Counters begin anew with their process, so they are read before it ends.
+    /// Adds a collector's count of redelivered frames. A restart resets it, so it is read before the process ends.
     fn count_redelivered(&mut self, at: usize) {
         let url = self.services[at].url("/metrics");
         if at == 0 || at == 5 || http::get(&url).is_err() {
@@ -114,50 +115,51 @@ impl System {
         }
     }
 
-    fn command(&self, at: usize, what: &str, chance: &mut Chance) {
+    /// Sends a command, `panic` or `restart`, to a random actor of a service.
+    fn command(&self, at: usize, command: &str, chance: &mut Chance) {
         let base = self.services[at].url("");
         let nodes = actors::nodes(&base);
         let Some(node) = nodes.get(chance.below(nodes.len().max(1) as u64) as usize) else { return };
         let name = node["name"].as_str().unwrap();
         println!("  {name}");
-        actors::command(&base, name, what);
+        actors::command(&base, name, command);
     }
 
-    fn do_harm(&mut self, harm: Harm, chance: &mut Chance) {
+    fn inject(&mut self, fault: Fault, chance: &mut Chance) {
         let collector = 1 + chance.below(4) as usize;
-        match harm {
-            Harm::KillGateway => self.services[0].start_again(),
-            Harm::KillCollector => {
+        match fault {
+            Fault::KillGateway => self.services[0].start_again(),
+            Fault::KillCollector => {
                 self.count_redelivered(collector);
                 self.services[collector].start_again();
             }
-            Harm::KillNats => self.nats.start_again(),
-            Harm::KillPostgres => self.postgres.start_again(),
-            Harm::PauseCollector => {
+            Fault::KillNats => self.nats.start_again(),
+            Fault::KillPostgres => self.postgres.start_again(),
+            Fault::PauseCollector => {
                 self.services[collector].process.signal("STOP");
-                // Longer than the log waits for an acknowledgement.
+                // Longer than the acknowledgement timeout, so that the frames are delivered to another collector.
                 std::thread::sleep(Duration::from_secs(12));
                 self.services[collector].process.signal("CONT");
             }
-            Harm::CutNats => self.to_nats.cut(),
-            Harm::CutPostgres => self.to_postgres.cut(),
-            Harm::DelayNats => slow(&self.to_nats),
-            Harm::DelayPostgres => slow(&self.to_postgres),
-            Harm::PanicGateway => self.command(0, "panic", chance),
-            Harm::PanicCollector => self.command(collector, "panic", chance),
-            Harm::PanicReporter => self.command(5, "panic", chance),
-            Harm::RestartActor => self.command(chance.below(6) as usize, "restart", chance),
-            Harm::StopGateway => self.stop(0),
-            Harm::StopCollector => self.stop(collector),
+            Fault::CutNats => self.to_nats.cut(),
+            Fault::CutPostgres => self.to_postgres.cut(),
+            Fault::DelayNats => slow(&self.to_nats),
+            Fault::DelayPostgres => slow(&self.to_postgres),
+            Fault::PanicGateway => self.command(0, "panic", chance),
+            Fault::PanicCollector => self.command(collector, "panic", chance),
+            Fault::PanicReporter => self.command(5, "panic", chance),
+            Fault::RestartActor => self.command(chance.below(6) as usize, "restart", chance),
+            Fault::StopGateway => self.stop(0),
+            Fault::StopCollector => self.stop(collector),
         }
     }
 
-    /// SIGTERM under load.
+    /// Stops a service with SIGTERM, and starts it again.
     fn stop(&mut self, at: usize) {
         self.count_redelivered(at);
         self.services[at].process.signal("TERM");
         let status = self.services[at].process.wait(Duration::from_secs(40));
-        assert!(status.code().is_some(), "it ended by itself: {status}");
+        assert!(status.code().is_some(), "{status} instead of an exit");
         self.services[at].start_again();
     }
 }
@@ -169,7 +171,7 @@ fn slow(proxy: &Proxy) {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Harm {
+enum Fault {
     KillGateway,
     KillCollector,
     KillNats,
@@ -187,26 +189,26 @@ enum Harm {
     StopCollector,
 }
 
-const ALL: [Harm; 15] = [
-    Harm::KillGateway,
-    Harm::KillCollector,
-    Harm::KillNats,
-    Harm::KillPostgres,
-    Harm::PauseCollector,
-    Harm::CutNats,
-    Harm::CutPostgres,
-    Harm::DelayNats,
-    Harm::DelayPostgres,
-    Harm::PanicGateway,
-    Harm::PanicCollector,
-    Harm::PanicReporter,
-    Harm::RestartActor,
-    Harm::StopGateway,
-    Harm::StopCollector,
+const ALL: [Fault; 15] = [
+    Fault::KillGateway,
+    Fault::KillCollector,
+    Fault::KillNats,
+    Fault::KillPostgres,
+    Fault::PauseCollector,
+    Fault::CutNats,
+    Fault::CutPostgres,
+    Fault::DelayNats,
+    Fault::DelayPostgres,
+    Fault::PanicGateway,
+    Fault::PanicCollector,
+    Fault::PanicReporter,
+    Fault::RestartActor,
+    Fault::StopGateway,
+    Fault::StopCollector,
 ];
 
-/// Every harm once, in an order of chance.
-fn round(chance: &mut Chance) -> Vec<Harm> {
+/// Every fault once, in random order.
+fn round(chance: &mut Chance) -> Vec<Fault> {
     let mut order = ALL.to_vec();
     for at in (1..order.len()).rev() {
         order.swap(at, chance.below(at as u64 + 1) as usize);
@@ -219,7 +221,7 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn every_acknowledged_event_is_stored_once_and_unaltered_whatever_dies() {
+fn every_acknowledged_event_is_stored_once_and_unaltered_under_random_faults() {
     let seed = setting("ESS_TEST_CHAOS_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("ESS_TEST_CHAOS_SEED={seed}");
     let until = Instant::now() + Duration::from_secs(60 * setting("ESS_TEST_CHAOS_MINUTES").unwrap_or(0));
@@ -234,9 +236,9 @@ fn every_acknowledged_event_is_stored_once_and_unaltered_whatever_dies() {
         }
         std::thread::sleep(Duration::from_secs(1));
         loop {
-            for harm in round(&mut chance) {
-                println!("{harm:?}");
-                system.do_harm(harm, &mut chance);
+            for fault in round(&mut chance) {
+                println!("{fault:?}");
+                system.inject(fault, &mut chance);
                 std::thread::sleep(Duration::from_millis(500 + chance.below(1_500)));
             }
             if Instant::now() >= until {
@@ -249,10 +251,11 @@ fn every_acknowledged_event_is_stored_once_and_unaltered_whatever_dies() {
         std::thread::sleep(Duration::from_secs(1));
         oracle.stop.store(true, Ordering::Relaxed);
     });
-    judge(&mut system, &oracle);
+    check(&mut system, &oracle);
 }
 
-fn judge(system: &mut System, oracle: &Oracle) {
+/// Checks the rows, the ledger and the reports against the clients' record.
+fn check(system: &mut System, oracle: &Oracle) {
     let ledger = eventually("everything is stored", MINUTE * 3, || {
         let answer =
             http::get(&system.services[5].url("/ledger")).ok().filter(|answer| answer.status == 200)?;
@@ -286,7 +289,7 @@ fn judge(system: &mut System, oracle: &Oracle) {
     assert!(system.redelivered >= 1.0, "an empty run: nothing was delivered twice");
 }
 
-/// Every row, the fields that an alteration would show in as one text.
+/// Rows by event id, with their fields joined by `|`.
 fn stored(postgres: &Postgres) -> HashMap<String, String> {
     let sql = "SELECT event_id, concat_ws('|', source, funnel_stage, event_type,
         to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), user_id, user_name, age, gender,
@@ -299,6 +302,7 @@ fn stored(postgres: &Postgres) -> HashMap<String, String> {
         .collect()
 }
 
+/// Fields of a sent event, in the same form as [`stored`] has them.
 fn expected(event: &Value) -> String {
     let (user, engagement) = (&event["data"]["user"], &event["data"]["engagement"]);
     let number = |text: &str| {

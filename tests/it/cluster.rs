@@ -1,5 +1,5 @@
-//! A cluster of three NATS servers: what is answered 202 survives each of them, and no server stops a source for
-//! longer than the cluster needs to elect another leader.
+//! A cluster of three NATS servers: no acknowledged event is lost when a server fails, and a source is unavailable for
+//! no longer than the cluster needs to elect another leader.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -22,11 +22,11 @@ use crate::support::{MINUTE, block_on, eventually, http};
 const SOURCES: [&str; 2] = ["facebook", "tiktok"];
 const CLIENTS: usize = 2;
 const BATCH: u64 = 20;
-/// The longest time without a 202 while two servers are up. The cluster's own election takes 4 to 9 s of it.
+/// Maximum time without a 202 while two servers are up. An election takes 4 to 9 s of it.
 const ELECTION: Duration = Duration::from_secs(10);
-/// The longest time without a 202 for a source whose stream's leader is not the server that is harmed.
+/// Maximum time without a 202 for a source whose stream's leader is not the faulty server.
 const UNTOUCHED: Duration = Duration::from_secs(2);
-/// Time from a stream's new leader to the next 202.
+/// Maximum time from the election of a stream's leader to the next 202.
 const SLACK: Duration = Duration::from_secs(2);
 
 fn stream(source: &str) -> String {
@@ -40,13 +40,13 @@ fn environment(cluster: &Cluster, more: &[(&str, &str)]) -> Vec<(String, String)
     pairs
 }
 
-/// Clients of one source: they never stop by themselves.
+/// Load of one source: its clients send until they are stopped, also while POSTs fail.
 struct Load {
     source: &'static str,
     tried: AtomicU64,
     failed: AtomicU64,
     acknowledged: Mutex<HashSet<String>>,
-    /// When there was a 202.
+    /// Times of the answers 202.
     times: Mutex<Vec<Instant>>,
 }
 
@@ -82,7 +82,7 @@ impl Load {
         }
     }
 
-    /// The longest time without a 202 since an instant.
+    /// Longest time without a 202 since an instant.
     fn longest_gap(&self, since: Instant) -> Duration {
         let times = self.times.lock().unwrap();
         let before = times.iter().rev().find(|time| **time <= since).copied().unwrap_or(since);
@@ -100,23 +100,24 @@ impl Load {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Harm {
-    /// SIGKILL, and a start afterwards.
+enum Fault {
+    /// SIGKILL, then a start.
     Kill,
-    /// SIGSTOP, and SIGCONT afterwards.
+    /// SIGSTOP, then SIGCONT.
     Pause,
-    /// The same, of the server that the gateway is connected to.
+    /// Like `Pause`, for the server that the gateway is connected to.
     PauseTheGateways,
-    /// SIGTERM, and a start afterwards, as in a rolling upgrade.
+    /// SIGTERM, then a start, as in a rolling upgrade.
     Restart,
 }
 
-/// Effect of one harm on one source.
+/// Effect of one fault on one source.
 struct Effect {
     source: &'static str,
     gap: Duration,
-    /// Time in which no server that was up led the source's stream.
+    /// Time in which no healthy server led the source's stream.
     leaderless: Duration,
+    /// True if the source's stream had to elect a leader.
     touched: bool,
 }
 
@@ -127,7 +128,7 @@ impl Effect {
     }
 }
 
-/// Has the two sources' streams led by two servers, so that no harm touches both.
+/// Moves the streams' leaders to different servers, so that one fault affects one source.
 fn separate(cluster: &Cluster) {
     let leaders = || SOURCES.map(|source| cluster.leader(&stream(source), &[0, 1, 2]));
     eventually("two leaders", MINUTE, || {
@@ -145,17 +146,17 @@ fn separate(cluster: &Cluster) {
     cluster.wait_healthy();
 }
 
-/// Harms one server for a while, under load, and watches who leads meanwhile.
-fn harm(cluster: &mut Cluster, harm: Harm, victim: usize, load: &[Load]) -> Vec<Effect> {
+/// Injects a fault into one server for 15 seconds under load, and records the streams' leaders meanwhile.
+fn inject(cluster: &mut Cluster, fault: Fault, victim: usize, load: &[Load]) -> Vec<Effect> {
     let led: Vec<bool> =
         load.iter().map(|load| cluster.leader(&stream(load.source), &[victim]).is_some()).collect();
     let others: Vec<usize> = (0..3).filter(|server| *server != victim).collect();
     let before: Vec<u64> = load.iter().map(|load| load.tried.load(Ordering::Relaxed)).collect();
     let began = Instant::now();
-    match harm {
-        Harm::Kill => cluster.servers[victim].process.kill(),
-        Harm::Pause | Harm::PauseTheGateways => cluster.signal(victim, "STOP"),
-        Harm::Restart => cluster.signal(victim, "TERM"),
+    match fault {
+        Fault::Kill => cluster.servers[victim].process.kill(),
+        Fault::Pause | Fault::PauseTheGateways => cluster.signal(victim, "STOP"),
+        Fault::Restart => cluster.signal(victim, "TERM"),
     }
     let mut leaderless = vec![Duration::ZERO; load.len()];
     let mut asked = Instant::now();
@@ -168,14 +169,14 @@ fn harm(cluster: &mut Cluster, harm: Harm, victim: usize, load: &[Load]) -> Vec<
         }
         asked = Instant::now();
     }
-    match harm {
-        Harm::Pause | Harm::PauseTheGateways => cluster.signal(victim, "CONT"),
-        Harm::Kill | Harm::Restart => cluster.servers[victim].start_again(),
+    match fault {
+        Fault::Pause | Fault::PauseTheGateways => cluster.signal(victim, "CONT"),
+        Fault::Kill | Fault::Restart => cluster.servers[victim].start_again(),
     }
     std::thread::sleep(Duration::from_secs(1));
     cluster.wait_healthy();
     for (load, before) in load.iter().zip(before) {
-        assert!(load.tried.load(Ordering::Relaxed) > before, "no load of {} during {harm:?}", load.source);
+        assert!(load.tried.load(Ordering::Relaxed) > before, "no load of {} during {fault:?}", load.source);
     }
     load.iter()
         .zip(led)
@@ -190,7 +191,7 @@ fn harm(cluster: &mut Cluster, harm: Harm, victim: usize, load: &[Load]) -> Vec<
 }
 
 #[test]
-fn each_server_of_a_cluster_may_die_freeze_or_restart_and_nothing_is_lost() {
+fn no_event_is_lost_when_a_server_of_a_cluster_is_killed_paused_or_restarted() {
     let (mut cluster, postgres) = (Cluster::start(), Postgres::start());
     let folder = tempfile::tempdir().unwrap();
     let database = postgres.url();
@@ -207,7 +208,7 @@ fn each_server_of_a_cluster_may_die_freeze_or_restart_and_nothing_is_lost() {
     let load: Vec<Load> = SOURCES.map(Load::new).into_iter().collect();
     let stop = AtomicBool::new(false);
     let url = services[0].url("/webhook");
-    let mut effects: Vec<(Harm, Vec<Effect>)> = Vec::new();
+    let mut effects: Vec<(Fault, Vec<Effect>)> = Vec::new();
     std::thread::scope(|scope| {
         for load in &load {
             for client in 0..CLIENTS {
@@ -217,19 +218,19 @@ fn each_server_of_a_cluster_may_die_freeze_or_restart_and_nothing_is_lost() {
         }
         std::thread::sleep(Duration::from_secs(1));
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            // A leader dies, the other source's leader freezes, then the gateway's server, and one more restarts.
-            for kind in [Harm::Kill, Harm::Pause, Harm::PauseTheGateways, Harm::Restart] {
-                // A machine that is busy with something else may spoil one try.
+            // The leader of one source is killed, the other's is paused, then the gateway's server; another restarts.
+            for kind in [Fault::Kill, Fault::Pause, Fault::PauseTheGateways, Fault::Restart] {
+                // On a busy machine the first attempt may be too slow.
                 for attempt in 1..=2 {
                     separate(&cluster);
                     let leader = |stream: &str| cluster.leader(stream, &[0, 1, 2]).expect("a leader");
                     let victim = match kind {
-                        Harm::Kill => leader("ESS_FACEBOOK"),
-                        Harm::Pause => leader("ESS_TIKTOK"),
-                        Harm::PauseTheGateways => cluster.server_of("gateway").expect("its server"),
-                        Harm::Restart => (leader("ESS_TIKTOK") + 1) % 3,
+                        Fault::Kill => leader("ESS_FACEBOOK"),
+                        Fault::Pause => leader("ESS_TIKTOK"),
+                        Fault::PauseTheGateways => cluster.server_of("gateway").expect("its server"),
+                        Fault::Restart => (leader("ESS_TIKTOK") + 1) % 3,
                     };
-                    let done = harm(&mut cluster, kind, victim, &load);
+                    let done = inject(&mut cluster, kind, victim, &load);
                     let late = done.iter().any(|effect| effect.gap > effect.limit());
                     for Effect { source, gap, leaderless, touched } in &done {
                         println!(
@@ -242,7 +243,7 @@ fn each_server_of_a_cluster_may_die_freeze_or_restart_and_nothing_is_lost() {
                     if !late {
                         break;
                     }
-                    assert!(attempt < 2, "{kind:?}: a source stood still for too long, twice");
+                    assert!(attempt < 2, "{kind:?}: a source was unavailable for too long, twice");
                 }
             }
         }));
@@ -257,7 +258,7 @@ fn each_server_of_a_cluster_may_die_freeze_or_restart_and_nothing_is_lost() {
     let stored: HashSet<&String> = rows.iter().collect();
     assert_eq!(stored.len(), rows.len(), "none twice");
     let untouched = effects.iter().flat_map(|(_, effects)| effects).filter(|effect| !effect.touched).count();
-    assert!(untouched >= 4, "each harm leaves a source untouched: {untouched}");
+    assert!(untouched >= 4, "each fault leaves a source untouched: {untouched}");
     for load in &load {
         let acknowledged = load.acknowledged.lock().unwrap();
         let (tried, failed) = (load.tried.load(Ordering::Relaxed), load.failed.load(Ordering::Relaxed));
@@ -279,7 +280,7 @@ fn each_server_of_a_cluster_may_die_freeze_or_restart_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_quorum_that_is_away_for_seven_seconds_costs_no_event_and_no_503() {
+fn a_request_during_seven_seconds_without_a_quorum_is_answered_202() {
     let cluster = Cluster::start();
     let folder = tempfile::tempdir().unwrap();
     let mut gateway =
@@ -314,7 +315,7 @@ fn log_settings(pairs: &[(&str, &str)]) -> ess::config::LogSettings {
 }
 
 #[test]
-fn replicas_that_an_operator_added_stay_and_a_full_stream_says_so() {
+fn a_gateway_keeps_replicas_that_an_operator_added_and_reports_a_full_stream() {
     let cluster = Cluster::start();
     let topic = Topic::Events(Source::FACEBOOK);
     block_on(async {
@@ -336,7 +337,7 @@ fn replicas_that_an_operator_added_stay_and_a_full_stream_says_so() {
         edited.num_replicas = 3;
         context.update_stream(&edited).await.unwrap();
         let log = open("1").await;
-        assert_eq!(config().await.num_replicas, 3, "a gateway does not undo it");
+        assert_eq!(config().await.num_replicas, 3, "a gateway does not lower the number");
         cluster.wait_healthy();
         let appended = AtomicUsize::new(0);
         let full = loop {
@@ -351,11 +352,11 @@ fn replicas_that_an_operator_added_stay_and_a_full_stream_says_so() {
         assert!(matches!(full, AppendError::Full(_)), "{full:?}");
         drop(log);
     });
-    // What the process says about it, once.
+    // The gateway logs the difference once.
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = Service::start(&["gateway"], &environment(&cluster, &[]), folder.path());
     gateway.wait_ready();
-    let lines = eventually("it is said", MINUTE, || {
+    let lines = eventually("the warning is logged", MINUTE, || {
         Some(gateway.lines("replicas is 3, settings say 1")).filter(|lines| !lines.is_empty())
     });
     assert_eq!(lines.len(), 1, "{lines:?}");
@@ -363,16 +364,16 @@ fn replicas_that_an_operator_added_stay_and_a_full_stream_says_so() {
 }
 
 #[test]
-fn a_list_of_servers_is_tried_whole() {
+fn every_server_of_a_list_is_tried() {
     let cluster = Cluster::start();
     let away = crate::support::free_port();
     let folder = tempfile::tempdir().unwrap();
     let url = format!("nats://127.0.0.1:{away},{}", cluster.url());
     let pairs = vec![("NATS_URL".to_owned(), url)];
     let check = ess(&["check"], &pairs, folder.path()).output().unwrap();
-    let said = String::from_utf8_lossy(&check.stdout);
-    assert!(check.status.success(), "{said}");
-    assert!(said.contains("3 of 4 servers") && said.contains(&format!(":{away}: ")), "{said}");
+    let output = String::from_utf8_lossy(&check.stdout);
+    assert!(check.status.success(), "{output}");
+    assert!(output.contains("3 of 4 servers") && output.contains(&format!(":{away}: ")), "{output}");
     let pairs =
         vec![("NATS_URL".to_owned(), Nats::url(&cluster.servers[0]) + "," + &cluster.servers[1].url())];
     let check = ess(&["check"], &pairs, folder.path()).output().unwrap();

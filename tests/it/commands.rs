@@ -1,4 +1,4 @@
-//! The command line: help, exit codes, configuration, and what is said when something is missing.
+//! The command line: help, exit codes, configuration, and messages about missing dependencies.
 
 use std::path::Path;
 use std::process::Output;
@@ -22,9 +22,9 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn bad_usage_and_impossible_configuration_end_with_2_and_one_clear_line() {
+fn wrong_usage_and_wrong_configuration_exit_with_2_and_one_line_of_error() {
     let folder = tempfile::tempdir().unwrap();
-    for (arguments, environment, said) in [
+    for (arguments, environment, message) in [
         (&["gateway"][..], &[][..], "NATS_URL is not set"),
         (&["collector", "facebook"], &[], "NATS_URL is not set"),
         (&["collector", "tiktok"], &[("NATS_URL", "nats://127.0.0.1:1")], "DATABASE_URL is not set"),
@@ -40,7 +40,7 @@ fn bad_usage_and_impossible_configuration_end_with_2_and_one_clear_line() {
         let errors: Vec<_> =
             stderr(&output).lines().filter(|line| line.starts_with("ess:")).map(str::to_owned).collect();
         assert_eq!(errors.len(), 1, "{arguments:?}: {}", stderr(&output));
-        assert!(errors[0].contains(said), "{arguments:?}: {}", errors[0]);
+        assert!(errors[0].contains(message), "{arguments:?}: {}", errors[0]);
     }
     for arguments in [&["collector", "myspace"][..], &["frobnicate"], &["publisher", "--batch", "9..1"], &[]]
     {
@@ -55,7 +55,7 @@ fn bad_usage_and_impossible_configuration_end_with_2_and_one_clear_line() {
 }
 
 #[test]
-fn every_command_explains_itself() {
+fn every_command_has_a_help_text() {
     let folder = tempfile::tempdir().unwrap();
     for command in
         ["demo", "up", "gateway", "collector", "reporter", "publisher", "migrate", "check", "health"]
@@ -83,7 +83,7 @@ fn every_command_explains_itself() {
 }
 
 #[test]
-fn files_are_read_in_their_order_and_the_environment_wins() {
+fn env_files_are_read_in_order_and_the_environment_takes_precedence() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(".env"), "ESS_MAX_BODY=10MiB\n").unwrap();
     std::fs::write(folder.path().join(".env.log"), "LOG_LEVEL=warn\nESS_MAX_BODY=20MiB\n").unwrap();
@@ -107,22 +107,22 @@ fn files_are_read_in_their_order_and_the_environment_wins() {
     }
     assert!(!shown.contains("hidden") && !shown.contains("hunter2"), "{shown}");
     assert!(shown.contains("log: ok") && shown.contains("database: FAILED"), "{shown}");
-    assert!(stderr(&output).contains("ESS_TYPO"), "an unknown name is warned of: {}", stderr(&output));
+    assert!(stderr(&output).contains("ESS_TYPO"), "a warning names the unknown setting: {}", stderr(&output));
     let output = run(&["check"], &[("DATABASE_URL", "sqlite://x.db?mode=rwc")], folder.path());
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]
-fn health_tells_whether_the_local_service_is_ready() {
+fn ess_health_exits_with_0_only_if_the_local_services_are_ready() {
     let system = System::embedded(&[]);
-    // Collectors may be ready a moment after gateway and reporter.
+    // Collectors may become ready a moment after gateway and reporter.
     eventually("all services are ready", MINUTE, || {
         (system.ess(&["health"]).status.code() == Some(0)).then_some(())
     });
     let folder = tempfile::tempdir().unwrap();
     let port = free_port().to_string();
     assert_eq!(run(&["health"], &[("PORT", &port)], folder.path()).status.code(), Some(1));
-    // A gateway whose NATS is away is alive, and not ready.
+    // A gateway that cannot reach NATS is alive, but not ready.
     let environment = [("NATS_URL".to_owned(), format!("nats://127.0.0.1:{}", free_port()))];
     let gateway = Service::start(&["gateway"], &environment, folder.path());
     eventually("it is alive", MINUTE, || {
@@ -134,7 +134,7 @@ fn health_tells_whether_the_local_service_is_ready() {
 }
 
 #[test]
-fn services_wait_for_nats_and_postgres_and_go_on_when_they_come() {
+fn services_start_without_nats_and_postgres_and_become_ready_when_both_are_up() {
     let folder = tempfile::tempdir().unwrap();
     let (nats_port, mut postgres) = (free_port(), Postgres::start());
     postgres.process.kill();
@@ -149,17 +149,17 @@ fn services_wait_for_nats_and_postgres_and_go_on_when_they_come() {
     let ready = http::get(&collector.url("/ready")).unwrap();
     assert_eq!(ready.status, 503);
     assert!(ready.text.contains("log") && ready.text.contains("database"), "{}", ready.text);
-    // It says so again every few seconds, not at every try.
-    eventually("it is said again", MINUTE, || {
+    // The warning is repeated every five seconds, not at every attempt.
+    eventually("the warning is repeated", MINUTE, || {
         let away = |name: &str| {
             let lines = collector.lines("dependency is not ready");
             lines.iter().filter(|line| line["dependency"] == name).count()
         };
         (away("log") >= 3 && away("database") >= 3).then_some(())
     });
-    let (said, since) = (collector.lines("dependency is not ready").len(), std::time::Instant::now());
+    let (before, since) = (collector.lines("dependency is not ready").len(), std::time::Instant::now());
     std::thread::sleep(std::time::Duration::from_secs(6));
-    let more = collector.lines("dependency is not ready").len() - said;
+    let more = collector.lines("dependency is not ready").len() - before;
     assert!(more <= 2 * (since.elapsed().as_secs() as usize / 5 + 1), "{more} lines");
     postgres.start_again();
     let mut nats = crate::support::nats::Nats::start();
@@ -170,7 +170,7 @@ fn services_wait_for_nats_and_postgres_and_go_on_when_they_come() {
 }
 
 #[test]
-fn the_same_seed_is_the_same_events_and_the_publisher_says_what_became_of_them() {
+fn the_same_seed_gives_the_same_events_and_the_publisher_prints_its_counts() {
     let system = System::embedded(&[]);
     let target = system.gateway_url("/webhook");
     let send = |more: &[&str]| -> Value {
@@ -196,7 +196,7 @@ fn the_same_seed_is_the_same_events_and_the_publisher_says_what_became_of_them()
     );
     let singles = send(&["--batch", "1", "--connections", "8", "--invalid", "0.2", "--duplicates", "0.2"]);
     assert!(count(&singles, "sent") > 100 && count(&singles, "rejected") > 0, "{singles}");
-    // Nobody there: it says so, and ends with 1.
+    // Without a listener, all POSTs fail and the exit code is 1.
     let nowhere = format!("http://127.0.0.1:{}/webhook", free_port());
     let output =
         system.ess(&["publisher", "--target", &nowhere, "--batch", "1", "--rate", "5", "--duration", "1s"]);
@@ -225,7 +225,7 @@ fn a_data_folder_is_used_by_one_process_and_data_survives_a_restart() {
 }
 
 #[test]
-fn the_demo_fills_reports_within_seconds_and_says_where_to_look() {
+fn the_demo_fills_reports_within_seconds_and_prints_their_addresses() {
     let folder = tempfile::tempdir().unwrap();
     let names =
         ["ESS_GATEWAY_PORT", "ESS_FACEBOOK_COLLECTOR_PORT", "ESS_TIKTOK_COLLECTOR_PORT", "ESS_REPORTER_PORT"];
@@ -239,14 +239,17 @@ fn the_demo_fills_reports_within_seconds_and_says_where_to_look() {
         (answer.json()["totalEvents"].as_u64()? > 500).then_some(())
     });
     let first: Vec<_> = demo.output().lines().take(6).map(str::to_owned).collect();
-    assert!(first.iter().any(|line| line.contains(&reports)), "the first lines say where to look: {first:?}");
+    assert!(
+        first.iter().any(|line| line.contains(&reports)),
+        "the first lines have the addresses: {first:?}"
+    );
     assert!(folder.path().join("data/ess.db").exists());
     demo.signal("TERM");
     assert_eq!(demo.wait(MINUTE).code(), Some(0), "{}", demo.output());
 }
 
 #[test]
-fn migrations_that_run_at_once_do_not_collide() {
+fn concurrent_migrations_all_succeed() {
     let postgres = Postgres::start();
     let folder = tempfile::tempdir().unwrap();
     let embedded = vec![("ESS_DATA_DIR".to_owned(), folder.path().join("data").display().to_string())];
@@ -265,7 +268,7 @@ fn migrations_that_run_at_once_do_not_collide() {
         postgres.query("SELECT count(*) FROM seaql_migrations")[0],
         postgres.query("SELECT count(DISTINCT version) FROM seaql_migrations")[0]
     );
-    // And services at once, on a database that is empty.
+    // Services that start at the same time on an empty database.
     let services: &[&[&str]] = &[
         &["gateway"],
         &["collector", "facebook"],

@@ -1,4 +1,4 @@
-//! What runs in containers: no engine runs here, so that everything that can be tried without one is.
+//! Images, compose files and manifests, as far as they can be checked without a container engine.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -54,7 +54,7 @@ fn texts(value: &Value) -> Vec<&str> {
         .unwrap_or_default()
 }
 
-/// Whether a name is a setting's, or that of a file that holds one.
+/// True if a name is a setting, or the variable that names a setting's file.
 fn is_setting(name: &str) -> bool {
     SETTINGS.iter().any(|setting| setting.name == name || setting.file_name().as_deref() == Some(name))
 }

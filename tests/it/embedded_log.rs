@@ -78,7 +78,7 @@ impl Folder {
         });
     }
 
-    /// So many frames with ten events each.
+    /// Appends a number of frames of ten events each.
     async fn filled(&self, frames: usize) -> Vec<u64> {
         let log = self.open(settings(&[])).await;
         let mut made = Frames::new();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ess::store::report::{Filter, Reports};
 use ess::store::{Purpose, Store};
 
-use crate::restarts::nothing_is_lost;
+use crate::restarts::no_event_is_lost_during;
 use crate::support::events::simple;
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
@@ -32,7 +32,7 @@ fn no_event_is_lost_when_a_synchronous_standby_takes_over() {
     let services: &[&[&str]] =
         &[&["gateway"], &["collector", "facebook"], &["collector", "tiktok"], &["reporter"]];
     let mut system = System::real_at(primary, url(&proxy), &[], services);
-    nothing_is_lost(&mut system, |system| {
+    no_event_is_lost_during(&mut system, |system| {
         assert!(system.count_rows() > 0, "rows are written before the primary dies");
         system.postgres().process.kill();
         assert_eq!(standby.query("SELECT pg_promote()"), ["t"]);

@@ -1,4 +1,4 @@
-//! What the gateway promises to publishers.
+//! The gateway's promises to publishers.
 
 use std::io::Write;
 use std::time::{Duration, Instant};

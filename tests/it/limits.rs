@@ -1,4 +1,4 @@
-//! The border: who gets in, how much of it, and what no input does.
+//! Limits of the gateway: tokens, rates, sizes, connections, memory; and hostile input.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -24,7 +24,7 @@ fn requests(system: &System, publisher: &str, outcome: &str) -> f64 {
 }
 
 #[test]
-fn a_token_says_whose_requests_they_are_and_two_are_valid_while_one_is_rotated() {
+fn a_token_identifies_the_publisher_and_a_publisher_may_have_two() {
     let system =
         System::embedded(&[("ESS_WEBHOOK_TOKEN", "acme:t0ken-one,acme:t0ken-two,other:t0ken-three")]);
     let send = |token: &str| {
@@ -41,7 +41,7 @@ fn a_token_says_whose_requests_they_are_and_two_are_valid_while_one_is_rotated()
 }
 
 #[test]
-fn each_publisher_may_send_so_many_requests_a_second() {
+fn requests_are_limited_to_a_rate_for_each_publisher() {
     let system = System::embedded(&[
         ("ESS_WEBHOOK_TOKEN", "fast:t0ken-fast,slow:t0ken-slow"),
         ("ESS_RATE_LIMIT", "5"),
@@ -58,11 +58,11 @@ fn each_publisher_may_send_so_many_requests_a_second() {
     assert_eq!(limited[0].json()["accepted"], 0);
     assert_eq!(send("t0ken-slow").status, 202, "another publisher is not held up");
     assert_eq!(requests(&system, "fast", "limited"), limited.len() as f64);
-    eventually("it may come again", MINUTE, || (send("t0ken-fast").status == 202).then_some(()));
+    eventually("the publisher may send again", MINUTE, || (send("t0ken-fast").status == 202).then_some(()));
 }
 
 #[test]
-fn a_body_has_a_most_of_events_and_nothing_of_a_larger_one_is_taken() {
+fn a_request_with_too_many_events_is_refused_as_a_whole() {
     let system = System::embedded(&[("ESS_MAX_EVENTS", "1500")]);
     let body = |count: usize| {
         let events: Vec<Value> = (0..count).map(|n| simple(&format!("{count}-{n}"), "facebook")).collect();
@@ -79,7 +79,7 @@ fn a_body_has_a_most_of_events_and_nothing_of_a_larger_one_is_taken() {
 }
 
 #[test]
-fn a_head_that_is_too_large_is_refused() {
+fn a_request_head_that_is_too_large_is_refused() {
     let system = System::embedded(&[]);
     let send = |bytes: usize| {
         http::get_with(&system.gateway_url("/health"), &[("X-Long", &"x".repeat(bytes))])
@@ -88,13 +88,13 @@ fn a_head_that_is_too_large_is_refused() {
     assert_eq!(send(10_000).unwrap(), 200);
     assert_eq!(send(20_000).unwrap(), 431);
     assert_eq!(gateway_metric(&system, "ess_http_heads_too_large_total"), 1.0);
-    // Beyond what is read of a head at all.
+    // Beyond the server's own buffer for a head: an error, or a closed connection.
     assert!(send(300_000).is_ok_and(|status| (400..500).contains(&status)) || send(300_000).is_err());
     assert_eq!(send(10).unwrap(), 200);
 }
 
 #[test]
-fn half_open_requests_hold_nobody_up_and_end() {
+fn incomplete_requests_delay_nobody_and_are_timed_out() {
     let system = System::embedded(&[("ESS_HEAD_TIMEOUT", "3s"), ("ESS_BODY_TIMEOUT", "4s")]);
     let address = system.gateway_url("").replace("http://", "");
     let open = |text: &str| {
@@ -135,7 +135,7 @@ fn half_open_requests_hold_nobody_up_and_end() {
 }
 
 #[test]
-fn a_second_head_that_does_not_come_whole_ends_its_connection() {
+fn an_idle_connection_with_an_incomplete_second_head_is_closed() {
     let system = System::embedded(&[("ESS_IDLE_TIMEOUT", "2s")]);
     let mut stream = TcpStream::connect(system.gateway_url("").replace("http://", "")).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -148,7 +148,7 @@ fn a_second_head_that_does_not_come_whole_ends_its_connection() {
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
-    // One that is used goes on.
+    // A connection in use stays open.
     let mut client = Client::connect(&system.gateway_url("").replace("http://", ""));
     for _ in 0..6 {
         assert_eq!(client.post(b"[]"), 202);
@@ -157,7 +157,7 @@ fn a_second_head_that_does_not_come_whole_ends_its_connection() {
 }
 
 #[test]
-fn connections_beyond_the_limit_wait_until_there_is_room() {
+fn connections_beyond_the_limit_wait_for_others_to_close() {
     let system = System::embedded(&[("ESS_MAX_CONNECTIONS", "4"), ("ESS_HEAD_TIMEOUT", "60s")]);
     let address = system.gateway_url("").replace("http://", "");
     std::thread::sleep(Duration::from_millis(500));
@@ -174,8 +174,8 @@ fn connections_beyond_the_limit_wait_until_there_is_room() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
-/// A POST all but the last byte of whose body has come.
-fn nearly(address: &str, path: &str, headers: &str, length: usize) -> TcpStream {
+/// Sends a POST except the last byte of its body.
+fn post_all_but_one_byte(address: &str, path: &str, headers: &str, length: usize) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {length}\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
@@ -184,7 +184,7 @@ fn nearly(address: &str, path: &str, headers: &str, length: usize) -> TcpStream 
 }
 
 #[test]
-fn bytes_in_flight_are_bounded_and_who_has_not_shown_who_it_is_has_half_of_them() {
+fn bytes_in_flight_are_bounded_and_unverified_requests_get_at_most_half_of_them() {
     let system = System::embedded(&[
         ("ESS_MAX_BODY", "1MiB"),
         ("ESS_MAX_INFLIGHT", "4MiB"),
@@ -193,8 +193,8 @@ fn bytes_in_flight_are_bounded_and_who_has_not_shown_who_it_is_has_half_of_them(
     let address = system.gateway_url("").replace("http://", "");
     let inflight = || gateway_metric(&system, "ess_gateway_inflight_bytes");
     let signed = "X-Hub-Signature-256: sha256=00\r\n";
-    let stranger = || nearly(&address, "/webhook/facebook", signed, 1 << 20);
-    // One after another: six at once could each have some, wait for more, and all be told to come again.
+    let stranger = || post_all_but_one_byte(&address, "/webhook/facebook", signed, 1 << 20);
+    // One after another: six at once could each reserve a part and wait for the rest, and all be refused.
     let mut strangers = Vec::new();
     for held in 1..=2 {
         strangers.push(stranger());
@@ -203,7 +203,7 @@ fn bytes_in_flight_are_bounded_and_who_has_not_shown_who_it_is_has_half_of_them(
         });
     }
     assert_eq!(system.post(&simple("beside", "tiktok").to_string()).status, 202, "others have theirs");
-    let known: Vec<_> = (0..2).map(|_| nearly(&address, "/webhook", "", 1 << 20)).collect();
+    let known: Vec<_> = (0..2).map(|_| post_all_but_one_byte(&address, "/webhook", "", 1 << 20)).collect();
     eventually("all is taken", MINUTE, || (inflight() >= f64::from(4 << 20) - 8_192.0).then_some(()));
     let full = system.post(&format!("[{}]", " ".repeat(20_000)));
     assert_eq!(full.status, 503, "{}", full.text);
@@ -220,7 +220,7 @@ fn bytes_in_flight_are_bounded_and_who_has_not_shown_who_it_is_has_half_of_them(
 }
 
 #[test]
-fn who_sends_slowly_under_a_signature_that_nobody_checked_yet_makes_room_for_others() {
+fn a_slow_request_with_an_unverified_signature_is_ended_when_others_wait_for_memory() {
     let system = System::embedded(&[
         ("ESS_MAX_BODY", "2MiB"),
         ("ESS_MAX_INFLIGHT", "8MiB"),
@@ -229,10 +229,13 @@ fn who_sends_slowly_under_a_signature_that_nobody_checked_yet_makes_room_for_oth
     let address = system.gateway_url("").replace("http://", "");
     let inflight = || gateway_metric(&system, "ess_gateway_inflight_bytes");
     let bogus = "X-Hub-Signature-256: sha256=00\r\n";
-    let mut slow: Vec<_> = (0..2).map(|_| nearly(&address, "/webhook/facebook", bogus, 2 << 20)).collect();
-    eventually("they hold the half", MINUTE, || (inflight() >= f64::from((4 << 20) - 8_192)).then_some(()));
+    let mut slow: Vec<_> =
+        (0..2).map(|_| post_all_but_one_byte(&address, "/webhook/facebook", bogus, 2 << 20)).collect();
+    eventually("they hold half of the memory", MINUTE, || {
+        (inflight() >= f64::from((4 << 20) - 8_192)).then_some(())
+    });
     std::thread::sleep(Duration::from_secs(2));
-    assert!(inflight() >= f64::from((4 << 20) - 8_192), "while nobody else waits they may be slow");
+    assert!(inflight() >= f64::from((4 << 20) - 8_192), "slow requests go on while nobody waits");
     // printf '{"a":1}' | openssl dgst -sha256 -hmac two
     let signature = "sha256=8fb84cd0f727f5dda4da05cc68cd62200b48578a621f31478ed566c5327a34cf";
     let mut slowest = Duration::ZERO;
@@ -241,7 +244,7 @@ fn who_sends_slowly_under_a_signature_that_nobody_checked_yet_makes_room_for_oth
         let headers = [("Content-Type", "application/json"), ("X-Hub-Signature-256", signature)];
         let answer =
             http::post_with(&system.gateway_url("/webhook/facebook"), &headers, b"{\"a\":1}").unwrap();
-        assert_eq!(answer.status, 422, "signed, and no event: {}", answer.text);
+        assert_eq!(answer.status, 422, "the signature is valid, the body is no event: {}", answer.text);
         slowest = slowest.max(started.elapsed());
     }
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
@@ -262,9 +265,9 @@ fn who_sends_slowly_under_a_signature_that_nobody_checked_yet_makes_room_for_oth
 }
 
 #[test]
-fn bombs_together_cost_no_more_than_what_may_be_in_flight() {
+fn decompression_bombs_use_no_more_memory_than_may_be_in_flight() {
     let system = System::embedded(&[("ESS_MAX_INFLIGHT", "128MiB")]);
-    // 64 MiB and a little, from some kilobytes; and one that asks for a window of 128 MiB.
+    // A few kilobytes that decompress to more than 64 MiB; and a frame that requires a window of 128 MiB.
     let bomb = vec![b' '; (64 << 20) + 1];
     let packed = zstd::encode_all(&bomb[..], 3).unwrap();
     let mut wide = zstd::Encoder::new(Vec::new(), 3).unwrap();
@@ -284,13 +287,13 @@ fn bombs_together_cost_no_more_than_what_may_be_in_flight() {
             });
         }
     });
-    // What is counted, and what the allocator keeps beside it.
+    // 128 MiB in flight, and memory that the allocator keeps.
     assert!(peak() - before < 400, "{} MiB more", peak() - before);
     assert_eq!(system.post(&simple("after", "tiktok").to_string()).status, 202);
 }
 
 #[test]
-fn an_event_of_any_shape_costs_no_more_than_itself() {
+fn an_event_with_millions_of_keys_uses_bounded_memory_and_deep_nesting_is_refused() {
     let system = System::embedded(&[]);
     let peak = || system.services[0].process.memory_kib("VmHWM") / 1_024;
     let before = peak();
@@ -310,7 +313,7 @@ fn an_event_of_any_shape_costs_no_more_than_itself() {
     assert!(answer.text.contains("nests deeper than 64"), "{}", answer.text);
 }
 
-/// Bodies that are nearly valid.
+/// Returns a valid body with one to four random mutations.
 fn mutated(chance: &mut Chance, seeds: &[Vec<u8>]) -> Vec<u8> {
     const WORDS: &[&str] = &[
         "null",
@@ -359,7 +362,7 @@ fn mutated(chance: &mut Chance, seeds: &[Vec<u8>]) -> Vec<u8> {
 }
 
 #[test]
-fn a_hundred_thousand_mutations_give_documented_answers_alone() {
+fn a_hundred_thousand_mutated_bodies_are_answered_202_400_or_422() {
     const ROUNDS: u64 = 100_000;
     const CONNECTIONS: u64 = 8;
     let system = System::embedded(&[]);
@@ -408,7 +411,7 @@ fn a_hundred_thousand_mutations_give_documented_answers_alone() {
     }
 }
 
-/// A connection that stays.
+/// Client with one persistent connection.
 struct Client {
     stream: std::io::BufReader<TcpStream>,
 }
@@ -447,7 +450,7 @@ impl Client {
 }
 
 #[test]
-fn no_answer_tells_a_secret_or_what_stands_behind_it() {
+fn no_error_answer_contains_a_secret_or_internals() {
     let secrets = [
         ("ESS_WEBHOOK_TOKEN", "t0p-s3cret-webhook"),
         ("ESS_REPORTER_TOKEN", "t0p-s3cret-reporter"),
@@ -489,11 +492,11 @@ fn no_answer_tells_a_secret_or_what_stands_behind_it() {
             assert!(!answer.text.contains(inner), "{inner}: {}", answer.text);
         }
     }
-    assert!(!system.services[0].process.output().contains("s3cret"), "nor does a line");
+    assert!(!system.services[0].process.output().contains("s3cret"), "no log line contains a secret");
 }
 
 #[test]
-fn an_id_is_bound_into_sql_whatever_it_holds() {
+fn ids_that_look_like_sql_are_stored_and_found() {
     let system = System::embedded(&[]);
     let ids = ["'; DROP TABLE event_rows; --", "%", "_", "\\", "$1", "?1", "\"", "' OR 1=1 --"];
     for id in ids {
@@ -511,7 +514,7 @@ fn an_id_is_bound_into_sql_whatever_it_holds() {
 }
 
 #[test]
-fn a_service_waits_for_the_file_of_a_secret_alive_and_not_ready() {
+fn a_service_without_its_secret_file_is_alive_but_not_ready_until_the_file_exists() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("token");
     let environment =
@@ -519,18 +522,23 @@ fn a_service_waits_for_the_file_of_a_secret_alive_and_not_ready() {
     let environment: Vec<(String, String)> =
         environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let mut gateway = Service::start(&["gateway"], &environment, folder.path());
-    let waiting = eventually("it says what it waits for", MINUTE, || http::get(&gateway.url("/ready")).ok());
+    let waiting =
+        eventually("readiness names the missing file", MINUTE, || http::get(&gateway.url("/ready")).ok());
     assert_eq!(waiting.status, 503);
     assert!(waiting.text.contains("ESS_WEBHOOK_TOKEN_FILE"), "{}", waiting.text);
     assert_eq!(http::get(&gateway.url("/health")).unwrap().status, 200);
-    assert_eq!(http::post(&gateway.url("/webhook"), "[]").unwrap().status, 404, "nothing is taken");
+    assert_eq!(
+        http::post(&gateway.url("/webhook"), "[]").unwrap().status,
+        404,
+        "events are not accepted yet"
+    );
     std::fs::write(&secret, "t0ken-one\n").unwrap();
     let status = || http::post(&gateway.url("/webhook"), "[]").ok().map(|answer| answer.status);
-    eventually("it goes on with the secret", MINUTE, || status().filter(|status| *status == 401));
+    eventually("the gateway starts with the secret", MINUTE, || status().filter(|status| *status == 401));
     assert!(gateway.process.running());
     let lines = gateway.lines("every user can read");
     assert!(!lines.is_empty(), "{}", gateway.process.output());
-    // Commands that run once do not wait.
+    // Commands that are no services do not wait.
     std::fs::remove_file(&secret).unwrap();
     let check = crate::support::process::ess(&["check"], &environment, folder.path()).output().unwrap();
     assert_eq!(check.status.code(), Some(2), "{}", String::from_utf8_lossy(&check.stderr));
@@ -538,7 +546,7 @@ fn a_service_waits_for_the_file_of_a_secret_alive_and_not_ready() {
 }
 
 #[test]
-fn a_client_that_ends_its_half_gets_its_answer() {
+fn a_client_that_shuts_down_its_sending_half_gets_its_answer() {
     let system = System::embedded(&[]);
     let mut stream = TcpStream::connect(system.gateway_url("").replace("http://", "")).unwrap();
     stream

@@ -90,7 +90,7 @@ async fn append(log: &dyn Log, text: &str) -> u64 {
     log.append(TOPIC, text.to_owned(), Bytes::copy_from_slice(text.as_bytes())).await.unwrap().sequence
 }
 
-/// What comes of one pull, up to so many.
+/// Deliveries of one pull, `most` at most.
 async fn take(log: &dyn Log, most: usize) -> Vec<Delivery> {
     let pull = log.pull(TOPIC, most).await.unwrap();
     pull.map(Result::unwrap).collect().await

@@ -1,4 +1,5 @@
-//! Events that end their collector, whatever the way to the database; and collectors that are ended from outside.
+//! Poison events: an event that crashes its collector is found and set aside. A collector that is killed from outside
+//! is not taken for the victim of an event.
 
 use std::time::{Duration, Instant};
 
@@ -10,20 +11,20 @@ use crate::support::proxy::Proxy;
 use crate::support::system::System;
 use crate::support::{MINUTE, block_on, eventually, http};
 
-/// `ess up` on the embedded log, and PostgreSQL some way off.
-struct Far {
+/// `ess up` on the embedded log, with a PostgreSQL behind a proxy that delays packets.
+struct DistantDatabase {
     world: System,
     postgres: Postgres,
     proxy: Proxy,
 }
 
-impl Far {
-    fn start(each_way: Duration) -> Self {
+impl DistantDatabase {
+    fn start(delay: Duration) -> Self {
         let postgres = Postgres::start();
         let proxy = Proxy::to(postgres.port);
         let url = format!("postgres://ess@127.0.0.1:{}/ess", proxy.port);
         let world = System::embedded(&[("DATABASE_URL", &url), ("ESS_MAX_DELIVERIES", "1")]);
-        proxy.delay(each_way);
+        proxy.delay(delay);
         Self { world, postgres, proxy }
     }
 
@@ -33,6 +34,7 @@ impl Far {
         assert_eq!(answer.status, 202, "{}", answer.text);
     }
 
+    /// Counts the rows of a table, with or without a condition.
     fn count(&self, of: &str) -> u64 {
         self.postgres.query(&format!("SELECT count(*) FROM {of}"))[0].parse().unwrap()
     }
@@ -43,35 +45,35 @@ impl Far {
 }
 
 #[test]
-fn an_event_that_ends_its_process_is_found_among_a_thousand_however_far_the_database_is() {
-    let mut far = Far::start(Duration::from_millis(10));
+fn one_poison_event_among_a_thousand_is_found_within_ten_crashes_at_a_round_trip_of_20_ms() {
+    let mut far = DistantDatabase::start(Duration::from_millis(10));
     let poison = |n: u32| if n == 617 { "fault-abort".to_owned() } else { format!("n-{n}") };
     far.post((0..1_000).map(|n| format!("neighbour-{n}")));
-    // It is in the log before it ends the process, which may be before the answer is out.
+    // The collector may crash the process before the gateway has answered; the frame is in the log by then.
     let events: Vec<Value> = (0..1_000).map(|n| simple(&poison(n), "facebook")).collect();
     let _ = http::post(&far.world.gateway_url("/webhook"), &Value::from(events).to_string());
-    let (started, mut ends) = (Instant::now(), 0);
+    let (started, mut crashes) = (Instant::now(), 0);
     while far.count("dead_letters WHERE reason = 'too_many_deliveries'") == 0 {
-        assert!(started.elapsed() < MINUTE * 4, "not found after {ends} ends");
+        assert!(started.elapsed() < MINUTE * 4, "not found after {crashes} crashes");
         if !far.world.services[0].process.running() {
-            ends += 1;
+            crashes += 1;
             far.world.services[0].start_again();
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    // One not counted, one allowed, and those of the search.
-    assert!((6..=10).contains(&ends), "{ends} ends");
+    // One delivery that is not counted, one that ESS_MAX_DELIVERIES allows, and the steps of the search.
+    assert!((6..=10).contains(&crashes), "{crashes} crashes");
     far.world.wait_ready();
     let ledger = far.facebook();
     assert_eq!((&ledger["stored"], &ledger["quarantined"]), (&json!(1_999), &json!(1)), "{ledger}");
     assert_eq!(far.postgres.query("SELECT event_id FROM dead_letters"), ["fault-abort"]);
-    assert_eq!(far.count("poison_searches"), 0, "the search is forgotten");
+    assert_eq!(far.count("poison_searches"), 0, "the search is deleted");
 }
 
 #[test]
-fn no_event_is_set_aside_because_collectors_are_ended_from_outside_while_they_try_it() {
-    // A trial has to last long enough to be seen under way.
-    let mut far = Far::start(Duration::from_millis(25));
+fn no_event_is_set_aside_when_collectors_are_killed_during_its_trial() {
+    // With this delay a trial lasts long enough to be observed in the table.
+    let mut far = DistantDatabase::start(Duration::from_millis(25));
     block_on(async {
         use sea_orm::sqlx::{Connection, PgConnection, raw_sql};
         let mut lock = PgConnection::connect(&far.postgres.url()).await.unwrap();
@@ -79,14 +81,14 @@ fn no_event_is_set_aside_because_collectors_are_ended_from_outside_while_they_tr
         for frame in 0..8 {
             far.post((0..1_000).map(|n| format!("f-{frame}-{n}")));
         }
-        // Each process has them in hand, and none can store them.
+        // Each process receives the frames, and none can store them while the table is locked.
         for _ in 0..4 {
             far.world.services[0].start_again();
             far.world.wait_ready();
             std::thread::sleep(Duration::from_secs(1));
         }
     });
-    // From now on the rows can be stored, but for five processes that end during a trial.
+    // The table is unlocked now. Five processes are killed during a trial.
     let mut parts = Vec::new();
     while parts.len() < 5 {
         let trial = eventually("a trial", MINUTE, || {
@@ -105,8 +107,8 @@ fn no_event_is_set_aside_because_collectors_are_ended_from_outside_while_they_tr
 }
 
 #[test]
-fn frames_that_come_back_for_a_harmless_reason_cost_little() {
-    let mut far = Far::start(Duration::ZERO);
+fn frames_that_were_redelivered_without_a_poison_event_are_stored_in_few_transactions() {
+    let mut far = DistantDatabase::start(Duration::ZERO);
     block_on(async {
         use sea_orm::sqlx::{Connection, PgConnection, raw_sql};
         let mut lock = PgConnection::connect(&far.postgres.url()).await.unwrap();
@@ -129,16 +131,16 @@ fn frames_that_come_back_for_a_harmless_reason_cost_little() {
     let before = commits();
     let ledger = far.facebook();
     assert_eq!((&ledger["stored"], &ledger["quarantined"]), (&json!(20_000), &json!(0)), "{ledger}");
-    let said = far.world.services[0].lines("a frame came too often");
-    assert!(said.len() >= 15, "an empty run: {} frames were searched", said.len());
-    // Some of them are the reporter's and the housekeeping's; one by one there were 60,000.
+    let searched = far.world.services[0].lines("a frame came too often").len();
+    assert!(searched >= 15, "an empty run: {searched} frames were searched");
+    // Reporter and background tasks commit some of them. Trying the events one by one would take 60,000.
     let after = commits();
     assert!(after - before < 2_000, "{} commits", after - before);
 }
 
 #[test]
-fn thousands_of_rows_most_of_which_are_refused_come_to_an_end() {
-    let far = Far::start(Duration::from_millis(1));
+fn a_batch_of_thousands_of_rows_of_which_the_database_refuses_most_is_settled() {
+    let far = DistantDatabase::start(Duration::from_millis(1));
     far.postgres.query("ALTER TABLE event_rows ADD CONSTRAINT few CHECK (event_id LIKE '%0')");
     for part in 0..8 {
         far.post((0..1_000).map(|n| format!("r-{part}-{n}")));
@@ -151,7 +153,7 @@ fn thousands_of_rows_most_of_which_are_refused_come_to_an_end() {
 }
 
 #[test]
-fn a_statement_timeout_makes_batches_smaller() {
+fn batches_become_smaller_when_statements_time_out() {
     let mut world = System::real(&[]);
     world.damage(
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.004); RETURN NEW; END $$;
@@ -167,12 +169,12 @@ fn a_statement_timeout_makes_batches_smaller() {
     let retries = "ess_collector_write_retries_total";
     assert!(
         world.service("collector-facebook").metric(retries) > 0.5,
-        "an empty run: no statement was ended"
+        "an empty run: no statement timed out"
     );
 }
 
 #[test]
-fn the_largest_events_with_thousands_of_keys_are_stored_before_the_log_loses_patience() {
+fn the_largest_events_with_thousands_of_keys_are_stored_before_the_acknowledgement_timeout() {
     let mut world = System::real(&[]);
     world.service("collector-facebook").process.kill();
     let keys = |prefix: &'static str| (0..5_000).map(move |n| (format!("{prefix}{n:05}-abcdefgh"), json!(1)));
@@ -200,5 +202,5 @@ fn the_largest_events_with_thousands_of_keys_are_stored_before_the_log_loses_pat
     assert_eq!(ledger["sources"][0]["stored"], sent, "{ledger}");
     let series = "ess_collector_redelivered_frames_total{source=\"facebook\"}";
     let redelivered = http::metric(&world.service("collector-facebook").url("/metrics"), series);
-    assert!(redelivered.abs() < 0.5, "{redelivered} frames were taken away from the collector");
+    assert!(redelivered.abs() < 0.5, "{redelivered} frames were delivered again");
 }

@@ -13,7 +13,7 @@ use crate::{cancelled_reports, privacy, report_formats, restarts, secured, set_a
 
 const SESSION: Kind = Kind::Pooled("session", "");
 const TRANSACTION: Kind = Kind::Pooled("transaction", "");
-/// What some set, so that clients connect that send options; they are lost then.
+/// Setting of some installations that lets clients connect which send startup options. The options are dropped.
 const DEAF: Kind = Kind::Pooled("transaction", "ignore_startup_parameters = options");
 
 fn writes() {
@@ -33,7 +33,7 @@ fn reports() {
 
 fn operations() {
     privacy::a_person_is_forgotten_and_everything_else_stays_counted();
-    set_aside::a_refused_event_is_kept_shown_and_replayed_once_it_passes();
+    set_aside::a_refused_event_is_kept_and_listed_and_replayed_when_it_is_valid();
     summaries::rebuild::wrong_rollups_and_summaries_are_found_and_rebuilt_while_events_come();
     summaries::retention::rows_are_removed_by_age_and_stay_counted();
 }
@@ -89,7 +89,7 @@ fn reports_are_made_through_a_pooler_of_transactions() {
 fn operations_work_through_a_pooler_of_transactions() {
     on(TRANSACTION, || {
         operations();
-        set_aside::an_event_that_ends_its_collector_is_found_and_set_aside_and_its_neighbours_are_stored();
+        set_aside::events_that_crash_their_collector_are_set_aside_and_their_neighbours_are_stored();
         secured::the_reporter_reads_with_a_role_that_cannot_write();
     });
 }
@@ -106,7 +106,7 @@ fn no_event_is_lost_behind_a_pooler_of_transactions() {
 fn the_system_works_behind_a_pooler_of_sessions() {
     on(SESSION, || {
         exactly_once::a_frame_that_comes_again_is_counted_once();
-        set_aside::a_refused_event_is_kept_shown_and_replayed_once_it_passes();
+        set_aside::a_refused_event_is_kept_and_listed_and_replayed_when_it_is_valid();
         restarts::no_event_is_lost_when_postgres_is_killed();
         cancelled_reports::an_abandoned_report_is_cancelled_in_postgresql();
         cancelled_reports::more_reports_than_the_mailboxes_hold_are_refused();

@@ -1,4 +1,4 @@
-//! 30,000 mixed events: every report equals totals that are computed apart from the code under test.
+//! Reports of 30,000 random events equal totals that this test computes by itself, without the code under test.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::events::{Chance, event};
 use crate::support::system::{System, both};
 
-/// What was sent and must be there, and nothing else.
+/// Events that must be stored, by source and id, and the numbers of events that the gateway accepted and rejected.
 #[derive(Default)]
 struct Expected {
     events: HashMap<String, Value>,
@@ -15,7 +15,7 @@ struct Expected {
     rejected: u64,
 }
 
-fn break_it(event: &mut Value, chance: &mut Chance) {
+fn make_invalid(event: &mut Value, chance: &mut Chance) {
     match chance.below(6) {
         0 => event["timestamp"] = json!("invalid-timestamp"),
         1 => event["data"]["user"]["userId"] = json!(5),
@@ -26,7 +26,7 @@ fn break_it(event: &mut Value, chance: &mut Chance) {
     }
 }
 
-/// Sends 30,000 events in arrays and by themselves: new, again, broken.
+/// Sends 30,000 events, in arrays and alone. Some are duplicates, some invalid.
 fn send(world: &System, seed: u64) -> Expected {
     let mut chance = Chance(seed);
     let mut expected = Expected::default();
@@ -41,14 +41,14 @@ fn send(world: &System, seed: u64) -> Expected {
         for _ in 0..size {
             let next = match chance.below(20) {
                 0 if !sent.is_empty() => {
-                    // The same id again, and another time: still the same event.
+                    // The id identifies an event: the same id with another timestamp is a duplicate.
                     let mut again = sent[chance.below(sent.len() as u64) as usize].clone();
                     again["timestamp"] = json!("2026-06-01T00:00:00Z");
                     again
                 }
                 1 => {
                     let mut bad = event(&format!("bad-{}", chance.next()), &mut chance);
-                    break_it(&mut bad, &mut chance);
+                    make_invalid(&mut bad, &mut chance);
                     broken += 1;
                     batch.push(bad);
                     continue;
@@ -74,7 +74,7 @@ fn send(world: &System, seed: u64) -> Expected {
     expected
 }
 
-/// Cents, or thousandths of them, as the tests' events have at most two decimals.
+/// Revenue of an event in cents; the tests' amounts have at most two decimals. `None` for events without revenue.
 fn cents(event: &Value) -> Option<i64> {
     let kind = event["eventType"].as_str()?;
     if kind != "checkout.complete" && kind != "purchase" {
@@ -189,7 +189,7 @@ fn groups(report: &Value, name: impl Fn(&Value) -> String) -> BTreeMap<String, i
     report.as_array().unwrap().iter().map(|entry| (name(entry), entry["users"].as_i64().unwrap())).collect()
 }
 
-/// Exact below a thousand, and within two hundredths from there on.
+/// Counts of users are exact below 1,000; larger ones are estimates within 2 %.
 fn assert_counted(found: BTreeMap<String, i64>, expected: BTreeMap<String, i64>) {
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     for (group, users) in expected {
@@ -321,6 +321,6 @@ fn every_report(world: &mut System) {
 }
 
 #[test]
-fn thirty_thousand_mixed_events_give_exactly_the_reports_that_are_due() {
+fn reports_of_thirty_thousand_mixed_events_equal_independently_computed_totals() {
     both(&[], every_report);
 }

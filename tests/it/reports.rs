@@ -1,4 +1,4 @@
-//! What a report refuses, and how it says so.
+//! Reports: refused parameters, the range of the answer, tokens, and answers while NATS or PostgreSQL is down.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use crate::support::http;
 use crate::support::system::System;
 
 #[test]
-fn a_filter_that_is_not_allowed_is_a_400_that_names_it() {
+fn an_invalid_parameter_is_answered_400_with_its_name() {
     let world = System::embedded(&[]);
     for (path, name) in [
         ("/reports/events?colour=red", "colour"),
@@ -32,7 +32,7 @@ fn a_filter_that_is_not_allowed_is_a_400_that_names_it() {
 }
 
 #[test]
-fn the_range_that_was_really_used_is_said() {
+fn a_report_states_the_range_that_it_covers() {
     let world = System::embedded(&[]);
     let report = world.report("/reports/events?from=2026-01-01T10:20:30Z&to=2026-01-01T12:20:30%2B01:00");
     assert_eq!(
@@ -47,7 +47,7 @@ fn the_range_that_was_really_used_is_said() {
 }
 
 #[test]
-fn a_token_guards_all_but_health_and_metrics() {
+fn every_route_except_health_and_metrics_requires_a_token() {
     let world = System::embedded(&[("ESS_REPORTER_TOKEN", "old, new")]);
     let bare = |path: &str| http::get(&world.reporter_url(path)).unwrap().status;
     for path in [
@@ -80,7 +80,7 @@ fn a_token_guards_all_but_health_and_metrics() {
 }
 
 #[test]
-fn the_reporter_starts_without_nats_and_says_what_is_away() {
+fn the_reporter_answers_reports_without_nats_and_readiness_names_a_missing_database() {
     let mut world = System::real(&[]);
     world.nats().process.kill();
     let environment = world.environment.clone();
@@ -92,7 +92,7 @@ fn the_reporter_starts_without_nats_and_says_what_is_away() {
     assert_eq!(ledger.status, 503, "{}", ledger.text);
     assert!(ledger.header("retry-after").is_some());
 
-    // And with the database away, it is not ready and says why, at once.
+    // Without the database it is not ready.
     world.postgres().process.kill();
     let started = Instant::now();
     crate::support::eventually("not ready", Duration::from_secs(30), || {

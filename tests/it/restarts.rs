@@ -1,4 +1,4 @@
-//! Whatever dies mid-stream, a 202 is a row, once.
+//! Every event that was answered 202 is stored once, whichever process is killed under load.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ use crate::support::system::System;
 #[derive(Default)]
 struct Acknowledged(Mutex<HashSet<String>>);
 
-/// Posts small batches from several clients until it is told to stop; a POST that fails is forgotten.
+/// Posts small batches from several clients until `stop` is set. Batches of a failed POST are not sent again.
 fn stream(url: &str, clients: u64, stop: &AtomicBool, acknowledged: &Acknowledged) {
     let next = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -39,8 +39,8 @@ fn stream(url: &str, clients: u64, stop: &AtomicBool, acknowledged: &Acknowledge
     });
 }
 
-/// Streams while `disturb` does its worst; then every 202 must be a row, and no row twice.
-pub fn nothing_is_lost(world: &mut System, disturb: impl FnOnce(&mut System)) {
+/// Sends events while `disturb` runs, then checks that every acknowledged event is stored, and none twice.
+pub fn no_event_is_lost_during(world: &mut System, disturb: impl FnOnce(&mut System)) {
     let (stop, acknowledged) = (AtomicBool::new(false), Acknowledged::default());
     let url = world.gateway_url("/webhook");
     std::thread::scope(|scope| {
@@ -69,7 +69,7 @@ pub fn nothing_is_lost(world: &mut System, disturb: impl FnOnce(&mut System)) {
 
 #[test]
 fn no_event_is_lost_when_the_gateway_is_killed() {
-    nothing_is_lost(&mut System::real(&[]), |world| world.service("gateway").start_again());
+    no_event_is_lost_during(&mut System::real(&[]), |world| world.service("gateway").start_again());
 }
 
 #[test]
@@ -81,8 +81,8 @@ pub fn no_event_is_lost_when_collectors_are_killed() {
         &["collector", "tiktok"],
         &["reporter"],
     ];
-    // Two Facebook collectors share the work; one of them dies, and later the only one of TikTok.
-    nothing_is_lost(&mut System::real_with(&[], services), |world| {
+    // One of two Facebook collectors is killed, and later the only one of TikTok.
+    no_event_is_lost_during(&mut System::real_with(&[], services), |world| {
         world.service("collector-facebook").start_again();
         std::thread::sleep(Duration::from_millis(500));
         world.service("collector-tiktok").start_again();
@@ -91,7 +91,7 @@ pub fn no_event_is_lost_when_collectors_are_killed() {
 
 #[test]
 pub fn no_event_is_lost_when_postgres_is_killed() {
-    nothing_is_lost(&mut System::real(&[]), |world| {
+    no_event_is_lost_during(&mut System::real(&[]), |world| {
         world.postgres().process.kill();
         std::thread::sleep(Duration::from_secs(2));
         world.postgres().start_again();
@@ -100,12 +100,12 @@ pub fn no_event_is_lost_when_postgres_is_killed() {
 
 #[test]
 fn no_event_is_lost_when_nats_is_killed() {
-    nothing_is_lost(&mut System::real(&[]), |world| world.nats().start_again());
+    no_event_is_lost_during(&mut System::real(&[]), |world| world.nats().start_again());
 }
 
 #[test]
-fn no_event_is_lost_when_everything_in_one_process_is_killed() {
-    nothing_is_lost(&mut System::embedded(&[]), |world| {
+fn no_event_is_lost_when_the_single_process_of_ess_up_is_killed() {
+    no_event_is_lost_during(&mut System::embedded(&[]), |world| {
         for _ in 0..3 {
             world.services[0].start_again();
             world.wait_ready();
@@ -115,33 +115,33 @@ fn no_event_is_lost_when_everything_in_one_process_is_killed() {
 }
 
 #[test]
-fn a_service_that_is_told_to_stop_under_load_finishes_and_exits_with_0() {
+fn a_service_that_gets_sigterm_under_load_drains_and_exits_with_0() {
     let mut world = System::real(&[]);
     let ended = |world: &mut System, name: &str| {
         world.service(name).process.signal("TERM");
         let status = world.service(name).process.wait(Duration::from_secs(35));
         assert_eq!(status.code(), Some(0), "{name}: {}", world.service(name).process.output());
-        assert!(!world.service(name).lines("drained").is_empty(), "{name} says what it did");
+        assert!(!world.service(name).lines("drained").is_empty(), "{name} logs that it drained");
     };
-    nothing_is_lost(&mut world, |world| {
+    no_event_is_lost_during(&mut world, |world| {
         for name in ["collector-facebook", "collector-tiktok", "gateway"] {
             ended(world, name);
             world.service(name).start_again();
         }
         world.wait_ready();
     });
-    // After clean stops nothing came twice.
+    // A clean stop leaves no frame unacknowledged, so none is delivered twice.
     for name in ["collector-facebook", "collector-tiktok"] {
         let source = name.trim_start_matches("collector-");
         let redelivered = world
             .service(name)
             .metric(&format!("ess_collector_redelivered_frames_total{{source=\"{source}\"}}"));
-        assert!(redelivered.abs() < 0.5, "{name}: {redelivered} frames came again");
+        assert!(redelivered.abs() < 0.5, "{name}: {redelivered} frames were delivered again");
     }
 }
 
 #[test]
-fn a_log_that_is_made_anew_does_not_look_like_a_redelivery() {
+fn frames_of_a_replaced_log_are_not_taken_for_redeliveries() {
     let mut world = System::real(&[]);
     let send = |world: &System, prefix: &str| {
         let mut chance = Chance(3);
@@ -152,7 +152,7 @@ fn a_log_that_is_made_anew_does_not_look_like_a_redelivery() {
     };
     send(&world, "old");
     world.settle();
-    // The server with its whole store is replaced: sequences begin at 1 again.
+    // A new server with an empty store replaces NATS: sequence numbers start at 1 again.
     let port = world.nats().port;
     world.nats().process.kill();
     let old = world.nats.take().unwrap();

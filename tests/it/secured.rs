@@ -1,4 +1,4 @@
-//! TLS to and from everybody, credentials, and no more rights than are needed.
+//! TLS of listeners and of connections to NATS and PostgreSQL, credentials, and the reporter's read-only role.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::support::postgres::Postgres;
 use crate::support::process::{Service, ess};
 use crate::support::{MINUTE, eventually};
 
-/// An authority of the test's own, and certificates of it for this machine.
+/// Certificate authority of a test, for certificates of this machine.
 struct Authority {
     folder: TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -33,7 +33,7 @@ impl Authority {
         self.folder.path().join("ca.pem")
     }
 
-    /// A certificate and its key, as files of these names.
+    /// Issues a certificate. Returns the files of the certificate and its key.
     fn certify(&self, name: &str) -> (PathBuf, PathBuf) {
         let params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
         let key = KeyPair::generate().unwrap();
@@ -53,7 +53,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A client that trusts an authority.
+/// Status of a GET by a client that trusts one authority alone.
 fn get(url: &str, authority: &Path) -> Result<u16, ureq::Error> {
     let pem = std::fs::read(authority).unwrap();
     let root = ureq::tls::Certificate::from_pem(&pem).unwrap();
@@ -65,7 +65,7 @@ fn get(url: &str, authority: &Path) -> Result<u16, ureq::Error> {
 }
 
 #[test]
-fn listeners_speak_tls_alone_where_they_have_a_certificate() {
+fn listeners_with_a_certificate_accept_only_tls() {
     let authority = Authority::new();
     let (certificate, key) = authority.certify("listener");
     let folder = tempfile::tempdir().unwrap();
@@ -85,7 +85,9 @@ fn listeners_speak_tls_alone_where_they_have_a_certificate() {
     let _up = Service::start(&["up"], &pairs, folder.path());
     let ready = |port: &u16| format!("https://127.0.0.1:{port}/ready");
     for url in ports.iter().map(ready) {
-        eventually("it is ready", MINUTE, || get(&url, &authority.ca()).ok().filter(|status| *status == 200));
+        eventually("the service is ready", MINUTE, || {
+            get(&url, &authority.ca()).ok().filter(|status| *status == 200)
+        });
     }
     let url = ready(&ports[0]);
     let stranger = Authority::new();
@@ -121,7 +123,7 @@ fn listeners_speak_tls_alone_where_they_have_a_certificate() {
 }
 
 #[test]
-fn nats_and_postgres_are_reached_over_tls_with_certificates_that_are_checked() {
+fn connections_to_nats_and_postgres_use_tls_and_verify_certificates() {
     let authority = Authority::new();
     let (nats_certificate, nats_key) = authority.certify("nats");
     let (our_certificate, our_key) = authority.certify("ours");
@@ -138,7 +140,7 @@ fn nats_and_postgres_are_reached_over_tls_with_certificates_that_are_checked() {
         &["fsync=off", "ssl=on"],
     );
     let folder = tempfile::tempdir().unwrap();
-    // The first server of the list is away; its user counts for all.
+    // The first server of the list is down; the credentials in its URL apply to all.
     let away = crate::support::free_port();
     let nats_url = format!("tls://ess:s3cret@127.0.0.1:{away},tls://127.0.0.1:{}", nats.port);
     let database_url =
@@ -162,7 +164,7 @@ fn nats_and_postgres_are_reached_over_tls_with_certificates_that_are_checked() {
     let encrypted = "SELECT count(*) > 0 AND bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
         WHERE application_name <> 'psql' AND client_addr IS NOT NULL AND usename = 'ess' AND pid <> pg_backend_pid()";
     assert_eq!(postgres.query(encrypted), ["t"]);
-    // Whoever checks with another authority, or shows no certificate, does not get through.
+    // With another authority, or another's client certificate, the connection fails.
     let stranger = Authority::new();
     for (name, value) in [
         ("ESS_CA_FILE", text(&stranger.ca()).to_owned()),
@@ -180,14 +182,14 @@ fn nats_and_postgres_are_reached_over_tls_with_certificates_that_are_checked() {
         assert!(!String::from_utf8_lossy(&check.stdout).contains("s3cret"));
     }
     let check = ess(&["check"], &pairs, folder.path()).output().unwrap();
-    let said = String::from_utf8_lossy(&check.stdout);
-    assert!(check.status.success(), "{said}");
-    assert!(said.contains("1 of 2 servers") && said.contains(&format!(":{away}")), "{said}");
-    assert!(!said.contains("s3cret"), "{said}");
+    let output = String::from_utf8_lossy(&check.stdout);
+    assert!(check.status.success(), "{output}");
+    assert!(output.contains("1 of 2 servers") && output.contains(&format!(":{away}")), "{output}");
+    assert!(!output.contains("s3cret"), "{output}");
 }
 
 #[test]
-fn nats_takes_a_credentials_file() {
+fn a_gateway_logs_in_to_nats_with_a_credentials_file() {
     let keys = Credentials::new();
     let nats = Nats::start_with(&keys.server);
     let folder = tempfile::tempdir().unwrap();
@@ -201,11 +203,11 @@ fn nats_takes_a_credentials_file() {
     assert_eq!(answer.status, 202, "{}", answer.text);
     let without = environment(&[("NATS_URL", &url)]);
     let gateway = Service::start(&["gateway"], &without, folder.path());
-    let ready = eventually("it answers", MINUTE, || http::get(&gateway.url("/ready")).ok());
+    let ready = eventually("the gateway answers", MINUTE, || http::get(&gateway.url("/ready")).ok());
     assert_eq!(ready.status, 503, "{}", ready.text);
 }
 
-/// A user of an account of an operator, as the server and the user know them.
+/// NATS operator, account and user: the server's configuration and the user's credentials file.
 struct Credentials {
     server: String,
     file: String,
@@ -267,7 +269,7 @@ impl Credentials {
 #[test]
 pub fn the_reporter_reads_with_a_role_that_cannot_write() {
     let (nats, postgres) = (Nats::start(), Postgres::start());
-    // The shipped script makes the role.
+    // The role is created by the script that is shipped for it.
     let script =
         include_str!("../../docker/postgres/reporter-role.sql").replace(":'password'", "'read-0nly'");
     postgres.query(&script);
@@ -280,7 +282,9 @@ pub fn the_reporter_reads_with_a_role_that_cannot_write() {
         ("ESS_REPORTER_DATABASE_URL", &read_only),
     ]);
     let mut reporter = Service::start(&["reporter"], &pairs, folder.path());
-    let waiting = eventually("it waits for the schema", MINUTE, || http::get(&reporter.url("/ready")).ok());
+    let waiting = eventually("the reporter answers without a schema", MINUTE, || {
+        http::get(&reporter.url("/ready")).ok()
+    });
     assert_eq!(waiting.status, 503, "{}", waiting.text);
     let mut gateway = Service::start(&["gateway"], &pairs, folder.path());
     let mut collector = Service::start(&["collector", "facebook"], &pairs, folder.path());
@@ -291,10 +295,10 @@ pub fn the_reporter_reads_with_a_role_that_cannot_write() {
     broken["timestamp"] = json!("never");
     let body = json!([simple("read", "facebook"), broken]).to_string();
     assert_eq!(http::post(&gateway.url("/webhook"), &body).unwrap().status, 202);
-    eventually("it is stored", MINUTE, || http::settled(&reporter.url("/ledger")));
-    eventually("it is told", MINUTE, || {
-        let told = http::get(&reporter.url("/reports/events")).ok()?.json();
-        (told["totalEvents"] == 1).then_some(())
+    eventually("the event is stored", MINUTE, || http::settled(&reporter.url("/ledger")));
+    eventually("the report counts it", MINUTE, || {
+        let report = http::get(&reporter.url("/reports/events")).ok()?.json();
+        (report["totalEvents"] == 1).then_some(())
     });
     for path in
         ["/reports/revenue?groupBy=campaign", "/reports/demographics", "/dead-letters", "/events/read"]
@@ -306,5 +310,5 @@ pub fn the_reporter_reads_with_a_role_that_cannot_write() {
     assert_eq!(postgres.query(user), ["ess_reporter"]);
     let write =
         postgres.try_query_as("ess_reporter", "SET transaction_read_only = off; DELETE FROM event_rows");
-    assert!(write.is_err_and(|error| error.contains("permission denied")), "it cannot write");
+    assert!(write.is_err_and(|error| error.contains("permission denied")), "the role cannot write");
 }

@@ -1,4 +1,4 @@
-//! What becomes of events that cannot be stored: kept, shown, sent again.
+//! Dead letters: events that cannot be stored are kept, listed and replayed.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn run(world: &System, arguments: &[&str]) -> String {
 }
 
 #[test]
-pub fn a_refused_event_is_kept_shown_and_replayed_once_it_passes() {
+pub fn a_refused_event_is_kept_and_listed_and_replayed_when_it_is_valid() {
     let world = System::real(&[]);
     let mut bad = simple("bad", "tiktok");
     bad["data"]["user"]["followers"] = json!("not-a-number");
@@ -69,13 +69,13 @@ pub fn a_refused_event_is_kept_shown_and_replayed_once_it_passes() {
     assert!(run(&world, &["dead-letters", "replay", "--dry-run"]).contains("0 pass, 3 fail"));
     assert_eq!(world.count_rows(), 1, "a dry run changes nothing");
 
-    // It fails again, and stays with both reasons.
+    // The replay fails, and the letter keeps both reasons.
     run(&world, &["dead-letters", "replay", id]);
     let again = letters(&world, "&source=tiktok").remove(0);
     assert_eq!(again["history"][0]["reason"], "invalid");
     assert_eq!(again["errors"][0]["path"], "data.user.followers");
 
-    // As if the contract had been widened meanwhile: what is kept passes now.
+    // The payload is replaced by a valid one, so that the next replay succeeds.
     let mended = simple("bad", "tiktok").to_string();
     let hex: String = mended.bytes().map(|byte| format!("{byte:02x}")).collect();
     world.database.query(&format!(
@@ -86,7 +86,10 @@ pub fn a_refused_event_is_kept_shown_and_replayed_once_it_passes() {
     assert!(run(&world, &["dead-letters", "replay", id]).contains("1 pass, 0 fail"));
     world.settle();
     assert_eq!(world.count_rows(), 2);
-    assert!(!run(&world, &["dead-letters", "list"]).contains(id), "it waits no longer");
+    assert!(
+        !run(&world, &["dead-letters", "list"]).contains(id),
+        "a replayed letter is not listed by default"
+    );
     assert!(run(&world, &["dead-letters", "list", "--replayed"]).contains(id));
     let output = world.ess(&["dead-letters", "replay", id]);
     assert_eq!(output.status.code(), Some(1), "a letter is replayed once");
@@ -94,7 +97,7 @@ pub fn a_refused_event_is_kept_shown_and_replayed_once_it_passes() {
 }
 
 #[test]
-fn a_replay_on_the_embedded_default_needs_the_data_folder_for_itself() {
+fn a_replay_on_embedded_storage_is_refused_while_a_service_uses_the_data_folder() {
     let mut world = System::embedded(&[]);
     world.post("{}");
     wait_for_letters(&world, 1);
@@ -107,7 +110,7 @@ fn a_replay_on_the_embedded_default_needs_the_data_folder_for_itself() {
 }
 
 #[test]
-fn dead_letters_leave_by_age_and_size_and_are_counted() {
+fn dead_letters_are_deleted_by_age_and_size_and_counted() {
     use ess::log::Reason;
     use ess::store::{DeadLetterFilter, Purpose, Retention, Store};
     let mut world = System::embedded(&[]);
@@ -125,8 +128,9 @@ fn dead_letters_leave_by_age_and_size_and_are_counted() {
         };
         let gone = store.expire_letters(Retention { age: None, bytes: 5_500 }).await.unwrap();
         assert_eq!((gone, left().await), (15, 5), "the newest stay");
-        // What was accepted and set aside by a collector stays, however old it is, until such letters alone are
-        // too many; a refused one that was replayed in vain has its first reason in its history.
+        // Letters of accepted events outlast those of refused ones, whatever their age: they are deleted only once they
+        // alone exceed the limit. After a failed replay a letter still counts as one of an accepted event, by the first
+        // reason in its history.
         let letter = |reason, payload: usize| {
             let refusal = ess::event::Refusal::default();
             let received_at = chrono::Utc::now().timestamp_micros() - 60_000_000;
@@ -156,7 +160,7 @@ fn dead_letters_leave_by_age_and_size_and_are_counted() {
 }
 
 #[test]
-pub fn an_event_that_ends_its_collector_is_found_and_set_aside_and_its_neighbours_are_stored() {
+pub fn events_that_crash_their_collector_are_set_aside_and_their_neighbours_are_stored() {
     let world = System::real(&[("ESS_MAX_DELIVERIES", "2")]);
     let mut batch: Vec<Value> = (0..40).map(|n| simple(&format!("n-{n}"), "facebook")).collect();
     batch.insert(17, simple("fault-panic-1", "facebook"));
@@ -173,14 +177,14 @@ pub fn an_event_that_ends_its_collector_is_found_and_set_aside_and_its_neighbour
         (&ledger["sources"][0]["quarantined"], &ledger["sources"][0]["missing"]),
         (&json!(2), &json!(0))
     );
-    // The collector goes on.
+    // The collector still works.
     assert_eq!(world.post(&simple("after", "facebook").to_string()).status, 202);
     world.settle();
     assert_eq!(world.count_rows(), 41);
 }
 
 #[test]
-fn something_else_in_the_log_is_set_aside_and_a_newer_frame_is_left_alone() {
+fn a_message_that_is_no_frame_is_set_aside_and_a_frame_of_a_newer_version_stays_in_the_log() {
     let mut world = System::real(&[]);
     let url = world.nats().url();
     crate::support::block_on(async {
@@ -194,11 +198,11 @@ fn something_else_in_the_log_is_set_aside_and_a_newer_frame_is_left_alone() {
     let found = wait_for_letters(&world, 1);
     assert_eq!(found[0]["reason"], "unreadable_frame");
     let url = world.service("collector-tiktok").url("/ready");
-    let why = eventually("not ready", MINUTE, || {
+    let reason = eventually("not ready", MINUTE, || {
         http::get(&url).ok().filter(|answer| answer.status == 503).map(|answer| answer.text)
     });
-    assert!(why.contains("newer"), "{why}");
-    // Events go on all the same.
+    assert!(reason.contains("newer"), "{reason}");
+    // Events are stored meanwhile.
     assert_eq!(world.post(&json!([simple("a", "facebook"), simple("b", "tiktok")]).to_string()).status, 202);
     eventually("both are rows", MINUTE, || (world.count_rows() == 2).then_some(()));
     let ledger = http::get(&world.reporter_url("/ledger")).unwrap().json();
@@ -206,7 +210,7 @@ fn something_else_in_the_log_is_set_aside_and_a_newer_frame_is_left_alone() {
 }
 
 #[test]
-fn the_ledger_finds_what_was_purged_from_the_log() {
+fn the_ledger_counts_events_that_were_purged_from_the_log_as_missing() {
     let mut world = System::real(&[]);
     for name in ["collector-facebook", "collector-tiktok"] {
         world.service(name).process.kill();
@@ -246,9 +250,9 @@ fn the_ledger_finds_what_was_purged_from_the_log() {
 }
 
 #[test]
-fn what_is_intact_of_a_damaged_embedded_log_is_recovered() {
+fn intact_frames_of_a_damaged_embedded_log_are_recovered() {
     let mut world = System::embedded(&[("ESS_ADMIN_TOKEN", "admin")]);
-    // Nobody can collect: the rows' table is not there.
+    // Without the table of rows, the frames stay in the log.
     world.services[0].process.kill();
     let url = format!("sqlite://{}", world.folder.path().join("data/ess.db").display());
     let sql = |text: &'static str| {
@@ -277,8 +281,8 @@ fn what_is_intact_of_a_damaged_embedded_log_is_recovered() {
     let refused = ess(&["up"], &world.environment, world.folder.path()).output().unwrap();
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("ess log recover"), "{refused:?}");
-    let said = run(&world, &["log", "recover"]);
-    assert!(said.contains("2000 events"), "{said}");
+    let output = run(&world, &["log", "recover"]);
+    assert!(output.contains("2000 events"), "{output}");
     world.services[0].start_again();
     world.wait_ready();
     world.settle();
@@ -286,7 +290,7 @@ fn what_is_intact_of_a_damaged_embedded_log_is_recovered() {
 }
 
 #[test]
-fn postgres_away_for_a_minute_stops_no_publisher_and_costs_no_memory() {
+fn events_are_accepted_in_bounded_memory_while_postgres_is_down_for_a_minute() {
     let mut world = System::real(&[]);
     world.postgres().process.kill();
     let mut accepted = 0;
@@ -310,5 +314,8 @@ fn postgres_away_for_a_minute_stops_no_publisher_and_costs_no_memory() {
     assert_eq!(world.count_rows(), accepted, "{ledger}");
     assert_eq!(ledger["sources"][0]["missing"], 0);
     let blocked = "ess_actor_blocked_seconds_total{actor=\"collector.facebook.batch_write\"}";
-    assert!(world.service("collector-facebook").metric(blocked) > 10.0, "time blocked is measured");
+    assert!(
+        world.service("collector-facebook").metric(blocked) > 10.0,
+        "the time that the actor was blocked is measured"
+    );
 }

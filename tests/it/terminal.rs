@@ -1,4 +1,4 @@
-//! At a terminal: files of variables, databases that are not there, readers that leave, odd folders.
+//! Commands at a terminal: `.env` files, unreachable databases, closed pipes, unusual folders.
 
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -17,12 +17,12 @@ fn run(arguments: &[&str], environment: &[(&str, &str)], folder: &Path) -> Outpu
     ess(arguments, &environment, folder).output().unwrap()
 }
 
-fn told(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 #[test]
-fn a_broken_file_of_variables_is_told_by_its_line_and_shows_no_secret() {
+fn an_error_in_an_env_file_names_its_line_and_shows_no_secret() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(".env");
     for (text, line) in [
@@ -33,39 +33,39 @@ fn a_broken_file_of_variables_is_told_by_its_line_and_shows_no_secret() {
     ] {
         std::fs::write(&file, text).unwrap();
         let output = run(&["check"], &[], folder.path());
-        let told = told(&output);
-        assert_eq!(output.status.code(), Some(2), "{told}");
-        assert!(told.contains(&format!(".env: line {line} ")), "{told}");
-        assert!(!told.contains("hunter"), "{told}");
+        let printed = output_text(&output);
+        assert_eq!(output.status.code(), Some(2), "{printed}");
+        assert!(printed.contains(&format!(".env: line {line} ")), "{printed}");
+        assert!(!printed.contains("hunter"), "{printed}");
     }
     std::fs::write(&file, [0x41, 0x3d, 0xff]).unwrap();
     assert_eq!(run(&["check"], &[], folder.path()).status.code(), Some(2), "it is not UTF-8");
 }
 
 #[test]
-fn a_dollar_in_a_value_stands_for_itself() {
+fn dollar_signs_in_an_env_file_are_not_expanded() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(".env"), "EVENT_ENDPOINT=http://x/pa$$word$HOME${HOME}\n").unwrap();
-    let told = told(&run(&["check"], &[("HOME", "/root")], folder.path()));
-    assert!(told.lines().any(|line| line == "EVENT_ENDPOINT=http://x/pa$$word$HOME${HOME}"), "{told}");
+    let printed = output_text(&run(&["check"], &[("HOME", "/root")], folder.path()));
+    assert!(printed.lines().any(|line| line == "EVENT_ENDPOINT=http://x/pa$$word$HOME${HOME}"), "{printed}");
 }
 
 #[test]
-fn a_database_that_cannot_be_reached_is_named_at_once_with_its_cause() {
+fn an_unreachable_database_is_reported_with_address_and_cause_before_the_pool_times_out() {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
     let url = format!("postgres://somebody:hunter2@127.0.0.1:{port}/x");
     for arguments in [&["check"][..], &["migrate"], &["dead-letters", "list"], &["rollups", "verify"]] {
         let begun = Instant::now();
         let output = run(arguments, &[("DATABASE_URL", &url)], folder.path());
-        let told = told(&output);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {told}");
+        let printed = output_text(&output);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {printed}");
         assert!(
-            told.contains(&format!("127.0.0.1:{port}: ")) && told.contains("refused"),
-            "{arguments:?}: {told}"
+            printed.contains(&format!("127.0.0.1:{port}: ")) && printed.contains("refused"),
+            "{arguments:?}: {printed}"
         );
-        assert!(!told.contains("hunter2") && !told.contains("timed out"), "{arguments:?}: {told}");
-        // The pool alone would try for five seconds.
+        assert!(!printed.contains("hunter2") && !printed.contains("timed out"), "{arguments:?}: {printed}");
+        // The pool's timeout is five seconds.
         assert!(begun.elapsed() < Duration::from_secs(4), "{arguments:?}: {:?}", begun.elapsed());
     }
     let nats = format!("nats://127.0.0.1:{}", free_port());
@@ -79,12 +79,12 @@ fn a_database_that_cannot_be_reached_is_named_at_once_with_its_cause() {
     let (server, _) =
         postgres.url().rsplit_once('/').map(|(server, name)| (server.to_owned(), name.to_owned())).unwrap();
     let output = run(&["check"], &[("DATABASE_URL", &format!("{server}/nobody-made-it"))], folder.path());
-    let told = told(&output);
-    assert!(told.contains("nobody-made-it") && told.contains("does not exist"), "{told}");
+    let printed = output_text(&output);
+    assert!(printed.contains("nobody-made-it") && printed.contains("does not exist"), "{printed}");
 }
 
 #[test]
-fn a_command_ends_quietly_when_its_reader_does() {
+fn a_command_whose_output_pipe_is_closed_exits_with_0() {
     let system = System::embedded(&[]);
     for n in 0..20 {
         system.post(&format!("{{\"eventId\":\"broken-{n}\"}}"));
@@ -96,8 +96,8 @@ fn a_command_ends_quietly_when_its_reader_does() {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", told(&output));
-        assert!(!told(&output).contains("panicked"), "{arguments:?}: {}", told(&output));
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", output_text(&output));
+        assert!(!output_text(&output).contains("panicked"), "{arguments:?}: {}", output_text(&output));
         let mut command = ess(arguments, &system.environment, system.folder.path());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stderr.take());
@@ -106,55 +106,55 @@ fn a_command_ends_quietly_when_its_reader_does() {
 }
 
 #[test]
-fn the_publisher_waits_while_nobody_answers_and_says_so() {
+fn the_publisher_slows_down_and_reports_failure_when_nobody_answers() {
     let folder = tempfile::tempdir().unwrap();
     let target = format!("http://127.0.0.1:{}/webhook", free_port());
     for pace in [&[][..], &["--rate", "20000"]] {
         let arguments = ["publisher", "--target", &target, "--batch", "1", "--duration", "2s", "--json"];
         let output = run(&[&arguments[..], pace].concat(), &[], folder.path());
-        assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+        assert_eq!(output.status.code(), Some(1), "{}", output_text(&output));
         let tally: Value = serde_json::from_slice(&output.stdout).unwrap();
         let count = |name: &str| tally[name].as_u64().unwrap();
         assert!((1..500).contains(&count("sent")), "{tally}");
         assert_eq!((count("accepted"), count("failed")), (0, count("sent")), "{tally}");
-        assert!(told(&output).contains("every POST fails"), "{}", told(&output));
+        assert!(output_text(&output).contains("every POST fails"), "{}", output_text(&output));
     }
 }
 
 #[test]
-fn data_lies_in_the_folder_that_was_named() {
+fn data_folders_with_special_characters_are_used_as_written() {
     let parent = tempfile::tempdir().unwrap();
     for name in ["pd%41", "odd ?x", "a#b", "plain"] {
         let folder = parent.path().join(name);
         let path = folder.display().to_string();
         let output = run(&["migrate"], &[("ESS_DATA_DIR", &path)], parent.path());
-        assert!(output.status.success(), "{name}: {}", told(&output));
+        assert!(output.status.success(), "{name}: {}", output_text(&output));
         assert!(folder.join("ess.db").exists(), "{name}");
     }
     assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 4, "and nowhere else");
 }
 
 #[test]
-fn check_finds_a_folder_that_cannot_be_written_to_and_ports_that_are_taken_twice() {
+fn check_finds_a_read_only_folder_and_a_port_that_is_configured_twice() {
     let folder = tempfile::tempdir().unwrap();
-    // Nobody, root included, makes a file in there.
+    // Nobody can create a file here, not even root.
     let output = run(&["check"], &[("ESS_DATA_DIR", "/sys/kernel")], folder.path());
-    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
-    assert!(told(&output).contains("log: FAILED: /sys/kernel"), "{}", told(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", output_text(&output));
+    assert!(output_text(&output).contains("log: FAILED: /sys/kernel"), "{}", output_text(&output));
     let twice = [("ESS_GATEWAY_PORT", "4000"), ("ESS_REPORTER_PORT", "4000")];
     let output = run(&["check"], &twice, folder.path());
-    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", output_text(&output));
     assert!(
-        told(&output).contains("ESS_GATEWAY_PORT and ESS_REPORTER_PORT are both 4000"),
+        output_text(&output).contains("ESS_GATEWAY_PORT and ESS_REPORTER_PORT are both 4000"),
         "{}",
-        told(&output)
+        output_text(&output)
     );
     assert_eq!(run(&["check"], &[], folder.path()).status.code(), Some(0));
     assert_eq!(std::fs::read_dir(folder.path().join("data")).unwrap().count(), 0, "nothing is left behind");
 }
 
 #[test]
-fn a_clean_stop_leaves_a_database_that_is_whole_by_itself() {
+fn a_clean_stop_leaves_all_data_in_the_database_file_and_an_empty_wal() {
     let mut system = System::embedded(&[]);
     let data = system.folder.path().join("data");
     assert!(
@@ -175,7 +175,7 @@ fn a_clean_stop_leaves_a_database_that_is_whole_by_itself() {
 }
 
 #[test]
-fn a_replay_takes_all_that_the_filters_leave_and_lists_are_aligned() {
+fn a_replay_takes_all_letters_and_lists_are_aligned_without_control_characters() {
     let mut system = System::embedded(&[]);
     let events: Vec<Value> = (0..130)
         .map(|n| {
@@ -196,7 +196,7 @@ fn a_replay_takes_all_that_the_filters_leave_and_lists_are_aligned() {
     let text = String::from_utf8_lossy(&list.stdout).into_owned();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), there + 2, "{text}");
-    assert!(!text.contains('\u{1b}'), "a terminal obeys nothing that a publisher wrote");
+    assert!(!text.contains('\u{1b}'), "no escape sequence of a publisher reaches the terminal");
     let column = lines[0].find("REASON").unwrap();
     assert!(lines[1..=there].iter().all(|line| line[column..].starts_with("invalid ")), "{text}");
     let shorter = system.ess(&["dead-letters", "list"]);
@@ -207,7 +207,7 @@ fn a_replay_takes_all_that_the_filters_leave_and_lists_are_aligned() {
         (&["dead-letters", "replay"], there),
     ] {
         let output = system.ess(arguments);
-        assert!(output.status.success(), "{}", told(&output));
-        assert!(told(&output).contains(&format!("0 pass, {fails} fail")), "{}", told(&output));
+        assert!(output.status.success(), "{}", output_text(&output));
+        assert!(output_text(&output).contains(&format!("0 pass, {fails} fail")), "{}", output_text(&output));
     }
 }

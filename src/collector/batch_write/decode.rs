@@ -50,12 +50,12 @@ async fn decode_frame<'t>(
         acknowledged: WriterMark::default(),
         rows: Vec::new(),
         set_aside: Vec::new(),
-        alien: false,
+        unreadable: false,
     };
     let frame = match &pending.content {
         Content::Frame(frame) => frame,
         Content::Unreadable(bytes, why) => {
-            batch.alien = true;
+            batch.unreadable = true;
             (batch.writer, batch.number) = (identity(pending, bytes), 1);
             let refusal = refusal(source, why.clone());
             batch.set_aside.push(DeadLetter::new(

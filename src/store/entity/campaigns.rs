@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-/// One campaign, as far as its deltas are folded.
+/// One campaign. Deltas that are not folded yet are not included.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "campaigns")]
 pub struct Model {
@@ -25,11 +25,15 @@ pub struct Model {
     /// Minute of the last of these events, since 1970.
     pub last_minute: i32,
     /// Sum of whole units in the first minute, each sale rounded down.
-    pub first_units: i64,
+    #[sea_orm(column_name = "first_units")]
+    pub first_minute_units: i64,
     /// Sum of whole units in the last minute, each sale rounded down.
-    pub last_units: i64,
-    /// Number of events for which both sums are known. If it is not `transactions`, the sums are ignored.
-    pub ends_of: i64,
+    #[sea_orm(column_name = "last_units")]
+    pub last_minute_units: i64,
+    /// Number of events that the sums of the first and the last minute take into account. Unless it equals
+    /// `transactions`, both sums are ignored.
+    #[sea_orm(column_name = "ends_of")]
+    pub edge_transactions: i64,
 }
 
 /// No relations.

@@ -1,9 +1,9 @@
 //! Ending writers' transactions whose process stands still: stopped by a signal or a debugger, or cut off from the
 //! network.
 //!
-//! Such a transaction keeps locks on the rows that it claimed and inserted, while its frames are delivered to other
-//! collectors. Their statements give up after a few seconds (`lock_timeout`), and the transaction that stands still is
-//! ended. Its process gets an error when it goes on, and its frames are delivered again: no event is lost or counted
+//! The locks of a stuck transaction on the rows that it claimed and inserted stay, while its frames are delivered to
+//! other collectors. Their statements give up after a few seconds (`lock_timeout`), and the stuck transaction is ended.
+//! Its process gets an error when it goes on, and its frames are delivered again: no event is lost or counted
 //! twice.
 
 use std::time::Duration;

@@ -33,8 +33,8 @@ pub struct CampaignRevenue {
     #[serde(skip)]
     #[sea_orm(from_alias = "last_units")]
     pub last_minute_units: i64,
-    /// Number of transactions that `first_minute_units` and `last_minute_units` take into account. Unless that is all
-    /// of them, both say nothing: an earlier version counted some.
+    /// Number of transactions that `first_minute_units` and `last_minute_units` take into account. Unless it equals
+    /// `transactions`, both are ignored: an earlier version did not record them.
     #[serde(skip)]
     #[sea_orm(from_alias = "ends_of")]
     pub edge_transactions: i64,

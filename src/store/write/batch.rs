@@ -27,8 +27,9 @@ pub struct BatchFrame<'a> {
     pub rows: Vec<Row<'a>>,
     /// Events of the frame that cannot be stored; they become dead letters.
     pub set_aside: Vec<DeadLetter>,
-    /// True if no gateway wrote the message. Its dead letters count as no events: the log took none as such.
-    pub alien: bool,
+    /// True if the message is no frame of a gateway. The ledger counts no event for its dead letter, since the gateway
+    /// counted none as published.
+    pub unreadable: bool,
 }
 
 impl BatchFrame<'_> {
@@ -39,7 +40,7 @@ impl BatchFrame<'_> {
 
     /// Number of events in the frame; 0 for a message that is no frame.
     pub(in crate::store) fn events(&self) -> u64 {
-        if self.alien { 0 } else { (self.rows.len() + self.set_aside.len()) as u64 }
+        if self.unreadable { 0 } else { (self.rows.len() + self.set_aside.len()) as u64 }
     }
 }
 
@@ -111,7 +112,7 @@ mod tests {
     fn a_message_that_is_no_frame_holds_no_events() {
         let (origin, text) = (origin(), view("fb-1", "u"));
         let letter = DeadLetter::new(5, "c", Reason::UnreadableFrame, b"{}", Refusal::default());
-        let frame = |alien| BatchFrame {
+        let frame = |unreadable| BatchFrame {
             sequence: 1,
             writer: Uuid::nil(),
             number: 7,
@@ -119,7 +120,7 @@ mod tests {
             acknowledged: WriterMark::default(),
             rows: vec![],
             set_aside: vec![letter.clone()],
-            alien,
+            unreadable,
         };
         let mut full = frame(false);
         full.rows.push(row(&text, &origin));

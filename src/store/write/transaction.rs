@@ -1,14 +1,14 @@
-//! Storing a batch of frames, as one transaction and exactly once.
+//! Stores a batch of frames in one transaction, exactly once.
 //!
-//! 1. *Claim* the frames by their writer and number: a frame that was processed before is left out, wherever in the
-//!    log it stands.
-//! 2. *Insert* the rows, sorted by key and each key once; a key that is stored already is a duplicate. The rollups
-//!    count the rows that were inserted.
-//! 3. *Summarize*: insert what these rows add to their hours, to be folded later.
+//! 1. *Claim* the frames by writer and number. Frames that were processed before are left out, whatever their
+//!    sequence number in the log.
+//! 2. *Insert* the rows, sorted by key, one per key. Keys that are stored already are duplicates. The rollups are
+//!    increased by the inserted rows.
+//! 3. *Summarize*: insert a delta of the inserted rows, to be folded into the summaries later.
 //! 4. *Set aside* events that cannot be stored, as dead letters.
-//! 5. *Count* all of them in the ledger, and commit.
+//! 5. *Count* the frames and events in the ledger, and commit.
 //!
-//! If the database refuses a row, the transaction is done again with savepoints ([`super::isolate`]): refused rows are
+//! If the database refuses a row, the transaction is repeated with savepoints ([`super::isolate`]): refused rows are
 //! set aside, all others are stored.
 
 use uuid::Uuid;
@@ -25,7 +25,7 @@ use crate::store::write::sqlite::SqliteWrite;
 use crate::store::write::strategy::InsertStrategy;
 
 impl Store {
-    /// Stores a batch, exactly once.
+    /// Stores a batch, exactly once. If a row is refused, a second transaction sets it aside.
     ///
     /// # Errors
     ///
@@ -38,12 +38,13 @@ impl Store {
         }
     }
 
-    /// Stores a batch, and continues where an earlier try of the same batch ended.
+    /// Stores a batch. `progress` is kept between the tries of one batch, so that a later one continues the search for
+    /// refused rows.
     ///
     /// # Errors
     ///
-    /// Nothing of the batch is stored after an error. After [`StoreError::Refused`] the next try looks for the rows
-    /// that the database refuses.
+    /// Nothing of the batch is stored after an error. After [`StoreError::Refused`] the next try finds the refused rows
+    /// and sets them aside.
     pub async fn write_on(
         &self,
         batch: &Batch<'_>,
@@ -73,12 +74,13 @@ impl Store {
         }
     }
 
-    /// Inserts rows and rolls back: whether they end the process is found out without storing them.
+    /// Inserts rows and rolls back. The search for poison events runs suspected rows through the insert this way: a row
+    /// that crashes the process does so before anything is stored.
     ///
     /// # Errors
     ///
-    /// If the store is unavailable. Rows that are refused, or too many for one statement, are no error: they are found
-    /// when their frame is stored.
+    /// If the store is unavailable. Refused rows and statements that take too long are no errors here; both are handled
+    /// when the frame is stored.
     pub async fn rehearse(&self, rows: &[&Row<'_>]) -> Result<(), StoreError> {
         let mut rows: Vec<&Row<'_>> = rows.to_vec();
         rows.sort_by_key(|row| row.key);
@@ -112,7 +114,7 @@ impl Store {
 
 async fn rehearse(mut tx: impl Write, rows: &[&Row<'_>]) -> Result<(), StoreError> {
     let tried = tx.insert(rows).await.map(drop);
-    // The connection is kept where possible: making a new one would be most of a trial's time.
+    // An explicit rollback keeps the connection; opening another would take longer than the insert.
     let rolled_back = tx.roll_back().await;
     match tried {
         Ok(()) | Err(StoreError::Refused { .. } | StoreError::TooSlow { .. }) => rolled_back,
@@ -130,8 +132,8 @@ async fn write(
         Written { repeated_frames: (batch.frames.len() - frames.len()) as u64, ..Written::default() };
     let mut rows: Vec<&Row<'_>> = frames.iter().flat_map(|frame| &frame.rows).collect();
     let events = rows.len() as u64;
-    // In the order of their keys, so that two transactions never wait for each other crosswise. The sort is stable: of
-    // rows with one key, the first of the batch is stored.
+    // Sorted by key, so that concurrent transactions lock rows in the same order and cannot deadlock. The sort is
+    // stable: of several rows with the same key, the first of the batch is stored.
     rows.sort_by_key(|row| row.key);
     let mut letters: Vec<(Uuid, DeadLetter)> = Vec::new();
     for frame in &frames {
@@ -157,8 +159,10 @@ async fn write(
         tx.summarize(batch.source, written.stored, Delta::of(&new).encode()?).await?;
     }
     written.duplicates = events - written.stored - refused;
-    let alien: usize = frames.iter().filter(|frame| frame.alien).map(|frame| frame.set_aside.len()).sum();
-    written.quarantined = (letters.len() - alien) as u64;
+    // A message that is no frame becomes a dead letter, but the ledger counts no event for it.
+    let unreadable: usize =
+        frames.iter().filter(|frame| frame.unreadable).map(|frame| frame.set_aside.len()).sum();
+    written.quarantined = (letters.len() - unreadable) as u64;
     if !letters.is_empty() {
         tx.set_aside(&letters).await?;
     }
@@ -169,7 +173,7 @@ async fn write(
     Ok(written)
 }
 
-/// Claims the batch's frames; gives those that were not processed before, each once.
+/// Claims the batch's frames. Returns the ones that were not processed before, each once.
 async fn claim_new<'b, 'a>(
     tx: &mut impl Write,
     batch: &'b Batch<'a>,

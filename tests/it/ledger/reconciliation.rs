@@ -119,7 +119,7 @@ impl LogAndStore {
                     acknowledged: frame.acknowledged,
                     rows,
                     set_aside: Vec::new(),
-                    alien: false,
+                    unreadable: false,
                 };
                 let batch = Batch { source: SOURCE, log_id: delivery.log_id, frames: vec![frame] };
                 self.store.write(&batch).await.unwrap();

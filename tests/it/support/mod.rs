@@ -1,4 +1,4 @@
-//! What the tests stand on: servers, the `ess` binary, HTTP, events.
+//! Tools of the integration tests: servers, the `ess` binary, HTTP, events.
 
 pub mod actors;
 pub mod events;

@@ -58,7 +58,7 @@ pub fn frame<'a>(sequence: u64, number: u64, origin: &'a Origin, events: &'a [St
         acknowledged: WriterMark::default(),
         rows: rows.collect(),
         set_aside: Vec::new(),
-        alien: false,
+        unreadable: false,
     }
 }
 

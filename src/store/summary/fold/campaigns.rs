@@ -13,7 +13,8 @@ use crate::store::transaction::Transaction;
 /// Sums of a stored campaign and an added one, by column. They are [`CampaignRevenue::merge`] in SQL.
 const SUMS: [(campaigns::Column, &str); 9] = {
     use campaigns::Column::{
-        EndsOf, FirstMinute, FirstUnits, High, LastMinute, LastUnits, Micros, Transactions, Units,
+        EdgeTransactions, FirstMinute, FirstMinuteUnits, High, LastMinute, LastMinuteUnits, Micros,
+        Transactions, Units,
     };
     [
         (Transactions, "campaigns.transactions + excluded.transactions"),
@@ -39,7 +40,7 @@ const SUMS: [(campaigns::Column, &str); 9] = {
                 ELSE campaigns.last_minute END",
         ),
         (
-            FirstUnits,
+            FirstMinuteUnits,
             "CASE WHEN excluded.first_minute < campaigns.first_minute THEN excluded.first_units
                 WHEN excluded.first_minute = campaigns.first_minute
                     THEN CASE WHEN campaigns.first_units + excluded.first_units < 1000000000000000000
@@ -47,7 +48,7 @@ const SUMS: [(campaigns::Column, &str); 9] = {
                 ELSE campaigns.first_units END",
         ),
         (
-            LastUnits,
+            LastMinuteUnits,
             "CASE WHEN excluded.last_minute > campaigns.last_minute THEN excluded.last_units
                 WHEN excluded.last_minute = campaigns.last_minute
                     THEN CASE WHEN campaigns.last_units + excluded.last_units < 1000000000000000000
@@ -55,7 +56,7 @@ const SUMS: [(campaigns::Column, &str); 9] = {
                 ELSE campaigns.last_units END",
         ),
         (
-            EndsOf,
+            EdgeTransactions,
             "CASE WHEN campaigns.ends_of = campaigns.transactions
                     AND excluded.ends_of = excluded.transactions
                 THEN campaigns.ends_of + excluded.ends_of ELSE 0 END",
@@ -77,9 +78,9 @@ pub(super) async fn add_to_campaigns(
         micros: Set(added.micros),
         first_minute: Set(added.first_minute),
         last_minute: Set(added.last_minute),
-        first_units: Set(added.first_minute_units),
-        last_units: Set(added.last_minute_units),
-        ends_of: Set(added.edge_transactions),
+        first_minute_units: Set(added.first_minute_units),
+        last_minute_units: Set(added.last_minute_units),
+        edge_transactions: Set(added.edge_transactions),
         high: Set(added.high),
     });
     let mut models = models.peekable();
