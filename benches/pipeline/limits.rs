@@ -60,7 +60,7 @@ pub fn json_parsing() -> f64 {
 
 /// Rows a second that PostgreSQL copies of those that are stored into a table like theirs, with its indexes.
 pub fn copy(machine: &Machine) -> f64 {
-    // It goes with the server's folder.
+    // The file is deleted with the server's folder.
     let file = format!("{}/copied", machine.postgres.query("SHOW data_directory")[0]);
     machine.postgres.query(&format!("COPY event_rows TO '{file}' (FORMAT binary)"));
     machine.postgres.query("CREATE TABLE copied (LIKE event_rows INCLUDING ALL)");

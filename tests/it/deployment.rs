@@ -269,7 +269,7 @@ fn start(
             .replace("postgres://ess:ess@postgres:5432/ess", &postgres.url());
         environment.push((variable.clone(), value));
     }
-    // What the image sets, but for the address: these are this machine's.
+    // Variables that the image sets, with this machine's values. Its listen address is left out.
     environment.push(("ESS_DATA_DIR".to_owned(), folder.display().to_string()));
     let arguments = texts(&service["command"]);
     // By default it listens where the compose file says; here on a port that is free.
@@ -457,7 +457,7 @@ fn kubernetes_manifests_keep_their_schemas_and_fit_the_binary() {
         let help = ess(&texts(&container["args"]), &[("NATS_URL".to_owned(), "x".to_owned())], root())
             .output()
             .unwrap();
-        // It gets as far as the URL: the command is one.
+        // The error is about the URL, so the command line was accepted.
         assert!(String::from_utf8_lossy(&help.stderr).contains("NATS_URL"), "{name}");
         for variable in container["env"].as_array().unwrap() {
             let variable_name = variable["name"].as_str().unwrap();
@@ -487,7 +487,7 @@ fn kubernetes_manifests_keep_their_schemas_and_fit_the_binary() {
             assert!(of_kind(kind).iter().any(|it| it["metadata"]["name"] == *name), "{name} has no {kind}");
         }
     }
-    // What kustomizations name is there, and every patch has something to change.
+    // The files that kustomizations name exist, and every patch has a target.
     for (path, it) in all.iter().filter(|(_, it)| it["kind"] == "Kustomization") {
         let folder = path.parent().unwrap();
         for resource in texts(&it["resources"]) {

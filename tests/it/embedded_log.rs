@@ -204,7 +204,7 @@ fn a_recovery_without_room_changes_nothing() {
         folder.closed();
         overwrite(&folder.file(), 0, &[0; 64]);
         let damaged = std::fs::read(folder.file()).unwrap();
-        // Where the new log would be written there is a folder that is not empty.
+        // A folder that is not empty blocks the path of the new log.
         let taken = folder.0.path().join("log.redb.recovering");
         std::fs::create_dir(&taken).unwrap();
         std::fs::write(taken.join("x"), b"x").unwrap();
@@ -278,7 +278,7 @@ fn a_log_that_is_removed_or_cut_is_told_by_its_marks() {
             assert_eq!((state.last, state.acknowledged.len()), (0, 1), "{damage}");
             let mark = state.acknowledged.values().next().unwrap();
             assert_eq!((mark.number, mark.total), (9, 90), "{damage}");
-            // What comes is a writer's of its own.
+            // The next frame is of another writer.
             let (id, frame) = Frames::new().next(3);
             log.append(TOPIC, id, frame).await.unwrap();
             assert_eq!(log.state(TOPIC).await.unwrap().acknowledged.len(), 2);

@@ -67,9 +67,10 @@ fn what_an_asynchronous_standby_had_not_received_is_told_as_missing() {
     proxy.cut();
     *system.postgres() = standby;
     system.wait_ready();
-    // What comes now is stored, and tells what the log had acknowledged before: what is nowhere is counted.
+    // New frames name the last acknowledged frame of their writer, so that acknowledged frames which neither the log nor
+    // the store has are counted as missing.
     send(&system, 40);
-    eventually("what is nowhere is counted", MINUTE, || {
+    eventually("the lost events are counted as missing", MINUTE, || {
         (system.report("/ledger")["sources"][0]["missing"] == 20).then_some(())
     });
     assert_eq!(system.count_rows(), 40);
@@ -111,7 +112,7 @@ fn a_report_is_stopped_on_its_own_server_of_several() {
                 }
             }
             assert_eq!(count(&first, waits), 0, "it is stopped within 10 s");
-            // Whoever reads next is answered by the other server.
+            // The next read is answered by the other server.
             reports.store().check().await.unwrap();
             let next = reports.begin().await.unwrap();
             assert!(next.count_events(&filter, None).await.unwrap().is_empty());

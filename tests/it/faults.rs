@@ -171,7 +171,7 @@ fn a_node_that_fails_again_and_again_gives_up_upwards_until_its_process_ends() {
     }
     assert_eq!(gave_up, 2, "the group was restarted twice before the service failed");
     assert!(!service.lines("a service has failed").is_empty(), "{}", service.process.output());
-    // What starts it outside does so again; the frame that it held is delivered again.
+    // The process is started again, as an orchestrator would; the frame that it held is delivered again.
     system.postgres().start_again();
     system.service("collector-facebook").start_again();
     system.wait_ready();

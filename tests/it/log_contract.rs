@@ -379,7 +379,7 @@ fn only_a_gateway_changes_a_stream_and_never_to_less_than_it_holds() {
         Log::prepare(&fitting, TOPIC).await.unwrap();
         assert_eq!(size(&fitting).await, 2 << 20);
 
-        // Whoever comes first makes the stream; a collector as well.
+        // The first to connect creates the stream, also if it is a collector.
         let tiktok = Topic::Events(Source::TIKTOK);
         let collector = open(&url, &[], LogRole::Collector).await;
         drop(Log::pull(&collector, tiktok, 1).await.unwrap());

@@ -145,7 +145,7 @@ pub fn a_person_is_forgotten_and_everything_else_stays_counted() {
         assert_eq!(left, ["broken-9"], "letters of others stay");
         assert_eq!((world.report("/reports/events?interval=day"), world.report("/reports/revenue")), before);
         assert_eq!(world.report("/reports/demographics?limit=1000"), people, "one user less and one more");
-        // What comes again is still a duplicate.
+        // An event that is sent again is still a duplicate.
         assert_eq!(world.post(&body).status, 202);
         world.settle();
         assert_eq!(world.count_rows(), 60);

@@ -127,7 +127,7 @@ fn the_ledger_grows_by_every_refused_event_however_many_and_large() {
         let answer = http::post(&world.gateway_url("/webhook/tiktok"), &mixed).unwrap().json();
         assert_eq!((&answer["accepted"], &answer["rejected"]), (&json!(1), &json!(3)));
         grows_to(world, "tiktok", 14);
-        // Where no source can be told at all.
+        // Events without a known source are counted under `unknown`.
         let answer = world.post(&json!([{}, {"source": "myspace"}, 7]).to_string()).json();
         assert_eq!(answer["rejected"], 3);
         grows_to(world, "unknown", 3);

@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(add(&mut ranges, &mut base, &[120, 121]), Some(120));
         assert_eq!((ranges.as_slice(), base), (&[(1, 121), (150, 152)][..], 120));
         assert_eq!(add(&mut ranges, &mut base, &[122, 123, 160]), None);
-        // It is restored once more.
+        // The backup is restored a second time.
         assert_eq!(add(&mut ranges, &mut base, &[121]), Some(121));
         assert_eq!((ranges.as_slice(), base), (&[(1, 121)][..], 121));
         // Both frames of a sequence number are folded at the same time.
