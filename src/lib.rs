@@ -29,7 +29,9 @@
 pub mod cli;
 pub mod collector;
 pub mod config;
+pub mod console;
 pub mod event;
+pub mod fleet;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod gateway;

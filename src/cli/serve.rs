@@ -227,6 +227,7 @@ fn start_demo(config: &Config, services: &[Running], drain: &crate::runtime::Dra
     let (gateway, reporter) = (url(gateway::NAME), url(reporter::NAME));
     println!("ESS is running, with about {DEMO_RATE} events/s from its own publisher.");
     println!();
+    println!("  Console   {reporter}/");
     println!("  Reports   {reporter}/reports/events");
     println!("            {reporter}/reports/revenue");
     println!("            {reporter}/reports/demographics");

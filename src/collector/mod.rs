@@ -109,6 +109,7 @@ pub fn start(
 
     start_maintenance(&service, config, source, log, store, &metrics, has_schema);
     start_watch(&service, source, store, progress, migrated);
+    service.tell(log.bus(), config.admin_token.clone());
 
     let listener =
         Listener { port, workers: 1, works_over_http: false, tokens: Vec::new(), routes: |_: &mut _| {} };

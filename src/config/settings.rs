@@ -61,7 +61,7 @@ settings! {
     "LOG_LEVEL" "info": "Level of log lines: off, error, warn, info, debug or trace, or a filter such as `info,ess=debug`.";
     "PORT" "": "Port of a service that runs alone; `ess up` and `ess demo` ignore it.";
     "ESS_DATA_DIR" "./data": "Folder of the embedded log and database.";
-    "ESS_SOURCES" "./sources": "Folder of source files, each NAME.yaml. It may be absent.";
+    "ESS_SOURCES" "./sources": "Folder of source files, one for each source. It may be absent.";
     "ESS_LISTEN" "127.0.0.1": "Address that every service listens on.";
     "ESS_GATEWAY_PORT" "3000": "Port of the gateway.";
     "ESS_REPORTER_PORT" "3003": "Port of the reporter.";

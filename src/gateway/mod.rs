@@ -25,6 +25,7 @@ mod probe;
 mod publish;
 mod publishers;
 mod refusal;
+mod samples;
 mod unverified;
 mod validate;
 
@@ -100,6 +101,7 @@ pub fn start(
     let Actors { ingest, publishers, dead_letters } =
         start_actors(&mut service, config, log, &metrics, redactor.as_ref());
     probe::start(&service, log, &metrics);
+    service.tell(log.bus(), config.admin_token.clone());
     let shared = Data::new(Shared {
         ingest: ingest.clone(),
         dead_letters: dead_letters.clone(),
@@ -153,10 +155,15 @@ fn start_actors(
     let dead_letters = dead_letters::DeadLetters::new(log, metrics, |make| {
         publish.actor("publish.dead_letters", dead_letters::BOUND, &thread, make)
     });
+    let samples = samples::Samples::new(log.bus());
+    let listening = samples.clone();
+    service
+        .group("live")
+        .task("samples", &thread, move |node| listening.clone().listen(move || node.count_handled()));
     let validators = (1..=VALIDATORS).map(|number| {
-        let redactor = redactor.cloned();
+        let (redactor, samples) = (redactor.cloned(), samples.clone());
         requests.actor(&format!("validate.{number}"), VALIDATE_BOUND, &service.thread(), move || {
-            validate::Validator { redactor: redactor.clone() }
+            validate::Validator { redactor: redactor.clone(), samples: samples.clone() }
         })
     });
     let parts = ingest::Parts {

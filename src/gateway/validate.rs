@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::samples::Samples;
 use crate::event::{FieldError, MAX_EVENT_BYTES, Redactor, Refusal, Source, decode};
 use crate::runtime::Held;
 
@@ -77,6 +78,8 @@ impl Message for Validate {
 pub(super) struct Validator {
     /// Removes personal data, if that is configured.
     pub redactor: Option<Arc<Redactor>>,
+    /// Sends samples to those who look.
+    pub samples: Samples,
 }
 
 impl Actor for Validator {
@@ -88,7 +91,9 @@ impl Handler<Held<Validate>> for Validator {
 
     fn handle(&mut self, held: Held<Validate>, _: &mut Self::Context) -> Self::Result {
         let (validate, _room) = held.open();
-        MessageResult(validate.run(self.redactor.as_deref()))
+        let validated = validate.run(self.redactor.as_deref());
+        self.samples.offer(&validate.body, &validated);
+        MessageResult(validated)
     }
 }
 

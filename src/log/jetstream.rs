@@ -32,7 +32,7 @@ use tokio::sync::watch;
 
 use crate::config::{LogSettings, NatsAccess};
 
-use super::{AppendError, Appended, Log, LogError, LogRole, Pull, Topic, TopicState};
+use super::{AppendError, Appended, Bus, Log, LogError, LogRole, Pull, Topic, TopicState};
 use look::Look;
 use topology::{Seen, Topology, log_id, stream_name, subject};
 
@@ -321,6 +321,10 @@ impl Log for JetStream {
 
     fn peek(&self, topic: Topic, sequence: u64) -> BoxFuture<'_, Result<Option<Bytes>, LogError>> {
         Box::pin(Self::peek(self, topic, sequence))
+    }
+
+    fn bus(&self) -> Bus {
+        Bus::Nats(self.client.clone())
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), LogError>> {

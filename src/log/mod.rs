@@ -9,6 +9,7 @@
 //! consumer that asks, until a [`Receipt`] acknowledges them. It never drops a frame that was not acknowledged, and
 //! refuses new frames when it is full. A message is a [`Frame`].
 
+mod bus;
 mod dead_letter;
 pub mod embedded;
 mod frame;
@@ -32,6 +33,7 @@ use uuid::Uuid;
 use crate::config::LogSettings;
 use crate::event::Source;
 
+pub use bus::{Bus, LocalBus, Subject};
 pub use dead_letter::{DeadLetter, MAX_UNREADABLE_PAYLOAD, Reason};
 pub use frame::{
     FRAME_VERSION, Frame, FrameError, FrameEvent, FrameWriter, MAX_FRAME_BYTES, MAX_FRAME_EVENTS, Origin,
@@ -189,6 +191,9 @@ pub trait Log: Send + Sync {
 
     /// Reads a frame without taking it; `None` if it is not held.
     fn peek(&self, topic: Topic, sequence: u64) -> BoxFuture<'_, Result<Option<Bytes>, LogError>>;
+
+    /// The bus between the processes that share the log.
+    fn bus(&self) -> Bus;
 
     /// Waits until every settlement has reached the log.
     fn flush(&self) -> BoxFuture<'_, Result<(), LogError>>;

@@ -279,11 +279,16 @@ async fn account(
     Ok(response.map_body(|_, body| Held { body, _answering: answering }))
 }
 
+/// The answer about a path where nothing is.
+pub fn not_found(request: &HttpRequest) -> HttpResponse {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", request.path())).respond(request)
+}
+
 async fn unmatched(request: HttpRequest) -> HttpResponse {
     if request.method() == Method::OPTIONS && request.path() == "*" {
         return allowing("GET, HEAD, POST, OPTIONS");
     }
-    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", request.path())).respond(&request)
+    not_found(&request)
 }
 
 /// The answer to OPTIONS (RFC 9110, 9.3.7).
@@ -449,14 +454,24 @@ pub(super) struct Commanded<'a> {
     status: &'static str,
 }
 
+/// The admin token, if a request shows it.
+///
+/// # Errors
+///
+/// If no admin token is set, or the request shows another one or none.
+pub fn administers<'v>(request: &HttpRequest, view: &'v ServiceView) -> Result<&'v Secret, Problem> {
+    let token = view.admin_token.as_ref().ok_or_else(|| {
+        Problem::new(StatusCode::FORBIDDEN, "operators' commands are off: ESS_ADMIN_TOKEN is not set")
+    })?;
+    if shown(request).is_some_and(|shown| same(shown.as_bytes(), token.expose().as_bytes())) {
+        return Ok(token);
+    }
+    Err(Problem::new(StatusCode::UNAUTHORIZED, "the admin token is missing or wrong"))
+}
+
 fn command(request: &HttpRequest, view: &ServiceView, name: &str, command: Command) -> HttpResponse {
-    let Some(token) = &view.admin_token else {
-        let detail = "operators' commands are off: ESS_ADMIN_TOKEN is not set";
-        return Problem::new(StatusCode::FORBIDDEN, detail).respond(request);
-    };
-    if !shown(request).is_some_and(|shown| same(shown.as_bytes(), token.expose().as_bytes())) {
-        return Problem::new(StatusCode::UNAUTHORIZED, "the admin token is missing or wrong")
-            .respond(request);
+    if let Err(problem) = administers(request, view) {
+        return problem.respond(request);
     }
     if !view.actors.command(name, command) {
         return Problem::new(StatusCode::NOT_FOUND, format!("there is no actor {name}")).respond(request);

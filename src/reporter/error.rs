@@ -30,6 +30,9 @@ pub(super) enum ReportError {
     /// Too many lists are being read.
     #[error("too many lists are being read")]
     TooManyLists,
+    /// As many viewers of the live feed as are served are there.
+    #[error("too many viewers of the live feed")]
+    TooManyViewers,
     /// The report was not made in time.
     #[error("the report took too long")]
     TooLong,
@@ -70,6 +73,7 @@ impl ReportError {
             Self::Json(_) | Self::Csv(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::TooManyReports
             | Self::TooManyLists
+            | Self::TooManyViewers
             | Self::TooLong
             | Self::ClientLeft
             | Self::Undelivered(_)

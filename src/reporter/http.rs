@@ -15,6 +15,8 @@ use super::demographics::DemographicsReport;
 use super::error::ReportError;
 use super::form::Form;
 use super::lists::Lists;
+use super::live::Live;
+use super::live_routes;
 use super::query::{BadParameter, Parameters};
 use super::report::{Ask, Question, Reporter};
 use super::shapes;
@@ -22,7 +24,7 @@ use crate::config::Token;
 use crate::event::{Source, format_micros};
 use crate::ledger::{Reconciler, SourceLedger};
 use crate::log::Reason;
-use crate::ops::http::{Problem, guard, origin, readable};
+use crate::ops::http::{Problem, guard, origin, readable, resource};
 use crate::ops::left;
 use crate::ops::metrics::{Report, ReporterMetrics};
 use crate::ops::openapi::describe;
@@ -39,6 +41,7 @@ pub(super) struct Shared {
     /// None where no log is configured.
     pub ledgers: Option<Arc<Reconciler>>,
     pub metrics: ReporterMetrics,
+    pub live: Arc<Live>,
     pub tokens: Vec<Token>,
 }
 
@@ -51,12 +54,26 @@ pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>)
     config.service(readable("/ledger", ledger));
     config.service(readable("/dead-letters", dead_letters));
     config.service(readable("/events/{eventId}", event));
+    config.service(readable("/fleet", live_routes::fleet));
+    config.service(readable("/live", live_routes::live));
+    let restarts = resource("/fleet/{instance}/actors/{actor}/restart", "POST, OPTIONS");
+    config.service(restarts.route(web::post().to(live_routes::restart)));
     describe(config, Routes::openapi(), "{}");
 }
 
 /// The reporter's routes, described.
 #[derive(OpenApi)]
-#[openapi(paths(events, revenue, demographics, ledger, dead_letters, event))]
+#[openapi(paths(
+    events,
+    revenue,
+    demographics,
+    ledger,
+    dead_letters,
+    event,
+    live_routes::fleet,
+    live_routes::live,
+    live_routes::restart
+))]
 struct Routes;
 
 #[derive(Serialize, ToSchema)]
@@ -73,7 +90,7 @@ struct DeadLetters {
 /// What every question can be answered instead.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it is the shape alone")]
-enum Refused {
+pub(super) enum Refused {
     /// A parameter that is not allowed; the problem names it
     #[response(status = 400)]
     Parameter,
@@ -179,7 +196,7 @@ parameters! {
 
 pub(super) type Answer = Result<HttpResponse, Problem>;
 
-fn answered(request: &HttpRequest, answer: Answer) -> HttpResponse {
+pub(super) fn answered(request: &HttpRequest, answer: Answer) -> HttpResponse {
     answer.unwrap_or_else(|problem| problem.respond(request))
 }
 

@@ -15,6 +15,8 @@ mod error;
 mod form;
 mod http;
 mod lists;
+mod live;
+mod live_routes;
 mod query;
 mod report;
 mod shapes;
@@ -26,8 +28,9 @@ use std::sync::atomic::AtomicUsize;
 use actix_web::web::Data;
 
 use crate::config::Config;
+use crate::console;
 use crate::ledger::Reconciler;
-use crate::log::SharedLog;
+use crate::log::{Bus, SharedLog};
 use crate::ops::metrics::ReporterMetrics;
 use crate::runtime::{DrainHandle, Mailbox};
 use crate::service::{Builder, Listener, Running, StartError};
@@ -74,12 +77,21 @@ pub fn start(
     let ledgers = log.map(|log| Arc::new(Reconciler::new(log.clone(), store.clone())));
     let migrates = config.reporter_database_url.is_none();
     watch::start(&service, store, migrates, ledgers.as_ref(), &metrics);
+    let bus = log.map_or_else(Bus::local, |log| log.bus());
+    service.tell(bus.clone(), config.admin_token.clone());
+    let live = Arc::new(live::Live::new(bus, ledgers.clone()));
+    let (feed, draining) = (live.clone(), drain.clone());
+    service.group("live").task("feed", &thread, move |node| {
+        let (feed, drain) = (feed.clone(), draining.clone());
+        async move { feed.run(drain, || node.count_handled()).await }
+    });
     let shared = Data::new(http::Shared {
         reports: reports.clone(),
         turn: AtomicUsize::new(0),
         store: store.clone(),
         lists: lists::Lists::default(),
         ledgers,
+        live,
         metrics,
         tokens: config.reporter_tokens.clone(),
     });
@@ -88,7 +100,10 @@ pub fn start(
         workers: 2,
         works_over_http: true,
         tokens: config.reporter_tokens.clone(),
-        routes: move |routes: &mut _| http::routes(routes, shared.clone()),
+        routes: move |routes: &mut _| {
+            http::routes(routes, shared.clone());
+            console::routes(routes);
+        },
     };
     service.start(config, listener, async move {
         for report in &reports {

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use crate::event::{
     EventType, FunnelStage, MICROS_PER_MINUTE as MINUTE, Source, format_micros, parse_point_in_time,
 };
+use crate::fleet::Outcome;
 use crate::store::report::Filter;
 
 /// The most entries of a list.
@@ -114,6 +115,21 @@ impl Parameters {
         self.take("eventType", &allowed, |text| {
             let codes: Vec<i16> = all().filter(|kind| kind.name() == text).map(EventType::code).collect();
             (!codes.is_empty()).then_some(codes)
+        })
+    }
+
+    /// The name of a type of event, of any source.
+    pub fn event_type_name(&self) -> Result<Option<String>, BadParameter> {
+        self.event_types()?;
+        Ok(self.values.get("eventType").cloned())
+    }
+
+    /// Result of validating an event.
+    pub fn outcome(&self) -> Result<Option<Outcome>, BadParameter> {
+        self.take("outcome", "accepted or refused", |text| match text {
+            "accepted" => Some(Outcome::Accepted),
+            "refused" => Some(Outcome::Refused),
+            _ => None,
         })
     }
 

@@ -6,7 +6,9 @@ use actix::{Arbiter, ArbiterHandle};
 use actix_web::web::ServiceConfig;
 
 use super::Running;
-use crate::config::{Config, Token};
+use crate::config::{Config, Secret, Token};
+use crate::fleet;
+use crate::log::Bus;
 use crate::ops::Readiness;
 use crate::ops::http::{Requests, ServiceView, serve};
 use crate::ops::metrics::ServiceMetrics;
@@ -76,6 +78,22 @@ impl Builder {
         let handle = thread.handle();
         self.threads.push(thread);
         handle
+    }
+
+    /// Tells the other processes of this service, once a second, and restarts actors that an operator asks for through
+    /// one of them.
+    pub fn tell(&self, bus: Bus, admin_token: Option<Secret>) {
+        let (tree, metrics, readiness) = (self.tree.clone(), self.metrics.clone(), self.readiness.clone());
+        let drain = self.drain.clone();
+        let group = self.group("fleet");
+        let (requests, actors) = (bus.clone(), tree.clone());
+        group.task("restarts", &self.main_thread(), move |node| {
+            fleet::obey(requests.clone(), actors.clone(), admin_token.clone(), move || node.count_handled())
+        });
+        group.task("status", &self.main_thread(), move |node| {
+            let (bus, tree, metrics) = (bus.clone(), tree.clone(), metrics.clone());
+            fleet::tell(bus, tree, metrics, readiness.clone(), drain.clone(), move || node.count_handled())
+        });
     }
 
     /// The thread on which services are started: for tasks that must not take time from a service's actors.

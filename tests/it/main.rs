@@ -6,6 +6,7 @@ mod cancelled_reports;
 mod chaos;
 mod cluster;
 mod commands;
+mod console;
 mod deployment;
 mod documents;
 mod embedded_log;

@@ -105,6 +105,8 @@ fn schemathesis(url: &str) {
     let output = std::process::Command::new("python3")
         .arg(tools.join("bin/st"))
         .args(["run", &format!("{url}/openapi.json"), "--checks", "all", "--seed", "1", "-n", "25"])
+        // Its answer has no end.
+        .args(["--exclude-path", "/live"])
         .args([
             "--continue-on-failure",
             "--suppress-health-check",

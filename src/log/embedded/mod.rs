@@ -41,7 +41,7 @@ use super::frame::Frame;
 use super::marks::{FrameMark, Marks};
 use super::recover::unpanicked;
 use super::runs::Runs;
-use super::{AppendError, Appended, Log, LogError, Pull, Topic, TopicState};
+use super::{AppendError, Appended, Bus, Log, LogError, Pull, Topic, TopicState};
 use file::{CACHE, Queues, identify, load};
 use pull::Pulling;
 use queue::Queue;
@@ -62,6 +62,7 @@ const PULL_EXPIRES: Duration = Duration::from_millis(500);
 pub struct Embedded {
     shared: Arc<Shared>,
     writes: mpsc::Sender<Write>,
+    bus: Bus,
 }
 
 /// State of the log, for its handle, its pulls and its writing thread.
@@ -181,7 +182,7 @@ impl Embedded {
             .name("ess-embedded-log".to_owned())
             .spawn(move || write_all(&writer, orders))
             .map_err(away)?;
-        Ok(Self { shared, writes })
+        Ok(Self { shared, writes, bus: Bus::local() })
     }
 
     /// Reason for which an order was not answered.
@@ -296,6 +297,10 @@ impl Log for Embedded {
 
     fn peek(&self, topic: Topic, sequence: u64) -> BoxFuture<'_, Result<Option<Bytes>, LogError>> {
         Box::pin(async move { self.shared.read(topic, sequence) })
+    }
+
+    fn bus(&self) -> Bus {
+        self.bus.clone()
     }
 
     /// Settled frames are committed already; deleted frames leave the file now, if that was asked for.

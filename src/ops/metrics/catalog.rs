@@ -83,7 +83,7 @@ macro_rules! metrics {
     ($($constant:ident: $scope:ident $kind:expr, $unit:literal, $name:literal [$($label:literal),*] $help:literal;)+) => {
         $(
             #[doc = concat!("`", $name, "`: ", $help, ".")]
-            pub(super) const $constant: Metric = Metric {
+            pub const $constant: Metric = Metric {
                 name: $name, scope: Scope::$scope, kind: $kind, unit: $unit, labels: &[$($label),*], help: $help,
             };
         )+

@@ -49,6 +49,11 @@ impl ServiceMetrics {
         }
     }
 
+    /// All metrics as they are at this moment.
+    pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.registry.gather()
+    }
+
     /// Counts a request; `route` is its match pattern or `unmatched`.
     pub fn count_request(&self, route: &str, status: u16) {
         let class = match status {

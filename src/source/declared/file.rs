@@ -1,5 +1,6 @@
 //! A source's file as a whole.
 
+use crate::source::Source;
 use std::sync::Arc;
 
 use super::challenge::{Challenge, Reply};
@@ -68,8 +69,8 @@ const KEYS: &[&str] = &[
     "examples",
 ];
 
-/// Names that no declared source can have.
-const RESERVED: [&str; 5] = ["facebook", "tiktok", "all", "unknown", "other"];
+/// Names that no declared source can have, beside those of built-in sources.
+const RESERVED: [&str; 3] = ["all", "unknown", "other"];
 
 /// Largest file, in bytes.
 const MAX_FILE: usize = 1024 * 1024;
@@ -250,7 +251,7 @@ fn name(file: &str, node: &Node, faults: &mut Faults<'_>) -> Option<Arc<str>> {
         );
         return None;
     }
-    if RESERVED.contains(&name) {
+    if RESERVED.contains(&name) || Source::parse(name).is_some() {
         faults.add(node.place, format!("the name `{name}` is taken by the system"));
         return None;
     }

@@ -294,7 +294,7 @@ impl Signature {
                 signatures.iter().fold(found, |found, signature| found | equal(&mac, signature))
             }))
         };
-        // Meta and TikTok describe a signature over the escaped form; what they send is escaped already.
+        // Some platforms describe a signature over the escaped form; what they send is escaped already.
         let signed = is_signed(request.body)? || {
             let over_body = self.over.0.contains(&Part::Place(Signed::Body));
             match escaped(request.body).filter(|_| over_body) {

@@ -10,7 +10,7 @@ use ess::event::decode;
 use ess::ledger::{Reconciler, SourceLedger};
 use ess::log::embedded::Embedded;
 use ess::log::{
-    AppendError, Appended, Frame, FrameWriter, Log, LogError, Piece, Pull, SharedLog, Topic, TopicState,
+    AppendError, Appended, Bus, Frame, FrameWriter, Log, LogError, Piece, Pull, SharedLog, Topic, TopicState,
 };
 use ess::store::{Batch, BatchFrame, Row, Store};
 use futures::future::BoxFuture;
@@ -47,6 +47,10 @@ impl Log for Counting {
     fn peek(&self, topic: Topic, sequence: u64) -> BoxFuture<'_, Result<Option<Bytes>, LogError>> {
         self.1.fetch_add(1, Ordering::Relaxed);
         self.0.peek(topic, sequence)
+    }
+
+    fn bus(&self) -> Bus {
+        self.0.bus()
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), LogError>> {

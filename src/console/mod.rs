@@ -1,0 +1,151 @@
+//! The console: a page that shows the system live. Its files are embedded in the program, and nothing is loaded from
+//! elsewhere.
+
+use actix_web::http::header::{self, ETag, EntityTag, Header, IfNoneMatch};
+use actix_web::{HttpRequest, HttpResponse, web};
+use sha2::{Digest, Sha256};
+
+/// Only files of this server may be loaded, and no script that stands in a page.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// A file of the console.
+struct File {
+    path: &'static str,
+    kind: &'static str,
+    bytes: &'static [u8],
+}
+
+macro_rules! files {
+    ($($path:literal: $kind:expr;)+) => {
+        &[$(File { path: $path, kind: $kind, bytes: include_bytes!(concat!("page/", $path)) }),+]
+    };
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+
+const FILES: &[File] = files! {
+    "index.html": HTML;
+    "icon.svg": "image/svg+xml";
+    "style.css": STYLE;
+    "api.js": SCRIPT;
+    "catalog.js": SCRIPT;
+    "feed.js": SCRIPT;
+    "format.js": SCRIPT;
+    "main.js": SCRIPT;
+    "state.js": SCRIPT;
+    "store.js": SCRIPT;
+    "theme.js": SCRIPT;
+    "pages/actors.js": SCRIPT;
+    "pages/dead_letters.js": SCRIPT;
+    "pages/event.js": SCRIPT;
+    "pages/live.js": SCRIPT;
+    "pages/overview.js": SCRIPT;
+    "pages/reports.js": SCRIPT;
+    "parts/chart.js": SCRIPT;
+    "parts/json.js": SCRIPT;
+    "parts/parts.js": SCRIPT;
+    "vendor/htm-preact-3.1.1.js": SCRIPT;
+    "vendor/uplot-1.6.32.css": STYLE;
+    "vendor/uplot-1.6.32.js": SCRIPT;
+    "vendor/LICENSES.txt": "text/plain; charset=utf-8";
+};
+
+/// Adds the page at `/` and its files below `/console`. They hold no figures, so that they ask for no token: the page
+/// asks for one where the reporter does.
+pub fn routes(config: &mut web::ServiceConfig) {
+    config.service(web::resource("/").get(page).head(page));
+    config.service(web::resource("/console/{file:.*}").get(file).head(file));
+}
+
+async fn page(request: HttpRequest) -> HttpResponse {
+    answer(&request, "index.html")
+}
+
+async fn file(request: HttpRequest, path: web::Path<String>) -> HttpResponse {
+    answer(&request, &path)
+}
+
+fn answer(request: &HttpRequest, path: &str) -> HttpResponse {
+    let Some(file) = FILES.iter().find(|file| file.path == path) else {
+        return crate::ops::http::not_found(request);
+    };
+    let tag = EntityTag::new_strong(hex::encode(&Sha256::digest(file.bytes)[..12]));
+    let known = match IfNoneMatch::parse(request) {
+        Ok(IfNoneMatch::Any) => true,
+        Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(&tag)),
+        Err(_) => false,
+    };
+    let mut answer = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    answer
+        .insert_header(ETag(tag))
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .insert_header((header::REFERRER_POLICY, "no-referrer"));
+    if known {
+        return answer.finish();
+    }
+    answer.content_type(file.kind).body(file.bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    fn on_disk(folder: &Path, into: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { on_disk(&path, into) } else { into.push(path) }
+        }
+    }
+
+    #[test]
+    fn every_file_of_the_page_is_served() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/console/page");
+        let mut found = Vec::new();
+        on_disk(&folder, &mut found);
+        let mut found: Vec<_> =
+            found.iter().map(|path| path.strip_prefix(&folder).unwrap().display().to_string()).collect();
+        found.retain(|path| !["vendor/CHECKSUMS", "vendor/renew"].contains(&path.as_str()));
+        let mut served: Vec<_> = FILES.iter().map(|file| file.path.to_owned()).collect();
+        found.sort();
+        served.sort();
+        assert_eq!(found, served);
+    }
+
+    #[test]
+    fn vendored_files_are_those_of_their_checksums() {
+        let checksums = include_str!("page/vendor/CHECKSUMS");
+        let vendored: Vec<_> = FILES.iter().filter(|file| file.path.starts_with("vendor/")).collect();
+        let mut checked = 0;
+        for line in checksums.lines().filter(|line| !line.starts_with('#')) {
+            let (checksum, name) = line.split_once("  ").unwrap();
+            let file = vendored.iter().find(|file| file.path == format!("vendor/{name}")).unwrap();
+            assert_eq!(hex::encode(Sha256::digest(file.bytes)), checksum, "{name}");
+            checked += 1;
+        }
+        assert_eq!(checked, vendored.len() - 1, "all but the licences have a checksum");
+    }
+
+    #[test]
+    fn no_file_of_ours_loads_from_elsewhere_or_writes_markup_from_values() {
+        let ours: Vec<_> = FILES.iter().filter(|file| !file.path.starts_with("vendor/")).collect();
+        assert!(ours.len() > 15);
+        for file in ours {
+            let text = std::str::from_utf8(file.bytes).unwrap();
+            let addresses = text.matches("http://").count() + text.matches("https://").count();
+            let allowed = text.matches("http://www.w3.org/").count();
+            assert_eq!(addresses, allowed, "{}", file.path);
+            for forbidden in
+                ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "dangerously"]
+            {
+                assert!(!text.contains(forbidden), "{}: {forbidden}", file.path);
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+// Small views that several pages share.
+import { html, useEffect, useRef, useState } from "../vendor/htm-preact-3.1.1.js";
+import { ago, dateTime, hue, utc } from "../format.js";
+import { setAdminToken, setToken } from "../api.js";
+
+export const Source = ({ name }) => html`<span class="hue" style=${{ background: hue(name) }}></span>${name}`;
+
+export const Time = ({ at, absolute }) =>
+  at ? html`<time datetime=${utc(at)} title=${`${utc(at)} (UTC)`}>${absolute ? dateTime(at) : ago(at)}</time>` : "–";
+
+export function Spark({ values }) {
+  const most = Math.max(1e-9, ...values);
+  const step = values.length > 1 ? 100 / (values.length - 1) : 0;
+  const points = values.map((value, at) => `${at ? "L" : "M"}${(at * step).toFixed(2)} ${(19 - (value / most) * 18).toFixed(2)}`);
+  return html`<svg class="spark" viewBox="0 0 100 20" preserveAspectRatio="none" aria-hidden="true"><path d=${points.join("")} /></svg>`;
+}
+
+export const Notice = ({ title, children }) => html`<div class="notice"><h2>${title}</h2>${children}</div>`;
+
+// Keeps what was shown while the source of it is away, and says since when.
+export function Away({ error, since }) {
+  if (!error) return null;
+  if (error.status === 401) return html`<${AskToken} />`;
+  return html`<p class="banner amber" role="status">Not up to date: ${error.message}. ${since ? html`Since <${Time} at=${since} />.` : ""} The last figures are shown; the page comes back by itself.</p>`;
+}
+
+export function AskToken() {
+  const [value, setValue] = useState("");
+  const submit = (event) => {
+    event.preventDefault();
+    setToken(value.trim());
+  };
+  return html`<form class="notice row" onSubmit=${submit}>
+    <div class="grow"><h2>This reporter asks for a token</h2><p>The value of ESS_REPORTER_TOKEN. It is kept for this tab alone.</p></div>
+    <label class="row">Token <input type="password" autocomplete="off" value=${value} onInput=${(event) => setValue(event.target.value)} /></label>
+    <button type="submit">Use</button>
+  </form>`;
+}
+
+// Asks for the admin token in the place where an action needs it.
+export function AskAdminToken({ onDone }) {
+  const [value, setValue] = useState("");
+  const submit = (event) => {
+    event.preventDefault();
+    setAdminToken(value.trim());
+    onDone();
+  };
+  return html`<form class="row" onSubmit=${submit}><label>ESS_ADMIN_TOKEN <input type="password" autocomplete="off" value=${value} onInput=${(event) => setValue(event.target.value)} /></label><button type="submit">Use</button></form>`;
+}
+
+export function Copy({ text, label = "Copy" }) {
+  const [done, setDone] = useState(false);
+  const copy = async (event) => {
+    event.stopPropagation();
+    try {
+      await navigator.clipboard.writeText(text);
+      setDone(true);
+      setTimeout(() => setDone(false), 1500);
+    } catch {
+      setDone(false);
+    }
+  };
+  return html`<button class="link" onClick=${copy} title=${text}>${done ? "Copied" : label}</button>`;
+}
+
+// Opens by click or Enter; the row is the target.
+export const targetRow = (open) => ({
+  class: "target",
+  tabindex: 0,
+  onClick: open,
+  onKeyDown: (event) => event.key === "Enter" && open(),
+});
+
+export function Dialog({ title, open, onClose, children }) {
+  const ref = useRef();
+  useEffect(() => {
+    if (open && !ref.current.open) ref.current.showModal();
+    if (!open && ref.current.open) ref.current.close();
+  }, [open]);
+  return html`<dialog ref=${ref} onClose=${onClose} aria-label=${title}><h2>${title}</h2>${open ? children : null}</dialog>`;
+}

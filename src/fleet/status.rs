@@ -1,0 +1,231 @@
+//! A process tells of itself: its actors, its readiness, its counters.
+
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use prometheus::proto::MetricFamily;
+use serde::{Deserialize, Serialize};
+
+use crate::log::{Bus, Subject};
+use crate::ops::Readiness;
+use crate::ops::metrics::ServiceMetrics;
+use crate::ops::metrics::catalog::{
+    COLLECTOR_DUPLICATE, COLLECTOR_EVENT_AGE, COLLECTOR_PROCESSED, GATEWAY_ACCEPTED, GATEWAY_FAILED,
+    GATEWAY_PROCESSED,
+};
+use crate::runtime::{ActorView, DrainHandle, Phase, Tree};
+
+/// Interval between two messages of a process.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Largest message. A larger one leaves out the actors below the groups.
+const MAX_STATUS_BYTES: usize = 16 * 1_024;
+/// Largest text of a failure in a message, in bytes.
+const MAX_FAILURE_BYTES: usize = 200;
+
+/// This process: host name and process id.
+pub(super) static INSTANCE: LazyLock<String> = LazyLock::new(|| {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host: String =
+        host.trim().chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == '-').collect();
+    format!("{}-{}", if host.is_empty() { "host" } else { &host }, std::process::id())
+});
+
+/// Counters of a source in one process, since the process started. A service leaves at 0 what it does not count.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counters {
+    /// The source, or `unknown`.
+    pub source: String,
+    /// Events that a gateway found valid.
+    pub accepted: u64,
+    /// Events that a gateway refused.
+    pub refused: u64,
+    /// Events that a gateway made durable in the log.
+    pub logged: u64,
+    /// Events that a collector stored.
+    pub stored: u64,
+    /// Events that the store already had.
+    pub duplicates: u64,
+}
+
+/// One service of one process, as it is shown.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Instance {
+    /// Name of the service, such as `gateway` or `collector.facebook`.
+    pub service: String,
+    /// Host name and process id.
+    pub instance: String,
+    /// Version of the program.
+    pub version: String,
+    /// Time of the start, RFC 3339.
+    pub started_at: String,
+    /// True if the service is ready.
+    pub ready: bool,
+    /// Reason for which it is not ready.
+    pub why: Option<String>,
+    /// CPU time of the process in cores: seconds of CPU a second.
+    pub cores: f64,
+    /// Resident memory of the process, in bytes.
+    pub memory_bytes: u64,
+    /// The tree of actors, as `/actors` shows it.
+    pub actors: Vec<ActorView>,
+    /// True if actors were left out because the message would have been too large.
+    #[serde(default)]
+    pub actors_truncated: bool,
+}
+
+/// What a process tells of one service.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The service as it is shown.
+    #[serde(flatten)]
+    pub instance: Instance,
+    /// Counters by source.
+    pub counters: Vec<Counters>,
+    /// Buckets of the time from acceptance to commit: upper bound in seconds, and number of values up to it.
+    pub ages: Vec<(f64, u64)>,
+}
+
+impl Status {
+    /// The message, at most [`MAX_STATUS_BYTES`] long; `None` if even its shortest form is longer.
+    fn message(mut self) -> Option<Bytes> {
+        self.instance.actors.iter_mut().for_each(shorten);
+        let whole = serde_json::to_vec(&self).ok()?;
+        if whole.len() <= MAX_STATUS_BYTES {
+            return Some(whole.into());
+        }
+        self.instance.actors_truncated = true;
+        for group in self.instance.actors.iter_mut().flat_map(|service| &mut service.children) {
+            group.children.clear();
+        }
+        let short = serde_json::to_vec(&self).ok()?;
+        (short.len() <= MAX_STATUS_BYTES).then(|| short.into())
+    }
+}
+
+/// Cuts long texts of failures.
+fn shorten(node: &mut ActorView) {
+    if let Some(failure) = &mut node.last_failure
+        && failure.len() > MAX_FAILURE_BYTES
+    {
+        failure.truncate(failure.floor_char_boundary(MAX_FAILURE_BYTES));
+        failure.push('…');
+    }
+    node.children.iter_mut().for_each(shorten);
+}
+
+/// CPU time and memory of this process.
+struct Usage {
+    at: Instant,
+    cpu: f64,
+}
+
+impl Usage {
+    /// Seconds of CPU time and bytes of memory, as the process's own metrics have them.
+    fn read(families: &[MetricFamily]) -> (f64, u64) {
+        let first =
+            |name: &str| families.iter().find(|family| family.name() == name)?.get_metric().first().cloned();
+        let cpu = first("process_cpu_seconds_total").map_or(0.0, |metric| metric.get_counter().get_value());
+        let memory =
+            first("process_resident_memory_bytes").map_or(0.0, |metric| metric.get_gauge().get_value());
+        (cpu, memory as u64)
+    }
+}
+
+/// Tells of a service once a second until it is dropped.
+pub async fn tell(
+    bus: Bus,
+    tree: Arc<Tree>,
+    metrics: ServiceMetrics,
+    readiness: Arc<Readiness>,
+    drain: DrainHandle,
+    told: impl Fn(),
+) {
+    let started_at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    let mut before: Option<Usage> = None;
+    loop {
+        let families = metrics.gather();
+        let (cpu, memory_bytes) = Usage::read(&families);
+        let now = Instant::now();
+        let cores = before.as_ref().map_or(0.0, |usage| {
+            (cpu - usage.cpu).max(0.0) / now.duration_since(usage.at).as_secs_f64().max(0.001)
+        });
+        before = Some(Usage { at: now, cpu });
+        let root = tree.view();
+        let why = why_not_ready(&tree, &readiness, drain.phase());
+        let status = Status {
+            instance: Instance {
+                service: root.name.clone(),
+                instance: INSTANCE.clone(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                started_at: started_at.clone(),
+                ready: why.is_none(),
+                why,
+                cores: (cores * 100.0).round() / 100.0,
+                memory_bytes,
+                actors: vec![root],
+                actors_truncated: false,
+            },
+            counters: counters(&families),
+            ages: ages(&families),
+        };
+        match status.message() {
+            Some(message) => bus.publish(Subject::Status, message).await,
+            None => tracing::debug!("the status of this process is too large to be sent"),
+        }
+        told();
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Reason for which a service is not ready.
+fn why_not_ready(tree: &Tree, readiness: &Readiness, phase: Phase) -> Option<String> {
+    if phase != Phase::Running {
+        return Some("draining".to_owned());
+    }
+    let mut reasons = tree.faults();
+    reasons.extend(readiness.missing().into_iter().map(|(name, why)| format!("{name}: {why}")));
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}
+
+fn counters(families: &[MetricFamily]) -> Vec<Counters> {
+    let mut all: Vec<Counters> = Vec::new();
+    for family in families {
+        let field: fn(&mut Counters) -> &mut u64 = match family.name() {
+            name if name == GATEWAY_ACCEPTED.name => |counters| &mut counters.accepted,
+            name if name == GATEWAY_FAILED.name => |counters| &mut counters.refused,
+            name if name == GATEWAY_PROCESSED.name => |counters| &mut counters.logged,
+            name if name == COLLECTOR_PROCESSED.name => |counters| &mut counters.stored,
+            name if name == COLLECTOR_DUPLICATE.name => |counters| &mut counters.duplicates,
+            _ => continue,
+        };
+        for metric in family.get_metric() {
+            let Some(label) = metric.get_label().iter().find(|label| label.name() == "source") else {
+                continue;
+            };
+            let value = metric.get_counter().get_value() as u64;
+            let at = all.iter().position(|known| known.source == label.value()).unwrap_or_else(|| {
+                all.push(Counters { source: label.value().to_owned(), ..Counters::default() });
+                all.len() - 1
+            });
+            *field(&mut all[at]) += value;
+        }
+    }
+    all
+}
+
+fn ages(families: &[MetricFamily]) -> Vec<(f64, u64)> {
+    let family = families.iter().find(|family| family.name() == COLLECTOR_EVENT_AGE.name);
+    let Some(metric) = family.and_then(|family| family.get_metric().first()) else { return Vec::new() };
+    let histogram = metric.get_histogram();
+    let buckets = histogram.get_bucket().iter().filter(|bucket| bucket.upper_bound().is_finite());
+    let mut all: Vec<_> = buckets.map(|bucket| (bucket.upper_bound(), bucket.cumulative_count())).collect();
+    // JSON has no infinity: the last bucket counts all values at the last bound.
+    if let Some(last) = all.last_mut() {
+        last.1 = histogram.get_sample_count();
+    }
+    all
+}
