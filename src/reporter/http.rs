@@ -1,4 +1,4 @@
-//! The reporter's routes.
+//! Routes of the reporter, and their OpenAPI description.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,21 +31,21 @@ use crate::ops::openapi::describe;
 use crate::runtime::{Mailbox, Undelivered};
 use crate::store::{DeadLetterFilter, ListedLetter, Store};
 
-/// What the handlers share.
+/// State that the handlers share.
 pub(super) struct Shared {
     pub reports: Vec<Mailbox<Reporter>>,
-    /// Whose turn it is among them.
+    /// Counter by which requests start at each actor in turn.
     pub turn: AtomicUsize,
     pub store: Store,
     pub lists: Lists,
-    /// None where no log is configured.
+    /// None if no log is configured.
     pub ledgers: Option<Arc<Reconciler>>,
     pub metrics: ReporterMetrics,
     pub live: Arc<Live>,
     pub tokens: Vec<Token>,
 }
 
-/// Adds the reporter's routes.
+/// Registers the routes.
 pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>) {
     config.app_data(shared);
     config.service(readable("/reports/events", events));
@@ -61,7 +61,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>)
     describe(config, Routes::openapi(), "{}");
 }
 
-/// The reporter's routes, described.
+/// OpenAPI description of the routes.
 #[derive(OpenApi)]
 #[openapi(paths(
     events,
@@ -87,27 +87,27 @@ struct DeadLetters {
     dead_letters: Vec<ListedLetter>,
 }
 
-/// What every question can be answered instead.
+/// Error responses that all routes have in common.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "it is the shape alone")]
+#[expect(dead_code, reason = "declared for the description only")]
 pub(super) enum Refused {
-    /// A parameter that is not allowed; the problem names it
+    /// A parameter is unknown, repeated or invalid; the problem names it
     #[response(status = 400)]
     Parameter,
-    /// No token, or a wrong one
+    /// The token is missing or wrong
     #[response(status = 401)]
     Token,
-    /// Saturated, or the database is away: come again
+    /// Too many requests at one time, or the database is unavailable: try again later
     #[response(status = 503)]
     Away,
 }
 
-/// Declares parameters for the description; [`Parameters`] reads them.
+/// Declares query parameters for the description; [`Parameters`] parses them.
 macro_rules! parameters {
     ($($name:ident { $($(#[$meta:meta])* $parameter:ident),* $(,)? })*) => {$(
         #[derive(IntoParams)]
         #[into_params(parameter_in = Query, rename_all = "camelCase")]
-        #[expect(dead_code, reason = "it is the shape alone")]
+        #[expect(dead_code, reason = "declared for the description only")]
         struct $name { $($(#[$meta])* $parameter: Option<String>,)* }
     )*};
 }
@@ -126,7 +126,7 @@ parameters! {
         /// `top` or `bottom`.
         #[param(schema_with = shapes::stage)]
         funnel_stage,
-        /// Such as `ad.view`.
+        /// Type of event, such as `ad.view`.
         #[param(schema_with = shapes::event_type)]
         event_type,
         /// `minute`, `hour` or `day`: adds a series, of 10,000 buckets at most.
@@ -143,7 +143,7 @@ parameters! {
         /// A source's name.
         #[param(schema_with = shapes::source)]
         source,
-        /// One campaign alone.
+        /// Only this campaign.
         #[param(schema_with = shapes::campaign)]
         campaign_id,
         /// `minute`, `hour` or `day`: adds a series, of 10,000 buckets at most.
@@ -152,7 +152,7 @@ parameters! {
         /// `campaign`: adds the campaigns that earned the most.
         #[param(schema_with = shapes::group_by)]
         group_by,
-        /// Entries of the list: 1 to 1,000, 50 by default.
+        /// Maximum number of campaigns: 1 to 1,000, 50 by default.
         #[param(schema_with = shapes::limit)]
         limit,
     }
@@ -166,12 +166,12 @@ parameters! {
         /// A source's name.
         #[param(schema_with = shapes::source)]
         source,
-        /// Countries and cities: 1 to 1,000, 50 by default.
+        /// Maximum number of countries and of cities: 1 to 1,000, 50 by default.
         #[param(schema_with = shapes::limit)]
         limit,
     }
     DeadLetterParameters {
-        /// Why they were set aside.
+        /// Reason of the dead letters.
         #[param(schema_with = shapes::reason)]
         reason,
         /// A source's name.
@@ -183,7 +183,7 @@ parameters! {
         /// RFC 3339 or a date; exclusive.
         #[param(schema_with = shapes::point)]
         to,
-        /// Letters: 1 to 1,000, 50 by default.
+        /// Maximum number of letters: 1 to 1,000, 50 by default.
         #[param(schema_with = shapes::limit)]
         limit,
     }
@@ -200,7 +200,7 @@ pub(super) fn answered(request: &HttpRequest, answer: Answer) -> HttpResponse {
     answer.unwrap_or_else(|problem| problem.respond(request))
 }
 
-/// Asks the first of the report actors that has room, from the next one on.
+/// Sends a question to a report actor: round robin, skipping actors whose mailbox is full.
 async fn ask(request: &HttpRequest, shared: &Shared, report: Report, question: Question) -> Answer {
     let started = Instant::now();
     let form = Form::asked(request);
@@ -210,14 +210,14 @@ async fn ask(request: &HttpRequest, shared: &Shared, report: Report, question: Q
     let (actor, room) =
         actors.find_map(|actor| Some((actor, actor.try_reserve(1)?))).ok_or(ReportError::TooManyReports)?;
     let asking = async {
-        // When this ends before the answer is there, the report ends with it.
+        // The sender is dropped with this future, for example when the client leaves; that cancels the report.
         let (_waits, asker) = oneshot::channel();
         let origin = origin(request);
         match actor
             .send_in(room, Ask { question: question.clone(), form, asker, origin: origin.clone() })
             .await
         {
-            // The actor was restarted under the question: the new one answers it.
+            // The actor was restarted before it answered: the question goes to its successor.
             Err(Undelivered::Lost) => {
                 let (_waits, asker) = oneshot::channel();
                 actor.send(Ask { question, form, asker, origin }).await
@@ -237,8 +237,8 @@ async fn ask(request: &HttpRequest, shared: &Shared, report: Report, question: Q
     }
 }
 
-/// An answer that a client may keep, and has to ask again whether it still holds: events of any time can
-/// come at any time, so that no answer is final.
+/// Answer with an entity tag, which a cache may store and has to revalidate: late events can change a report on any
+/// range. 304 if the client has the same answer already.
 fn cacheable(request: &HttpRequest, form: Form, body: Vec<u8>) -> HttpResponse {
     let tag = EntityTag::new_strong(format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&body)));
     let known = match IfNoneMatch::parse(request) {
@@ -254,12 +254,12 @@ fn cacheable(request: &HttpRequest, form: Form, body: Vec<u8>) -> HttpResponse {
     if known { answer.finish() } else { answer.content_type(form.content_type()).body(body) }
 }
 
-/// How many events there were.
+/// Numbers of events, by source, funnel stage and type.
 #[utoipa::path(get, path = "/reports/events", tag = "reports", security((), ("bearer" = [])),
     params(EventsParameters),
     responses(
-        (status = 200, description = "The report; as CSV to whom accepts `text/csv` first", content((EventsReport = "application/json"), (String = "text/csv"))),
-        (status = 304, description = "It is what If-None-Match names"),
+        (status = 200, description = "The report; as CSV if the client prefers `text/csv`", content((EventsReport = "application/json"), (String = "text/csv"))),
+        (status = 304, description = "The report is the one that If-None-Match names"),
         Refused,
     ))]
 async fn events(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
@@ -274,12 +274,12 @@ async fn events(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
     answered(&request, answer.await)
 }
 
-/// What the events earned.
+/// Revenue, by source and event type, and by campaign.
 #[utoipa::path(get, path = "/reports/revenue", tag = "reports", security((), ("bearer" = [])),
     params(RevenueParameters),
     responses(
-        (status = 200, description = "The report; as CSV to whom accepts `text/csv` first", content((RevenueReport = "application/json"), (String = "text/csv"))),
-        (status = 304, description = "It is what If-None-Match names"),
+        (status = 200, description = "The report; as CSV if the client prefers `text/csv`", content((RevenueReport = "application/json"), (String = "text/csv"))),
+        (status = 304, description = "The report is the one that If-None-Match names"),
         Refused,
     ))]
 async fn revenue(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
@@ -296,12 +296,12 @@ async fn revenue(request: HttpRequest, shared: web::Data<Shared>) -> HttpRespons
     answered(&request, answer.await)
 }
 
-/// Whom the events reached.
+/// Users that the events reached, by source.
 #[utoipa::path(get, path = "/reports/demographics", tag = "reports", security((), ("bearer" = [])),
     params(DemographicsParameters),
     responses(
-        (status = 200, description = "The report; as CSV to whom accepts `text/csv` first", content((DemographicsReport = "application/json"), (String = "text/csv"))),
-        (status = 304, description = "It is what If-None-Match names"),
+        (status = 200, description = "The report; as CSV if the client prefers `text/csv`", content((DemographicsReport = "application/json"), (String = "text/csv"))),
+        (status = 304, description = "The report is the one that If-None-Match names"),
         Refused,
     ))]
 async fn demographics(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
@@ -317,10 +317,10 @@ async fn demographics(request: HttpRequest, shared: web::Data<Shared>) -> HttpRe
     answered(&request, answer.await)
 }
 
-/// What became of every event that the log took.
+/// Ledger: the state of every event that the log accepted.
 #[utoipa::path(get, path = "/ledger", tag = "reports", security((), ("bearer" = [])),
     responses(
-        (status = 200, description = "One consistent cut", body = Ledger),
+        (status = 200, description = "The ledger of each source, each from a consistent snapshot", body = Ledger),
         Refused,
     ))]
 async fn ledger(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
@@ -338,7 +338,7 @@ async fn ledger(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
     answered(&request, answer.await)
 }
 
-/// The events that were set aside, the latest first.
+/// Dead letters: events that were refused or could not be stored, newest first.
 #[utoipa::path(get, path = "/dead-letters", tag = "reports", security((), ("bearer" = [])),
     params(DeadLetterParameters),
     responses(
@@ -377,17 +377,17 @@ async fn dead_letters(request: HttpRequest, shared: web::Data<Shared>) -> HttpRe
     answered(&request, answer.await)
 }
 
-/// The places where an event is.
+/// Locations of an event.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Matches {
-    /// Rows, then dead letters, the oldest first: 100 of these at most.
+    /// Rows first, then at most 100 dead letters, oldest first.
     matches: Vec<Match>,
-    /// True if there are more dead letters of this id.
+    /// True if there are more dead letters with this id.
     matches_truncated: bool,
 }
 
-/// One place where an event is, with the times of its way.
+/// Location of an event, and the times at which it was accepted, logged, collected and stored.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Match {
@@ -401,11 +401,11 @@ struct Match {
     stored_at: Option<String>,
 }
 
-/// Where one event is.
+/// Locations of one event: rows and dead letters.
 #[utoipa::path(get, path = "/events/{eventId}", tag = "reports", security((), ("bearer" = [])),
     params(("eventId" = String, Path, description = "The publisher's id"), EventParameters),
     responses(
-        (status = 200, description = "Its rows and dead letters", body = Matches),
+        (status = 200, description = "The event's rows and dead letters", body = Matches),
         Refused,
         (status = 404, description = "No event of this id is known"),
     ))]

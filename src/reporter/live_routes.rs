@@ -39,7 +39,7 @@ pub(super) async fn fleet(request: HttpRequest, shared: web::Data<Shared>) -> Ht
     answered(&request, answer.await)
 }
 
-/// What flows each second, and up to 20 samples a second of events as they are validated.
+/// Live feed: rates of the system each second, and up to 20 samples a second of events as they are validated.
 ///
 /// Server-Sent Events: `flow` each second, `sample` for an event, `missed` with the number of samples that were left out
 /// for this viewer. Figures that are not known are null. The answer ends when the reporter drains.

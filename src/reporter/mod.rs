@@ -1,13 +1,13 @@
-//! The reporter: answers questions about the events, their revenue and their users.
+//! The reporter: a service that answers reports on events, their revenue and their users.
 //!
 //! ```text
 //! http ──Ask { question, form }──▶ report.N ──▶ store
 //! ```
 //!
-//! [`query`] reads a request's filters and refuses unknown ones; the actors `report` hold as many questions as their
-//! mailboxes have room for; [`answer`] has the shapes of the answers, and [`form`] writes them as JSON or CSV. A report
-//! that takes too long, or whose client has left, is cancelled in the database as well. [`watch`] has the background
-//! tasks.
+//! [`query`] parses a request's parameters and refuses unknown ones. The `report` actors compute the reports; if all
+//! their mailboxes are full, the answer is 503. [`answer`] and [`demographics`] define the answers, and [`form`] writes
+//! them as JSON or CSV. A report that exceeds its time limit, or whose client has left, is cancelled in the database as
+//! well. [`live`] feeds the console. [`watch`] has the background tasks.
 
 mod answer;
 mod demographics;
@@ -41,7 +41,7 @@ use crate::store::report::Reports;
 pub const NAME: &str = "reporter";
 /// Number of report actors.
 const REPORTS: usize = 4;
-/// Questions that one of them holds. A question that none has room for is answered with 503.
+/// Capacity of a report actor's mailbox, in questions. If all are full, the answer is 503.
 const REPORT_BOUND: usize = 64;
 /// Maximum bytes of decoded summaries in the cache.
 const SUMMARY_CACHE: u64 = 640 << 20;
@@ -50,7 +50,7 @@ pub const CONNECTIONS: u32 = 8;
 /// Name of the database in readiness.
 const DATABASE: &str = "database";
 
-/// Starts a reporter. `log` is asked for the ledger alone, and may be away.
+/// Starts a reporter. `log` is needed only for the ledger; the reporter is ready without it.
 ///
 /// # Errors
 ///
@@ -113,7 +113,7 @@ pub fn start(
     })
 }
 
-/// Reads a query string as the reports do.
+/// Parses a query string like the routes of the reports, for the fuzzer.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz_filters(query: &str) {
     const ALLOWED: &[&str] =

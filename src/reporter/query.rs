@@ -1,4 +1,4 @@
-//! The filters of a report, read from its query string.
+//! Query parameters of the reporter's routes: parsing, and the filter of a report.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,21 @@ use crate::event::{
 use crate::fleet::Outcome;
 use crate::store::report::Filter;
 
-/// The most entries of a list.
+/// Maximum number of entries of a list.
 pub(super) const MAX_LIMIT: u16 = 1_000;
-/// Entries of a list without a limit.
+/// Number of entries of a list if `limit` is absent.
 pub(super) const DEFAULT_LIMIT: u16 = 50;
-/// The most buckets of a series.
+/// Maximum number of buckets of a series.
 pub(super) const MAX_BUCKETS: i64 = 10_000;
 
-/// A filter that is not allowed.
+/// Parameter that is unknown, repeated or invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BadParameter {
     pub name: String,
     pub message: String,
 }
 
-/// The interval that was really used; open sides are null.
+/// Range that a report covers; an open side is null.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Range {
     #[schema(required = true)]
@@ -34,7 +34,7 @@ pub(super) struct Range {
     pub to: Option<String>,
 }
 
-/// The width of a series' buckets.
+/// Width of a series' buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Interval {
     Minute,
@@ -43,7 +43,7 @@ pub(super) enum Interval {
 }
 
 impl Interval {
-    /// In minutes.
+    /// Width in minutes.
     pub const fn minutes(self) -> i64 {
         match self {
             Self::Minute => 1,
@@ -52,13 +52,13 @@ impl Interval {
         }
     }
 
-    /// When a bucket begins.
+    /// Start of a bucket, in RFC 3339. Buckets are numbered from 1970.
     pub fn at(self, bucket: i64) -> String {
         format_micros(bucket * self.minutes() * MINUTE)
     }
 }
 
-/// Parameters by name, those that were asked for taken out one by one.
+/// Parameters of a request, by name, and the names that the route allows.
 pub(super) struct Parameters {
     values: BTreeMap<String, String>,
     allowed: &'static [&'static str],
@@ -69,7 +69,11 @@ fn bad(name: &str, message: impl Into<String>) -> BadParameter {
 }
 
 impl Parameters {
-    /// Reads a query string; a name that is not allowed, or that comes twice, is refused.
+    /// Parses a query string.
+    ///
+    /// # Errors
+    ///
+    /// If it is not percent-encoded UTF-8, or a name is not allowed or occurs twice.
     pub fn read(query: &str, allowed: &'static [&'static str]) -> Result<Self, BadParameter> {
         if !is_encoded(query) {
             return Err(bad("query", "must be percent-encoded UTF-8"));
@@ -107,7 +111,7 @@ impl Parameters {
         self.take("funnelStage", &names(FunnelStage::all().map(FunnelStage::name)), FunnelStage::parse)
     }
 
-    /// The numbers of all types that are written so, over all sources.
+    /// Codes of the event types with the given name, one for each source that has it.
     pub fn event_types(&self) -> Result<Option<Vec<i16>>, BadParameter> {
         let all = || Source::all().flat_map(Source::event_types);
         let allowed: std::collections::BTreeSet<_> = all().map(EventType::name).collect();
@@ -156,7 +160,7 @@ impl Parameters {
     pub fn limit(&self) -> Result<u16, BadParameter> {
         let allowed = format!("a whole number from 1 to {MAX_LIMIT}");
         let limit = self.take("limit", &allowed, |text| {
-            // `parse` takes a plus and leading zeros, which no JSON number has.
+            // `parse` accepts a plus sign and leading zeros, which numbers in JSON cannot have.
             let number = text.starts_with(|first: char| matches!(first, '1'..='9'));
             text.parse().ok().filter(|limit| number && (1..=MAX_LIMIT).contains(limit))
         })?;
@@ -176,6 +180,10 @@ impl Parameters {
     }
 
     /// `from`, rounded down, and `to`, rounded up, in microseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// If one is invalid, or `from` is after `to`.
     pub fn instants(&self) -> Result<(Option<i64>, Option<i64>), BadParameter> {
         let (from, to) = (self.point("from")?, self.point("to")?);
         if let (Some(from), Some(to)) = (&from, &to)
@@ -186,8 +194,8 @@ impl Parameters {
         Ok((from.map(|from| from.micros), to.map(|to| to.micros + i64::from(!to.finer.is_empty()))))
     }
 
-    /// `from` and `to`, widened to whole units of so many minutes; in minutes. Both are held within the years that
-    /// RFC 3339 can write, which are more than events have.
+    /// `from` and `to` in minutes since 1970, widened to multiples of `unit` minutes. Both are clamped to the years 0 to
+    /// 9999 of RFC 3339; no event has a time outside of them.
     pub fn range(&self, unit: i64) -> Result<(Option<i64>, Option<i64>), BadParameter> {
         let (from, to) = self.instants()?;
         let width = unit * MINUTE;
@@ -196,7 +204,7 @@ impl Parameters {
         Ok((from, to))
     }
 
-    /// The filter over whole units of so many minutes that these parameters ask for.
+    /// Filter by these parameters, its range widened to multiples of `unit` minutes.
     pub fn filter(&self, unit: i64) -> Result<Filter, BadParameter> {
         let (from, to) = self.range(unit)?;
         let has = |name| self.allowed.contains(&name);
@@ -210,7 +218,11 @@ impl Parameters {
         })
     }
 
-    /// The interval, if a series of it over the filter's range is not too long.
+    /// Interval of the series.
+    ///
+    /// # Errors
+    ///
+    /// If it is invalid, or the filter's range has more than [`MAX_BUCKETS`] buckets.
     pub fn interval_within(&self, filter: &Filter) -> Result<Option<Interval>, BadParameter> {
         let Some(interval) = self.interval()? else { return Ok(None) };
         if let (Some(from), Some(to)) = (filter.from, filter.to)
@@ -222,13 +234,13 @@ impl Parameters {
     }
 }
 
-/// Buckets that minutes from `from` up to `to` can be in.
+/// Number of buckets that overlap the minutes from `from` (inclusive) to `to` (exclusive).
 fn buckets(from: i64, to: i64, interval: Interval) -> i64 {
     let width = interval.minutes();
     if from < to { (to - 1).div_euclid(width) - from.div_euclid(width) + 1 } else { 0 }
 }
 
-/// The refusal of a series that is too long.
+/// Error for a series of more than [`MAX_BUCKETS`] buckets.
 pub(super) fn too_many_buckets() -> BadParameter {
     bad(
         "interval",
@@ -236,7 +248,7 @@ pub(super) fn too_many_buckets() -> BadParameter {
     )
 }
 
-/// The range of a filter as it is shown.
+/// Range of a filter, for the answer.
 pub(super) fn range_of(filter: &Filter) -> Range {
     let shown = |minute: Option<i64>| minute.map(|minute| format_micros(minute.saturating_mul(MINUTE)));
     Range { from: shown(filter.from), to: shown(filter.to) }
@@ -250,18 +262,18 @@ fn names(names: impl Iterator<Item = &'static str>) -> String {
 const FIRST: i64 = -62_167_219_200_000_000;
 const END: i64 = 253_402_300_800_000_000;
 
-/// A point in time as it was asked for, exact to any number of digits.
+/// Instant of a parameter, with any number of fractional digits.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Point {
     /// Microseconds since 1970, rounded down.
     micros: i64,
-    /// Digits of what is finer, without zeros at the end.
+    /// Fractional digits beyond microseconds, without trailing zeros.
     finer: String,
 }
 
 impl Point {
     fn parse(text: &str) -> Option<Self> {
-        // A plus that was not encoded arrives as a space.
+        // A plus sign that was not percent-encoded is decoded to a space.
         let at = text.len().checked_sub(6)?;
         let text = if text.is_ascii() && text.as_bytes()[at] == b' ' {
             format!("{}+{}", &text[..at], &text[at + 1..])
@@ -275,7 +287,7 @@ impl Point {
     }
 }
 
-/// True if a query's escapes are whole, and are UTF-8.
+/// True if all percent escapes of a query are complete, and decode to UTF-8.
 fn is_encoded(query: &str) -> bool {
     let whole = query
         .split('%')
@@ -311,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_finer_than_a_microsecond_is_rounded_as_all_else() {
+    fn fractions_of_a_microsecond_are_rounded_too() {
         let range = |query: &str| {
             let range = range_of(&read(query).unwrap());
             (range.from.unwrap_or_default(), range.to.unwrap_or_default())
@@ -323,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_always_rfc_3339() {
+    fn a_range_is_valid_rfc_3339_at_the_bounds_of_time() {
         for unit in [1, 60] {
             for query in [
                 "to=9999-12-31T23:59:59Z",
@@ -344,19 +356,19 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_that_is_touched_counts() {
+    fn buckets_that_overlap_the_range_are_counted() {
         assert_eq!(buckets(59, 61, Interval::Hour), 2);
         assert_eq!(buckets(60, 120, Interval::Hour), 1);
         assert_eq!(buckets(60, 60, Interval::Hour), 0);
         assert_eq!(buckets(0, 10_000, Interval::Minute), MAX_BUCKETS);
         let hours = "interval=hour&from=2026-01-01T00:30:00Z&to=";
-        // 10,000 hours after the first: 10,001 of them are touched.
+        // The range ends in the 10,001st hour.
         assert!(read(&format!("{hours}2027-02-21T16:30:00Z")).is_err());
         assert!(read(&format!("{hours}2027-02-21T16:00:00Z")).is_ok());
     }
 
     #[test]
-    fn what_is_not_allowed_is_refused_by_name() {
+    fn an_invalid_parameter_is_refused_by_name() {
         for (query, name) in [
             ("form=2026-11-24", "form"),
             ("from=yesterday", "from"),
