@@ -171,7 +171,8 @@ async fn ask(config: &Config, ports: &[u16]) -> Result<Option<Ending>, Failure> 
     let mut connector = awc::Connector::new().timeout(TIMEOUT);
     let mut scheme = "http";
     if let Some(identity) = &config.http.tls {
-        let tls = tls::pinned(&identity.certificate).map_err(Failure::Usage)?;
+        let tls = tls::pinned_client_config(&identity.certificate)
+            .map_err(|error| Failure::Usage(error.to_string()))?;
         connector = connector.rustls_0_23(tls.into());
         scheme = "https";
     }

@@ -124,7 +124,7 @@ pub(super) async fn run(config: &Config, arguments: &Arguments) -> Result<Ending
     let started = Instant::now();
     let generator = Generator::new(arguments.seed, mix);
     let tally = publish(&plan, generator, stop, |tally| show(bar.as_ref(), tally)).await;
-    let tally = tally.map_err(Failure::Usage)?;
+    let tally = tally.map_err(|error| Failure::Usage(error.to_string()))?;
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }

@@ -258,7 +258,7 @@ fn start_demo(config: &Config, services: &[Running], drain: &crate::runtime::Dra
             Ok(Tally { sent, accepted, failed, .. }) => {
                 tracing::info!(sent, accepted, failed, "demo publisher stopped");
             }
-            Err(error) => tracing::error!(error, "the demo's publisher could not begin"),
+            Err(error) => tracing::error!(%error, "the publisher of the demo could not start"),
         }
     });
 }

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::config::Secret;
-use crate::ops::http::{Problem, same};
+use crate::ops::http::{Problem, constant_time_eq};
 use crate::source::Handshake;
 
 /// Returns the challenge if the request has the configured token, or none is configured.
@@ -13,7 +13,7 @@ pub(super) fn answer(request: &HttpRequest, handshake: &Handshake, token: Option
     let pairs = pairs.map(web::Query::into_inner).unwrap_or_default();
     let value = |name: &str| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let sent = value(handshake.token).unwrap_or_default();
-    let allowed = token.is_none_or(|token| same(token.expose().as_bytes(), sent.as_bytes()));
+    let allowed = token.is_none_or(|token| constant_time_eq(token.expose().as_bytes(), sent.as_bytes()));
     let (mode, subscribe) = handshake.mode;
     match value(handshake.challenge).filter(|_| value(mode) == Some(subscribe)) {
         Some(challenge) if allowed => {

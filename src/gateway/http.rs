@@ -15,7 +15,7 @@ use super::{handshake, openapi};
 use crate::config::Secret;
 use crate::event::Source;
 use crate::log::Origin;
-use crate::ops::http::{borne, origin, resource};
+use crate::ops::http::{origin, resource, token_index};
 use crate::ops::openapi::describe;
 use crate::ops::trace_id;
 use crate::source::{Signature, SignatureError, SignedRequest};
@@ -92,7 +92,7 @@ async fn take(
     let signature = only.and_then(|source| SignatureCheck::new(shared, source));
     let signed = signature.is_some();
     if !signed {
-        progress.client = match borne(request, &shared.tokens) {
+        progress.client = match token_index(request, &shared.tokens) {
             Some(index) => shared.clients.with_token(index),
             None if shared.tokens.is_empty() => Client::ANONYMOUS,
             None => return Err(RequestRefusal::Token),

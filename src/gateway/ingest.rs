@@ -239,7 +239,7 @@ async fn publish(
         let origin = ingest.origin.clone();
         async move {
             let done = publish_one(publisher.1, publish).await;
-            trace::beneath(&origin, || trace::Said {
+            trace::export_child(&origin, || trace::SpanRecord {
                 name: format!("append {source}"),
                 kind: SpanKind::Producer,
                 began,

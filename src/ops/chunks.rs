@@ -1,7 +1,7 @@
-//! The chunked framing of a request's body (RFC 9112, 7.1), read and written again in its simplest form.
+//! The chunked framing of a request's body (RFC 9112, 7.1), parsed and written again in its simplest form.
 //!
-//! Extensions and trailers are dropped, as the RFC allows; what the HTTP library reads of the framing is ours alone,
-//! so that both agree on where the body ends.
+//! Extensions and trailers are dropped, as the RFC allows. The HTTP library reads only framing that was written here,
+//! so that both parsers agree on the end of the body (no request smuggling).
 
 use bytes::BytesMut;
 
@@ -17,7 +17,7 @@ const MAX_TRAILER_FIELDS: usize = 32;
 pub(super) enum Chunks {
     /// A size line.
     Size,
-    /// So many bytes of a chunk's data.
+    /// Data of a chunk, and the number of bytes left.
     Data(u64),
     /// The end of a chunk's data.
     DataEnd,
@@ -39,7 +39,7 @@ pub(super) enum Step {
 }
 
 impl Chunks {
-    /// Takes the next part of the framing from `from`, and writes it to `to`. Not for data.
+    /// Moves the next part of the framing from `from` to `to`. The caller moves the data of chunks itself.
     pub fn step(&mut self, from: &mut BytesMut, to: &mut BytesMut) -> Step {
         match *self {
             Self::Size => self.size(from, to),
@@ -98,7 +98,7 @@ impl Chunks {
 mod tests {
     use super::*;
 
-    /// The framing written again, and what is left behind it; none where it is malformed.
+    /// The rewritten body, and the bytes after it; `None` if the framing is malformed or incomplete.
     fn read(text: &[u8]) -> Option<(String, String)> {
         let (mut from, mut to) = (BytesMut::from(text), BytesMut::new());
         let mut chunks = Chunks::Size;
@@ -120,14 +120,14 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_written_again_without_extensions_and_trailers() {
+    fn chunks_are_rewritten_without_extensions_and_trailers() {
         let (framed, rest) = read(b"5;a=b\r\nhello\r\n0A\r\n0123456789\r\n0\r\nX-T: 1\r\n\r\nGET /").unwrap();
         assert_eq!(framed, "5\r\nhello\r\na\r\n0123456789\r\n0\r\n\r\n");
         assert_eq!(rest, "GET /");
     }
 
     #[test]
-    fn framing_that_another_reader_could_read_otherwise_is_refused() {
+    fn ambiguous_framing_is_refused() {
         for bad in [
             &b"\r\n\r\n"[..],
             b"+5\r\nhello\r\n0\r\n\r\n",

@@ -1,8 +1,8 @@
-//! Connections that are open, as their requests and the sweeper know them.
+//! State and timeouts of open connections.
 //!
-//! The HTTP library gives the first head of a connection its time, and none to those after it, and it takes a client
-//! that is slow to read for one that rests. So each connection tells here what it waits for, and since when; one
-//! sweeper looks at them all and wakes those whose time is over.
+//! The HTTP library limits the time of the first head of a connection only, and treats a client that reads slowly as
+//! idle. Its timers are therefore off. Each connection records its phase and the time of its last progress here; one
+//! background task checks all connections and wakes the ones whose time is over.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -14,12 +14,12 @@ use prometheus::IntGauge;
 
 use super::head::Refusal;
 
-/// Interval at which a request looks at whether its client has left.
-const LOOK: Duration = Duration::from_millis(250);
-/// Bounds of the interval between two looks at all connections.
+/// Interval at which a request checks that its client is still connected.
+const CLIENT_CHECK: Duration = Duration::from_millis(250);
+/// Bounds of the interval between two checks of all connections.
 const SWEEP: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 
-/// Event that a connection waits for.
+/// The event that a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Phase {
@@ -35,27 +35,28 @@ pub(super) enum Phase {
     Closing = 3,
 }
 
-/// One that is open. Its stream and its requests are on one thread; the sweeper is on another.
+/// State of an open connection. Its stream and its requests run on one thread, the check of timeouts on another.
 pub(super) struct Connection {
-    /// The beginning of all times here.
+    /// Origin of `since`; the same for all connections of a listener.
     began: Instant,
     phase: AtomicU8,
     /// Milliseconds from `began` to the last change of the phase, or to the last progress of a write.
     since: AtomicU64,
-    /// True while the client does not read what was written.
+    /// True while the socket takes no more bytes, because the client does not read.
     pub write_blocked: AtomicBool,
-    /// True once the answer to the current request was handed to the library whole.
+    /// True once the library has the whole answer to the current request.
     pub answered: AtomicBool,
-    /// True if the connection ends with the current answer.
+    /// True if the connection closes after the current answer.
     pub last: AtomicBool,
-    /// True while bytes of the current request's body are still to come.
+    /// True while the body of the current request is incomplete.
     pub body_open: AtomicBool,
     /// True if the time of the phase is over.
     pub expired: AtomicBool,
     /// True if the client has ended its sending side.
     pub gone: AtomicBool,
-    /// The answer to a head that cannot be served.
+    /// The error answer to a head that was refused, until a handler takes it.
     refusal: Mutex<Option<Refusal>>,
+    /// True if there is a refusal; spares other requests the lock.
     pub refused: AtomicBool,
     /// The task that serves the connection.
     pub task: AtomicWaker,
@@ -73,31 +74,31 @@ fn millis(time: Duration) -> u64 {
 }
 
 impl Connection {
-    /// The first bytes of a head have come.
+    /// Records the arrival of the first bytes of a head.
     pub fn begin_head(&self) {
         if self.phase.load(Ordering::Relaxed) != Phase::FirstHead as u8 {
             self.enter(Phase::Head);
         }
     }
 
-    /// Begins a phase.
+    /// Enters a phase.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
         self.progress();
     }
 
-    /// Counts time from now on.
+    /// Restarts the timeout of the phase.
     pub fn progress(&self) {
         self.since.store(millis(self.began.elapsed()), Ordering::Relaxed);
     }
 
-    /// Leaves a refusal for the handler of the request that stands for the refused one.
+    /// Stores a refusal for the handler of the placeholder request.
     pub fn refuse(&self, refusal: Refusal) {
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
         self.refused.store(true, Ordering::Relaxed);
     }
 
-    /// The refusal of the current request, if it was refused.
+    /// Takes the refusal of the current request.
     pub fn take_refusal(&self) -> Option<Refusal> {
         if !self.refused.swap(false, Ordering::Relaxed) {
             return None;
@@ -106,14 +107,14 @@ impl Connection {
     }
 
     /// Wakes the connection's task if its time is over.
-    fn look(&self, now: u64, limits: &Limits) {
-        let waits = Duration::from_millis(now.saturating_sub(self.since.load(Ordering::Relaxed)));
+    fn check_timeout(&self, now: u64, limits: &Limits) {
+        let waited = Duration::from_millis(now.saturating_sub(self.since.load(Ordering::Relaxed)));
         let phase = self.phase.load(Ordering::Relaxed);
         let over = match phase {
-            _ if self.write_blocked.load(Ordering::Relaxed) => waits > limits.idle,
-            phase if phase == Phase::FirstHead as u8 => waits > limits.head,
-            phase if phase == Phase::Head as u8 => waits > limits.head.min(limits.idle),
-            phase if phase == Phase::Idle as u8 => waits > limits.idle,
+            _ if self.write_blocked.load(Ordering::Relaxed) => waited > limits.idle,
+            phase if phase == Phase::FirstHead as u8 => waited > limits.head,
+            phase if phase == Phase::Head as u8 => waited > limits.head.min(limits.idle),
+            phase if phase == Phase::Idle as u8 => waited > limits.idle,
             _ => false,
         };
         if over {
@@ -125,21 +126,21 @@ impl Connection {
     }
 }
 
-/// A connection as its requests know it.
+/// A connection in the data of its requests.
 #[derive(Clone)]
 pub(super) struct Handle(pub Arc<Connection>);
 
-/// Times of connections.
+/// Timeouts of connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// For a head, from its first byte; for the first one, from the connection's beginning. A later one has no more
-    /// than `idle`.
+    /// Time for a head, from its first byte; for the first head, from the connection's start. Later heads have `idle`
+    /// at most.
     pub head: Duration,
-    /// Between two requests, and for a client that reads nothing.
+    /// Time between two requests, and for a client that reads nothing.
     pub idle: Duration,
 }
 
-/// All that are open.
+/// All open connections of a listener.
 pub(super) struct Connections {
     open: Mutex<Vec<Weak<Connection>>>,
     began: Instant,
@@ -148,7 +149,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// Ends those whose time is over, as long as there is a listener.
+    /// Starts the task that enforces the timeouts; it ends with the listener.
     pub fn new(limits: Limits, gauge: IntGauge) -> Arc<Self> {
         let connections = Arc::new(Self { open: Mutex::default(), began: Instant::now(), limits, gauge });
         let known = Arc::downgrade(&connections);
@@ -163,7 +164,7 @@ impl Connections {
         connections
     }
 
-    /// Remembers a new connection.
+    /// Registers a new connection.
     pub fn open(&self) -> Arc<Connection> {
         self.gauge.inc();
         let connection = Arc::new(Connection {
@@ -191,7 +192,7 @@ impl Connections {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|connection| match connection.upgrade() {
             Some(connection) => {
-                connection.look(now, &self.limits);
+                connection.check_timeout(now, &self.limits);
                 true
             }
             None => false,
@@ -219,13 +220,13 @@ impl Drop for Answering {
     }
 }
 
-/// Ends when the client of a request has left. A client that closes its sending side alone counts as gone, as it
-/// does elsewhere.
+/// Completes when the client of a request has disconnected. A half-closed connection counts as disconnected, as in
+/// most HTTP servers.
 pub async fn left(request: &HttpRequest) {
     let Some(connection) = connection(request).cloned() else {
         return std::future::pending().await;
     };
     while !connection.gone.load(Ordering::Relaxed) {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(CLIENT_CHECK).await;
     }
 }

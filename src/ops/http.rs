@@ -1,4 +1,4 @@
-//! The HTTP that all services share.
+//! HTTP that all services share: routes of operation, bearer tokens, correlation ids, traces and metrics of requests.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -21,6 +21,7 @@ use tracing_actix_web::{DefaultRootSpanBuilder, RootSpanBuilder, TracingLogger};
 use utoipa::ToSchema;
 
 use super::connections::{self, Answering};
+pub use super::listen::ListenError;
 use super::listen::listen;
 use super::metrics::ServiceMetrics;
 use super::origin::{self, CORRELATION_HEADER, TRACE_HEADER, origin_of, trace_id};
@@ -31,33 +32,33 @@ use super::trace;
 use crate::config::{HttpSettings, Secret, Token};
 use crate::runtime::{Command, DrainHandle, Phase, Tree};
 
-/// Routes that are in no trace begin so.
+/// Prefixes of routes that are not traced: probes, scrapes and documentation.
 const UNTRACED: [&str; 4] = ["/health", "/ready", "/metrics", "/docs"];
 
-/// One service, as its listener shows it.
+/// Parts of a service that its HTTP routes use.
 #[derive(Clone)]
 pub struct ServiceView {
-    /// Its name in answers and logs.
+    /// Name in answers and logs.
     pub name: &'static str,
-    /// Its tree of actors and tasks.
+    /// Tree of actors and tasks.
     pub actors: Arc<Tree>,
-    /// Its metrics.
+    /// Metrics.
     pub metrics: ServiceMetrics,
-    /// Its dependencies.
+    /// Readiness of the dependencies.
     pub readiness: Arc<Readiness>,
-    /// Where in its life it is.
+    /// Phase of the service's life.
     pub drain: DrainHandle,
-    /// What operators must show.
+    /// Token for commands of operators; without one they are off.
     pub admin_token: Option<Secret>,
-    /// Requests that are being answered.
+    /// Requests in progress.
     pub requests: Requests,
-    /// Tokens that all but health and metrics ask for; none for open.
+    /// Bearer tokens of all routes but health and metrics; empty if the routes are open.
     pub tokens: Vec<Token>,
-    /// Bounds, address and TLS.
+    /// Limits, address and TLS of the listener.
     pub settings: HttpSettings,
 }
 
-/// Requests that are being answered at this moment.
+/// Number of requests in progress.
 #[derive(Debug, Clone, Default)]
 pub struct Requests(Arc<AtomicUsize>);
 
@@ -73,7 +74,7 @@ impl Requests {
         Entered(self.0.clone())
     }
 
-    /// Waits until there are none.
+    /// Waits until no request is in progress.
     pub async fn none(&self) {
         while self.0.load(Ordering::Relaxed) > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -81,56 +82,63 @@ impl Requests {
     }
 }
 
-/// What a request shows as `Authorization: Bearer`.
-fn shown(request: &HttpRequest) -> Option<&str> {
-    let shown = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = shown.split_once(' ')?;
+/// The token of a request's `Authorization: Bearer` header.
+fn bearer_token(request: &HttpRequest) -> Option<&str> {
+    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The place of the token that a request shows among those that are known; compared in constant time.
-pub fn borne(request: &HttpRequest, tokens: &[Token]) -> Option<usize> {
-    let shown = shown(request)?;
-    // Every token is compared, whichever fits.
-    tokens.iter().enumerate().fold(None, |found, (place, known)| {
-        let fits = same(shown.as_bytes(), known.secret.expose().as_bytes());
-        found.or(fits.then_some(place))
+/// Index of a request's bearer token among `tokens`; compared in constant time.
+pub fn token_index(request: &HttpRequest, tokens: &[Token]) -> Option<usize> {
+    let token = bearer_token(request)?;
+    // All tokens are compared, so that the time does not depend on the index.
+    tokens.iter().enumerate().fold(None, |found, (index, known)| {
+        let equal = constant_time_eq(token.as_bytes(), known.secret.expose().as_bytes());
+        found.or(equal.then_some(index))
     })
 }
 
-/// Asks for one of the tokens, where there are some.
+/// Requires one of the tokens; without tokens every request passes.
+///
+/// # Errors
+///
+/// A problem with status 401 if the token is missing or unknown.
 pub fn guard(request: &HttpRequest, tokens: &[Token]) -> Result<(), Problem> {
-    if tokens.is_empty() || borne(request, tokens).is_some() {
+    if tokens.is_empty() || token_index(request, tokens).is_some() {
         return Ok(());
     }
-    Err(Problem::new(StatusCode::UNAUTHORIZED, "a bearer token is asked for, and it is missing or wrong"))
+    Err(Problem::new(StatusCode::UNAUTHORIZED, "a bearer token is required, and it is missing or wrong"))
 }
 
-/// Equality in a time that does not tell where two secrets differ: by their digests.
-pub fn same(left: &[u8], right: &[u8]) -> bool {
+/// Compares two secrets by their digests, so that the time does not depend on the first difference.
+pub fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
     use sha2::{Digest, Sha256};
     let (left, right) = (Sha256::digest(left), Sha256::digest(right));
-    left.iter().zip(right.iter()).fold(0, |differs, (left, right)| differs | (left ^ right)) == 0
+    left.iter().zip(right.iter()).fold(0, |difference, (left, right)| difference | (left ^ right)) == 0
 }
 
-/// Starts a service's listener; `routes` adds what is its own.
+/// Starts the listener of a service; `routes` adds the routes of this service. Returns the address too, because the
+/// port may be 0.
 ///
-/// The error names the address that could not be bound, or the file that is wrong.
+/// # Errors
+///
+/// If the address cannot be bound, or a file of the TLS identity cannot be used.
 pub fn serve<F>(
     view: ServiceView,
     port: u16,
     workers: usize,
     routes: F,
-) -> Result<(Server, std::net::SocketAddr), String>
+) -> Result<(Server, std::net::SocketAddr), ListenError>
 where
     F: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 {
-    let shown = view.clone();
+    let data = view.clone();
     let metrics = view.metrics.clone();
     listen(&view.settings, (view.name, port), workers, &metrics.connections, move || {
         App::new()
-            .app_data(web::Data::new(shown.clone()))
-            .wrap(from_fn(account))
+            .app_data(web::Data::new(data.clone()))
+            .wrap(from_fn(record_request))
             .wrap(TracingLogger::<Spans>::new())
             .configure(common)
             .configure(routes.clone())
@@ -138,7 +146,7 @@ where
     })
 }
 
-/// A span per request, at the level of debugging.
+/// Creates a `tracing` span for each request, at level debug.
 struct Spans;
 
 impl RootSpanBuilder for Spans {
@@ -163,13 +171,13 @@ impl RootSpanBuilder for Spans {
     }
 }
 
-/// A body that holds its request open until the HTTP library has taken all of it.
-struct Held {
+/// A body that marks its request as answered once the HTTP library drops it.
+struct TrackedBody {
     body: BoxBody,
     _answering: Option<Answering>,
 }
 
-impl MessageBody for Held {
+impl MessageBody for TrackedBody {
     type Error = <BoxBody as MessageBody>::Error;
 
     fn size(&self) -> BodySize {
@@ -184,8 +192,8 @@ impl MessageBody for Held {
     }
 }
 
-/// Answers a request that stands for a head which cannot be served; hands on all others. An error without a
-/// problem body, such as an extractor's, gets one.
+/// Answers the placeholder of a refused request, and passes all others on. Errors without a problem body, such as an
+/// extractor's, get one.
 async fn answer(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -215,32 +223,36 @@ fn is_problem(headers: &header::HeaderMap) -> bool {
 }
 
 /// The trace context of a request's headers.
-fn brought_by(headers: &header::HeaderMap) -> trace::Brought {
+fn trace_context(headers: &header::HeaderMap) -> trace::TraceContext {
     let states: Vec<&str> = headers.get_all("tracestate").filter_map(|value| value.to_str().ok()).collect();
-    trace::Brought { parent: origin::brought(headers).map(str::to_owned), state: states.join(",") }
+    trace::TraceContext {
+        parent: origin::incoming_traceparent(headers).map(str::to_owned),
+        state: states.join(","),
+    }
 }
 
-/// Counts the request, and puts its correlation id and trace into the answer.
-async fn account(
+/// Counts and traces a request, and adds its correlation id and trace to the answer.
+async fn record_request(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<Held>, actix_web::Error> {
+) -> Result<ServiceResponse<TrackedBody>, actix_web::Error> {
     let view = request.app_data::<web::Data<ServiceView>>().cloned();
     let origin = origin(request.request());
     let route = request.match_pattern();
     let method = request.method().clone();
     let began = SystemTime::now();
-    let brought = if trace::exports() { brought_by(request.headers()) } else { trace::Brought::default() };
+    let incoming =
+        if trace::exports() { trace_context(request.headers()) } else { trace::TraceContext::default() };
     let connection = connections::connection(request.request()).cloned();
     let answering = connection.clone().map(Answering::new);
     let _entered = view.as_ref().map(|view| view.requests.enter());
     let mut response = answer(request, next).await?;
-    // Probes and scrapes tell nothing.
+    // Probes and scrapes would fill the traces.
     if let Some(route) =
-        route.as_deref().filter(|route| !UNTRACED.iter().any(|start| route.starts_with(start)))
+        route.as_deref().filter(|route| !UNTRACED.iter().any(|prefix| route.starts_with(prefix)))
     {
         let status = response.status();
-        trace::request(&origin, &brought, || trace::Said {
+        trace::export_request(&origin, &incoming, || trace::SpanRecord {
             name: format!("{method} {route}"),
             kind: SpanKind::Server,
             began,
@@ -263,12 +275,12 @@ async fn account(
     if let Some(view) = view {
         view.metrics.count_request(route.as_deref().unwrap_or("unmatched"), response.status().as_u16());
         if view.drain.draining() {
-            // Keep-alive clients go elsewhere for their next request.
+            // Clients then open a connection to another instance for their next request.
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
     }
     if let Some(connection) = connection {
-        // Who is answered before the body has come sends the rest to nobody.
+        // The rest of an incomplete body would be read as the next request.
         if connection.body_open.load(Ordering::Relaxed) || connection.last.load(Ordering::Relaxed) {
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
@@ -276,10 +288,10 @@ async fn account(
             connection.last.store(true, Ordering::Relaxed);
         }
     }
-    Ok(response.map_body(|_, body| Held { body, _answering: answering }))
+    Ok(response.map_body(|_, body| TrackedBody { body, _answering: answering }))
 }
 
-/// The answer about a path where nothing is.
+/// The answer for an unknown path.
 pub fn not_found(request: &HttpRequest) -> HttpResponse {
     Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", request.path())).respond(request)
 }
@@ -296,7 +308,7 @@ fn allowing(allowed: &'static str) -> HttpResponse {
     HttpResponse::NoContent().insert_header((header::ALLOW, allowed)).finish()
 }
 
-/// A resource that says which methods it allows when it is asked for another. `allowed` names OPTIONS too.
+/// A resource that answers other methods with 405 and `Allow`, and OPTIONS with 204. `allowed` includes OPTIONS.
 pub fn resource(path: &str, allowed: &'static str) -> actix_web::Resource {
     web::resource(path.to_owned()).default_service(web::to(move |request: HttpRequest| async move {
         if request.method() == Method::OPTIONS {
@@ -309,7 +321,7 @@ pub fn resource(path: &str, allowed: &'static str) -> actix_web::Resource {
     }))
 }
 
-/// A resource that is read, with GET or HEAD.
+/// A resource for GET and HEAD.
 pub fn readable<F, Args>(path: &str, handler: F) -> actix_web::Resource
 where
     F: Handler<Args> + Clone,
@@ -333,30 +345,32 @@ fn common(config: &mut web::ServiceConfig) {
     config.service(resource("/actors/{name}/panic", "POST, OPTIONS").route(web::post().to(panic)));
 }
 
-/// The tree of a service's actors: one root, the service.
+/// Actors of a service as a tree; its root is the service.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is the shape alone")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(super) struct Actors {
     actors: Vec<crate::runtime::ActorView>,
 }
 
-/// That a service is well.
+/// State of a service that is alive or ready.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
     #[schema(value_type = String, example = "ok")]
     status: &'static str,
     #[schema(value_type = String, example = "reporter")]
     service: &'static str,
-    /// Parts of dependencies that are away while the service is ready, and why: at a gateway, topics of the log.
+    /// Parts of dependencies that are away, with the errors, although the service is ready; topics of the log at a
+    /// gateway.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(required = false)]
     degraded: BTreeMap<String, String>,
 }
 
-/// Whether the process can make progress.
+/// Liveness: the process can make progress.
 #[utoipa::path(get, path = "/health", tag = "service", responses(
-    (status = 200, description = "It can", body = Health),
-    (status = 503, description = "It cannot", body = ProblemShape, content_type = "application/problem+json"),
+    (status = 200, description = "The process can make progress", body = Health),
+    (status = 503, description = "The service has failed: actors gave up too often", body = ProblemShape,
+        content_type = "application/problem+json"),
 ))]
 pub(super) async fn live(request: HttpRequest, view: web::Data<ServiceView>) -> HttpResponse {
     let Some(why) = view.actors.failure() else {
@@ -369,10 +383,10 @@ pub(super) async fn live(request: HttpRequest, view: web::Data<ServiceView>) -> 
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).respond(&request)
 }
 
-/// Whether the service's dependencies answer.
+/// Readiness: the service runs and its dependencies answer.
 #[utoipa::path(get, path = "/ready", tag = "service", responses(
-    (status = 200, description = "All that it needs do; `degraded` names what it serves without", body = Health),
-    (status = 503, description = "Which does not, and why", body = ProblemShape,
+    (status = 200, description = "Ready; `degraded` lists parts of dependencies that are away", body = Health),
+    (status = 503, description = "Not ready; `dependencies` has the reasons", body = ProblemShape,
         content_type = "application/problem+json"),
 ))]
 pub(super) async fn ready(request: HttpRequest, view: web::Data<ServiceView>) -> HttpResponse {
@@ -397,7 +411,7 @@ pub(super) async fn ready(request: HttpRequest, view: web::Data<ServiceView>) ->
         .respond(&request)
 }
 
-/// The metrics, as Prometheus reads them.
+/// Metrics in the text format of Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "service", responses(
     (status = 200, description = "Prometheus text", body = String, content_type = "text/plain"),
 ))]
@@ -408,7 +422,7 @@ pub(super) async fn metrics(request: HttpRequest, view: web::Data<ServiceView>) 
     }
 }
 
-/// The actors as they are now.
+/// Current state of all actors.
 #[utoipa::path(get, path = "/actors", tag = "service", security((), ("bearer" = [])), responses(
     (status = 200, description = "All actors of the service", body = Actors),
     (status = 401, description = "No token, or a wrong one", body = ProblemShape,
@@ -421,11 +435,11 @@ pub(super) async fn actors(request: HttpRequest, view: web::Data<ServiceView>) -
     HttpResponse::Ok().json(serde_json::json!({ "actors": [view.actors.view()] }))
 }
 
-/// Restarts an actor in operation; nothing is lost.
+/// Restarts an actor; no event is lost.
 #[utoipa::path(post, path = "/actors/{name}/restart", tag = "service", security((), ("bearer" = [])),
     params(("name" = String, Path, description = "An actor's name, such as `reporter.report.1`")),
     responses(
-        (status = 202, description = "It will restart", body = Commanded<'static>),
+        (status = 202, description = "The actor will restart", body = Commanded<'static>),
         (status = 401, description = "No admin token, or a wrong one", body = ProblemShape,
             content_type = "application/problem+json"),
         (status = 403, description = "ESS_ADMIN_TOKEN is not set", body = ProblemShape,
@@ -446,7 +460,7 @@ async fn panic(request: HttpRequest, view: web::Data<ServiceView>, name: web::Pa
     command(&request, &view, &name, Command::Panic)
 }
 
-/// A command that was taken.
+/// A command that was accepted.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Commanded<'a> {
     actor: &'a str,
@@ -454,16 +468,18 @@ pub(super) struct Commanded<'a> {
     status: &'static str,
 }
 
-/// The admin token, if a request shows it.
+/// Requires the admin token; returns it.
 ///
 /// # Errors
 ///
-/// If no admin token is set, or the request shows another one or none.
+/// A problem with status 403 if no admin token is set, or 401 if the request has another one or none.
 pub fn administers<'v>(request: &HttpRequest, view: &'v ServiceView) -> Result<&'v Secret, Problem> {
     let token = view.admin_token.as_ref().ok_or_else(|| {
-        Problem::new(StatusCode::FORBIDDEN, "operators' commands are off: ESS_ADMIN_TOKEN is not set")
+        Problem::new(StatusCode::FORBIDDEN, "commands of operators are off: ESS_ADMIN_TOKEN is not set")
     })?;
-    if shown(request).is_some_and(|shown| same(shown.as_bytes(), token.expose().as_bytes())) {
+    if bearer_token(request)
+        .is_some_and(|shown| constant_time_eq(shown.as_bytes(), token.expose().as_bytes()))
+    {
         return Ok(token);
     }
     Err(Problem::new(StatusCode::UNAUTHORIZED, "the admin token is missing or wrong"))

@@ -1,4 +1,4 @@
-//! A service's listener: its sockets, TLS, and the HTTP library behind [`Stream`].
+//! The listener of a service: socket, TLS, and the HTTP library, which reads and writes through [`Stream`].
 
 use std::fmt::Debug;
 use std::future::ready;
@@ -20,16 +20,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connections::{Connections, Handle, Limits};
 use super::stream::Stream;
-use super::tls;
+use super::tls::{self, TlsConfigError};
 use crate::config::HttpSettings;
 
-/// Connections that wait to be taken.
+/// Connections that the kernel queues until they are accepted.
 const BACKLOG: i32 = 2_048;
-/// Bytes of an answer that the kernel holds beyond what is on its way. So little that a client that reads, however
-/// slowly, is seen to read.
+/// Bytes of an answer that the kernel buffers beyond the TCP window (TCP_NOTSENT_LOWAT). The limit is low so that a
+/// slow reader drains it, and its progress is seen, within the idle timeout.
 const UNSENT: u32 = 128 << 10;
 
-/// Settings of a socket that was taken. One that is closed already tells so when it is read.
+/// Sets the options of an accepted socket. A failure means that it is closed, which the next read reports.
 fn tune(socket: &TcpStream) {
     let _ = socket.set_nodelay(true);
     let _ = SockRef::from(socket).set_tcp_notsent_lowat(UNSENT);
@@ -43,7 +43,7 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// The HTTP library on streams of ours. Its timers are off: the sweeper of connections has them all.
+/// The HTTP library over [`Stream`]. Its timers are off; [`Connections`] enforces all timeouts.
 fn http<T, S, B>(
     application: S,
     signal: GracefulShutdownSignal,
@@ -79,15 +79,36 @@ where
         .h1(map_config(application, |()| AppConfig::default()))
 }
 
-/// Starts a listener that serves an application. The error names the address that could not be bound, or the file
-/// that is wrong.
+/// Error of starting a listener.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address cannot be bound, or no thread can be started.
+    #[error("{service}: cannot listen on {address}: {source}")]
+    Address {
+        /// The service.
+        service: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The fault.
+        source: std::io::Error,
+    },
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsConfigError),
+}
+
+/// Starts a listener that serves an application; returns its address too, because the port may be 0.
+///
+/// # Errors
+///
+/// If the address cannot be bound, or a file of the TLS identity cannot be used.
 pub(super) fn listen<F, I, S, B>(
     settings: &HttpSettings,
     (name, port): (&'static str, u16),
     workers: usize,
     gauge: &IntGauge,
     application: F,
-) -> Result<(Server, SocketAddr), String>
+) -> Result<(Server, SocketAddr), ListenError>
 where
     F: Fn() -> I + Clone + Send + 'static,
     I: IntoServiceFactory<S, Request>,
@@ -100,16 +121,16 @@ where
     B: MessageBody + 'static,
 {
     let address = SocketAddr::from((settings.listen, port));
-    let why = |error: std::io::Error| format!("{name}: cannot listen on {address}: {error}");
-    let socket = bind(address).map_err(why)?;
-    let bound = socket.local_addr().map_err(why)?;
+    let at_address = |source| ListenError::Address { service: name, address, source };
+    let socket = bind(address).map_err(at_address)?;
+    let bound = socket.local_addr().map_err(at_address)?;
     let limits = Limits { head: settings.head_timeout, idle: settings.idle_timeout };
     let connections = Connections::new(limits, gauge.clone());
     let max_head = settings.max_header;
     let builder = ServerBuilder::new()
         .workers(workers)
         .max_concurrent_connections(settings.max_connections.div_ceil(workers))
-        // Requests are waited for before the listener is stopped; what is left then is idle.
+        // The drain waits for all requests before it stops the listener; the connections left are idle.
         .shutdown_timeout(1)
         .disable_signals();
     let signal = builder.graceful_shutdown_signal();
@@ -123,7 +144,7 @@ where
             .and_then(http(application().into_factory(), signal.clone()))
         }),
         Some(identity) => {
-            let mut tls = tls::listening(identity)?;
+            let mut tls = tls::server_config(identity)?;
             tls.alpn_protocols = vec![b"http/1.1".to_vec()];
             builder.listen(name, socket, move || {
                 let connections = connections.clone();
@@ -138,5 +159,5 @@ where
             })
         }
     };
-    Ok((builder.map_err(why)?.run(), bound))
+    Ok((builder.map_err(at_address)?.run(), bound))
 }

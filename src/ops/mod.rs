@@ -1,4 +1,4 @@
-//! What every service serves and says: health, readiness, metrics, actors, problems, logs, the ledger.
+//! HTTP and telemetry that every service has: health, readiness, metrics, actors, problems, logs and traces.
 
 mod chunks;
 mod connections;

@@ -1,6 +1,6 @@
-//! What a service's HTTP looks like, for programs (`/openapi.json`) and people (`/docs`).
+//! The OpenAPI document of a service (`/openapi.json`) and Swagger UI (`/docs`).
 //!
-//! The documents are made from the handlers and the shapes of their answers. The pages are in the binary.
+//! The document is generated from the handlers and the types of their answers. Swagger UI is embedded in the binary.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use utoipa_swagger_ui::{Config, Url};
 use super::http::{ServiceView, guard, readable};
 use super::problem::{Problem, ProblemShape};
 
-/// What all services have.
+/// Routes and schemas of all services.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -32,7 +32,7 @@ use super::problem::{Problem, ProblemShape};
 )]
 struct Common;
 
-/// The document of a service; `schemas` is a JSON object of schemas that are written by hand.
+/// The document of a service, as JSON. `schemas` is a JSON object of handwritten schemas.
 fn document(service: Document, schemas: &str) -> Result<String, serde_json::Error> {
     let mut document = Common::openapi();
     document.merge(service);
@@ -47,11 +47,11 @@ fn document(service: Document, schemas: &str) -> Result<String, serde_json::Erro
     serde_json::to_string(&document)
 }
 
-/// Adds `/openapi.json` and `/docs` for a service's own routes and those that all have. They ask for the
-/// tokens that the service asks for. `schemas` is a JSON object of schemas that are written by hand.
+/// Adds `/openapi.json` and `/docs`, which describe the routes of `service` and of all services. Both require a
+/// bearer token if the service has tokens. `schemas` is a JSON object of handwritten schemas.
 pub fn describe(config: &mut web::ServiceConfig, service: Document, schemas: &str) {
     let document = web::Bytes::from(document(service, schemas).unwrap_or_else(|error| {
-        tracing::error!(%error, "the description of the HTTP was not made");
+        tracing::error!(%error, "the OpenAPI document could not be generated; /openapi.json is empty");
         "{}".to_owned()
     }));
     let pages = Arc::new(Config::new([Url::new("ESS", "../openapi.json")]));
@@ -78,11 +78,11 @@ pub fn describe(config: &mut web::ServiceConfig, service: Document, schemas: &st
     ));
 }
 
-/// Says of every answer over 399 that it is a problem, and of every body that it is required.
+/// Declares every answer with a status of 400 or more as a problem, and every request body as required.
 fn complete(document: &mut Document) {
     let items = document.paths.paths.values_mut();
     for operation in items.flat_map(|item| [&mut item.get, &mut item.post]).flatten() {
-        // No route that takes a body does without one.
+        // utoipa leaves this out; no route here takes an optional body.
         if let Some(RefOr::T(body)) = &mut operation.request_body {
             body.required = Some(Required::True);
         }

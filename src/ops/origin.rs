@@ -1,4 +1,4 @@
-//! Where a request comes from: its correlation id and its trace.
+//! Correlation id and trace context of a request.
 
 use actix_web::http::header::{HeaderMap, HeaderName};
 use rand::Rng;
@@ -6,32 +6,32 @@ use uuid::Uuid;
 
 use crate::log::Origin;
 
-/// The header that carries a correlation id; `X-Request-Id` is read as well.
+/// Header of the correlation id; `X-Request-Id` is the fallback.
 pub const CORRELATION_HEADER: HeaderName = HeaderName::from_static("x-correlation-id");
 const REQUEST_HEADER: HeaderName = HeaderName::from_static("x-request-id");
-/// The W3C trace context's header.
+/// Header of the trace context (W3C Trace Context).
 pub const TRACE_HEADER: HeaderName = HeaderName::from_static("traceparent");
 
-/// The longest correlation id that is taken over, in bytes.
+/// Longest correlation id of a client that is adopted, in bytes.
 const MAX_CORRELATION_ID: usize = 128;
 
-/// The origin of a request that arrived just now: what it says of itself, or made here.
+/// The origin of a request that arrived just now. Headers that are missing or invalid are replaced by new ids.
 pub fn origin_of(headers: &HeaderMap) -> Origin {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let usable = |id: &&str| {
         (1..=MAX_CORRELATION_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
     };
     let id = text(&CORRELATION_HEADER).filter(usable).or_else(|| text(&REQUEST_HEADER).filter(usable));
-    // The trace goes on under a span of ours; a malformed one is replaced, as the standard asks.
+    // The trace continues with a new span; a malformed one is replaced, as the standard requires.
     let span: u64 = rand::rng().random_range(1..=u64::MAX);
-    let traceparent = match brought(headers) {
-        // The only flag of version 00 is the lowest; others must be zero.
+    let traceparent = match incoming_traceparent(headers) {
+        // Version 00 defines the lowest flag only; the others must be zero.
         Some(parent) => {
             let sampled = u8::from_str_radix(&parent[53..55], 16).unwrap_or_default() & 1;
             format!("00-{}-{span:016x}-{sampled:02x}", &parent[3..35])
         }
         None => {
-            let flags = u8::from(super::trace::begins());
+            let flags = u8::from(super::trace::is_sampled());
             format!("00-{}-{span:016x}-{flags:02x}", Uuid::new_v4().simple())
         }
     };
@@ -47,15 +47,15 @@ pub fn trace_id(origin: &Origin) -> &str {
     origin.traceparent.as_deref().and_then(|parent| parent.get(3..35)).unwrap_or_default()
 }
 
-/// The `traceparent` that a request brought, if there is one alone, and it is valid.
-pub(super) fn brought(headers: &HeaderMap) -> Option<&str> {
+/// The `traceparent` of a request; `None` if it is invalid, or if there is more than one.
+pub(super) fn incoming_traceparent(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(&TRACE_HEADER);
     let parent = all.next()?.to_str().ok().filter(|parent| is_traceparent(parent))?;
     all.next().is_none().then_some(parent)
 }
 
-/// `<version>-<32 hex>-<16 hex>-<2 hex>`, ids not all zero. A version above 00 may have more behind a dash, and is
-/// read as 00 is (W3C Trace Context, 4.3); ff is none.
+/// True for `<version>-<32 hex>-<16 hex>-<2 hex>` with ids that are not zero. A version above 00 may have further
+/// fields after a dash and is read like 00 (W3C Trace Context, 4.3); version ff is invalid.
 fn is_traceparent(text: &str) -> bool {
     let bytes = text.as_bytes();
     let hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_that_are_not_known_are_dropped_and_two_parents_are_none() {
+    fn unknown_flags_are_dropped_and_two_traceparents_are_ignored() {
         let parent = "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff-later";
         let taken = origin(&[("traceparent", parent)]).traceparent.unwrap();
         assert!(
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_taken_over_or_made() {
+    fn a_valid_correlation_id_is_adopted_and_others_are_replaced() {
         assert_eq!(origin(&[("x-correlation-id", "abc"), ("x-request-id", "def")]).correlation_id, "abc");
         assert_eq!(origin(&[("x-request-id", "def")]).correlation_id, "def");
         assert_eq!(origin(&[]).correlation_id.len(), 36);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_goes_on_under_a_span_of_ours() {
+    fn a_valid_trace_continues_with_a_new_span() {
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let origin = origin(&[("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")]);
         assert_eq!(trace_id(&origin), "0af7651916cd43dd8448eb211c80319c");

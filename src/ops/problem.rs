@@ -1,4 +1,4 @@
-//! Problems, as every service answers them (RFC 9457).
+//! Error answers in the problem format of RFC 9457.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -15,58 +15,58 @@ use crate::log::Origin;
 /// The media type of problems.
 pub(super) const PROBLEM_TYPE: &str = "application/problem+json";
 
-/// An RFC 9457 problem.
+/// An error answer that is being built.
 pub struct Problem {
     status: StatusCode,
     detail: String,
-    /// Members of the body and their JSON.
-    more: Vec<(String, String)>,
+    /// Further members of the body: name, and value as JSON.
+    members: Vec<(String, String)>,
     retry_after: Option<Duration>,
     close: bool,
 }
 
 impl Problem {
-    /// A problem with a sentence that explains it.
+    /// A problem with a status and a sentence for `detail`.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), more: Vec::new(), retry_after: None, close: false }
+        Self { status, detail: detail.into(), members: Vec::new(), retry_after: None, close: false }
     }
 
-    /// Another member of the body.
+    /// Adds a member to the body.
     #[must_use]
     pub fn with(self, name: &str, value: impl Into<Value>) -> Self {
         self.with_json(name, value.into().to_string())
     }
 
-    /// Another member of the body, which is JSON already.
+    /// Adds a member whose value is JSON text already.
     #[must_use]
     pub fn with_json(mut self, name: &str, json: String) -> Self {
-        self.more.push((name.to_owned(), json));
+        self.members.push((name.to_owned(), json));
         self
     }
 
-    /// When to try again.
+    /// Adds `Retry-After`, in whole seconds, at least 1.
     #[must_use]
     pub fn retry_after(mut self, time: Duration) -> Self {
         self.retry_after = Some(time);
         self
     }
 
-    /// The connection ends with the answer: the rest of the request is not read.
+    /// Closes the connection after the answer; the rest of the request is not read.
     #[must_use]
     pub fn close(mut self) -> Self {
         self.close = true;
         self
     }
 
-    /// The answer to a request.
+    /// Builds the answer to a request.
     pub fn respond(self, request: &HttpRequest) -> HttpResponse {
         let origin = origin(request);
         self.respond_to(&origin)
     }
 
-    /// The answer, with the correlation id of an origin.
+    /// Builds the answer with the correlation id of `origin`.
     pub fn respond_to(self, origin: &Origin) -> HttpResponse {
-        let bytes = self.more.iter().map(|(name, json)| name.len() + json.len() + 4).sum::<usize>();
+        let bytes = self.members.iter().map(|(name, json)| name.len() + json.len() + 4).sum::<usize>();
         let mut body = String::with_capacity(512 + self.detail.len() + bytes);
         let title = self.status.canonical_reason().unwrap_or("Problem");
         let first: [(&str, Value); 5] = [
@@ -80,7 +80,7 @@ impl Problem {
             // Writing to a string does not fail.
             let _ = write!(body, "{}\"{name}\":{value}", if body.is_empty() { '{' } else { ',' });
         }
-        for (name, json) in self.more {
+        for (name, json) in self.members {
             let _ = write!(body, ",{}:{json}", Value::from(name));
         }
         body.push('}');
@@ -99,7 +99,7 @@ impl Problem {
     }
 }
 
-/// The origin of a request, made once when it arrived.
+/// The origin of a request; computed on its arrival and kept in the request's extensions.
 pub fn origin(request: &HttpRequest) -> Origin {
     match request.extensions().get::<Origin>() {
         Some(origin) => origin.clone(),
@@ -107,10 +107,10 @@ pub fn origin(request: &HttpRequest) -> Origin {
     }
 }
 
-/// An RFC 9457 problem: every answer over 399.
+/// Body of every answer with a status of 400 or more (RFC 9457).
 #[derive(ToSchema)]
 #[schema(as = Problem)]
-#[expect(dead_code, reason = "it is the shape alone")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(super) struct ProblemShape {
     #[schema(rename = "type", example = "about:blank")]
     kind: String,

@@ -1,42 +1,44 @@
-//! Whether a service can do its work, as its background probes last saw it.
+//! Readiness of a service: the last answer of each dependency to its background probes.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-/// How often it is said that a dependency is still away.
-const SAY_AGAIN: Duration = Duration::from_secs(5);
-/// How long a dependency may take to answer a probe.
+/// Interval of log lines about a dependency that stays away.
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest time for a dependency's answer to a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A dependency's last answer, and when it was said last.
+/// The last answer of a dependency.
 #[derive(Debug)]
 struct Answer {
     answer: Result<(), String>,
-    said: Option<Instant>,
+    /// Time of the last log line that it is away.
+    logged_at: Option<Instant>,
 }
 
-/// The last answer of each dependency. Before the first one, it counts as away.
+/// The last answer of each dependency. A dependency that has not answered yet counts as away.
 #[derive(Debug)]
 pub struct Readiness {
     service: &'static str,
     answers: RwLock<BTreeMap<&'static str, Answer>>,
-    /// Parts of dependencies. The service is ready without them, and says which are away.
+    /// Parts of dependencies, such as topics of the log. The service is ready without them, and `/ready` lists the
+    /// ones that are away as `degraded`.
     parts: RwLock<BTreeMap<String, Answer>>,
 }
 
 impl Readiness {
-    /// A service that needs these.
+    /// Readiness of a service with these dependencies.
     pub fn new(service: &'static str, dependencies: &[&'static str]) -> Self {
         let waiting = |name: &&'static str| {
-            (*name, Answer { answer: Err("has not answered yet".to_owned()), said: None })
+            (*name, Answer { answer: Err("has not answered yet".to_owned()), logged_at: None })
         };
         let answers = RwLock::new(dependencies.iter().map(waiting).collect());
         Self { service, answers, parts: RwLock::default() }
     }
 
-    /// Reports what a probe answers, or that it does not.
+    /// Runs a probe of a dependency, with a time limit, and reports its answer.
     pub async fn probe<E: Display>(
         &self,
         dependency: &'static str,
@@ -45,7 +47,7 @@ impl Readiness {
         self.report(dependency, within(probe).await);
     }
 
-    /// Reports what a part of a dependency answers to a probe, or that it does not, and gives it back.
+    /// Runs a probe of a part of a dependency, with a time limit; reports and returns its answer.
     pub async fn probe_part<E: Display>(
         &self,
         part: &str,
@@ -54,20 +56,20 @@ impl Readiness {
         let answer = within(probe).await;
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
         let before = parts.remove(part);
-        let said = note(self.service, part, before, &answer);
-        parts.insert(part.to_owned(), Answer { answer: answer.clone(), said });
+        let logged_at = log_change(self.service, part, before, &answer);
+        parts.insert(part.to_owned(), Answer { answer: answer.clone(), logged_at });
         answer
     }
 
-    /// What a dependency answered. Changes are logged, and every few seconds that it is still away.
+    /// Records the answer of a dependency. Changes are logged; so is, every few seconds, that it is still away.
     pub fn report(&self, dependency: &'static str, answer: Result<(), String>) {
         let mut answers = self.answers.write().unwrap_or_else(PoisonError::into_inner);
         let before = answers.remove(dependency);
-        let said = note(self.service, dependency, before, &answer);
-        answers.insert(dependency, Answer { answer, said });
+        let logged_at = log_change(self.service, dependency, before, &answer);
+        answers.insert(dependency, Answer { answer, logged_at });
     }
 
-    /// Every dependency and every part of one; true if it answers.
+    /// Names of all dependencies and parts; true for the ones that answer.
     pub fn answers(&self) -> Vec<(String, bool)> {
         let answers = self.answers.read().unwrap_or_else(PoisonError::into_inner);
         let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
@@ -75,20 +77,20 @@ impl Readiness {
         whole.chain(parts.iter().map(|(name, part)| (name.clone(), part.answer.is_ok()))).collect()
     }
 
-    /// Parts that are away while the service is ready, and why.
+    /// Parts that are away, and the errors.
     pub fn degraded(&self) -> BTreeMap<String, String> {
         let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
         parts.iter().filter_map(|(name, part)| Some((name.clone(), part.answer.clone().err()?))).collect()
     }
 
-    /// What is not ready, and why.
+    /// Dependencies that are away, and the errors.
     pub fn missing(&self) -> Vec<(&'static str, String)> {
         let answers = self.answers.read().unwrap_or_else(PoisonError::into_inner);
         answers.iter().filter_map(|(name, answer)| Some((*name, answer.answer.clone().err()?))).collect()
     }
 }
 
-/// A probe's answer, or that there is none in time.
+/// The answer of a probe; an error after [`PROBE_TIMEOUT`].
 async fn within<E: Display>(probe: impl Future<Output = Result<(), E>>) -> Result<(), String> {
     match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),
@@ -96,25 +98,25 @@ async fn within<E: Display>(probe: impl Future<Output = Result<(), E>>) -> Resul
     }
 }
 
-/// Logs a change, and every [`SAY_AGAIN`] that a dependency is still away. Gives the time at which that was said.
-fn note(
+/// Logs a change, and every [`LOG_INTERVAL`] that a dependency is still away. Returns the time of the last such line.
+fn log_change(
     service: &str,
     dependency: &str,
     before: Option<Answer>,
     answer: &Result<(), String>,
 ) -> Option<Instant> {
     let was_ready = before.as_ref().is_some_and(|before| before.answer.is_ok());
-    let said = before.as_ref().and_then(|before| before.said);
+    let logged_at = before.as_ref().and_then(|before| before.logged_at);
     match answer {
         Ok(()) if !was_ready => tracing::info!(service, dependency, "dependency is ready"),
         Ok(()) => {}
         Err(why) => {
-            let another = before.is_none_or(|before| before.answer != *answer);
-            if another || said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+            let changed = before.is_none_or(|before| before.answer != *answer);
+            if changed || logged_at.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
                 tracing::warn!(service, dependency, why, "dependency is not ready");
                 return Some(Instant::now());
             }
         }
     }
-    said
+    logged_at
 }

@@ -1,24 +1,24 @@
-//! Keeps lines that come with every request from filling the log.
+//! A rate limit for log lines that each request may cause.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Lets so many through in each second.
+/// Limit of log lines per second.
 #[derive(Debug)]
 pub struct Sampler {
     started: Instant,
     most: u64,
-    /// The second (high half) and how many it had (low half).
+    /// The current second (high 32 bits) and its number of lines (low 32 bits).
     state: AtomicU64,
 }
 
 impl Sampler {
-    /// Lets `most` through in each second.
+    /// A limit of `most` lines per second.
     pub fn per_second(most: u32) -> Self {
         Self { started: Instant::now(), most: u64::from(most), state: AtomicU64::new(0) }
     }
 
-    /// Whether this one may pass.
+    /// True if this line is within the limit of the current second.
     pub fn pass(&self) -> bool {
         let second = (self.started.elapsed().as_secs() & 0xffff_ffff) << 32;
         let next = |state: u64| if state & !0xffff_ffff == second { state + 1 } else { second + 1 };
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_lets_so_many_through() {
+    fn lines_beyond_the_limit_of_a_second_are_dropped() {
         let sampler = Sampler::per_second(3);
         assert_eq!((0..100).filter(|_| sampler.pass()).count(), 3);
     }

@@ -1,14 +1,15 @@
-//! One connection's bytes on their way between the socket and the HTTP library.
+//! A stream between the socket of a connection and the HTTP library, which validates requests on their way.
 //!
 //! ```text
-//! socket ──▶ head (judged) ──▶ body (framed) ──▶ library ──▶ handler
-//!    ▲                                              │
-//!    └── the next head waits here until the answer was written
+//! socket ──▶ head (validated) ──▶ body (framed) ──▶ library ──▶ handler
+//!    ▲                                                 │
+//!    └── the next head waits here until the answer is written
 //! ```
 //!
-//! actix-http decodes requests ahead of the answers, and its codec's state is that of the latest request: a
-//! pipelined HEAD or `Connection: close` changes the answer before it (actix-web#2678). So it is given one request
-//! at a time. A head that it would refuse without a body is replaced by one that our own handlers answer.
+//! actix-http decodes requests ahead of the answers, and its codec has the state of the latest request: a pipelined
+//! HEAD or `Connection: close` changes the answer before it (actix-web#2678). This stream therefore passes one request
+//! at a time. A head that the library would refuse without a body is replaced by a placeholder request, which is
+//! answered with a problem.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -24,58 +25,59 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::chunks::{Chunks, Step};
 use super::connections::{Connection, Phase};
-use super::head::{Framing, Judged, Refusal, judge};
+use super::head::{Framing, Refusal, Validated, validate};
 
-/// Bytes that are read ahead of an answer, at most: beyond them the client waits.
-const AHEAD: usize = 16 << 10;
-/// Bytes of one read into a buffer of ours.
+/// Maximum number of bytes that are read ahead of an answer; more stay in the kernel, and TCP slows the client.
+const MAX_AHEAD: usize = 16 << 10;
+/// Bytes of one read into a buffer of this stream.
 const SCRATCH: usize = 4 << 10;
-/// Time for a client to end its side after the last answer, whatever it sends.
+/// Time for a client to close its side after the last answer, whatever it sends.
 const LINGER: Duration = Duration::from_millis(1_500);
-/// Time for a client that still sends a body of declared length, so that it comes to read the answer.
+/// Time for a client that still sends a body of declared length: many read the answer only after their body.
 const LINGER_SENDING: Duration = Duration::from_secs(30);
-/// Bytes a second that such a client must send.
+/// Minimum rate of such a client, in bytes per second.
 const SENDING_RATE: u64 = 64 << 10;
 
-/// The target of the request that stands for a refused one; no route has it.
+/// Target of the placeholder for a refused request; no route matches it.
 const REFUSED: &str = "/refused";
 
-/// Part of the message that is read next.
+/// The part of a message that is read next.
 enum Reading {
     /// A request's head.
     Head,
-    /// So many bytes of a body.
+    /// A body, and the number of bytes left.
     Body(u64),
     /// A body in chunks.
     Chunks(Chunks),
-    /// Nothing before the answer was written.
+    /// Nothing until the answer is written.
     Answer,
-    /// Nothing ever.
+    /// Nothing: the connection ends.
     End,
 }
 
-/// The end of a connection: what the client still sends is read and dropped, so that its system does not drop the
-/// answer (RFC 9112, 9.6).
+/// The last phase of a connection: bytes that the client still sends are read and dropped. Closing with unread bytes
+/// would reset the connection, and the client might lose the answer (RFC 9112, 9.6).
 struct Linger {
     began: Instant,
     dropped: u64,
 }
 
-/// A connection's stream, as the HTTP library reads and writes it.
+/// The stream of a connection that the HTTP library reads and writes.
 pub(super) struct Stream<T> {
     io: T,
     connection: Arc<Connection>,
     reading: Reading,
-    /// Bytes of the client that nobody has judged.
+    /// Bytes of the client that are not validated yet.
     ahead: BytesMut,
-    /// Bytes for the library.
+    /// Validated bytes for the library.
     out: BytesMut,
     max_head: usize,
-    /// Bytes of a body of declared length that had not come when the connection was ended.
+    /// Bytes of a body of declared length that are missing when the connection ends.
     unread: Option<u64>,
-    /// True if the client has ended its side.
+    /// True if the client has closed its side.
     ended: bool,
-    /// True once a request was taken whose answer ends the connection, or that was refused.
+    /// True while a request is served, and after the last one of the connection: the client may then still send bytes,
+    /// and the end lingers.
     used: bool,
     linger: Option<Linger>,
 }
@@ -100,7 +102,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         &self.connection
     }
 
-    /// Reads into `ahead`; the number of bytes, 0 at the end.
+    /// Reads into `ahead`; returns the number of bytes, 0 at the end of the stream.
     fn fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.ended {
             return Poll::Ready(Ok(0));
@@ -121,8 +123,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         }
     }
 
-    /// Hands `out` to the library; true if there was something.
-    fn serve(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+    /// Copies `out` to the library's buffer; false if there is nothing to copy.
+    fn copy_out(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         if self.out.is_empty() {
             return false;
         }
@@ -130,13 +132,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         buf.put_slice(&self.out[..len]);
         self.out.advance(len);
         if self.out.is_empty() {
-            // Idle connections hold no buffer of ours.
+            // Idle connections keep no buffer.
             self.out = BytesMut::new();
         }
         len > 0
     }
 
-    /// Begins to take a request.
+    /// Begins a request whose head is validated.
     fn begin(&mut self, framing: Framing, last: bool) {
         let connection = &self.connection;
         connection.answered.store(false, Ordering::Relaxed);
@@ -152,13 +154,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         };
     }
 
-    /// The body has come whole.
-    fn body_ended(&mut self) {
+    /// Ends the body of a request.
+    fn end_body(&mut self) {
         self.connection.body_open.store(false, Ordering::Relaxed);
         self.reading = Reading::Answer;
     }
 
-    /// Puts a request that our handlers answer with the refusal in the place of one that cannot be served.
+    /// Replaces a request by a placeholder, which is answered with the refusal.
     fn refuse(&mut self, refusal: Refusal) {
         let method = if refusal.head { "HEAD" } else { "GET" };
         self.out = BytesMut::from(format!("{method} {REFUSED} HTTP/1.1\r\nhost: -\r\n\r\n").as_bytes());
@@ -167,15 +169,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         self.begin(Framing::None, true);
     }
 
-    /// Judges what is in `ahead`. False if more bytes are needed.
-    fn judge_ahead(&mut self) -> bool {
-        match judge(&self.ahead, self.max_head) {
-            Judged::Partial => false,
-            Judged::Refused(refusal) => {
+    /// Validates the head in `ahead`; false if more bytes are needed.
+    fn validate_ahead(&mut self) -> bool {
+        match validate(&self.ahead, self.max_head) {
+            Validated::Partial => false,
+            Validated::Refused(refusal) => {
                 self.refuse(refusal);
                 true
             }
-            Judged::Whole(head) => {
+            Validated::Complete(head) => {
                 for part in head.upgrades {
                     self.ahead[part].fill(b' ');
                 }
@@ -186,20 +188,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         }
     }
 
-    /// Reads a head. The usual one comes whole and alone, and stays where the library wants it.
+    /// Reads a head. Usually one read brings the whole head, which then stays in the library's buffer without a copy.
     fn read_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.connection.expired.swap(false, Ordering::Relaxed) {
-            // Empty lines before a head are no part of it (RFC 9112, 2.2).
+            // Empty lines before a head are ignored (RFC 9112, 2.2).
             if self.ahead.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
                 self.reading = Reading::End;
             } else {
-                let detail = "the request's head did not come in time (ESS_HEAD_TIMEOUT)";
+                let detail = "the request's head did not arrive in time (ESS_HEAD_TIMEOUT)";
                 self.refuse(Refusal::new(StatusCode::REQUEST_TIMEOUT, detail));
             }
             return Poll::Ready(Ok(()));
         }
         if !self.ahead.is_empty() {
-            if self.judge_ahead() {
+            if self.validate_ahead() {
                 return Poll::Ready(Ok(()));
             }
             if ready!(self.fill(cx))? == 0 {
@@ -216,10 +218,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
             self.reading = Reading::End;
             return Poll::Ready(Ok(()));
         }
-        let Judged::Whole(head) = judge(&buf.filled()[start..], self.max_head) else {
+        let Validated::Complete(head) = validate(&buf.filled()[start..], self.max_head) else {
             self.ahead.extend_from_slice(&buf.filled()[start..]);
             buf.set_filled(start);
-            if !self.judge_ahead() {
+            if !self.validate_ahead() {
                 self.connection.begin_head();
             }
             return Poll::Ready(Ok(()));
@@ -228,12 +230,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
             buf.filled_mut()[start..][part].fill(b' ');
         }
         self.begin(head.framing, head.last);
-        self.cut(buf, start + head.len, head.framing);
+        self.split_body(buf, start + head.len, head.framing);
         Poll::Ready(Ok(()))
     }
 
-    /// Leaves in `buf` what belongs to the body behind `at`, and keeps the rest.
-    fn cut(&mut self, buf: &mut ReadBuf<'_>, at: usize, framing: Framing) {
+    /// Leaves the bytes of the body after `at` in `buf`, and moves the rest to `ahead`.
+    fn split_body(&mut self, buf: &mut ReadBuf<'_>, at: usize, framing: Framing) {
         let behind = buf.filled().len() - at;
         let own = match framing {
             Framing::Length(length) => behind.min(usize::try_from(length).unwrap_or(usize::MAX)),
@@ -244,28 +246,28 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
             buf.set_filled(at + own);
         }
         if let Framing::Length(length) = framing {
-            self.took(length, own);
+            self.advance_body(length, own);
         }
     }
 
-    /// Counts bytes of a body of which `left` were to come.
-    fn took(&mut self, left: u64, bytes: usize) {
+    /// Subtracts `bytes` from the `left` bytes of a body or chunk, and moves on after the last one.
+    fn advance_body(&mut self, left: u64, bytes: usize) {
         let left = left - bytes as u64;
         match &mut self.reading {
             Reading::Chunks(chunks) if left == 0 => *chunks = Chunks::DataEnd,
             Reading::Chunks(chunks) => *chunks = Chunks::Data(left),
-            _ if left == 0 => self.body_ended(),
+            _ if left == 0 => self.end_body(),
             reading => *reading = Reading::Body(left),
         }
     }
 
-    /// Reads bytes of a body of which `left` are to come, straight into the library's buffer.
+    /// Reads bytes of a body or chunk with `left` bytes left, directly into the library's buffer.
     fn read_data(&mut self, left: u64, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let most = usize::try_from(left).unwrap_or(usize::MAX);
         if !self.ahead.is_empty() {
             let taken = self.ahead.len().min(most);
             self.out = self.ahead.split_to(taken);
-            self.took(left, taken);
+            self.advance_body(left, taken);
             return Poll::Ready(Ok(()));
         }
         let start = buf.filled().len();
@@ -280,7 +282,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
             let own = read.min(most);
             self.ahead.extend_from_slice(&buf.filled()[start + own..]);
             buf.set_filled(start + own);
-            self.took(left, own);
+            self.advance_body(left, own);
         }
         Poll::Ready(Ok(()))
     }
@@ -298,9 +300,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         let step = chunks.step(&mut self.ahead, &mut self.out);
         self.reading = Reading::Chunks(chunks);
         match step {
-            Step::Done if chunks == Chunks::End => self.body_ended(),
+            Step::Done if chunks == Chunks::End => self.end_body(),
             Step::Done => {}
-            // The library takes the body for one that did not come whole, and the handler answers that.
+            // The library sees an incomplete body, and the handler answers that with an error.
             Step::Malformed => self.reading = Reading::End,
             Step::Partial => {
                 if ready!(self.fill(cx))? == 0 {
@@ -311,15 +313,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits for the answer, and looks at whether the client stays.
+    /// Waits for the answer. Reading on detects a client that disconnects.
     fn read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.ended && self.ahead.len() < AHEAD {
+        while !self.ended && self.ahead.len() < MAX_AHEAD {
             ready!(self.fill(cx))?;
         }
         Poll::Pending
     }
 
-    /// The answer was written whole.
+    /// Prepares for the next request, or for the end, once the answer is written.
     fn answer_written(&mut self, cx: &Context<'_>) {
         let connection = &self.connection;
         let whole = matches!(self.reading, Reading::Answer);
@@ -334,13 +336,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
             self.used = false;
             connection.enter(if self.ahead.is_empty() { Phase::Idle } else { Phase::Head });
         }
-        // What is here already comes with no event of the socket.
+        // Bytes that are buffered already cause no event of the socket.
         if !self.ahead.is_empty() || self.ended || matches!(self.reading, Reading::End) {
             cx.waker().wake_by_ref();
         }
     }
 
-    /// Reads and drops until the client ends its side, or its time is over.
+    /// Reads and drops bytes until the client closes its side or its time is over.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let linger = self.linger.get_or_insert_with(|| Linger { began: Instant::now(), dropped: 0 });
         loop {
@@ -370,7 +372,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<T> {
         this.connection.task.register(cx.waker());
         let start = buf.filled().len();
         loop {
-            if this.serve(buf) {
+            if this.copy_out(buf) {
                 return Poll::Ready(Ok(()));
             }
             ready!(match this.reading {
@@ -380,7 +382,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<T> {
                 Reading::Answer => this.read_ahead(cx),
                 Reading::End => return Poll::Ready(Ok(())),
             })?;
-            // To read nothing means the end: only that may be told so.
+            // A read of 0 bytes means the end of the stream, so return only with some.
             if buf.filled().len() > start {
                 return Poll::Ready(Ok(()));
             }
@@ -389,7 +391,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
-    /// The client reads: its time begins anew.
+    /// Restarts the timeout, because the client reads.
     fn unblocked(&self) {
         self.connection.progress();
         if self.connection.write_blocked.swap(false, Ordering::Relaxed) {
@@ -397,7 +399,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         }
     }
 
-    /// The client does not read; an error once its time is over.
+    /// Records that the client does not read; returns an error once its time is over.
     fn blocked(&self, cx: &Context<'_>) -> Poll<io::Error> {
         let connection = &self.connection;
         connection.task.register(cx.waker());
@@ -423,7 +425,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<T> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // TLS holds bytes of its own.
+        // TLS has a buffer of its own.
         match Pin::new(&mut this.io).poll_flush(cx) {
             Poll::Pending => return this.blocked(cx).map(Err),
             Poll::Ready(flushed) => flushed?,
@@ -431,7 +433,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<T> {
         if this.connection.write_blocked.load(Ordering::Relaxed) {
             this.unblocked();
         }
-        // The library flushes when it has written all that it has.
+        // The library flushes after it has written everything.
         if this.connection.answered.swap(false, Ordering::Relaxed) {
             this.answer_written(cx);
         }

@@ -1,12 +1,12 @@
-//! TLS, of our own listeners and towards others.
+//! TLS configurations of listeners and clients.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
@@ -14,59 +14,104 @@ use rustls::{
 
 use crate::config::Identity;
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let why = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let found: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(path).map_err(|error| why(&error))?.collect();
-    match found.map_err(|error| why(&error))? {
-        none if none.is_empty() => Err(why(&"holds no certificate")),
-        some => Ok(some),
-    }
+/// Error of a TLS configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsConfigError {
+    /// A file cannot be read, or is no PEM file.
+    #[error("{}: {source}", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        source: pem::Error,
+    },
+    /// A file has no certificate.
+    #[error("{}: holds no certificate", .0.display())]
+    NoCertificate(PathBuf),
+    /// A certificate cannot be used, or does not belong to the key.
+    #[error("{}: {source}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        source: rustls::Error,
+    },
+    /// The cryptography provider supports no version of TLS.
+    #[error("{0}")]
+    Provider(rustls::Error),
+    /// The certificates of the authorities cannot be used.
+    #[error("{0}")]
+    Authorities(#[from] VerifierBuilderError),
 }
 
-/// How a listener speaks TLS. The error names the file that is wrong.
-pub fn listening(identity: &Identity) -> Result<ServerConfig, String> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
+    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let found = found.map_err(|source| TlsConfigError::Pem { path: path.to_owned(), source })?;
+    if found.is_empty() {
+        return Err(TlsConfigError::NoCertificate(path.to_owned()));
+    }
+    Ok(found)
+}
+
+/// TLS of a listener with this certificate and key.
+///
+/// # Errors
+///
+/// If one of the files cannot be used.
+pub fn server_config(identity: &Identity) -> Result<ServerConfig, TlsConfigError> {
     let chain = certificates(&identity.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&identity.key)
-        .map_err(|error| format!("{}: {error}", identity.key.display()))?;
+        .map_err(|source| TlsConfigError::Pem { path: identity.key.clone(), source })?;
     ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|error| format!("{}: {error}", identity.certificate.display()))
+        .map_err(|source| TlsConfigError::Certificate { path: identity.certificate.clone(), source })
 }
 
-fn client() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, String> {
+fn client_builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, TlsConfigError> {
     ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())
+        .map_err(TlsConfigError::Provider)
 }
 
-/// How a client speaks TLS: it trusts the public authorities, and those of a file.
-pub fn trusting(authorities: Option<&Path>) -> Result<ClientConfig, String> {
+/// TLS of a client that trusts the public authorities and the ones of a file.
+///
+/// # Errors
+///
+/// If the file cannot be used.
+pub fn client_config(authorities: Option<&Path>) -> Result<ClientConfig, TlsConfigError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = authorities {
         for certificate in certificates(path)? {
-            roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
+            roots
+                .add(certificate)
+                .map_err(|source| TlsConfigError::Certificate { path: path.to_owned(), source })?;
         }
     }
     let verifier =
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(ring::default_provider()));
-    let verifier = verifier.build().map_err(|error| error.to_string())?;
-    Ok(client()?.with_webpki_verifier(verifier).with_no_client_auth())
+    Ok(client_builder()?.with_webpki_verifier(verifier.build()?).with_no_client_auth())
 }
 
-/// How a client speaks TLS with a service of our own on this machine, whatever name its certificate is for:
-/// it must show the very certificate of the file.
-pub fn pinned(certificate: &Path) -> Result<ClientConfig, String> {
-    let ours = certificates(certificate)?.swap_remove(0);
-    let verifier = Pinned { ours, provider: ring::default_provider() };
-    Ok(client()?.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+/// TLS of a client of a service on this machine. The service must present the first certificate of the file; its
+/// host name is not checked, because the client connects to an address.
+///
+/// # Errors
+///
+/// If the file cannot be used.
+pub fn pinned_client_config(certificate: &Path) -> Result<ClientConfig, TlsConfigError> {
+    let expected = certificates(certificate)?.swap_remove(0);
+    let verifier = Pinned { expected, provider: ring::default_provider() };
+    Ok(client_builder()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth())
 }
 
-/// Takes one certificate and no other.
+/// Accepts one certificate and no other.
 #[derive(Debug)]
 struct Pinned {
-    ours: CertificateDer<'static>,
+    expected: CertificateDer<'static>,
     provider: CryptoProvider,
 }
 
@@ -79,7 +124,7 @@ impl ServerCertVerifier for Pinned {
         _ocsp: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if *end_entity == self.ours {
+        if *end_entity == self.expected {
             return Ok(ServerCertVerified::assertion());
         }
         Err(CertificateError::ApplicationVerificationFailure.into())

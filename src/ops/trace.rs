@@ -3,13 +3,13 @@
 //! ```text
 //! POST /webhook ──▶ append (to the log)            one trace a request
 //!        ▲
-//!        └─ link ── commit                          a trace of its own: it stores events of many requests
+//!        └─ link ── commit                          its own trace: it stores events of many requests
 //! GET /reports/… ──▶ query
 //! ```
 //!
-//! Spans are made when they end, from the [`Origin`] that goes with a request, into its frame and to the
-//! collector: nothing is kept meanwhile. Exporting happens on a thread of its own; what it has no room for is
-//! dropped, and no request waits for it.
+//! A span is created when it ends, from the [`Origin`] that travels with a request through its frame to the collector,
+//! so that no state is kept meanwhile. A separate thread exports the spans; if its queue is full, spans are dropped,
+//! and no request waits.
 
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
@@ -26,16 +26,16 @@ use rand::Rng;
 
 use crate::log::Origin;
 
-/// Spans that wait to be exported, at most; further ones are dropped.
+/// Maximum number of spans that wait for export; further ones are dropped.
 const QUEUE: usize = 16_384;
-/// Time for which spans wait for others.
+/// Time for which spans are collected into one export.
 const DELAY: Duration = Duration::from_secs(1);
-/// Time limit for the receiver.
+/// Time limit of one export.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Requests that a commit's span links to, at most; the others are counted.
+/// Maximum number of links of a span; the others are counted.
 const MAX_LINKS: usize = 1_000;
 
-/// The exporter of this process, and the fraction of requests that begin a trace.
+/// The exporter of this process, and the fraction of requests without a trace that are sampled.
 static EXPORT: OnceLock<(BatchSpanProcessor, f64)> = OnceLock::new();
 
 /// Sends exported spans with ureq, the HTTP client that ESS uses anyway.
@@ -45,7 +45,7 @@ struct Client(ureq::Agent);
 #[async_trait::async_trait]
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        // The exporter has a thread of its own to wait on.
+        // Blocking is fine: the exporter has its own thread.
         let (parts, body) = request.into_parts();
         let response = self.0.run(Request::from_parts(parts, body.to_vec()))?;
         let (parts, mut body) = response.into_parts();
@@ -58,11 +58,11 @@ impl HttpClient for Client {
 #[error("OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
 pub struct TraceError(#[from] opentelemetry_otlp::ExporterBuildError);
 
-/// Starts exporting, once in a process.
+/// Starts the export of spans; further calls in one process have no effect.
 ///
 /// # Errors
 ///
-/// If the endpoint is no URL.
+/// If the endpoint is not a URL.
 pub fn start(service: &'static str, endpoint: &str, fraction: f64) -> Result<(), TraceError> {
     let agent =
         ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build();
@@ -76,12 +76,12 @@ pub fn start(service: &'static str, endpoint: &str, fraction: f64) -> Result<(),
     let mut processor = BatchSpanProcessor::new(exporter, config);
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     processor.set_resource(&Resource::builder().with_service_name(service).with_attribute(version).build());
-    // A second start in one process changes nothing.
+    // Set already: this process exports.
     let _ = EXPORT.set((processor, fraction));
     Ok(())
 }
 
-/// Exports the spans that are left, and stops exporting.
+/// Exports the remaining spans, and ends the export.
 pub fn stop() {
     if let Some((processor, _)) = EXPORT.get()
         && let Err(error) = processor.shutdown_with_timeout(TIMEOUT)
@@ -95,12 +95,12 @@ pub(super) fn exports() -> bool {
     EXPORT.get().is_some()
 }
 
-/// True if a request without a trace begins one that is exported: a random choice by the fraction that was set.
-pub(super) fn begins() -> bool {
+/// True if the new trace of a request is sampled: a random choice by the configured fraction.
+pub(super) fn is_sampled() -> bool {
     EXPORT.get().is_none_or(|(_, fraction)| *fraction >= 1.0 || rand::rng().random_bool(*fraction))
 }
 
-/// The span that a `traceparent` names.
+/// The span context of a `traceparent`.
 fn context(traceparent: &str) -> Option<SpanContext> {
     let trace = TraceId::from_hex(traceparent.get(3..35)?).ok()?;
     let span = SpanId::from_hex(traceparent.get(36..52)?).ok()?;
@@ -109,7 +109,7 @@ fn context(traceparent: &str) -> Option<SpanContext> {
     Some(SpanContext::new(trace, span, flags, true, TraceState::default()))
 }
 
-/// The span of a request, if it is to be exported.
+/// The span context of a request, if its trace is sampled.
 fn sampled(origin: &Origin) -> Option<SpanContext> {
     context(origin.traceparent.as_deref()?).filter(SpanContext::is_sampled)
 }
@@ -120,12 +120,12 @@ fn random_span() -> SpanId {
 
 /// Data of a span.
 #[derive(Debug)]
-pub struct Said {
+pub struct SpanRecord {
     /// Name.
     pub name: String,
     /// Kind.
     pub kind: SpanKind,
-    /// Time of its begin.
+    /// Start time; the end is the time of the export.
     pub began: SystemTime,
     /// Error, if the work failed.
     pub error: Option<String>,
@@ -133,36 +133,36 @@ pub struct Said {
     pub attributes: Vec<KeyValue>,
 }
 
-fn export(said: Said, context: SpanContext, parent: Option<SpanContext>, links: SpanLinks) {
+fn export(record: SpanRecord, context: SpanContext, parent: Option<SpanContext>, links: SpanLinks) {
     let Some((processor, _)) = EXPORT.get() else { return };
     processor.on_end(SpanData {
         span_context: context,
         parent_span_is_remote: parent.as_ref().is_some_and(SpanContext::is_remote),
         parent_span_id: parent.map_or(SpanId::INVALID, |parent| parent.span_id()),
-        span_kind: said.kind,
-        name: said.name.into(),
-        start_time: said.began,
+        span_kind: record.kind,
+        name: record.name.into(),
+        start_time: record.began,
         end_time: SystemTime::now(),
-        attributes: said.attributes,
+        attributes: record.attributes,
         dropped_attributes_count: 0,
         events: SpanEvents::default(),
         links,
-        status: said.error.map_or(Status::Unset, Status::error),
+        status: record.error.map_or(Status::Unset, Status::error),
         instrumentation_scope: InstrumentationScope::builder("ess").build(),
     });
 }
 
-/// Trace context of a request: its `traceparent`, and its `tracestate` header's values, joined.
+/// Trace context of a request: `traceparent`, and the joined values of `tracestate`.
 #[derive(Debug, Default)]
-pub(super) struct Brought {
+pub(super) struct TraceContext {
     pub parent: Option<String>,
     pub state: String,
 }
 
-/// Members of a `tracestate` that are kept; more make it invalid (W3C Trace Context, 3.3.1).
+/// Maximum number of members of a `tracestate`; more make it invalid (W3C Trace Context, 3.3.1).
 const MAX_STATES: usize = 32;
 
-/// Reads a `tracestate`. One that is invalid is dropped, as the standard asks, and the trace goes on.
+/// Parses a `tracestate`. An invalid one is dropped and the trace continues, as the standard requires.
 fn state(text: &str) -> TraceState {
     let members: Vec<&str> = text.split(',').map(str::trim).filter(|member| !member.is_empty()).collect();
     if members.len() > MAX_STATES {
@@ -171,23 +171,23 @@ fn state(text: &str) -> TraceState {
     members.join(",").parse().unwrap_or_default()
 }
 
-/// Exports the span of a request itself.
-pub(super) fn request(origin: &Origin, brought: &Brought, said: impl FnOnce() -> Said) {
+/// Exports the span of a request.
+pub(super) fn export_request(origin: &Origin, incoming: &TraceContext, record: impl FnOnce() -> SpanRecord) {
     if EXPORT.get().is_some()
         && let Some(own) = sampled(origin)
     {
-        // An incoming parent was adopted only if it belongs to this trace.
-        let parent = brought.parent.as_deref().and_then(context);
+        // The incoming parent was adopted only if it has this trace id.
+        let parent = incoming.parent.as_deref().and_then(context);
         let parent = parent.filter(|parent| parent.trace_id() == own.trace_id());
-        // The state belongs to the adopted trace.
-        let state = if parent.is_some() { state(&brought.state) } else { TraceState::default() };
+        // A `tracestate` belongs to its `traceparent`.
+        let state = if parent.is_some() { state(&incoming.state) } else { TraceState::default() };
         let own = SpanContext::new(own.trace_id(), own.span_id(), own.trace_flags(), false, state);
-        export(said(), own, parent, SpanLinks::default());
+        export(record(), own, parent, SpanLinks::default());
     }
 }
 
-/// Exports a span beneath a request's.
-pub fn beneath(origin: &Origin, said: impl FnOnce() -> Said) {
+/// Exports a child of a request's span.
+pub fn export_child(origin: &Origin, record: impl FnOnce() -> SpanRecord) {
     if EXPORT.get().is_some()
         && let Some(parent) = sampled(origin)
     {
@@ -198,7 +198,7 @@ pub fn beneath(origin: &Origin, said: impl FnOnce() -> Said) {
             false,
             TraceState::default(),
         );
-        // The request was taken by this very process.
+        // The parent is not remote: this process has the request.
         let parent = SpanContext::new(
             parent.trace_id(),
             parent.span_id(),
@@ -206,12 +206,12 @@ pub fn beneath(origin: &Origin, said: impl FnOnce() -> Said) {
             false,
             TraceState::default(),
         );
-        export(said(), own, Some(parent), SpanLinks::default());
+        export(record(), own, Some(parent), SpanLinks::default());
     }
 }
 
-/// Exports a span that stands by itself and links to those of requests, if one of them is exported.
-pub fn linked<'o>(origins: impl Iterator<Item = &'o Origin>, said: impl FnOnce() -> Said) {
+/// Exports a span with a trace of its own and links to the spans of requests, if one of these is sampled.
+pub fn export_linked<'o>(origins: impl Iterator<Item = &'o Origin>, record: impl FnOnce() -> SpanRecord) {
     if EXPORT.get().is_none() {
         return;
     }
@@ -228,7 +228,7 @@ pub fn linked<'o>(origins: impl Iterator<Item = &'o Origin>, said: impl FnOnce()
     }
     let trace = TraceId::from_bytes(rand::rng().random_range(1..=u128::MAX).to_be_bytes());
     let own = SpanContext::new(trace, random_span(), TraceFlags::SAMPLED, false, TraceState::default());
-    export(said(), own, None, links);
+    export(record(), own, None, links);
 }
 
 #[cfg(test)]
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_is_kept_as_it_came_or_dropped_whole() {
+    fn a_tracestate_is_kept_whole_or_dropped() {
         assert_eq!(
             state("congo=t61rcWkgMzE , rojo=00f067aa0ba902b7").header(),
             "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"

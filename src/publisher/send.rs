@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::generate::Generator;
 use super::tally::Tally;
-use crate::ops::tls;
+use crate::ops::tls::{self, TlsConfigError};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -63,8 +63,8 @@ struct Answer {
     detail: String,
 }
 
-/// Sends until the plan's time is over or `stop` is ready, and waits for the answers. `progress` is
-/// told now and then how far it is.
+/// Sends until the plan's time is over or `stop` is ready, and waits for the answers. `progress` is called with the
+/// counts now and then.
 ///
 /// # Errors
 ///
@@ -74,10 +74,10 @@ pub async fn publish(
     mut generator: Generator,
     stop: impl Future<Output = ()>,
     progress: impl Fn(&Tally),
-) -> Result<Tally, String> {
+) -> Result<Tally, TlsConfigError> {
     let mut connector = Connector::new().limit(plan.connections).timeout(Duration::from_secs(5));
     if plan.target.starts_with("https://") {
-        connector = connector.rustls_0_23(tls::trusting(plan.authorities.as_deref())?.into());
+        connector = connector.rustls_0_23(tls::client_config(plan.authorities.as_deref())?.into());
     }
     let client = Client::builder().connector(connector).timeout(TIMEOUT).no_default_headers().finish();
     let tally = Rc::new(RefCell::new(Tally::default()));

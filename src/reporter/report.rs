@@ -85,7 +85,7 @@ impl Handler<Held<Ask>> for Reporter {
                 }
                 _ = asker => Err(ReportError::ClientLeft),
             };
-            trace::beneath(&origin, || trace::Said {
+            trace::export_child(&origin, || trace::SpanRecord {
                 name: format!("query {name}"),
                 kind: SpanKind::Client,
                 began,

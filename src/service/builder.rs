@@ -10,7 +10,7 @@ use crate::config::{Config, Secret, Token};
 use crate::fleet;
 use crate::log::Bus;
 use crate::ops::Readiness;
-use crate::ops::http::{Requests, ServiceView, serve};
+use crate::ops::http::{ListenError, Requests, ServiceView, serve};
 use crate::ops::metrics::ServiceMetrics;
 use crate::runtime::{DrainHandle, Group, Tree};
 
@@ -18,8 +18,8 @@ use crate::runtime::{DrainHandle, Group, Tree};
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be bound, or a file of the listener is wrong.
-    #[error("{0}")]
-    Listener(String),
+    #[error(transparent)]
+    Listener(#[from] ListenError),
     /// A setting has a value that cannot be.
     #[error("{setting}: {why}")]
     Setting {
@@ -129,7 +129,7 @@ impl Builder {
             tokens,
             settings: config.http.clone(),
         };
-        let (server, address) = serve(view, port, workers, routes).map_err(StartError::Listener)?;
+        let (server, address) = serve(view, port, workers, routes)?;
         let drained = Box::pin(drained);
         Ok(Running { name, address, server, requests, tree, readiness, drained, works_over_http, threads })
     }

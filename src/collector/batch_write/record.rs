@@ -42,9 +42,9 @@ pub(super) fn record(parts: &Parts, batch: &Batch<'_>, written: &Written, starte
         let requests = frame.rows.chunk_by(|left, right| std::ptr::eq(left.origin, right.origin));
         requests.map(|request| request[0].origin)
     });
-    trace::linked(requests, || {
+    trace::export_linked(requests, || {
         let count = |events: u64| i64::try_from(events).unwrap_or(i64::MAX);
-        trace::Said {
+        trace::SpanRecord {
             name: format!("commit {source}"),
             kind: SpanKind::Consumer,
             began: SystemTime::now() - started.elapsed(),
