@@ -1,4 +1,4 @@
--- The reporter's own role: it reads what there is and what migrations will make, and can write nothing.
+-- Role of the reporter: may read all tables, including those of later migrations, and may write nothing.
 -- Run as the role that owns the schema: psql -v password=… -f reporter-role.sql
 CREATE ROLE ess_reporter LOGIN PASSWORD :'password';
 ALTER ROLE ess_reporter SET default_transaction_read_only = on;

@@ -1,4 +1,4 @@
-//! A refused event on its way to where it is kept.
+//! Dead letters: refused events, and accepted events that could not be stored.
 
 use std::fmt;
 
@@ -9,31 +9,31 @@ use sha2::{Digest, Sha256};
 
 use crate::event::{FieldError, MAX_EVENT_BYTES, Redactor, Refusal, Source};
 
-/// Of a body that is no JSON, or of something that is larger than an event, so many bytes are kept.
+/// Maximum number of payload bytes that are kept of a body that is not JSON, or of a value larger than an event.
 pub const MAX_UNREADABLE_PAYLOAD: usize = 64 * 1024;
 
-/// Why an event was set aside.
+/// Reason of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// It breaks the contract.
+    /// The event does not match the contract.
     Invalid,
-    /// The body is no JSON.
+    /// The body is not JSON.
     NotJson,
     /// The database refused its row.
     Database,
-    /// Collectors ended again and again while they had it.
+    /// Collectors crashed repeatedly while they processed it.
     TooManyDeliveries,
-    /// The log held something that is no frame.
+    /// The log has a message that is not a frame.
     UnreadableFrame,
 }
 
 impl Reason {
-    /// Every reason.
+    /// All reasons.
     pub const ALL: [Self; 5] =
         [Self::Invalid, Self::NotJson, Self::Database, Self::TooManyDeliveries, Self::UnreadableFrame];
 
-    /// The reason as a label and in the database.
+    /// The name in metrics, queries and the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Invalid => "invalid",
@@ -44,12 +44,12 @@ impl Reason {
         }
     }
 
-    /// The reason that is written so.
+    /// The reason with this name.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == text)
     }
 
-    /// Whether the gateway refused it; the others were accepted and set aside by a collector.
+    /// True if the gateway refused the event; else it was accepted, and a collector set it aside.
     pub const fn at_gateway(self) -> bool {
         matches!(self, Self::Invalid | Self::NotJson)
     }
@@ -61,38 +61,38 @@ impl fmt::Display for Reason {
     }
 }
 
-/// An event that was set aside, with all that is needed to look at it and to send it again.
+/// A dead letter, with the data that inspection and replay need.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetter {
-    /// When it was received, in microseconds since 1970.
+    /// Time of receipt, in microseconds since 1970.
     pub received_at: i64,
-    /// Its source, where that was valid; else the one whose own address it came to.
+    /// The event's source if valid, else the source of the address that received it.
     #[serde(with = "source_name")]
     pub source: Option<Source>,
-    /// Why it was set aside.
+    /// Reason.
     pub reason: Reason,
-    /// Its eventId, where that could be read.
+    /// The event's `eventId`, if readable.
     pub event_id: Option<String>,
-    /// The request it came with.
+    /// Correlation id of its request.
     pub correlation_id: String,
-    /// What is wrong with it, by field.
+    /// Errors by field.
     pub errors: Vec<FieldError>,
-    /// Its bytes as sent; the beginning of them if they are no JSON.
+    /// Payload as sent, or its first [`MAX_UNREADABLE_PAYLOAD`] bytes.
     #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
     pub payload: Vec<u8>,
-    /// How many bytes were sent.
+    /// Length of the payload as sent, in bytes.
     pub payload_length: u64,
-    /// Number of events that it stands for: over 1 where their bytes are not kept.
+    /// Number of events; more than 1 only if their bytes are not kept.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub events: u64,
-    /// SHA-256 of all bytes that were sent.
+    /// SHA-256 of the payload as sent, or its keyed hash after [`DeadLetter::withhold`].
     #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
     pub payload_sha256: Vec<u8>,
 }
 
 impl DeadLetter {
-    /// A letter for bytes of a request.
+    /// A dead letter with a payload.
     pub fn new(
         received_at: i64,
         correlation_id: &str,
@@ -102,7 +102,7 @@ impl DeadLetter {
     ) -> Self {
         let kept = match reason {
             Reason::NotJson => payload.len().min(MAX_UNREADABLE_PAYLOAD),
-            // Larger than any event: the same is kept of it.
+            // No event is this large, so it gets the limit of unreadable bodies.
             _ if payload.len() > MAX_EVENT_BYTES => MAX_UNREADABLE_PAYLOAD,
             _ => payload.len(),
         };
@@ -129,21 +129,22 @@ impl DeadLetter {
 }
 
 impl DeadLetter {
-    /// Takes all bytes out, for they could tell of a person; their digest can be tried only by who has the key.
+    /// Removes the payload, which may hold personal data, and replaces its hash by a keyed one: a plain hash could be
+    /// matched against guessed payloads.
     pub fn withhold(&mut self, redactor: &Redactor) {
         self.payload.clear();
         self.payload_sha256 = redactor.keyed(&self.payload_sha256);
         self.redact_errors();
     }
 
-    /// Takes out what errors say of the user's fields: a message may say what it found.
+    /// Replaces the messages of errors in the user's fields, because a message may quote a value.
     pub fn redact_errors(&mut self) {
         for error in self.errors.iter_mut().filter(|error| error.path.starts_with("data.user")) {
             "is not what the contract asks for".clone_into(&mut error.message);
         }
     }
 
-    /// A letter for refused events whose bytes are not kept: their number, and the reason.
+    /// A dead letter that counts refused events without their payloads.
     pub fn unkept(
         received_at: i64,
         correlation_id: &str,
@@ -158,12 +159,12 @@ impl DeadLetter {
         Self { events, ..Self::new(received_at, correlation_id, reason, b"", refusal) }
     }
 
-    /// About how many bytes it takes in memory.
+    /// Approximate size in memory, in bytes.
     pub fn size(&self) -> usize {
         Self::size_of(self.payload.len(), &self.errors)
     }
 
-    /// About how many bytes a letter of these parts takes in memory.
+    /// Approximate size in memory of a dead letter with these parts, in bytes.
     pub fn size_of(payload: usize, errors: &[FieldError]) -> usize {
         let errors: usize = errors.iter().map(|error| error.path.len() + error.message.len() + 96).sum();
         768 + payload + errors
@@ -207,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_letter_comes_back_as_it_was_sent() {
+    fn a_dead_letter_survives_serialization() {
         let refusal =
             Refusal { event_id: Some("a\0b".to_owned()), source: Some(Source::TIKTOK), ..Refusal::default() };
         let letter = DeadLetter::new(7, "c", Reason::Invalid, b"\xff\x00{}", refusal);
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_body_that_is_no_json_the_beginning_is_kept() {
+    fn only_the_start_of_a_body_that_is_not_json_is_kept() {
         let body = vec![b'x'; 100_000];
         let letter = DeadLetter::new(7, "c", Reason::NotJson, &body, Refusal::default());
         assert_eq!((letter.payload.len(), letter.payload_length), (65_536, 100_000));

@@ -1,19 +1,18 @@
 //! The log in NATS JetStream.
 //!
-//! The topology has one home, here. Each topic is a stream of its own with one durable pull
-//! consumer, both made by whoever comes first:
+//! Each topic has a stream and one durable pull consumer. The first process that needs them creates them:
 //!
 //! | topic | stream | subject | consumer | when full |
 //! |---|---|---|---|---|
 //! | a source's events | `ESS_<SOURCE>` | `ess.events.<source>` | `collector-<source>` | refuses the new |
 //! | dead letters | `ESS_DEAD_LETTERS` | `ess.dead_letters` | `collector-dead_letters` | drops the oldest |
 //!
-//! Retention is *work queue*: what is acknowledged is gone, what is not stays. Deliveries are
-//! unlimited. An event's type never becomes part of a subject, for types hold dots.
+//! Retention is *work queue*: a message is deleted when it is acknowledged. The number of deliveries is unlimited.
+//! Subjects do not contain event types, because these contain dots.
 
 mod answer;
 mod connect;
-mod look;
+mod lookup;
 mod receipt;
 mod topology;
 
@@ -33,47 +32,48 @@ use tokio::sync::watch;
 use crate::config::{LogSettings, NatsAccess};
 
 use super::{AppendError, Appended, Bus, Log, LogError, LogRole, Pull, Topic, TopicState};
-use look::Look;
-use topology::{Seen, Topology, log_id, stream_name, subject};
+use lookup::Lookup;
+use topology::{StreamState, Topology, log_id, stream_name, subject};
 
-/// How long a frame may be worked on without a word before it is given to another consumer. The
-/// collector speaks up every third of it.
+/// Time without progress after which a frame is redelivered to another collector. Collectors report progress every
+/// third of it.
 pub const ACK_WAIT: Duration = Duration::from_secs(10);
-/// Frames that may be out at one time, over all collectors of a source.
+/// Maximum number of unacknowledged frames, over all collectors of a source.
 const MAX_ACK_PENDING: i64 = 1_000;
-/// How long one request to the server may take.
+/// Time limit of one request to the server.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time without an answer to a frame until its stream is looked at: a frame that went to a leader that died is not
-/// answered, and is sent again as soon as there is another.
+/// Time without an answer to a frame after which its stream is checked. A leader that died does not answer; the frame
+/// is sent again as soon as there is a new one.
 const LEADER_CHECK: Duration = Duration::from_millis(500);
 /// Longest wait for changes to a stream, and for its consumer, before a topic counts as prepared.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time until a change that the server refused is asked for again.
-const CHANGE_AGAIN: Duration = Duration::from_secs(30);
-/// How long the last words may take to reach the server.
+/// Time until a change that the server refused is requested again.
+const CHANGE_RETRY: Duration = Duration::from_secs(30);
+/// Time limit for the last messages to reach the server.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a pull waits for frames.
+/// Time for which a pull waits for frames.
 const PULL_EXPIRES: Duration = Duration::from_millis(500);
 
-/// A log in NATS JetStream. The connection comes back by itself.
+/// A log in NATS JetStream. The client reconnects by itself.
 pub struct JetStream {
     client: Client,
     context: jetstream::Context,
     topology: Arc<Topology>,
-    topics: Mutex<HashMap<Topic, Arc<TopicLooks>>>,
-    /// Counts the connections. What was seen under an earlier one may be another log's by now.
+    topics: Mutex<HashMap<Topic, Arc<TopicCache>>>,
+    /// Number of the connection. Another connection may lead to a server with another log, so cached values are valid
+    /// for one connection only.
     connection: watch::Receiver<u64>,
 }
 
-/// One topic, as the server was last seen to have it. Topics do not wait for each other.
+/// Cached state of one topic on the server. Topics do not wait for each other.
 #[derive(Default)]
-struct TopicLooks {
-    stream: Look<Seen>,
-    settings: Look<bool>,
-    consumer: Look<PullConsumer>,
+struct TopicCache {
+    stream: Lookup<StreamState>,
+    settings: Lookup<bool>,
+    consumer: Lookup<PullConsumer>,
 }
 
-impl TopicLooks {
+impl TopicCache {
     fn forget(&self) {
         self.stream.forget();
         self.settings.forget();
@@ -81,13 +81,12 @@ impl TopicLooks {
     }
 }
 
-fn away(error: impl std::fmt::Display) -> LogError {
+fn unavailable(error: impl std::fmt::Display) -> LogError {
     LogError::Unavailable(error.to_string())
 }
 
 impl JetStream {
-    /// Opens a connection to one of the servers of a comma-separated list; where all are away, it is made in the
-    /// background.
+    /// Connects to one of the servers of a comma-separated list; if none answers, in the background.
     ///
     /// # Errors
     ///
@@ -106,29 +105,29 @@ impl JetStream {
         Ok(Self { client, context, topology, topics: Mutex::default(), connection })
     }
 
-    fn topic(&self, topic: Topic) -> Arc<TopicLooks> {
+    fn topic(&self, topic: Topic) -> Arc<TopicCache> {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         topics.entry(topic).or_default().clone()
     }
 
-    /// The connection that there is. Nothing is sent into one that is not there: it would wait, and arrive when
-    /// nobody asks for it any more.
+    /// The number of the current connection; an error while there is none. Nothing is sent then: the client would queue
+    /// it, and deliver it after its caller has given up.
     fn connected(&self) -> Result<u64, LogError> {
         let connection = *self.connection.borrow();
         match self.client.connection_state() {
             State::Connected => Ok(connection),
-            _ => Err(away("not connected to NATS")),
+            _ => Err(unavailable("not connected to NATS")),
         }
     }
 
-    /// A topic's stream, as of this connection and not older than `since`.
+    /// A topic's stream, read on this connection and not before `since`.
     async fn stream(
         &self,
         topic: Topic,
-        looks: &TopicLooks,
+        cache: &TopicCache,
         connection: u64,
         since: Option<Instant>,
-    ) -> Result<Seen, LogError> {
+    ) -> Result<StreamState, LogError> {
         let (topology, client) = (self.topology.clone(), self.client.clone());
         let ask = || async move {
             if let Some(sentence) = connect::too_old(&client) {
@@ -136,31 +135,31 @@ impl JetStream {
             }
             topology.stream(topic).await
         };
-        looks.stream.get(connection, since, ask).await
+        cache.stream.get(connection, since, ask).await
     }
 
     /// The consumer of a topic.
     async fn consumer(
         &self,
         topic: Topic,
-        looks: &TopicLooks,
+        cache: &TopicCache,
         connection: u64,
     ) -> Result<PullConsumer, LogError> {
         let topology = self.topology.clone();
-        looks.consumer.get(connection, None, || async move { topology.consumer(topic).await }).await
+        cache.consumer.get(connection, None, || async move { topology.consumer(topic).await }).await
     }
 
     async fn prepare(&self, topic: Topic) -> Result<(), LogError> {
-        let (connection, looks) = (self.connected()?, self.topic(topic));
-        self.stream(topic, &looks, connection, None).await?;
+        let (connection, cache) = (self.connected()?, self.topic(topic));
+        self.stream(topic, &cache, connection, None).await?;
         if self.topology.role == LogRole::Observer {
             return Ok(());
         }
-        // Frames need neither. Both go on behind the answer: a cluster that has no meta leader changes nothing, and
-        // serves its streams all the same.
+        // Appending needs neither. Both continue after the time limit: a cluster without a meta leader cannot change
+        // anything, but serves its streams.
         let rest = async {
-            self.change(topic, &looks, connection).await?;
-            self.consumer(topic, &looks, connection).await.map(drop)
+            self.change(topic, &cache, connection).await?;
+            self.consumer(topic, &cache, connection).await.map(drop)
         };
         match tokio::time::timeout(SETTLE_TIMEOUT, rest).await {
             Ok(Err(error @ LogError::Misconfigured(_))) => return Err(error),
@@ -170,33 +169,43 @@ impl JetStream {
         Ok(())
     }
 
-    /// Brings a stream to the settings; again after a while, where the server refused it.
-    async fn change(&self, topic: Topic, looks: &TopicLooks, connection: u64) -> Result<(), LogError> {
+    /// Applies the settings to a stream; tries again after a while if the server refused them.
+    async fn change(&self, topic: Topic, cache: &TopicCache, connection: u64) -> Result<(), LogError> {
         let change = || {
             let topology = self.topology.clone();
             async move { topology.change(topic).await }
         };
-        if !looks.settings.get(connection, None, change).await? {
-            looks.settings.get(connection, Instant::now().checked_sub(CHANGE_AGAIN), change).await?;
+        if !cache.settings.get(connection, None, change).await? {
+            cache.settings.get(connection, Instant::now().checked_sub(CHANGE_RETRY), change).await?;
         }
         Ok(())
     }
 
-    /// What NATS says of the account; nothing is made or changed.
+    /// Checks that JetStream answers; creates and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If there is no connection, or JetStream does not answer.
     pub async fn ask(&self) -> Result<(), LogError> {
         self.connected()?;
-        self.context.query_account().await.map(drop).map_err(away)
+        self.context.query_account().await.map(drop).map_err(unavailable)
     }
 
-    /// Ends when the answer to a frame will not come any more: with the connection on which it was sent, or when
-    /// its stream has another leader by now.
-    async fn hopeless(&self, topic: Topic, looks: &TopicLooks, connection: u64, seen: &Seen) -> String {
+    /// Completes when the answer to a frame will not arrive, because its connection was lost or its stream has a new
+    /// leader; returns the reason.
+    async fn answer_lost(
+        &self,
+        topic: Topic,
+        cache: &TopicCache,
+        connection: u64,
+        seen: &StreamState,
+    ) -> String {
         let mut changes = self.connection.clone();
         let moved = async {
             loop {
                 tokio::time::sleep(LEADER_CHECK).await;
                 let since = Instant::now().checked_sub(LEADER_CHECK);
-                let now = self.stream(topic, looks, connection, since).await;
+                let now = self.stream(topic, cache, connection, since).await;
                 if now.is_ok_and(|now| now.moved_since(seen)) {
                     return;
                 }
@@ -209,62 +218,64 @@ impl JetStream {
     }
 
     async fn append(&self, topic: Topic, id: String, frame: Bytes) -> Result<Appended, AppendError> {
-        let unavailable = |error: &dyn std::fmt::Display| AppendError::Unavailable(error.to_string());
-        let connection = self.connected().map_err(|error| unavailable(&error))?;
-        let looks = self.topic(topic);
-        let seen = match self.stream(topic, &looks, connection, None).await {
+        let not_appended = |error: &dyn std::fmt::Display| AppendError::Unavailable(error.to_string());
+        let connection = self.connected().map_err(|error| not_appended(&error))?;
+        let cache = self.topic(topic);
+        let seen = match self.stream(topic, &cache, connection, None).await {
             Ok(seen) => seen,
             Err(error @ LogError::Misconfigured(_)) => return Err(AppendError::Refused(error.to_string())),
-            Err(error) => return Err(unavailable(&error)),
+            Err(error) => return Err(not_appended(&error)),
         };
         let mut headers = HeaderMap::new();
         headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
         let request = Request::new().headers(headers).payload(frame).timeout(Some(REQUEST_TIMEOUT));
         let answer = tokio::select! {
             answer = self.client.send_request(subject(topic), request) => answer,
-            why = self.hopeless(topic, &looks, connection, &seen) => return Err(unavailable(&why)),
+            why = self.answer_lost(topic, &cache, connection, &seen) => return Err(not_appended(&why)),
         };
         match answer {
             Ok(answer) => answer::read(&answer.payload, &stream_name(topic), seen.log_id),
             Err(error) => match error.kind() {
                 RequestErrorKind::MaxPayloadExceeded => Err(AppendError::Refused(error.to_string())),
                 RequestErrorKind::NoResponders => {
-                    // It has no leader, or is gone: the next attempt looks first.
-                    looks.forget();
-                    Err(unavailable(&error))
+                    // The stream has no leader, or is gone: the next attempt reads it again.
+                    cache.forget();
+                    Err(not_appended(&error))
                 }
-                _ => Err(unavailable(&error)),
+                _ => Err(not_appended(&error)),
             },
         }
     }
 
     async fn pull(&self, topic: Topic, most: usize) -> Result<Pull, LogError> {
-        let (connection, looks) = (self.connected()?, self.topic(topic));
-        let log_id = self.stream(topic, &looks, connection, None).await?.log_id;
-        let consumer = self.consumer(topic, &looks, connection).await?;
+        let (connection, cache) = (self.connected()?, self.topic(topic));
+        let log_id = self.stream(topic, &cache, connection, None).await?.log_id;
+        let consumer = self.consumer(topic, &cache, connection).await?;
         let batch = consumer.batch().max_messages(most).expires(PULL_EXPIRES).messages().await;
         let batch = match batch {
             Ok(batch) => batch,
             Err(error) => {
-                looks.forget();
-                return Err(away(error));
+                cache.forget();
+                return Err(unavailable(error));
             }
         };
         let (client, connections) = (self.client.clone(), self.connection.clone());
         let mut changes = self.connection.clone();
         let lost = async move {
-            // A request that went out on a connection before this one is not answered.
+            // A request of an earlier connection is not answered.
             let _ = changes.wait_for(|now| *now != connection).await;
         };
         let deliveries = batch.take_until(Box::pin(lost)).map(move |message| {
             let same = *connections.borrow() == connection;
             let delivery = message
-                .map_err(away)
+                .map_err(unavailable)
                 .and_then(|message| receipt::delivery(topic, log_id, client.clone(), message))
-                // Another connection may lead to another log, whose places are not this one's.
-                .and_then(|delivery| if same { Ok(delivery) } else { Err(away("the connection changed")) });
+                // Another connection may lead to another log with other sequence numbers.
+                .and_then(
+                    |delivery| if same { Ok(delivery) } else { Err(unavailable("the connection changed")) },
+                );
             if delivery.is_err() {
-                looks.forget();
+                cache.forget();
             }
             delivery
         });
@@ -273,9 +284,9 @@ impl JetStream {
 
     async fn state(&self, topic: Topic) -> Result<TopicState, LogError> {
         self.connected()?;
-        // Asks for the stream by name only: whoever looks on creates nothing.
-        let stream = self.context.get_stream_no_info(stream_name(topic)).await.map_err(away)?;
-        let info = stream.info_builder().with_deleted(true).fetch().await.map_err(away)?.info;
+        // Reads the stream and creates nothing, because observers call this.
+        let stream = self.context.get_stream_no_info(stream_name(topic)).await.map_err(unavailable)?;
+        let info = stream.info_builder().with_deleted(true).fetch().await.map_err(unavailable)?.info;
         let log_id = log_id(&info);
         let mut gone = info.state.deleted.unwrap_or_default();
         gone.sort_unstable();
@@ -293,11 +304,11 @@ impl JetStream {
     async fn peek(&self, topic: Topic, sequence: u64) -> Result<Option<Bytes>, LogError> {
         use async_nats::jetstream::stream::RawMessageErrorKind;
         self.connected()?;
-        let stream = self.context.get_stream_no_info(stream_name(topic)).await.map_err(away)?;
+        let stream = self.context.get_stream_no_info(stream_name(topic)).await.map_err(unavailable)?;
         match stream.get_raw_message(sequence).await {
             Ok(message) => Ok(Some(message.payload)),
             Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
-            Err(error) => Err(away(error)),
+            Err(error) => Err(unavailable(error)),
         }
     }
 }
@@ -331,8 +342,8 @@ impl Log for JetStream {
         Box::pin(async {
             self.connected()?;
             match tokio::time::timeout(FLUSH_TIMEOUT, self.client.flush()).await {
-                Ok(flushed) => flushed.map_err(away),
-                Err(_) => Err(away("it was not flushed in time")),
+                Ok(flushed) => flushed.map_err(unavailable),
+                Err(_) => Err(unavailable("the last messages were not flushed in time")),
             }
         })
     }

@@ -1,6 +1,7 @@
-//! A file as redb's storage that is never written to: what redb writes stays in memory.
+//! A storage backend of redb that reads from a file and keeps all writes in memory.
 //!
-//! Opening a log that was not closed repairs it, and a repair writes. To look into a damaged file must not change it.
+//! redb repairs a database that was not closed when it opens it, which writes. Reading a damaged file must not change
+//! it.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,10 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
-/// Bytes of a block that is kept in memory once it was written to.
+/// Bytes of a block; written blocks are kept in memory.
 const BLOCK: usize = 4_096;
 
-/// The storage.
+/// A file, and the blocks that were written over it.
 #[derive(Debug)]
 pub(super) struct Overlay {
     file: File,
@@ -23,13 +24,13 @@ pub(super) struct Overlay {
 #[derive(Debug)]
 struct State {
     len: u64,
-    /// Bytes that the file has and that were not cut off.
+    /// Length of the part of the file that is still valid; less than the file's length after a truncation.
     in_file: u64,
     blocks: HashMap<u64, Box<[u8]>>,
 }
 
 impl Overlay {
-    /// A storage on a file.
+    /// An overlay without writes.
     pub fn new(file: File) -> io::Result<Self> {
         let len = file.metadata()?.len();
         Ok(Self { file, state: Mutex::new(State { len, in_file: len, blocks: HashMap::new() }) })
@@ -39,19 +40,19 @@ impl Overlay {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A block as it is now: what was written to it, else what the file has, else zeros.
+    /// The content of a block: the written one, else the file's, padded with zeros.
     fn block(&self, state: &State, number: u64) -> io::Result<Box<[u8]>> {
         if let Some(block) = state.blocks.get(&number) {
             return Ok(block.clone());
         }
         let mut block = vec![0; BLOCK].into_boxed_slice();
         let begin = number * BLOCK as u64;
-        let there = usize::try_from(state.in_file.saturating_sub(begin)).unwrap_or(BLOCK).min(BLOCK);
-        self.file.read_exact_at(&mut block[..there], begin)?;
+        let in_file = usize::try_from(state.in_file.saturating_sub(begin)).unwrap_or(BLOCK).min(BLOCK);
+        self.file.read_exact_at(&mut block[..in_file], begin)?;
         Ok(block)
     }
 
-    /// Blocks from an offset on: number, where in it to begin, how many bytes of it.
+    /// Blocks of a range of bytes: block number, first byte within the block, number of bytes.
     fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
         let mut done = 0;
         std::iter::from_fn(move || {
@@ -92,7 +93,7 @@ impl StorageBackend for Overlay {
         state.in_file = state.in_file.min(len);
         let blocks = len.div_ceil(BLOCK as u64);
         state.blocks.retain(|number, _| *number < blocks);
-        // What is cut off must be zeros if the file grows again.
+        // Bytes that are truncated must read as zeros if the file grows again.
         let within = usize::try_from(len % BLOCK as u64).unwrap_or(0);
         if let Some(block) = state.blocks.get_mut(&(len / BLOCK as u64)) {
             block[within..].fill(0);
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_and_the_file_stays_as_it_is() {
+    fn writes_are_read_back_and_leave_the_file_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let bytes: Vec<u8> = (0..10_000).map(|n| (n % 251) as u8).collect();

@@ -1,4 +1,4 @@
-//! The duty to say what became of a delivery.
+//! Receipts, which settle deliveries.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,48 +7,56 @@ use futures::future::BoxFuture;
 
 use super::LogError;
 
-/// What becomes of a delivery.
+/// The outcome of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
-    /// It is done with: the log may forget it.
+    /// The frame is processed; the log may delete it.
     Ack,
-    /// It comes again, after this time.
+    /// The log redelivers the frame after this delay.
     Retry(Duration),
 }
 
-/// An adapter's side of a receipt.
+/// The part of a receipt that each kind of log implements.
 pub trait Token: Send + Sync {
-    /// Settles, and waits until the log has confirmed it.
+    /// Settles the delivery, and waits for the log's confirmation.
     fn settle(&self, settlement: Settlement) -> BoxFuture<'_, Result<(), LogError>>;
 
-    /// Says that the work goes on, so that the delivery is not given to another consumer.
+    /// Extends the acknowledgement timeout, so that no other consumer gets the frame.
     fn progress(&self) -> BoxFuture<'static, Result<(), LogError>>;
 
-    /// Asks for another delivery, without waiting.
+    /// Requests redelivery without waiting for a confirmation.
     fn abandon(&self);
 }
 
-/// Travels with the frame that it belongs to. Dropping it unsettled asks for another delivery.
-#[must_use = "dropping a receipt asks for another delivery"]
+/// Settles a delivery; travels with its frame. Dropping an unsettled receipt requests redelivery.
+#[must_use = "dropping a receipt requests redelivery"]
 pub struct Receipt(Option<Box<dyn Token>>);
 
 impl Receipt {
-    /// A receipt of an adapter.
+    /// A receipt that settles through `token`.
     pub fn new(token: Box<dyn Token>) -> Self {
         Self(Some(token))
     }
 
-    /// The frame is done with. On an error the log may deliver it again.
+    /// Acknowledges the frame.
+    ///
+    /// # Errors
+    ///
+    /// If the log does not confirm it; it may then redeliver the frame.
     pub async fn ack(mut self) -> Result<(), LogError> {
         self.settle(Settlement::Ack).await
     }
 
-    /// The frame shall come again after `delay`.
+    /// Requests redelivery after `delay`.
+    ///
+    /// # Errors
+    ///
+    /// If the log does not confirm it.
     pub async fn retry(mut self, delay: Duration) -> Result<(), LogError> {
         self.settle(Settlement::Retry(delay)).await
     }
 
-    /// The frame is still being worked on.
+    /// Reports that the frame is still being processed.
     pub fn progress(&self) -> BoxFuture<'static, Result<(), LogError>> {
         match &self.0 {
             Some(token) => token.progress(),

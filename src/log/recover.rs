@@ -1,11 +1,11 @@
-//! Brings what is intact of a damaged log into a new one.
+//! Recovery of a damaged embedded log: copies all intact frames into a new log.
 //!
-//! The damaged file is only read. The new log is written beside it, read again, and takes the name in the last step;
-//! the damaged file keeps its bytes under a name that nothing else had. Whatever ends a recovery before that step, a
-//! full disk or a kill, leaves all as it was.
+//! The damaged file is only read. The new log is written next to it, verified, and renamed over it in the last step;
+//! the damaged file is kept under another name. A recovery that ends before that step, by a full disk or a kill,
+//! changes nothing.
 //!
-//! A file is searched for frames from its first byte to its last, in windows: it does not matter how much of redb's
-//! structure is left. Pages that redb let go of hold frames that were processed long ago; the marks tell which.
+//! The whole file is searched for frames, in windows, without the help of redb's structure, which may be damaged. Freed
+//! pages of redb still hold frames that were processed; the marks identify them, and they are left out.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -25,31 +25,31 @@ use super::runs::Runs;
 use super::search::find_frames;
 use crate::event::{Source, decode};
 
-/// Bytes of frames in one commit.
+/// Bytes of messages in one commit.
 const COMMIT: usize = 16 << 20;
 
 /// Outcome of a recovery.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// True if the log was whole and nothing was done.
+    /// True if the log was intact and nothing was done.
     pub whole: bool,
-    /// Frames that were brought into the log.
+    /// Frames that were copied into the log.
     pub frames: u64,
-    /// Their events.
+    /// Events of these frames.
     pub events: u64,
-    /// Frames that were processed before, and left out.
+    /// Frames that were left out because they were processed before.
     pub done: u64,
-    /// Frames none of whose events is of a source that this version knows, and left out.
+    /// Frames that were left out because this version knows the source of none of their events.
     pub unknown: u64,
-    /// Messages of refused events that were brought into the log.
+    /// Messages with refused events that were copied into the log.
     pub letters: u64,
-    /// Frames that the log had acknowledged, were not processed, and were not found.
+    /// Frames that were acknowledged and not processed, and that were not found.
     pub lost: u64,
-    /// The damaged file.
+    /// Path of the damaged file, if it was kept.
     pub kept: Option<PathBuf>,
 }
 
-/// Why nothing was recovered. Nothing was changed then.
+/// Error of a recovery, which then changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
     /// A file cannot be read or written.
@@ -58,7 +58,7 @@ pub enum RecoverError {
     /// The new log could not be written.
     #[error("{0}")]
     Log(#[from] redb::Error),
-    /// It was asked for what is not possible.
+    /// The recovery is not possible.
     #[error("{0}")]
     Refused(String),
 }
@@ -74,11 +74,15 @@ macro_rules! from_redb {
 }
 from_redb!(DatabaseError, TransactionError, TableError, StorageError, CommitError);
 
-/// Frames by source and writer.
-type There = HashMap<Source, HashMap<Uuid, Runs>>;
+/// Frame numbers by source and writer.
+type FrameNumbers = HashMap<Source, HashMap<Uuid, Runs>>;
 
-/// Recovers the log at `log` from itself, or from another file. With `all`, frames are taken that were processed
-/// before, too: for a store that was lost as well.
+/// Recovers the log at `log` from itself, or adds the frames of the file `from` to it. With `all`, frames that were
+/// processed before are included, for the case that the store is lost as well.
+///
+/// # Errors
+///
+/// If a file cannot be read or written, or `log` is damaged and `from` is another file.
 pub fn recover(log: &Path, from: Option<&Path>, all: bool) -> Result<Recovery, RecoverError> {
     let marks = Marks::open(&log.with_file_name(MARKS_FILE));
     let source = from.unwrap_or(log);
@@ -87,15 +91,15 @@ pub fn recover(log: &Path, from: Option<&Path>, all: bool) -> Result<Recovery, R
     if !source.exists() {
         return Err(RecoverError::Refused(format!("there is no file {}", source.display())));
     }
-    let found = log.exists().then(|| look(log));
-    let nothing = |there: &There| lost(&marks, there) == 0;
+    let found = log.exists().then(|| read_intact(log));
+    let complete = |found: &FrameNumbers| lost(&marks, found) == 0;
     match (&found, from) {
-        (Some(Ok(there)), None) if nothing(there) && !all => {
+        (Some(Ok(frames)), None) if complete(frames) && !all => {
             return Ok(Recovery { whole: true, ..Recovery::default() });
         }
         (Some(Err(why)), Some(_)) => {
             return Err(RecoverError::Refused(format!(
-                "{} is damaged itself ({why}): `ess log recover` comes first",
+                "{} is damaged itself ({why}): run `ess log recover` without a file first",
                 log.display()
             )));
         }
@@ -103,22 +107,22 @@ pub fn recover(log: &Path, from: Option<&Path>, all: bool) -> Result<Recovery, R
     }
     let beside = log.with_extension("redb.recovering");
     let _ = std::fs::remove_file(&beside);
-    let made = (|| {
-        let mut rescue = match (&found, from) {
-            // A log that is whole keeps its id and its places; frames of the other file come behind.
-            (Some(Ok(there)), Some(_)) => Rescue::onto(log, &beside, there.clone())?,
-            _ => Rescue::new(&beside)?,
+    let written = (|| {
+        let mut new_log = match (&found, from) {
+            // An intact log keeps its id and its sequence numbers; frames of the other file are appended.
+            (Some(Ok(frames)), Some(_)) => NewLog::copy_of(log, &beside, frames.clone())?,
+            _ => NewLog::new(&beside)?,
         };
         if from.is_none() {
-            rescue.letters(log)?;
+            new_log.copy_dead_letters(log)?;
         }
-        find_frames(File::open(source)?, |frame| rescue.take(&marks, frame, all))?;
-        let (mut recovery, there) = rescue.finish()?;
-        verify(&beside, &there)?;
-        recovery.lost = lost(&marks, &there);
+        find_frames(File::open(source)?, |frame| new_log.add(&marks, frame, all))?;
+        let (mut recovery, frames) = new_log.finish()?;
+        verify(&beside, &frames)?;
+        recovery.lost = lost(&marks, &frames);
         Ok(recovery)
     })();
-    let mut recovery: Recovery = match made {
+    let mut recovery: Recovery = match written {
         Ok(recovery) => recovery,
         Err(error) => {
             let _ = std::fs::remove_file(&beside);
@@ -126,7 +130,7 @@ pub fn recover(log: &Path, from: Option<&Path>, all: bool) -> Result<Recovery, R
         }
     };
     if from.is_none() {
-        recovery.kept = Some(keep(log)?);
+        recovery.kept = Some(keep_damaged(log)?);
     }
     std::fs::rename(&beside, log)?;
     if let Some(folder) = log.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -135,27 +139,27 @@ pub fn recover(log: &Path, from: Option<&Path>, all: bool) -> Result<Recovery, R
     Ok(recovery)
 }
 
-/// Frames that were acknowledged, not processed, and are not there.
-fn lost(marks: &Marks, there: &There) -> u64 {
-    let nothing = HashMap::new();
-    let of = |source: Source| marks.lost(source, there.get(&source).unwrap_or(&nothing));
+/// Number of frames that were acknowledged and not processed, and that are not among `found`.
+fn lost(marks: &Marks, found: &FrameNumbers) -> u64 {
+    let none = HashMap::new();
+    let of = |source: Source| marks.lost(source, found.get(&source).unwrap_or(&none));
     Source::all().flat_map(|source| of(source).into_values()).map(|runs| runs.len()).sum()
 }
 
-/// Opens a file without writing to it. redb checks all of it.
+/// Opens a log without writing to its file; redb checks the integrity of the whole file.
 fn open(file: &Path) -> Result<Database, RecoverError> {
     let overlay = Overlay::new(File::open(file)?)?;
     let mut builder = Database::builder();
     Ok(builder.set_check_integrity_on_open(true).create_with_backend(overlay)?)
 }
 
-/// Does something with a file that may be damaged in any way.
-fn guarded<T>(work: impl FnOnce() -> Result<T, RecoverError>) -> Result<T, String> {
-    unpanicked(work)?.map_err(|error| error.to_string())
+/// Runs work on a file that may be damaged; panics of redb become errors.
+fn on_damaged<T>(work: impl FnOnce() -> Result<T, RecoverError>) -> Result<T, String> {
+    catch_panic(work)?.map_err(|error| error.to_string())
 }
 
-/// redb panics at some damages of a file: that is an answer, too, and nothing to print.
-pub(super) fn unpanicked<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+/// Runs work of redb, which panics on some damaged files; the panic becomes an error and is not printed.
+pub(super) fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let result = catch_unwind(AssertUnwindSafe(work));
@@ -163,15 +167,15 @@ pub(super) fn unpanicked<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     result.map_err(|_| "its structure is damaged".to_owned())
 }
 
-/// The frames that a log holds, if all of it is intact; else what is wrong.
-fn look(file: &Path) -> Result<There, String> {
+/// The frames of a log, if it is intact; else the fault.
+fn read_intact(file: &Path) -> Result<FrameNumbers, String> {
     if std::fs::metadata(file).is_ok_and(|about| about.len() == 0) {
         return Err("it is empty".to_owned());
     }
-    guarded(|| {
+    on_damaged(|| {
         let database = open(file)?;
         let read = database.begin_read()?;
-        let mut there = There::new();
+        let mut found = FrameNumbers::new();
         for entry in read.open_table(embedded::FRAMES)?.iter()? {
             let (key, value) = entry?;
             let (topic, sequence) = key.value();
@@ -179,7 +183,7 @@ fn look(file: &Path) -> Result<There, String> {
             let bytes = value.value().get(embedded::PREFIX..).unwrap_or_default();
             match Frame::read(Bytes::copy_from_slice(bytes)) {
                 Ok(frame) => {
-                    let runs = there.entry(source).or_default().entry(frame.writer).or_default();
+                    let runs = found.entry(source).or_default().entry(frame.writer).or_default();
                     runs.add(frame.number, frame.number);
                 }
                 Err(FrameError::Newer(_)) => {}
@@ -188,12 +192,12 @@ fn look(file: &Path) -> Result<There, String> {
                 }
             }
         }
-        Ok(there)
+        Ok(found)
     })
 }
 
-/// Gives the damaged file a second name that nothing has.
-fn keep(file: &Path) -> Result<PathBuf, RecoverError> {
+/// Keeps the damaged file under a second name that no file has; returns it.
+fn keep_damaged(file: &Path) -> Result<PathBuf, RecoverError> {
     let now = chrono::Utc::now().format("%Y%m%dT%H%M%S%.3f").to_string();
     for n in 1..1_000 {
         let name = if n == 1 { format!("broken-{now}") } else { format!("broken-{now}-{n}") };
@@ -201,7 +205,7 @@ fn keep(file: &Path) -> Result<PathBuf, RecoverError> {
         match std::fs::hard_link(file, &kept) {
             Ok(()) => return Ok(kept),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            // A file system without hard links: its bytes a second time.
+            // The file system has no hard links: copy.
             Err(_) if !kept.exists() => {
                 let copy = file.with_extension("redb.copying");
                 std::fs::copy(file, &copy)?;
@@ -212,30 +216,32 @@ fn keep(file: &Path) -> Result<PathBuf, RecoverError> {
             Err(error) => return Err(error.into()),
         }
     }
-    Err(RecoverError::Refused(format!("{}: a thousand damaged files are kept already", file.display())))
+    Err(RecoverError::Refused(format!("{}: 1,000 damaged files are kept already", file.display())))
 }
 
-/// Reads the new log as the next start will: every frame must be in it.
-fn verify(file: &Path, there: &There) -> Result<(), RecoverError> {
-    match look(file) {
-        Ok(found) if found == *there => Ok(()),
+/// Reads the new log from its file, and checks that it has exactly these frames.
+fn verify(file: &Path, frames: &FrameNumbers) -> Result<(), RecoverError> {
+    match read_intact(file) {
+        Ok(found) if found == *frames => Ok(()),
         Ok(_) => Err(RecoverError::Refused("the new log does not hold what was written to it".to_owned())),
         Err(why) => Err(RecoverError::Refused(format!("the new log cannot be read: {why}"))),
     }
 }
 
-/// A new log that is being filled.
-struct Rescue {
+/// A new log that is being written.
+struct NewLog {
     database: Database,
+    /// The open transaction, and the bytes of its messages.
     write: Option<WriteTransaction>,
     bytes: usize,
-    next: HashMap<Topic, u64>,
-    there: There,
+    /// The last sequence number of each topic.
+    last: HashMap<Topic, u64>,
+    frames: FrameNumbers,
     recovery: Recovery,
 }
 
-impl Rescue {
-    /// An empty log with an id of its own: its places are no other log's.
+impl NewLog {
+    /// An empty log with a new id, because its sequence numbers do not continue those of another log.
     fn new(file: &Path) -> Result<Self, RecoverError> {
         let database = Database::builder().create(file)?;
         let write = database.begin_write()?;
@@ -246,24 +252,24 @@ impl Rescue {
             database,
             write: Some(write),
             bytes: 0,
-            next: HashMap::new(),
-            there: There::new(),
+            last: HashMap::new(),
+            frames: FrameNumbers::new(),
             recovery: Recovery::default(),
         })
     }
 
-    /// A copy of a log that is whole.
-    fn onto(log: &Path, file: &Path, there: There) -> Result<Self, RecoverError> {
+    /// A copy of an intact log, which has these frames.
+    fn copy_of(log: &Path, file: &Path, frames: FrameNumbers) -> Result<Self, RecoverError> {
         embedded::copy(&open(log)?, file)?;
         let database = Database::builder().open(file)?;
-        let mut next = HashMap::new();
+        let mut last = HashMap::new();
         let read = database.begin_read()?;
-        let last = read.open_table(embedded::LAST)?;
+        let table = read.open_table(embedded::LAST)?;
         for topic in Topic::all() {
-            next.insert(topic, last.get(topic.to_string().as_str())?.map_or(0, |last| last.value()));
+            last.insert(topic, table.get(topic.to_string().as_str())?.map_or(0, |last| last.value()));
         }
-        drop((last, read));
-        Ok(Self { database, write: None, bytes: 0, next, there, recovery: Recovery::default() })
+        drop((table, read));
+        Ok(Self { database, write: None, bytes: 0, last, frames, recovery: Recovery::default() })
     }
 
     fn insert(&mut self, topic: Topic, message: &[u8]) -> Result<(), RecoverError> {
@@ -271,7 +277,7 @@ impl Rescue {
             Some(write) => write,
             None => self.database.begin_write()?,
         };
-        let last = self.next.entry(topic).or_default();
+        let last = self.last.entry(topic).or_default();
         *last += 1;
         embedded::insert(&write, topic, *last, embedded::now_micros(), 1, message)?;
         self.bytes += message.len();
@@ -284,8 +290,8 @@ impl Rescue {
         Ok(())
     }
 
-    /// Takes a frame that was found, unless it was processed before or is there already.
-    fn take(&mut self, marks: &Marks, frame: Frame, all: bool) -> Result<(), RecoverError> {
+    /// Adds a frame, unless it was processed before or was added already.
+    fn add(&mut self, marks: &Marks, frame: Frame, all: bool) -> Result<(), RecoverError> {
         let Some(source) = source_of(&frame) else {
             self.recovery.unknown += 1;
             return Ok(());
@@ -295,7 +301,7 @@ impl Rescue {
             self.recovery.done += 1;
             return Ok(());
         }
-        let runs = self.there.entry(source).or_default().entry(writer).or_default();
+        let runs = self.frames.entry(source).or_default().entry(writer).or_default();
         if runs.contains(number) {
             return Ok(());
         }
@@ -306,12 +312,12 @@ impl Rescue {
         Ok(())
     }
 
-    /// Takes refused events on their way to the store, as far as the log's structure still leads to them.
-    fn letters(&mut self, log: &Path) -> Result<(), RecoverError> {
+    /// Copies the messages with refused events, as far as redb can still read them.
+    fn copy_dead_letters(&mut self, log: &Path) -> Result<(), RecoverError> {
         let mut found = Vec::new();
         let name = Topic::DeadLetters.to_string();
-        // What comes before a damage counts; they are bounded by ESS_DEAD_LETTER_MAX_BYTES.
-        let _ = guarded(|| {
+        // Messages before the first damage are copied; ESS_DEAD_LETTER_MAX_BYTES bounds them.
+        let _ = on_damaged(|| {
             let database = open(log)?;
             let read = database.begin_read()?;
             let frames = read.open_table(embedded::FRAMES)?;
@@ -328,16 +334,16 @@ impl Rescue {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(Recovery, There), RecoverError> {
+    fn finish(mut self) -> Result<(Recovery, FrameNumbers), RecoverError> {
         if let Some(write) = self.write.take() {
             write.commit()?;
         }
-        self.there.retain(|_, writers| !writers.is_empty());
-        Ok((self.recovery, self.there))
+        self.frames.retain(|_, writers| !writers.is_empty());
+        Ok((self.recovery, self.frames))
     }
 }
 
-/// A frame is of one source: that of its events.
+/// The source of a frame: the one of its first event that this version can decode.
 fn source_of(frame: &Frame) -> Option<Source> {
     frame.events().find_map(|event| decode(event.bytes, None).ok().map(|event| event.source))
 }

@@ -39,7 +39,7 @@ use crate::config::LogSettings;
 
 use super::frame::Frame;
 use super::marks::{FrameMark, Marks};
-use super::recover::unpanicked;
+use super::recover::catch_panic;
 use super::runs::Runs;
 use super::{AppendError, Appended, Bus, Log, LogError, Pull, Topic, TopicState};
 use file::{CACHE, Queues, identify, load};
@@ -146,7 +146,7 @@ impl Embedded {
         for left in ["redb.new", "redb.recovering", "redb.copying"] {
             let _ = std::fs::remove_file(file.with_extension(left));
         }
-        let opened = unpanicked(|| {
+        let opened = catch_panic(|| {
             let database = Database::builder().set_cache_size(CACHE).create(file)?;
             let (log_id, opens) = identify(&database)?;
             let queues = load(&database)?;

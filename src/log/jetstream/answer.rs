@@ -6,8 +6,7 @@ use uuid::Uuid;
 
 use crate::log::{AppendError, Appended};
 
-/// Errors after which the server never stores this very message. Every other error may pass: the frame is sent
-/// again under its id.
+/// Errors that are permanent for a message. Others are temporary, and the frame is sent again with its id.
 const NEVER_STORED: [ErrorCode; 3] = [
     ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM,
     ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM,
@@ -78,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_sequence_in_this_stream_is_an_acknowledgement() {
+    fn only_an_answer_with_the_stream_and_a_sequence_acknowledges() {
         let appended = answer(r#"{"stream":"ESS_FACEBOOK","seq":7,"duplicate":true}"#).unwrap();
         assert_eq!((appended.sequence, appended.duplicate), (7, true));
         for text in [
@@ -93,15 +92,15 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_may_pass_is_asked_again() {
+    fn temporary_full_and_permanent_errors_are_distinguished() {
         let error = |code: u64, err_code: u64, text: &str| {
             answer(&format!(
                 r#"{{"stream":"ESS_FACEBOOK","seq":0,"error":{{"code":{code},"err_code":{err_code},"description":"{text}"}}}}"#
             ))
         };
         for (code, err_code) in [(409, 10158), (429, 10167), (400, 10039), (503, 10077), (503, 10008)] {
-            let told = error(code, err_code, "for the moment");
-            assert!(matches!(told, Err(AppendError::Unavailable(_))), "{err_code}: {told:?}");
+            let answer = error(code, err_code, "for the moment");
+            assert!(matches!(answer, Err(AppendError::Unavailable(_))), "{err_code}: {answer:?}");
         }
         assert!(matches!(error(503, 10077, "maximum bytes exceeded"), Err(AppendError::Full(_))));
         assert!(matches!(

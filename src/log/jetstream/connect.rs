@@ -1,4 +1,4 @@
-//! The connection to NATS: servers, credentials, and the way from one server to the next.
+//! The connection to NATS: servers, credentials and reconnection.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,39 +7,39 @@ use async_nats::{Client, ConnectOptions, Event, ReconnectToServer, Server, Serve
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{REQUEST_TIMEOUT, away};
+use super::{REQUEST_TIMEOUT, unavailable};
 use crate::config::NatsAccess;
 use crate::log::LogError;
 
-/// Duration for which the first connection is waited for before the start goes on without it.
+/// Time for which the start waits for the first connection.
 const FIRST_CONNECT: Duration = Duration::from_secs(1);
-/// Longest duration of one attempt to connect, handshakes included.
+/// Time limit of one attempt to connect, with handshakes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time without a word of the server until it is pinged. A server that leaves three pings in a row unanswered is
-/// given up: after 1.5 s.
+/// Time without data from the server after which it is pinged. The client disconnects after three unanswered pings,
+/// 1.5 s.
 const PING_INTERVAL: Duration = Duration::from_millis(500);
-/// The oldest version of NATS whose answers to a repeated message are right in a cluster.
+/// The oldest version of NATS that answers duplicate messages correctly in a cluster.
 const LEAST_VERSION: (i64, i64, i64) = (2, 11, 0);
 
 /// The servers of a comma-separated list.
 fn servers(urls: &str) -> Result<Vec<ServerAddr>, LogError> {
-    urls.split(',').map(|url| url.trim().parse().map_err(away)).collect()
+    urls.split(',').map(|url| url.trim().parse().map_err(unavailable)).collect()
 }
 
-/// User and password, or a token alone, of the first server whose URL has them.
+/// User and password, or a token, of the first server whose URL has them.
 fn access_of(servers: &[ServerAddr]) -> Option<(String, Option<String>)> {
     let plain = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
     let server = servers.iter().find(|server| server.username().is_some())?;
     Some((plain(server.username()?), server.password().map(plain)))
 }
 
-/// Credentials, certificates and authorities.
+/// Options of the client with credentials, certificates and authorities.
 async fn options(servers: &[ServerAddr], access: &NatsAccess) -> Result<ConnectOptions, LogError> {
     let mut options = match &access.credentials {
         Some(path) => ConnectOptions::with_credentials_file(path)
             .await
             .map_err(|error| LogError::Unavailable(format!("{}: {error}", path.display())))?,
-        // The library does not read what a URL says of who we are.
+        // The library ignores credentials in URLs.
         None => match access_of(servers) {
             Some((user, Some(password))) => ConnectOptions::with_user_and_password(user, password),
             Some((token, None)) => ConnectOptions::with_token(token),
@@ -50,25 +50,25 @@ async fn options(servers: &[ServerAddr], access: &NatsAccess) -> Result<ConnectO
         options = options.add_root_certificates(path.clone());
     }
     if let Some(identity) = &access.identity {
-        // Whoever shows a certificate wants no connection without TLS, whatever the server says first.
+        // Without this, a server could ask for a connection without TLS.
         options = options
             .add_client_certificate(identity.certificate.clone(), identity.key.clone())
             .require_tls(true);
     } else if servers.iter().any(|server| server.tls_required()) {
-        // Servers that the cluster names have no scheme: credentials for TLS never go to one without it.
+        // Servers that the cluster announces have no scheme; credentials must not be sent to them without TLS.
         options = options.require_tls(true);
     }
     Ok(options)
 }
 
-/// The choice of the server for the next attempt.
+/// Chooses the server of the next attempt to connect.
 #[derive(Default)]
 struct NextServer {
     last: Mutex<Option<ServerAddr>>,
 }
 
 impl NextServer {
-    /// Any but the last one, which is frozen or gone; of the others one with the fewest failures, by chance.
+    /// Avoids the last server, which may hang or be gone; of the others, a random one with the fewest failures.
     fn choose(&self, servers: &[Server]) -> Option<ReconnectToServer> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let rank =
@@ -79,7 +79,8 @@ impl NextServer {
     }
 }
 
-/// A client of NATS, and a count of its connections. Where no server answers, it connects in the background.
+/// A client of NATS, and a counter that changes with each connection and disconnection. If no server answers, the
+/// client connects in the background.
 pub(super) async fn connect(
     urls: &str,
     name: &str,
@@ -108,23 +109,26 @@ pub(super) async fn connect(
         .request_timeout(Some(REQUEST_TIMEOUT))
         .connect(servers)
         .await
-        .map_err(away)?;
+        .map_err(unavailable)?;
     let mut first = connection.clone();
     let waited = tokio::time::timeout(FIRST_CONNECT, first.wait_for(|count| *count > 0)).await;
     if waited.is_err() {
-        tracing::warn!(url = crate::config::hide_password(urls), "NATS is away; trying on");
+        tracing::warn!(
+            url = crate::config::hide_password(urls),
+            "NATS does not answer; connecting in the background"
+        );
     }
     Ok((client, connection))
 }
 
-/// A sentence about a server that is too old; `None` for one that is not, or is not known.
+/// A warning if the server is older than [`LEAST_VERSION`]; `None` if it is not, or its version is unknown.
 pub(super) fn too_old(client: &Client) -> Option<String> {
     let version = client.try_server_info()?.version;
     let (major, minor, patch) = LEAST_VERSION;
     (!client.is_server_compatible(major, minor, patch)).then(|| {
         format!(
-            "NATS {version} is older than {major}.{minor}: in a cluster it may answer a repeated frame wrongly, and \
-             the frame is sent until it is confirmed"
+            "NATS {version} is older than {major}.{minor}: in a cluster it may answer duplicate frames wrongly, and \
+             these are sent until they are confirmed"
         )
     })
 }

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use super::{REQUEST_TIMEOUT, away};
+use super::{REQUEST_TIMEOUT, unavailable};
 use crate::log::{Delivery, LogError, Receipt, Settlement, Token, Topic};
 
-/// Turns a message of JetStream into a delivery of a log.
+/// Converts a message of JetStream into a delivery.
 pub(super) fn delivery(
     topic: Topic,
     log_id: Uuid,
@@ -19,11 +19,11 @@ pub(super) fn delivery(
 ) -> Result<Delivery, LogError> {
     let reply = message.reply.clone();
     let (sequence, deliveries, logged_at) = {
-        let info = message.info().map_err(away)?;
+        let info = message.info().map_err(unavailable)?;
         let logged_at = i64::try_from(info.published.unix_timestamp_nanos() / 1_000).unwrap_or_default();
         (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1), logged_at)
     };
-    let reply = reply.ok_or_else(|| away("a delivery without an address for its acknowledgement"))?;
+    let reply = reply.ok_or_else(|| unavailable("a delivery without an address for its acknowledgement"))?;
     let receipt = Receipt::new(Box::new(Ack { client, reply, deliveries }));
     let frame = message.message.payload;
     Ok(Delivery { topic, log_id, sequence, deliveries, logged_at, frame, receipt })
@@ -47,24 +47,24 @@ impl Ack {
 impl Token for Ack {
     fn settle(&self, settlement: Settlement) -> BoxFuture<'_, Result<(), LogError>> {
         Box::pin(async move {
-            // A request instead of a publication: the server confirms it.
+            // A request instead of a publication, because the server confirms it.
             let request = Request::new().payload(Self::body(settlement)).timeout(Some(REQUEST_TIMEOUT));
-            self.client.send_request(self.reply.clone(), request).await.map(drop).map_err(away)
+            self.client.send_request(self.reply.clone(), request).await.map(drop).map_err(unavailable)
         })
     }
 
     fn progress(&self) -> BoxFuture<'static, Result<(), LogError>> {
         let (client, reply) = (self.client.clone(), self.reply.clone());
-        Box::pin(async move { client.publish(reply, Bytes::from_static(b"+WPI")).await.map_err(away) })
+        Box::pin(async move { client.publish(reply, Bytes::from_static(b"+WPI")).await.map_err(unavailable) })
     }
 
     fn abandon(&self) {
-        // At once the first time, then later and later: a fault that stays must not spin.
+        // The delay grows with each delivery, so that a permanent fault does not cause a busy loop.
         let delay = Duration::from_millis(100) * u32::try_from(self.deliveries.min(50)).unwrap_or(50);
         let (client, reply) = (self.client.clone(), self.reply.clone());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                // If this is lost, the server's own wait for the acknowledgement ends it.
+                // If this is lost, the server redelivers the frame after ACK_WAIT.
                 let _ = client.publish(reply, Self::body(Settlement::Retry(delay))).await;
             });
         }

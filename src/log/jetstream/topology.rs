@@ -1,4 +1,4 @@
-//! Streams and consumers: their names, their settings, and who may make or change them.
+//! Streams and consumers: names, settings, and the roles that may create or change them.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,12 +13,12 @@ use async_nats::jetstream::{self, ErrorCode};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::look::persist;
-use super::{ACK_WAIT, MAX_ACK_PENDING, away};
+use super::lookup::ask_until_answered;
+use super::{ACK_WAIT, MAX_ACK_PENDING, unavailable};
 use crate::config::LogSettings;
 use crate::log::{LogError, LogRole, Topic};
 
-/// Metadata of a stream that holds the id of the log in it.
+/// Key of a stream's metadata with the id of its log.
 const LOG_ID: &str = "ess-log-id";
 
 /// The name of a topic's stream.
@@ -34,11 +34,11 @@ pub(super) fn subject(topic: Topic) -> String {
     }
 }
 
-/// The id of the log in a stream. A stream that has none (somebody else made it) gets one of its name and its time
-/// of creation: all processes find the same.
+/// The id of the log in a stream. For a stream without one (created by another tool) it is computed from the name and
+/// the time of creation, so that all processes get the same.
 pub(super) fn log_id(info: &Info) -> Uuid {
-    let noted = info.config.metadata.get(LOG_ID).and_then(|id| id.parse().ok());
-    noted.unwrap_or_else(|| {
+    let recorded = info.config.metadata.get(LOG_ID).and_then(|id| id.parse().ok());
+    recorded.unwrap_or_else(|| {
         let mut hash = Sha256::new();
         hash.update(&info.config.name);
         hash.update(info.created.unix_timestamp_nanos().to_be_bytes());
@@ -48,17 +48,17 @@ pub(super) fn log_id(info: &Info) -> Uuid {
     })
 }
 
-/// A stream as it was seen.
+/// Identity and leader of a stream at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct StreamState {
     pub log_id: Uuid,
-    /// The leader of the stream in a cluster, and since when, in nanoseconds since 1970.
+    /// Leader of the stream in a cluster, and the time of its election in nanoseconds since 1970.
     pub leader: Option<(String, Option<i128>)>,
 }
 
-impl Seen {
-    /// True if this is another log than the one seen before, or known to have another leader. The answer to the
-    /// making of a stream may leave out the leader.
+impl StreamState {
+    /// True if this is another log than `before`, or has another leader. The server's answer to the creation of a stream
+    /// may lack the leader, which is then unknown.
     pub fn moved_since(&self, before: &Self) -> bool {
         let leaders = self.leader.as_ref().zip(before.leader.as_ref());
         self.log_id != before.log_id || leaders.is_some_and(|(now, then)| now != then)
@@ -73,26 +73,26 @@ impl Seen {
     }
 }
 
-/// Makes streams and consumers and changes them, as far as the process's role allows.
+/// Creates and changes streams and consumers, as far as the role of the process allows.
 pub(super) struct Topology {
     pub context: jetstream::Context,
     pub settings: LogSettings,
     pub role: LogRole,
-    /// The last sentence of each kind, so that it is logged once.
-    said: Mutex<HashMap<(&'static str, Option<Topic>), String>>,
+    /// The last warning of each kind; it is logged again only when its text changes.
+    warned: Mutex<HashMap<(&'static str, Option<Topic>), String>>,
 }
 
 impl Topology {
     pub fn new(context: jetstream::Context, settings: LogSettings, role: LogRole) -> Self {
-        Self { context, settings, role, said: Mutex::default() }
+        Self { context, settings, role, warned: Mutex::default() }
     }
 
-    /// Warns of something, and not again until there is something else to say about it.
+    /// Logs a warning, unless it is the last one of its kind.
     pub fn warn_once(&self, about: (&'static str, Option<Topic>), sentence: String) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.get(&about) != Some(&sentence) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.get(&about) != Some(&sentence) {
             tracing::warn!("{sentence}");
-            said.insert(about, sentence);
+            warned.insert(about, sentence);
         }
     }
 
@@ -117,27 +117,27 @@ impl Topology {
     /// The stream's state; `None` where there is no stream.
     async fn find(&self, topic: Topic) -> Result<Option<Info>, LogError> {
         let name = stream_name(topic);
-        persist(|| async {
+        ask_until_answered(|| async {
             match self.context.get_stream(&name).await {
                 Ok(stream) => Ok(Some(stream.cached_info().clone())),
                 Err(error) if missing(&error.kind()) => Ok(None),
-                Err(error) => Err(away(error)),
+                Err(error) => Err(unavailable(error)),
             }
         })
         .await
     }
 
-    /// Finds a topic's stream, or makes it if the role allows that.
-    pub async fn stream(&self, topic: Topic) -> Result<Seen, LogError> {
+    /// Finds the stream of a topic; creates it if the role allows that.
+    pub async fn stream(&self, topic: Topic) -> Result<StreamState, LogError> {
         let wanted = self.wanted(topic);
         let info = match self.find(topic).await? {
             Some(info) => info,
             None if self.role == LogRole::Observer => {
-                return Err(away(format!("there is no stream {}: a gateway makes it", wanted.name)));
+                return Err(unavailable(format!("there is no stream {}: a gateway creates it", wanted.name)));
             }
             None => self.create(topic, wanted.clone()).await?,
         };
-        fits(&info.config, &wanted)?;
+        check_fixed(&info.config, &wanted)?;
         if self.role != LogRole::Gateway {
             let differs = differences(&wanted, &info.config);
             if !differs.is_empty() {
@@ -148,38 +148,39 @@ impl Topology {
                 self.warn_once(("settings", Some(topic)), sentence);
             }
         }
-        Ok(Seen::of(&info))
+        Ok(StreamState::of(&info))
     }
 
     async fn create(&self, topic: Topic, wanted: Config) -> Result<Info, LogError> {
         let name = wanted.name.clone();
         match self.context.create_stream(wanted).await {
             Ok(stream) => Ok(stream.cached_info().clone()),
-            // Another process was faster; its stream is the log.
-            Err(error) if exists(&error.kind()) => {
-                self.find(topic).await?.ok_or_else(|| away(format!("stream {name} came and went")))
-            }
+            // Another process created the stream meanwhile.
+            Err(error) if exists(&error.kind()) => self
+                .find(topic)
+                .await?
+                .ok_or_else(|| unavailable(format!("stream {name} was created and deleted meanwhile"))),
             Err(error) => Err(refusal(topic, &error.kind(), &error)),
         }
     }
 
-    /// Brings an existing stream to the settings: never to fewer replicas, nor to less room than it holds.
-    /// False if the server refuses that: it is logged, and the stream serves as it is.
+    /// Applies the settings to an existing stream, but never reduces its replicas, or its size below the bytes in use.
+    /// Returns false if the server refuses the change; this is logged, and the stream is used unchanged.
     pub async fn change(&self, topic: Topic) -> Result<bool, LogError> {
         if self.role != LogRole::Gateway {
             return Ok(true);
         }
         let Some(found) = self.find(topic).await? else {
-            return Err(away(format!("stream {} is gone", stream_name(topic))));
+            return Err(unavailable(format!("stream {} is gone", stream_name(topic))));
         };
         let wanted = self.wanted(topic);
-        fits(&found.config, &wanted)?;
+        check_fixed(&found.config, &wanted)?;
         let planned = planned(&wanted, &found);
         let kept = differences(&wanted, &planned);
         if !kept.is_empty() {
             let sentence = format!(
-                "stream {} keeps what the settings would take away: {kept}; replicas are not removed, nor is room \
-                 that is in use (`nats stream edit` removes replicas)",
+                "stream {} is not reduced to the settings: {kept}; replicas and space in use are never removed \
+                 (`nats stream edit` removes replicas)",
                 wanted.name
             );
             self.warn_once(("settings", Some(topic)), sentence);
@@ -190,24 +191,24 @@ impl Topology {
         }
         match self.context.update_stream(&planned).await {
             Ok(_) => {
-                tracing::info!(stream = planned.name, changes, "the stream was brought to the settings");
+                tracing::info!(stream = planned.name, changes, "the settings of the stream were changed");
                 Ok(true)
             }
             Err(error) => {
                 let why = refusal(topic, &error.kind(), &error);
-                let sentence = format!("stream {} serves unchanged ({changes}): {why}", planned.name);
+                let sentence = format!("stream {} is used unchanged ({changes}): {why}", planned.name);
                 self.warn_once(("change", Some(topic)), sentence);
                 Ok(false)
             }
         }
     }
 
-    /// Finds the consumer that all collectors of a topic share; makes it, or brings it to what this version of ESS
-    /// needs, if the role allows that.
+    /// Finds the consumer that all collectors of a topic share. Creates it, or applies the settings of this version of
+    /// ESS, if the role allows that.
     pub async fn consumer(&self, topic: Topic) -> Result<PullConsumer, LogError> {
         let (stream, wanted) = (stream_name(topic), consumer_config(topic));
         let name = wanted.durable_name.clone().unwrap_or_default();
-        let found = persist(|| async {
+        let found = ask_until_answered(|| async {
             match self.context.get_consumer_from_stream::<pull::Config, _, _>(&name, &stream).await {
                 Ok(consumer) => Ok(Some(consumer)),
                 Err(error) => match error.kind() {
@@ -216,7 +217,7 @@ impl Topology {
                     {
                         Ok(None)
                     }
-                    _ => Err(away(error)),
+                    _ => Err(unavailable(error)),
                 },
             }
         });
@@ -224,21 +225,21 @@ impl Topology {
         match found {
             Some(consumer) if self.role == LogRole::Observer || serves(&consumer, &wanted) => Ok(consumer),
             None if self.role == LogRole::Observer => {
-                Err(away(format!("stream {stream} has no consumer {name}: a collector makes it")))
+                Err(unavailable(format!("stream {stream} has no consumer {name}: a collector creates it")))
             }
             found => {
-                // A consumer that is asked for right after its stream may not find it yet.
-                let made = persist(|| async {
-                    self.context.create_consumer_on_stream(wanted.clone(), &stream).await.map_err(away)
+                // The server may not find a stream that was created just before.
+                let made = ask_until_answered(|| async {
+                    self.context.create_consumer_on_stream(wanted.clone(), &stream).await.map_err(unavailable)
                 });
                 match (made.await, found) {
                     (Ok(consumer), _) => Ok(consumer),
                     (Err(error), Some(consumer)) => {
-                        let sentence = format!("consumer {name} serves unchanged: {error}");
+                        let sentence = format!("consumer {name} is used unchanged: {error}");
                         self.warn_once(("consumer", Some(topic)), sentence);
                         Ok(consumer)
                     }
-                    (Err(error), None) => Err(away(format!("consumer of {stream}: {error}"))),
+                    (Err(error), None) => Err(unavailable(format!("consumer of {stream}: {error}"))),
                 }
             }
         }
@@ -267,8 +268,12 @@ fn serves(found: &PullConsumer, wanted: &pull::Config) -> bool {
         && config.max_ack_pending == wanted.max_ack_pending
 }
 
-/// The error if a stream has what cannot be changed, and must be otherwise.
-fn fits(found: &Config, wanted: &Config) -> Result<(), LogError> {
+/// Checks the settings of a stream that cannot be changed.
+///
+/// # Errors
+///
+/// If one of them differs.
+fn check_fixed(found: &Config, wanted: &Config) -> Result<(), LogError> {
     let fixed = [
         ("retention", format!("{:?}", found.retention), format!("{:?}", wanted.retention)),
         ("storage", format!("{:?}", found.storage), format!("{:?}", wanted.storage)),
@@ -284,7 +289,7 @@ fn fits(found: &Config, wanted: &Config) -> Result<(), LogError> {
     }
 }
 
-/// The settings that a gateway gives to a stream.
+/// The settings that a gateway applies to an existing stream.
 fn planned(wanted: &Config, found: &Info) -> Config {
     let held = i64::try_from(found.state.bytes).unwrap_or(i64::MAX);
     let mut planned = found.config.clone();
@@ -300,7 +305,7 @@ fn planned(wanted: &Config, found: &Info) -> Config {
     planned
 }
 
-/// Settings in which two configurations of a stream differ, as text; empty for none.
+/// Differences between two configurations of a stream, as text; empty if there is none.
 fn differences(wanted: &Config, found: &Config) -> String {
     let show = |time: Duration| humantime::format_duration(time).to_string();
     let size = |bytes: i64| match u64::try_from(bytes) {
@@ -328,13 +333,13 @@ fn exists(kind: &CreateStreamErrorKind) -> bool {
     matches!(kind, CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST)
 }
 
-/// A stream that could not be made or changed: because of what was asked for, or for the moment.
+/// Error of a refused creation or change of a stream: `Misconfigured` if it is permanent, else `Unavailable`.
 fn refusal(topic: Topic, kind: &CreateStreamErrorKind, error: &dyn std::fmt::Display) -> LogError {
     match kind {
         CreateStreamErrorKind::JetStream(fault) if (400..500).contains(&fault.code()) => {
             LogError::Misconfigured(format!("NATS refuses stream {}: {error}", stream_name(topic)))
         }
-        // Insufficient storage and the like: 10047 and 10028 come with 5xx codes and will not pass.
+        // Insufficient resources (10047, 10028) have 5xx codes, but are permanent.
         CreateStreamErrorKind::JetStream(fault) if fault.to_string().contains("insufficient") => {
             LogError::Misconfigured(format!(
                 "NATS refuses stream {}: {error} (see ESS_LOG_MAX_BYTES and the server's limits)",

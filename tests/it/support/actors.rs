@@ -1,10 +1,10 @@
-//! The tree of a service's actors, as `/actors` shows it.
+//! The tree of a service's actors, read from `/actors`.
 
 use serde_json::Value;
 
 use super::http;
 
-/// The token of the services' operators, as a header.
+/// Header with the admin token.
 pub const ADMIN: (&str, &str) = ("Authorization", "Bearer admin");
 
 fn add(node: &Value, nodes: &mut Vec<Value>) {
@@ -12,7 +12,7 @@ fn add(node: &Value, nodes: &mut Vec<Value>) {
     node["children"].as_array().unwrap().iter().for_each(|child| add(child, nodes));
 }
 
-/// Every node of a service, by its URL; each before its children. Empty while the service is away.
+/// All nodes of the service at `url`, parents before children; empty while the service does not answer.
 pub fn nodes(url: &str) -> Vec<Value> {
     let Ok(answer) = http::get(&format!("{url}/actors")) else { return Vec::new() };
     let mut nodes = Vec::new();
@@ -31,7 +31,7 @@ pub fn leaves(url: &str) -> Vec<String> {
     leaves.map(|node| node["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Gives an operator's command, `restart` or `panic`, to a node; the answer's status, 0 while the service is away.
+/// Sends a command, `restart` or `panic`, to a node; returns the status, 0 while the service does not answer.
 pub fn command(url: &str, name: &str, command: &str) -> u16 {
     let answer = http::post_with(&format!("{url}/actors/{name}/{command}"), &[ADMIN], b"");
     answer.map_or(0, |answer| answer.status)

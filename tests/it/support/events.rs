@@ -1,8 +1,8 @@
-//! Events that a test makes by itself, apart from the publisher that it tests.
+//! Events made independently of the publisher, which is tested itself.
 
 use serde_json::{Value, json};
 
-/// A small generator of numbers, the same for the same seed.
+/// A generator of pseudo-random numbers, determined by its seed.
 #[derive(Debug, Clone)]
 pub struct Chance(pub u64);
 
@@ -74,7 +74,7 @@ pub fn event(id: &str, chance: &mut Chance) -> Value {
                  "engagement": engagement}})
 }
 
-/// One event of a source, as a test needs it.
+/// A minimal valid event of a source.
 pub fn simple(id: &str, source: &str) -> Value {
     let mut chance = Chance(7);
     loop {

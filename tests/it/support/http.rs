@@ -1,4 +1,4 @@
-//! HTTP as a client sees it.
+//! An HTTP client.
 
 use std::time::Duration;
 
@@ -63,14 +63,14 @@ pub fn post(url: &str, body: &str) -> Result<Answer, ureq::Error> {
     post_with(url, &[("Content-Type", "application/json")], body.as_bytes())
 }
 
-/// The value of one series, such as `ess_x_total{source="facebook"}`; 0 where there is none.
+/// The value of one series, such as `ess_x_total{source="facebook"}`; 0 if it is missing.
 pub fn metric(url: &str, series: &str) -> f64 {
     let text = get(url).unwrap().text;
     let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
 }
 
-/// A reporter's ledger, by its address, once nothing is in flight.
+/// The ledger at this address, once no event is in flight.
 pub fn settled(ledger: &str) -> Option<Value> {
     let ledger = get(ledger).ok().filter(|answer| answer.status == 200)?.json();
     ledger["sources"].as_array()?.iter().all(|source| source["inFlight"] == 0).then_some(ledger)

@@ -1,4 +1,4 @@
-//! Tools of the integration tests: servers, the `ess` binary, HTTP, events.
+//! Fixtures of the tests: servers, the `ess` binary, an HTTP client, and events.
 
 pub mod actors;
 pub mod events;
@@ -15,8 +15,7 @@ pub mod system;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-/// A port that nobody listens on at this moment, below those that the system gives to clients: between this look
-/// and the server's start no connection takes it.
+/// A free port, below the range of ephemeral ports: no outgoing connection takes it before the server starts.
 pub fn free_port() -> u16 {
     loop {
         let port = 10_000 + (uuid::Uuid::new_v4().as_u128() % 22_000) as u16;
@@ -26,7 +25,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Waits until `check` gives something; says what it waited for when it does not come.
+/// Waits until `check` returns a value; panics with `what` after `within`.
 pub fn eventually<T>(what: &str, within: Duration, mut check: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
@@ -38,7 +37,7 @@ pub fn eventually<T>(what: &str, within: Duration, mut check: impl FnMut() -> Op
     }
 }
 
-/// Runs a future of the library on a runtime as the services have it.
+/// Runs a future on a runtime of the kind that the services use.
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     actix::System::new().block_on(work)
 }

@@ -27,7 +27,7 @@ fn spawn(port: u16, folder: &TempDir, config: &str) -> Process {
     process
 }
 
-/// The shipped configuration, on this port and in this folder, with more settings.
+/// The shipped configuration with this port, this folder and additional settings.
 fn shipped(port: u16, folder: &TempDir, more: &str) -> String {
     let shipped = include_str!("../../../docker/nats.conf")
         .replace("port: 4222", &format!("listen: 127.0.0.1:{port}"))
@@ -41,7 +41,7 @@ impl Nats {
         Self::start_with("")
     }
 
-    /// With more settings than the shipped ones.
+    /// Starts a server with settings in addition to the shipped ones.
     pub fn start_with(more: &str) -> Self {
         Self::start_on(free_port(), more)
     }
@@ -53,7 +53,7 @@ impl Nats {
         Self { port, folder, config, process }
     }
 
-    /// Without JetStream: the test answers what is asked of it.
+    /// Starts a server without JetStream, for tests that answer the requests of its API themselves.
     pub fn plain() -> Self {
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
         let config = format!("listen: 127.0.0.1:{port}\n");
@@ -65,7 +65,7 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// A copy of everything that it has stored. It must not run.
+    /// A copy of the stored data; the server must be stopped.
     pub fn copy_store(&self) -> TempDir {
         let copy = tempfile::tempdir().unwrap();
         let copied =
@@ -74,7 +74,7 @@ impl Nats {
         copy
     }
 
-    /// Replaces what it has stored by a copy. It must not run.
+    /// Replaces the stored data by a copy; the server must be stopped.
     pub fn restore_store(&self, copy: &TempDir) {
         let store = self.folder.path().join("store");
         std::fs::remove_dir_all(&store).unwrap();
@@ -84,14 +84,14 @@ impl Nats {
 
     pub fn start_again(&mut self) {
         self.process.kill();
-        // The port may have been changed since.
+        // A test may have changed the port.
         let listen = self.config.lines().find(|line| line.starts_with("listen: ")).unwrap().to_owned();
         self.config = self.config.replacen(&listen, &format!("listen: 127.0.0.1:{}", self.port), 1);
         self.process = spawn(self.port, &self.folder, &self.config);
     }
 }
 
-/// Three servers of one cluster.
+/// A cluster of three servers.
 pub struct Cluster {
     pub servers: Vec<Nats>,
     monitors: Vec<u16>,
@@ -101,7 +101,7 @@ pub struct Cluster {
 struct View {
     stream: String,
     leader: String,
-    /// The other servers have all that the leader has.
+    /// True if both replicas are up to date, as seen by the leader.
     current: bool,
 }
 
@@ -147,10 +147,10 @@ impl Cluster {
         http::get(&url).ok().filter(|answer| answer.status == 200).map(|answer| answer.json())
     }
 
-    /// Streams as a server sees them; nothing, if it does not answer.
+    /// Streams in the view of a server; empty if it does not answer.
     fn views(&self, server: usize) -> Vec<View> {
-        let told = self.ask(server, "/jsz?acc=$G&streams=true").unwrap_or_default();
-        let streams = told["account_details"][0]["stream_detail"].as_array().cloned().unwrap_or_default();
+        let answer = self.ask(server, "/jsz?acc=$G&streams=true").unwrap_or_default();
+        let streams = answer["account_details"][0]["stream_detail"].as_array().cloned().unwrap_or_default();
         let view = |stream: &Value| {
             let replicas = stream["cluster"]["replicas"].as_array().cloned().unwrap_or_default();
             Some(View {
@@ -162,7 +162,7 @@ impl Cluster {
         streams.iter().filter_map(view).collect()
     }
 
-    /// The server that leads a stream, as it says itself, among these.
+    /// The server among these that reports itself as the stream's leader.
     pub fn leader(&self, stream: &str, among: &[usize]) -> Option<usize> {
         among.iter().copied().find(|server| {
             let name = Self::name(*server);
@@ -173,8 +173,8 @@ impl Cluster {
     /// The server that has a client's connection.
     pub fn server_of(&self, client: &str) -> Option<usize> {
         (0..3).find(|server| {
-            let told = self.ask(*server, "/connz").unwrap_or_default();
-            told["connections"].as_array().is_some_and(|all| all.iter().any(|one| one["name"] == client))
+            let answer = self.ask(*server, "/connz").unwrap_or_default();
+            answer["connections"].as_array().is_some_and(|all| all.iter().any(|one| one["name"] == client))
         })
     }
 

@@ -15,7 +15,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Its threads end with the test's process.
+    /// Starts a receiver on a free port; its threads end with the process.
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let receiver = Self { port: listener.local_addr().unwrap().port(), spans: Arc::default() };
@@ -29,7 +29,7 @@ impl Receiver {
         receiver
     }
 
-    /// One request; `None` at the connection's end.
+    /// Receives one request; `None` at the end of the connection.
     fn take(&self, stream: &TcpStream) -> Option<()> {
         let mut reader = BufReader::new(stream);
         let mut first = String::new();
@@ -61,12 +61,12 @@ impl Receiver {
             .ok()
     }
 
-    /// All spans that came up to now.
+    /// All spans received up to now.
     pub fn spans(&self) -> Vec<Span> {
         self.spans.lock().unwrap().clone()
     }
 
-    /// The spans of a name.
+    /// Received spans with this name.
     pub fn named(&self, name: &str) -> Vec<Span> {
         self.spans().into_iter().filter(|span| span.name == name).collect()
     }

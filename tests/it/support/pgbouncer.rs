@@ -1,4 +1,4 @@
-//! PgBouncer before a PostgreSQL server, in a temporary folder. It refuses to run as root, as PostgreSQL does.
+//! PgBouncer in front of a PostgreSQL server, in a temporary folder. Like PostgreSQL, it refuses to run as root.
 
 use std::net::TcpStream;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::postgres::{own, unprivileged};
 use super::process::Process;
 use super::{MINUTE, eventually, free_port};
 
-/// Connections to the server for all clients: fewer than the clients, so that they take turns on them.
+/// Connections to the server; fewer than the clients', so that clients share them.
 const SERVERS: usize = 7;
 
 pub struct PgBouncer {
@@ -19,12 +19,12 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// In a mode (`session`, `transaction`, `statement`), with lines of configuration more.
+    /// Starts PgBouncer in a mode (`session`, `transaction` or `statement`), with additional lines of configuration.
     pub fn start(mode: &str, server: u16, more: &str) -> Self {
         let program = Path::new("/usr/sbin/pgbouncer");
         assert!(program.exists(), "PgBouncer is missing: ./test installs it");
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
-        // A client keeps a server's connection for its session: there have to be as many as clients.
+        // Each session holds a connection to the server, so there must be one for each client.
         let servers = if mode == "session" { 100 } else { SERVERS };
         let users = folder.path().join("users");
         std::fs::write(&users, "\"ess\" \"\"\n\"ess_reporter\" \"\"\n").unwrap();

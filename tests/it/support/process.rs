@@ -1,4 +1,4 @@
-//! Processes that a test starts and ends, by their ids.
+//! Processes that a test starts, signals and ends.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{eventually, free_port, http};
 
-/// A process, killed when it is dropped.
+/// A child process; it is killed when it is dropped.
 pub struct Process {
     child: Child,
     pub log: PathBuf,
@@ -36,14 +36,14 @@ impl Process {
         assert!(sent.success(), "kill -{name}");
     }
 
-    /// A line of what the kernel says of its memory (`VmRSS`, `VmHWM`), in KiB.
+    /// Memory in KiB, from a line of `/proc/<pid>/status` such as `VmRSS` or `VmHWM`.
     pub fn memory_kib(&self, line: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let found = status.lines().find_map(|known| known.strip_prefix(line)?.strip_prefix(':'));
         found.unwrap().trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// SIGKILL, at once.
+    /// Sends SIGKILL, and waits for the end.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -53,7 +53,7 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the process has ended by itself.
     pub fn wait(&mut self, within: Duration) -> ExitStatus {
         eventually(&format!("the end of {}", self.log.display()), within, || self.child.try_wait().unwrap())
     }
@@ -75,7 +75,7 @@ impl Drop for Process {
     }
 }
 
-/// The `ess` command with an environment of its own.
+/// The `ess` command with this environment only.
 pub fn ess(arguments: &[&str], environment: &[(String, String)], folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ess"));
     command.args(arguments).current_dir(folder).env_clear().envs(environment.iter().cloned());
@@ -93,7 +93,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts `ess <arguments>` alone, on a free port.
+    /// Starts `ess <arguments>` on a free port.
     pub fn start(arguments: &[&str], environment: &[(String, String)], folder: &Path) -> Self {
         let port = free_port();
         let mut environment = environment.to_vec();
@@ -105,7 +105,7 @@ impl Service {
         Self { name, port, arguments, environment, folder: folder.to_owned(), process }
     }
 
-    /// Starts it once more, on the same port.
+    /// Kills the service and starts it again on the same port.
     pub fn start_again(&mut self) {
         let arguments: Vec<_> = self.arguments.iter().map(String::as_str).collect();
         let log = self.process.log.clone();

@@ -1,4 +1,4 @@
-//! A TCP proxy whose connections a test can cut and delay.
+//! A TCP proxy that can cut and delay connections.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -34,7 +34,7 @@ impl Proxy {
     }
 
     fn join(&self, client: TcpStream, server: TcpStream) {
-        // The delay is the only one.
+        // Nagle's algorithm would add to the delay.
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         for (mut from, mut to) in [
             (client.try_clone().unwrap(), server.try_clone().unwrap()),
@@ -55,19 +55,19 @@ impl Proxy {
         self.connections.lock().unwrap().extend([client, server]);
     }
 
-    /// Leads connections that are made from now on to another port.
+    /// Directs new connections to another port.
     pub fn lead_to(&self, target: u16) {
         self.target.store(target, Ordering::Relaxed);
     }
 
-    /// Ends every connection; new ones can be made.
+    /// Closes all connections; new ones are accepted.
     pub fn cut(&self) {
         for connection in self.connections.lock().unwrap().drain(..) {
             let _ = connection.shutdown(Shutdown::Both);
         }
     }
 
-    /// Holds every chunk back for so long.
+    /// Delays each chunk by `time`.
     pub fn delay(&self, time: Duration) {
         self.delay_ms.store(time.as_millis() as u64, Ordering::Relaxed);
     }

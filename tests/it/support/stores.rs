@@ -1,4 +1,4 @@
-//! The store by itself, on both databases, and frames to write into it.
+//! Stores on both databases, and frames to write into them.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 use super::postgres::{self, Kind, Postgres};
 
-/// Both databases.
+/// Temporary databases for stores.
 pub struct Stores {
     _folder: TempDir,
     _postgres: Postgres,
-    /// SQLite, PostgreSQL; the latter alone where that is of a kind of its own.
+    /// URLs of SQLite and PostgreSQL; only PostgreSQL if its kind is not the default.
     pub urls: Vec<String>,
 }
 
@@ -29,7 +29,7 @@ pub fn stores() -> Stores {
     Stores { urls, _folder: folder, _postgres: postgres }
 }
 
-/// The URL of a database in a file, which is made if it is not there.
+/// URL of a SQLite database, which is created if it does not exist.
 pub fn sqlite(file: &Path) -> String {
     format!("sqlite://{}?mode=rwc", file.display())
 }
@@ -44,7 +44,7 @@ pub fn origin() -> Origin {
     Origin { correlation_id: "c".to_owned(), traceparent: None, accepted_at: 1_772_323_200_000_000 }
 }
 
-/// A frame of these events, which must be valid and of one source.
+/// A frame with these events, which must be valid and of one source.
 pub fn frame<'a>(sequence: u64, number: u64, origin: &'a Origin, events: &'a [String]) -> BatchFrame<'a> {
     let rows = events.iter().map(|text| {
         let event = decode(text.as_bytes(), None).unwrap();
@@ -66,12 +66,12 @@ pub fn log() -> Uuid {
     Uuid::from_u128(1)
 }
 
-/// The number that a query gives, on the store's own connections.
+/// Runs a query that returns one number, on the store's connections.
 pub async fn number(store: &Store, sql: &str) -> i64 {
     store.query_number(sql).await.unwrap()
 }
 
-/// A connection of sea-orm to a database, for migrations one by one.
+/// A connection to a database, to run single migrations.
 pub async fn plain(url: &str) -> DatabaseConnection {
     Database::connect(url).await.unwrap()
 }

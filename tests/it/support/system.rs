@@ -1,4 +1,4 @@
-//! The whole system: in one process on the embedded default, or as services on NATS and PostgreSQL.
+//! The whole system: one process with embedded log and store, or services on NATS and PostgreSQL.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use super::postgres::{self, Kind, Postgres};
 use super::process::{Service, ess};
 use super::{MINUTE, block_on, eventually, free_port};
 
-/// Every table of the system as rows of text, by `|`.
+/// The database of a system. Queries return rows as text, with columns separated by `|`.
 pub enum Database {
     Postgres(Postgres),
     Sqlite(std::path::PathBuf),
@@ -38,9 +38,9 @@ impl Database {
     }
 }
 
-/// Fields end in their order: what writes into the folder ends before it.
+/// A running system. Fields are dropped in order, so that all processes end before their folder is deleted.
 pub struct System {
-    /// `up` alone, or gateway, collectors and reporter.
+    /// Only `up`, or gateway, collectors and reporter.
     pub services: Vec<Service>,
     pub nats: Option<Nats>,
     pub database: Database,
@@ -55,7 +55,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 impl System {
-    /// `ess up` on the embedded default.
+    /// Starts `ess up` with embedded log and store.
     pub fn embedded(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports: Vec<u16> = (0..4).map(|_| free_port()).collect();
@@ -73,7 +73,7 @@ impl System {
             environment.push(((*name).to_owned(), port.to_string()));
         }
         let mut up = Service::start(&["up"], &environment, folder.path());
-        // `up` takes the services' own ports, not PORT.
+        // `up` uses the port settings of each service instead of PORT.
         up.port = ports[0];
         let database = Database::Sqlite(data.join("ess.db"));
         let mut system = Self {
@@ -89,7 +89,7 @@ impl System {
         system
     }
 
-    /// Separate services on NATS and PostgreSQL.
+    /// Starts one service of each kind on NATS and PostgreSQL.
     pub fn real(settings: &[(&str, &str)]) -> Self {
         Self::real_with(
             settings,
@@ -97,14 +97,14 @@ impl System {
         )
     }
 
-    /// These services on NATS and PostgreSQL; the first is a gateway, the last a reporter.
+    /// Starts these services on NATS and PostgreSQL; the first is a gateway, the last a reporter.
     pub fn real_with(settings: &[(&str, &str)], services: &[&[&str]]) -> Self {
         let postgres = Postgres::start();
         let url = postgres.url();
         Self::real_at(postgres, url, settings, services)
     }
 
-    /// The same, where PostgreSQL is reached by a URL.
+    /// Starts these services on NATS and a given server, which they reach by `url`.
     pub fn real_at(postgres: Postgres, url: String, settings: &[(&str, &str)], services: &[&[&str]]) -> Self {
         let nats = Nats::start();
         let folder = tempfile::tempdir().unwrap();
@@ -148,7 +148,7 @@ impl System {
         self.nats.as_mut().expect("the log is embedded")
     }
 
-    /// The service whose command begins so.
+    /// The service whose command starts with `name`.
     pub fn service(&mut self, name: &str) -> &mut Service {
         self.services.iter_mut().find(|service| service.name.starts_with(name)).expect(name)
     }
@@ -175,7 +175,7 @@ impl System {
         self.database.query("SELECT count(*) FROM event_rows")[0].parse().unwrap()
     }
 
-    /// Changes something behind the system's back.
+    /// Changes the database without the services' knowledge.
     pub fn damage(&self, sql: &str) {
         match &self.database {
             Database::Postgres(postgres) => drop(postgres.query(sql)),
@@ -186,7 +186,7 @@ impl System {
         }
     }
 
-    /// Waits until nothing is in flight any more, and the ledger is balanced.
+    /// Waits until no event is in flight and the ledger is balanced; returns the ledger.
     pub fn settle(&self) -> Value {
         eventually("everything is stored", MINUTE * 2, || http::settled(&self.reporter_url("/ledger")))
     }
@@ -196,7 +196,7 @@ impl System {
     }
 }
 
-/// Runs a test on both systems.
+/// Runs a test on an embedded system and on services; only on services if the kind of PostgreSQL is not the default.
 pub fn both(settings: &[(&str, &str)], test: impl Fn(&mut System)) {
     if postgres::kind() == Kind::Packaged {
         test(&mut System::embedded(settings));
@@ -204,7 +204,7 @@ pub fn both(settings: &[(&str, &str)], test: impl Fn(&mut System)) {
     test(&mut System::real(settings));
 }
 
-/// The samples' folder.
+/// Folder of the sample requests.
 pub fn samples() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples")
 }

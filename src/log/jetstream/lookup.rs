@@ -1,4 +1,4 @@
-//! Looks at the server that callers share: one request at a time for each thing, none of them under a lock.
+//! Cached values of the server. Concurrent callers share one request, and no lock is held while it runs.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,42 +8,41 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, Shared};
 use futures::stream::FuturesUnordered;
 
-use super::away;
+use super::unavailable;
 use crate::log::LogError;
 
-/// Time until a question is put again while its first answer is outstanding: a server that has no leader for a
-/// stream drops what it is asked about it.
-const ASK_AGAIN: Duration = Duration::from_millis(250);
-/// Longest duration of one look.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time without an answer after which a request is repeated: servers drop requests about a stream without a leader.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+/// Time limit of one lookup, with all its requests.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Answer<T> = Result<(T, Instant), LogError>;
 
-/// A value that the server knows, asked for once for each connection.
-pub(super) struct Look<T> {
+/// A value of the server, requested once for each connection.
+pub(super) struct Lookup<T> {
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
-    /// The last answer, and the connection and the time at which it came.
+    /// Connection, value and time of the last answer.
     known: Option<(u64, T, Instant)>,
-    /// The look that runs, and its connection.
+    /// Connection and future of the lookup in progress.
     running: Option<(u64, Shared<BoxFuture<'static, Answer<T>>>)>,
 }
 
-impl<T> Default for Look<T> {
+impl<T> Default for Lookup<T> {
     fn default() -> Self {
         Self { state: Mutex::new(State { known: None, running: None }) }
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Look<T> {
+impl<T: Clone + Send + Sync + 'static> Lookup<T> {
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The value as of this connection, and not older than `since`; `ask` asks the server for it. Callers that come
-    /// meanwhile wait for the same answer. It runs on when its caller gives up, for [`LOOK_TIMEOUT`] at most.
+    /// The value, read on this connection and not before `since`; `ask` requests it from the server. Concurrent callers
+    /// wait for the same answer. A lookup continues if its caller gives up, for [`LOOKUP_TIMEOUT`] at most.
     pub async fn get<F>(
         &self,
         connection: u64,
@@ -65,12 +64,12 @@ impl<T: Clone + Send + Sync + 'static> Look<T> {
                 Some((of, running)) if *of == connection && running.peek().is_none() => running.clone(),
                 _ => {
                     let began = Instant::now();
-                    let work = tokio::spawn(tokio::time::timeout(LOOK_TIMEOUT, ask()));
+                    let work = tokio::spawn(tokio::time::timeout(LOOKUP_TIMEOUT, ask()));
                     let running = async move {
                         match work.await {
                             Ok(Ok(answer)) => answer.map(|value| (value, began)),
-                            Ok(Err(_)) => Err(away(format!("no answer within {LOOK_TIMEOUT:?}"))),
-                            Err(error) => Err(away(error)),
+                            Ok(Err(_)) => Err(unavailable(format!("no answer within {LOOKUP_TIMEOUT:?}"))),
+                            Err(error) => Err(unavailable(error)),
                         }
                     };
                     let running = running.boxed().shared();
@@ -87,23 +86,23 @@ impl<T: Clone + Send + Sync + 'static> Look<T> {
         Ok(value)
     }
 
-    /// Drops the last answer, so that the next caller asks anew.
+    /// Drops the cached value, so that the next caller requests it again.
     pub fn forget(&self) {
         self.state().known = None;
     }
 }
 
-/// Puts a question every [`ASK_AGAIN`] until one of the answers says something definite. The caller bounds the
-/// time; `T` is the answer, an error may pass.
-pub(super) async fn persist<T, F>(mut ask: impl FnMut() -> F) -> Result<T, LogError>
+/// Repeats a request every [`RETRY_INTERVAL`] until one succeeds; returns the last error shortly before
+/// [`LOOKUP_TIMEOUT`].
+pub(super) async fn ask_until_answered<T, F>(mut ask: impl FnMut() -> F) -> Result<T, LogError>
 where
     F: Future<Output = Result<T, LogError>>,
 {
-    let ends = tokio::time::sleep(LOOK_TIMEOUT - ASK_AGAIN);
+    let ends = tokio::time::sleep(LOOKUP_TIMEOUT - RETRY_INTERVAL);
     tokio::pin!(ends);
-    let mut again = tokio::time::interval(ASK_AGAIN);
+    let mut again = tokio::time::interval(RETRY_INTERVAL);
     let mut asked = FuturesUnordered::new();
-    let mut last = format!("no answer within {LOOK_TIMEOUT:?}");
+    let mut last = format!("no answer within {LOOKUP_TIMEOUT:?}");
     loop {
         tokio::select! {
             _ = again.tick() => asked.push(ask()),
@@ -111,7 +110,7 @@ where
                 Ok(answer) => return Ok(answer),
                 Err(error) => last = error.to_string(),
             },
-            () = &mut ends => return Err(away(last)),
+            () = &mut ends => return Err(unavailable(last)),
         }
     }
 }
@@ -125,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers after a while; counts how often it is asked.
+    /// Answers after a while with the number of requests up to now.
     fn slow(asked: &Arc<AtomicU64>) -> impl FnOnce() -> BoxFuture<'static, Result<u64, LogError>> + use<> {
         let asked = asked.clone();
         move || {
@@ -139,33 +138,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn callers_share_one_look_and_its_answer_counts_for_the_connection() {
-        let (look, asked) = (Look::default(), Arc::new(AtomicU64::new(0)));
-        // One that gives up at once leaves the look to the others.
-        let hasty = tokio::time::timeout(Duration::from_millis(5), look.get(1, None, slow(&asked))).await;
+    async fn callers_share_one_lookup_and_its_value_is_valid_for_the_connection() {
+        let (lookup, asked) = (Lookup::default(), Arc::new(AtomicU64::new(0)));
+        // A caller that gives up does not end the lookup of the others.
+        let hasty = tokio::time::timeout(Duration::from_millis(5), lookup.get(1, None, slow(&asked))).await;
         assert!(hasty.is_err());
-        let all = join_all((0..100).map(|_| look.get(1, None, slow(&asked)))).await;
+        let all = join_all((0..100).map(|_| lookup.get(1, None, slow(&asked)))).await;
         assert!(all.iter().all(|answer| *answer == Ok(1)), "{all:?}");
-        assert_eq!(look.get(1, None, slow(&asked)).await, Ok(1));
-        assert_eq!(look.get(2, None, slow(&asked)).await, Ok(2), "another connection looks anew");
-        assert_eq!(look.get(2, Some(Instant::now()), slow(&asked)).await, Ok(3), "what is known is too old");
-        look.forget();
-        assert_eq!(look.get(2, None, slow(&asked)).await, Ok(4));
+        assert_eq!(lookup.get(1, None, slow(&asked)).await, Ok(1));
+        assert_eq!(lookup.get(2, None, slow(&asked)).await, Ok(2), "another connection asks again");
+        assert_eq!(
+            lookup.get(2, Some(Instant::now()), slow(&asked)).await,
+            Ok(3),
+            "the cached value is too old"
+        );
+        lookup.forget();
+        assert_eq!(lookup.get(2, None, slow(&asked)).await, Ok(4));
         assert_eq!(asked.load(Ordering::Relaxed), 4);
     }
 
     #[tokio::test]
-    async fn a_failed_look_is_not_remembered() {
-        let look = Look::default();
-        let failed = look.get(1, None, || async { Err::<u64, _>(away("gone")) }).await;
+    async fn a_failed_lookup_is_not_cached() {
+        let lookup = Lookup::default();
+        let failed = lookup.get(1, None, || async { Err::<u64, _>(unavailable("gone")) }).await;
         assert!(failed.is_err());
-        assert_eq!(look.get(1, None, || async { Ok(7) }).await, Ok(7));
+        assert_eq!(lookup.get(1, None, || async { Ok(7) }).await, Ok(7));
     }
 
     #[tokio::test]
-    async fn a_question_that_is_not_answered_is_put_again() {
+    async fn a_request_without_an_answer_is_repeated() {
         let asked = AtomicU64::new(0);
-        let answer = persist(|| {
+        let answer = ask_until_answered(|| {
             let first = asked.fetch_add(1, Ordering::Relaxed) == 0;
             async move {
                 if first {
