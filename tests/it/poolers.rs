@@ -138,11 +138,7 @@ fn what_does_not_work_behind_a_pooler_is_said_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     for (mode, query, words) in [
         ("statement", "", ["pool_mode", "transaction or session"]),
-        (
-            "transaction",
-            "?options=-csearch_path%3Dpublic",
-            ["unsupported startup parameter", "leave them out"],
-        ),
+        ("transaction", "?options=-csearch_path%3Dpublic", ["unsupported startup parameter", "remove it"]),
     ] {
         let pooler = PgBouncer::start(mode, postgres.port, "");
         let url = format!("postgres://ess@127.0.0.1:{}/ess{query}", pooler.port);

@@ -43,7 +43,7 @@ pub fn wrong_rollups_and_summaries_are_found_and_rebuilt_while_events_come() {
             "rollup of 60 min from 2026-03-",
             "hour 2026-03-",
             "events -3",
-            "the summary is another",
+            "the summary differs",
             "campaigns of facebook",
         ] {
             assert!(told.contains(word), "{word}: {told}");
