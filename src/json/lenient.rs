@@ -350,3 +350,40 @@ impl<'de> Visitor<'de> for BytesVisitor {
         Ok(Cow::Owned(text.as_bytes().to_vec()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A path that counts how often it is formatted, and its pieces that are written.
+    struct Counted<'c> {
+        formats: &'c Cell<usize>,
+        pieces: &'c Cell<usize>,
+    }
+
+    impl fmt::Display for Counted<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.formats.set(self.formats.get() + 1);
+            for _ in 0..10_000 {
+                f.write_str("key.")?;
+                self.pieces.set(self.pieces.get() + 1);
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn errors_beyond_the_bounds_are_not_formatted_and_long_paths_only_up_to_theirs() {
+        let (formats, pieces) = (Cell::new(0), Cell::new(0));
+        let mut notes = Notes::default();
+        for _ in 0..20_000 {
+            notes.error(Counted { formats: &formats, pieces: &pieces }, "is wrong");
+        }
+        assert!(notes.truncated && notes.errors.len() > 10, "{}", notes.errors.len());
+        // The last error says that there are more; one error was formatted in vain before.
+        assert_eq!(formats.get(), notes.errors.len());
+        assert!(pieces.get() <= formats.get() * MAX_PATH / 4, "{} pieces", pieces.get());
+    }
+}

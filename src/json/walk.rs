@@ -20,6 +20,20 @@ pub(crate) enum Kind {
     Scalar,
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Number of times that walks of this thread looked at a byte: the measure of their cost.
+    static LOOKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Number of looks that `work` takes.
+#[cfg(test)]
+pub(crate) fn count_looks(work: impl FnOnce()) -> usize {
+    let before = LOOKS.get();
+    work();
+    LOOKS.get() - before
+}
+
 /// A position in a JSON text.
 #[derive(Clone)]
 pub(crate) struct Walk<'a> {
@@ -34,6 +48,8 @@ impl<'a> Walk<'a> {
 
     /// The next byte that is no space.
     fn peek(&mut self) -> Option<u8> {
+        #[cfg(test)]
+        LOOKS.set(LOOKS.get() + 1);
         let bytes = self.text.as_bytes();
         while matches!(bytes.get(self.at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
