@@ -297,3 +297,6 @@ fn inflate(mut from: impl Read, held: usize, limit: usize, reservation: &mut Res
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ use super::dead_letters::{DeadLetters, LetterRoom};
 use super::publish::{FramePublisher, Publish, PublishError};
 use super::refusal::RequestRefusal;
 use super::validate::{Cursor, Next, Rejected, Validate, Validator};
-use crate::event::{Redactor, Source};
+use crate::event::{BySource, Redactor, Source};
 use crate::log::{DeadLetter, Origin, Reason};
 use crate::ops::metrics::{GatewayFailure, GatewayMetrics};
 use crate::ops::trace;
@@ -55,7 +55,7 @@ impl Message for Ingest {
 #[derive(Clone)]
 pub(super) struct Parts {
     pub validators: Vec<Mailbox<Validator>>,
-    pub publishers: Vec<Mailbox<FramePublisher>>,
+    pub publishers: BySource<Mailbox<FramePublisher>>,
     pub dead_letters: DeadLetters,
     pub metrics: GatewayMetrics,
     /// What takes personal data out, if that is asked for.
@@ -98,9 +98,9 @@ impl Handler<Held<Ingest>> for Ingestor {
 
 /// The events of a body, validated.
 struct Sorted {
-    /// Good events, by source, as places in the body, or in what is left of it.
-    accepted: Vec<Vec<Range<usize>>>,
-    /// The good events without personal data, where that is not kept.
+    /// Valid events, as ranges of the body, or of `redacted`.
+    accepted: BySource<Vec<Range<usize>>>,
+    /// The valid events without personal data, where that is not kept.
     redacted: Option<Vec<u8>>,
     rejected: usize,
     /// Refused events of each source, and how many of them have no letter; the last for those without a source.
@@ -116,7 +116,7 @@ struct Sorted {
 impl Sorted {
     fn new(dead_letters: &DeadLetters) -> Self {
         Self {
-            accepted: vec![Vec::new(); Source::all().len()],
+            accepted: BySource::default(),
             redacted: None,
             rejected: 0,
             rejected_by_source: Vec::new(),
@@ -125,6 +125,10 @@ impl Sorted {
             letter_bytes: 0,
             room: dead_letters.room(),
         }
+    }
+
+    fn count_accepted(&self) -> usize {
+        self.accepted.iter().map(|(_, events)| events.len()).sum()
     }
 
     fn refuse(&mut self, ingest: &Ingest, rejected: Rejected) {
@@ -160,8 +164,8 @@ async fn take(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Outc
         let redactor = parts.redactor.as_deref();
         parts.dead_letters.keep_body(refusal, &ingest.origin, ingest.only, &ingest.body, redactor);
     })?;
-    let accepted = sorted.accepted.iter().map(Vec::len).sum();
-    for (source, events) in Source::all().zip(&sorted.accepted) {
+    let accepted = sorted.count_accepted();
+    for (source, events) in sorted.accepted.iter() {
         parts.metrics.accepted.of(source).inc_by(events.len() as u64);
     }
     for (source, count, unkept) in sorted.rejected_by_source {
@@ -192,8 +196,9 @@ async fn validate(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<
         if let Some(redacted) = validated.redacted {
             sorted.redacted.get_or_insert_default().extend_from_slice(&redacted);
         }
-        for (all, mut more) in sorted.accepted.iter_mut().zip(validated.accepted) {
-            more.iter_mut().for_each(|place| *place = place.start + behind..place.end + behind);
+        for (source, mut more) in validated.accepted {
+            more.iter_mut().for_each(|range| *range = range.start + behind..range.end + behind);
+            let all = sorted.accepted.of_mut(source);
             if all.is_empty() {
                 *all = more;
             } else {
@@ -203,7 +208,7 @@ async fn validate(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<
         for rejected in validated.rejected {
             sorted.refuse(ingest, rejected);
         }
-        if sorted.accepted.iter().map(Vec::len).sum::<usize>() + sorted.rejected > parts.max_events {
+        if sorted.count_accepted() + sorted.rejected > parts.max_events {
             return Err(RequestRefusal::TooManyEvents { limit: parts.max_events });
         }
         match validated.next {
@@ -218,27 +223,25 @@ async fn validate(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<
 async fn publish(
     ingest: &Ingest,
     body: Bytes,
-    accepted: Vec<Vec<Range<usize>>>,
+    accepted: BySource<Vec<Range<usize>>>,
     parts: &Parts,
 ) -> Result<(), RequestRefusal> {
-    // Of each source by itself.
-    let durable: Vec<Arc<AtomicUsize>> = Source::all().map(|_| Arc::default()).collect();
-    let publishers = Source::all().zip(&parts.publishers).zip(&durable);
-    let sends = publishers.zip(accepted).filter(|(_, events)| !events.is_empty());
-    let sends = sends.map(|((publisher, durable), events)| {
+    let durable = BySource::<Arc<AtomicUsize>>::default();
+    let sends = accepted.into_iter().filter(|(_, events)| !events.is_empty());
+    let sends = sends.map(|(source, events)| {
         let began = SystemTime::now();
-        let (source, count) = (publisher.0, events.len());
+        let count = events.len();
         let publish = Publish {
             origin: ingest.origin.clone(),
             body: body.clone(),
             events: Arc::new(events),
-            durable: durable.clone(),
+            durable: durable.of(source).clone(),
             deadline: ingest.deadline,
             reservation: ingest.reservation.clone(),
         };
         let origin = ingest.origin.clone();
         async move {
-            let done = publish_one(publisher.1, publish).await;
+            let done = publish_one(parts.publishers.of(source), publish).await;
             trace::export_child(&origin, || trace::SpanRecord {
                 name: format!("append {source}"),
                 kind: SpanKind::Producer,
@@ -253,7 +256,7 @@ async fn publish(
         }
     });
     let failed = |why: String| {
-        let accepted = durable.iter().map(|events| events.load(Ordering::Relaxed)).sum();
+        let accepted = durable.iter().map(|(_, events)| events.load(Ordering::Relaxed)).sum();
         RequestRefusal::NotDurable { accepted, why }
     };
     let answers = tokio::time::timeout_at(ingest.deadline.into(), future::join_all(sends)).await;
@@ -285,3 +288,6 @@ async fn publish_one(publisher: &Mailbox<FramePublisher>, publish: Publish) -> R
 pub(super) fn deadline() -> Instant {
     Instant::now() + DEADLINE
 }
+
+#[cfg(test)]
+mod tests;

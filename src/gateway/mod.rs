@@ -26,6 +26,8 @@ mod publish;
 mod publishers;
 mod refusal;
 mod samples;
+#[cfg(test)]
+mod testing;
 mod unverified;
 mod validate;
 
@@ -168,7 +170,7 @@ fn start_actors(
     });
     let parts = ingest::Parts {
         validators: validators.collect(),
-        publishers: publishers.iter().map(|(_, publisher)| publisher.clone()).collect(),
+        publishers: publishers.clone(),
         dead_letters: dead_letters.clone(),
         metrics: metrics.clone(),
         redactor: redactor.cloned(),

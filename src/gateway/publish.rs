@@ -343,3 +343,6 @@ impl Handler<Held<Publish>> for FramePublisher {
         Box::pin(async { answer.await.unwrap_or(Err(PublishError::Restarted)) })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,8 +76,8 @@ impl Samples {
             }
         }
         let kept = validated.redacted.as_deref().unwrap_or(body);
-        for place in validated.accepted.iter().flatten().take(LOOKED_AT) {
-            let bytes = &kept[place.clone()];
+        for range in validated.accepted.iter().flat_map(|(_, ranges)| ranges).take(LOOKED_AT) {
+            let bytes = &kept[range.clone()];
             // Without personal data the event may be valid no more: what is shown is read anew, and only a few are.
             let Ok(event) = decode(bytes, None) else { continue };
             let (source, kind) = (event.source.name(), event.kind.name());

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::samples::Samples;
-use crate::event::{FieldError, MAX_EVENT_BYTES, Redactor, Refusal, Source, decode};
+use crate::event::{BySource, FieldError, MAX_EVENT_BYTES, Redactor, Refusal, Source, decode};
 use crate::runtime::Held;
 
 /// Events of one slice: a few milliseconds of work.
@@ -62,8 +62,8 @@ pub(super) enum Next {
 /// The result of a slice.
 #[derive(Debug)]
 pub(super) struct Validated {
-    /// Valid events, by source, as ranges of the body, or of `redacted`.
-    pub accepted: Vec<Vec<Range<usize>>>,
+    /// Valid events, as ranges of the body, or of `redacted`.
+    pub accepted: BySource<Vec<Range<usize>>>,
     pub rejected: Vec<Rejected>,
     /// The valid events without personal data, where that is not kept.
     pub redacted: Option<Vec<u8>>,
@@ -100,7 +100,7 @@ impl Handler<Held<Validate>> for Validator {
 impl Validate {
     fn run(&self, redactor: Option<&Redactor>) -> Validated {
         let mut validated = Validated {
-            accepted: vec![Vec::new(); Source::all().len()],
+            accepted: BySource::default(),
             rejected: Vec::new(),
             redacted: redactor.map(|_| Vec::new()),
             next: Next::End,
@@ -143,7 +143,7 @@ impl Validate {
                 return validated.rejected.push(Rejected { index, bytes, redacted, refusal });
             }
         };
-        let place = match (redactor, &mut validated.redacted) {
+        let range = match (redactor, &mut validated.redacted) {
             (Some(redactor), Some(redacted)) => {
                 let from = redacted.len();
                 redactor.redact(&self.body[bytes.clone()], redacted);
@@ -163,7 +163,7 @@ impl Validate {
             }
             _ => bytes,
         };
-        validated.accepted[event.source.index()].push(place);
+        validated.accepted.of_mut(event.source).push(range);
     }
 
     /// The next element; `None` at the body's end. The cursor goes behind it.
@@ -247,7 +247,7 @@ pub(super) fn all(body: Bytes, redactor: Option<&Redactor>) -> Vec<(Source, Vec<
     loop {
         let validated = Validate { body: body.clone(), from, only: None }.run(redactor);
         let bytes = validated.redacted.as_deref().unwrap_or(&body);
-        for (source, events) in Source::all().zip(&validated.accepted) {
+        for (source, events) in validated.accepted.iter() {
             all.extend(events.iter().map(|event| (source, bytes[event.clone()].to_vec())));
         }
         match validated.next {
