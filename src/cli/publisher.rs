@@ -1,4 +1,4 @@
-//! `ess publisher`.
+//! The command `ess publisher`: sends generated events to a gateway.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -16,12 +16,12 @@ use crate::service::{Ending, Signals};
 const DEFAULT_TARGET: &str = "http://localhost:3000/webhook";
 /// Events of one POST of the real publisher.
 const REAL_SIZES: (usize, usize) = (1_000, 50_000);
-/// POSTs under way at one time, unless said otherwise.
+/// Maximum POSTs under way at one time, by default.
 const CONNECTIONS: usize = 64;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The webhook [default: EVENT_ENDPOINT, else http://localhost:3000/webhook]
+    /// URL of the webhook [default: EVENT_ENDPOINT, else http://localhost:3000/webhook]
     #[arg(long, value_name = "URL")]
     target: Option<String>,
     /// Events a second [default: one POST a second, or with --batch as many as are answered]
@@ -30,25 +30,25 @@ pub(super) struct Arguments {
     /// Events of one POST: N or MIN..MAX [default: 1000..50000]
     #[arg(long, value_name = "N|MIN..MAX", value_parser = sizes)]
     batch: Option<(usize, usize)>,
-    /// POSTs under way at one time
+    /// Maximum POSTs under way at one time
     #[arg(long, default_value_t = CONNECTIONS, value_parser = connections)]
     connections: usize,
     /// Duration of the run, such as 30s [default: until it is stopped]
     #[arg(long, value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
-    /// The fraction of events that were sent before
+    /// Fraction of events that repeat an earlier one
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = fraction)]
     duplicates: f64,
-    /// The fraction of corrupted events [default: one in every tenth POST]
+    /// Fraction of corrupted events [default: one in every tenth POST]
     #[arg(long, value_name = "P", value_parser = fraction)]
     invalid: Option<f64>,
-    /// The fraction of events that are up to three days late
+    /// Fraction of events that are up to three days late
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = fraction)]
     late: f64,
-    /// Make the events of this seed, times included
+    /// Seed of the events, their times included [default: random]
     #[arg(long)]
     seed: Option<u64>,
-    /// The bearer token of the webhook [default: the first of ESS_WEBHOOK_TOKEN]
+    /// Bearer token of the webhook [default: the first of ESS_WEBHOOK_TOKEN]
     #[arg(long)]
     token: Option<String>,
     /// Print the result as JSON
@@ -87,7 +87,7 @@ fn sizes(text: &str) -> Result<(usize, usize), String> {
     Ok((low, high))
 }
 
-/// Sends, and prints what became of it.
+/// Sends events, then prints the counts and latencies.
 pub(super) async fn run(config: &Config, arguments: &Arguments) -> Result<Ending, Failure> {
     let target = arguments.target.clone().or_else(|| config.event_endpoint.clone());
     let target = target.unwrap_or_else(|| DEFAULT_TARGET.to_owned());

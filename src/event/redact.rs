@@ -1,8 +1,8 @@
 //! Personal data, hashed or dropped before an event is stored anywhere.
 //!
-//! Names, user names and user ids are replaced in the event's own bytes; all else stays as it was sent. A
-//! pseudonym is an HMAC-SHA256 under a key of the operator's, so that nobody else can tell whose it is, and
-//! so that the same user is the same one in every report. A pseudonym is never hashed again.
+//! Names, user names and user ids are replaced in the event's own bytes; all other bytes stay as they were sent. A
+//! pseudonym is an HMAC-SHA256 under the operator's key: without the key nobody can compute it, and one user has one
+//! pseudonym in every report. A pseudonym is never hashed again.
 
 use hmac::{Hmac, Mac};
 use serde_json::Value;
@@ -12,24 +12,24 @@ use sha2::Sha256;
 use crate::config::{Pii, Secret};
 use crate::json::walk::{Kind, Walk};
 
-/// What every pseudonym begins with.
+/// Prefix of every pseudonym.
 const PREFIX: &str = "anon-";
-/// Bytes of the hash that a pseudonym shows, as hexadecimal digits.
+/// Bytes of the hash in a pseudonym, which has them as hexadecimal digits.
 const BYTES: usize = 16;
-/// Beyond this depth nothing is looked into: what stands there is replaced whole.
+/// Maximum depth of objects and arrays that are searched; deeper ones are replaced whole.
 const MAX_DEPTH: usize = 64;
 
-/// What a key's value tells of a person.
+/// Kinds of personal data, by the key of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Personal {
     Id,
     Name,
-    /// The user as a whole: an object, unless somebody is wrong.
+    /// The user: an object if the event follows the contract.
     User,
 }
 
 impl Personal {
-    /// What the value of a key is, however it is written.
+    /// The kind of a key's value; case and punctuation of the key do not matter.
     fn of(key: &str) -> Option<Self> {
         let key: String = key.chars().filter(char::is_ascii_alphanumeric).collect();
         match key.to_ascii_lowercase().as_str() {
@@ -41,18 +41,18 @@ impl Personal {
     }
 }
 
-/// A place in an event, by what the contract has there.
+/// Context of a value in an event, by the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Context {
     /// The event itself.
     Event,
-    /// An object that is, or holds, the user: a value without a key could be any of its fields.
+    /// An object that is, or contains, the user. A value without a key may be any field of the user.
     Object,
-    /// Anything else.
-    Anywhere,
+    /// Any other value.
+    Other,
 }
 
-/// The value that stands for one without a meaning.
+/// Replacement of a value whose meaning is unknown.
 const NULL: &str = "null";
 
 /// Replaces personal data.
@@ -69,7 +69,7 @@ impl std::fmt::Debug for Redactor {
 }
 
 impl Redactor {
-    /// The redactor that a configuration asks for; `None` if data is kept as it is.
+    /// The redactor of a configuration; `None` if personal data is kept.
     pub fn new(pii: &Pii) -> Option<Self> {
         let (key, drops_names): (&Secret, bool) = match pii {
             Pii::Keep => return None,
@@ -81,7 +81,7 @@ impl Redactor {
         Some(Self { mac, drops_names })
     }
 
-    /// What stands for a user's id or name.
+    /// The pseudonym of a user's id or name; a pseudonym is its own.
     pub fn pseudonym(&self, text: &str) -> String {
         if is_pseudonym(text) {
             return text.to_owned();
@@ -91,31 +91,31 @@ impl Redactor {
         format!("{PREFIX}{}", hex::encode(&mac.finalize().into_bytes()[..BYTES]))
     }
 
-    /// Adds JSON without personal data, wherever in it that stands; nothing, if it is no JSON.
+    /// Appends the JSON without personal data to `to`; appends nothing if it is not JSON.
     pub fn redact(&self, bytes: &[u8], to: &mut Vec<u8>) {
         let Ok(raw) = serde_json::from_slice::<&RawValue>(bytes) else { return };
         let mut edits = Edits::default();
-        self.look_into(&mut Walk::new(raw), Place::Event, 0, &mut edits);
+        self.redact_value(&mut Walk::new(raw), Context::Event, 0, &mut edits);
         edits.apply(bytes, to);
     }
 
-    /// What stands for a digest of personal data: nobody can try out what it is of without the key.
+    /// The HMAC of a digest of personal data: without the key, guesses cannot be compared with it.
     pub fn keyed(&self, digest: &[u8]) -> Vec<u8> {
         let mut mac = self.mac.clone();
         mac.update(digest);
         mac.finalize().into_bytes().to_vec()
     }
 
-    /// Looks at the next value and all beneath it.
-    fn look_into(&self, walk: &mut Walk<'_>, place: Place, depth: usize, edits: &mut Edits) {
-        match (walk.kind(), place) {
+    /// Redacts the next value and all values beneath it.
+    fn redact_value(&self, walk: &mut Walk<'_>, context: Context, depth: usize, edits: &mut Edits) {
+        match (walk.kind(), context) {
             (Kind::Object | Kind::Array, _) if depth > MAX_DEPTH => edits.replace(walk.value(), NULL),
             (Kind::Object, _) => {
                 walk.enter();
                 while walk.more() {
                     match walk.key() {
-                        Ok(key) => self.look_at(&key, walk, place, depth + 1, edits),
-                        // A key that is no Unicode text could be meant for any.
+                        Ok(key) => self.redact_entry(&key, walk, context, depth + 1, edits),
+                        // A key that is not Unicode text may stand for any key.
                         Err(()) => self.replace(Personal::Name, walk, edits),
                     }
                 }
@@ -123,29 +123,38 @@ impl Redactor {
             (Kind::Array, _) => {
                 walk.enter();
                 while walk.more() {
-                    // An array where an object belongs has no keys that tell what is what.
-                    let place = if place == Place::Event { Place::Object } else { place };
-                    self.look_into(walk, place, depth + 1, edits);
+                    // An array in context of an object has no keys, so any item may be a field of the user.
+                    let context = if context == Context::Event { Context::Object } else { context };
+                    self.redact_value(walk, context, depth + 1, edits);
                 }
             }
-            (Kind::Text | Kind::Scalar, Place::Event | Place::Object) => edits.replace(walk.value(), NULL),
-            (Kind::Text | Kind::Scalar, Place::Anywhere) => drop(walk.value()),
-        }
-    }
-
-    /// Looks at the value of a key.
-    fn look_at(&self, key: &str, walk: &mut Walk<'_>, place: Place, depth: usize, edits: &mut Edits) {
-        match Personal::of(key) {
-            Some(Personal::User) => self.look_into(walk, Place::Object, depth, edits),
-            Some(personal) => self.replace(personal, walk, edits),
-            None if place == Place::Event && key == "data" => {
-                self.look_into(walk, Place::Object, depth, edits)
+            (Kind::Text | Kind::Scalar, Context::Event | Context::Object) => {
+                edits.replace(walk.value(), NULL)
             }
-            None => self.look_into(walk, Place::Anywhere, depth, edits),
+            (Kind::Text | Kind::Scalar, Context::Other) => drop(walk.value()),
         }
     }
 
-    /// Replaces the next value whole, whatever it is.
+    /// Redacts the value of a key.
+    fn redact_entry(
+        &self,
+        key: &str,
+        walk: &mut Walk<'_>,
+        context: Context,
+        depth: usize,
+        edits: &mut Edits,
+    ) {
+        match Personal::of(key) {
+            Some(Personal::User) => self.redact_value(walk, Context::Object, depth, edits),
+            Some(personal) => self.replace(personal, walk, edits),
+            None if context == Context::Event && key == "data" => {
+                self.redact_value(walk, Context::Object, depth, edits)
+            }
+            None => self.redact_value(walk, Context::Other, depth, edits),
+        }
+    }
+
+    /// Replaces the next value whole, of any type.
     fn replace(&self, personal: Personal, walk: &mut Walk<'_>, edits: &mut Edits) {
         let text = (walk.kind() == Kind::Text).then(|| walk.clone().string().ok()).flatten();
         let value = walk.value();
@@ -160,14 +169,14 @@ impl Redactor {
     }
 }
 
-/// Whether a text is what [`Redactor::pseudonym`] gives.
+/// True if a text has the form of a pseudonym.
 fn is_pseudonym(text: &str) -> bool {
     text.strip_prefix(PREFIX).is_some_and(|hash| {
         hash.len() == 2 * BYTES && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     })
 }
 
-/// Whether JSON says of somebody that their user id is one of these.
+/// True if the JSON has one of these user ids, at any depth.
 pub fn names_user(json: &Value, ids: &[String]) -> bool {
     match json {
         Value::Array(items) => items.iter().any(|item| names_user(item, ids)),
@@ -180,7 +189,7 @@ pub fn names_user(json: &Value, ids: &[String]) -> bool {
     }
 }
 
-/// Replacements in a text, by where in memory the values stand, in their order.
+/// Replacements in a text, in its order: address and length of each value, and the new text.
 #[derive(Default)]
 struct Edits(Vec<(usize, usize, String)>);
 
@@ -193,7 +202,7 @@ impl Edits {
         let start = bytes.as_ptr() as usize;
         let mut done = 0;
         for (at, length, with) in &self.0 {
-            // Values are slices of these bytes, one after the other.
+            // Values are slices of these bytes, in ascending order.
             let at = at.saturating_sub(start);
             to.extend_from_slice(bytes.get(done..at).unwrap_or_default());
             to.extend_from_slice(with.as_bytes());
@@ -244,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_valid_event_stays_one_with_all_else_as_it_was() {
+    fn a_redacted_event_is_valid_and_only_id_and_name_of_its_user_differ() {
         for line in VALID.lines() {
             for redactor in [hashing(), dropping()] {
                 let after = redacted(&redactor, line);
@@ -265,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_no_event_is_redacted_wherever_it_says_who() {
+    fn json_that_is_no_event_is_redacted_at_every_key_of_personal_data() {
         let letter = json!({
             "userId": 5, "data": {"user": "Ada", "User_ID": "u-1", "x": [{"name": ["Ada"]}, {"userName": "Ada"}]},
             "eventId": "e", "deep": null, "name": null,
@@ -291,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_shape_an_event_has_it_says_not_who_it_is() {
+    fn an_event_of_any_shape_is_redacted_and_redacting_it_again_changes_nothing() {
         let row = r#"["a01","2026-01-31T12:00:00Z","facebook",[["u-Ada","Ada",36,["Kenya","Ada"]],{"userId":"Ada"}]]"#;
         let twice =
             r#"{"data":{"user":{"userId":"Ada","userId":{"of":"Ada"},"\u006eame":["Ada"],"NAME":77}}}"#;
@@ -311,14 +320,14 @@ mod tests {
                 assert_eq!(redacted(&redactor, &after), after, "again");
             }
         }
-        // What is no person's stays, in arrays too.
+        // Values that are not personal stay, in arrays too.
         let unknown = r#"{"eventId":"e","tags":["Ada",1],"x":{"data":[1,"y"]},"data":{"y":[1,["z"]]}}"#;
         assert_eq!(redacted(&hashing(), unknown), unknown);
     }
 
     proptest! {
         #[test]
-        fn who_it_is_cannot_be_read_any_more(
+        fn ids_and_names_of_any_characters_are_redacted(
             id in "[a-zA-Z0-9 \"\\\\é]{6,20}", name in "[A-Z][a-zé\\\\]{6,20}", line in 0_usize..20,
         ) {
             let line = VALID.lines().cycle().nth(line).unwrap();

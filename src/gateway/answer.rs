@@ -1,4 +1,4 @@
-//! Answers that name refused events: bounded each by itself, and all that are not read yet together.
+//! Answers that list refused events. The size of each is bounded, and so is the size of all that clients have not read.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,42 +16,45 @@ use crate::event::{FieldError, Refusal};
 use crate::log::Origin;
 use crate::ops::metrics::RequestOutcome;
 
-/// Refused events that an answer names; the others are counted.
+/// Maximum refused events that an answer lists; all are counted.
 const MAX_EVENTS: usize = 100;
-/// Bytes of their errors in an answer.
+/// Maximum bytes of the list.
 const MAX_BYTES: usize = 256 * 1_024;
-/// Bytes of all answers that are not read yet, in [`UNIT`]s; beyond them answers name no events.
+/// Size of all answers that clients have not read, in units of [`UNIT`] bytes; beyond it answers list no events.
 const UNREAD: usize = 16 * 1_024;
 const UNIT: usize = 1_024;
-/// Bytes of an answer that are handed to its connection at one time. An answer that is no longer is not counted:
-/// each connection has so much of its own.
+/// Bytes of an answer that are handed to its connection at one time. Shorter answers are not counted: each connection
+/// buffers as much in any case.
 const PIECE: usize = 16 * 1_024;
 
-/// A refused event, as an answer names it.
+/// A refused event in an answer.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EventErrors<'a> {
-    /// Its place in the body; 0 for a single object.
+    /// Index in the body's array; 0 for a single object.
     index: usize,
-    /// Its id, where that could be read.
+    /// The event's id; null if it could not be read.
     #[schema(required = true)]
     event_id: Option<&'a str>,
     #[schema(value_type = Vec<FieldError>)]
     errors: &'a [FieldError],
 }
 
-/// The refused events that an answer names, as JSON.
+/// The list of refused events of an answer.
 #[derive(Debug, Default)]
 pub(super) struct Errors {
+    /// Elements of a JSON array.
     json: String,
+    /// Number of events in `json`.
     events: usize,
-    /// True if there are events or errors that are not named.
+    /// True if events, or errors of one, are not listed.
     truncated: bool,
+    /// True if no more events are listed.
     full: bool,
 }
 
 impl Errors {
-    /// Names another event, if there is room.
+    /// Lists another event if there is room.
     pub fn add(&mut self, index: usize, refusal: &Refusal) {
         self.truncated |= refusal.truncated;
         if !self.full && self.events < MAX_EVENTS {
@@ -71,7 +74,7 @@ impl Errors {
     }
 }
 
-/// The validated events of a request. Accepted ones are durable.
+/// Outcome of a request's events. Accepted events are durable.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub accepted: usize,
@@ -79,7 +82,7 @@ pub(super) struct Outcome {
     pub errors: Errors,
 }
 
-/// The answers that are not read yet.
+/// Makes answers, and bounds the size of all that clients have not read.
 #[derive(Clone)]
 pub(super) struct Answers {
     units: Arc<Semaphore>,
@@ -126,7 +129,7 @@ impl Answers {
     }
 }
 
-/// The rest of an answer that its client has not read yet, and the room that it takes until then.
+/// Part of an answer that its client has not read, and its share of the bound.
 struct Unread {
     bytes: Bytes,
     _held: OwnedSemaphorePermit,
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn an_answer_is_bounded_and_says_that_it_is_cut() {
+    async fn an_answer_lists_events_up_to_its_bounds_and_says_if_some_are_missing() {
         let answers = Answers::new();
         let origin = Origin { correlation_id: "\"c\"".to_owned(), traceparent: None, accepted_at: 0 };
         for (events, errors, named, truncated) in
@@ -185,11 +188,11 @@ mod tests {
                 assert_eq!(body["correlationId"], "\"c\"");
             }
         }
-        assert_eq!(answers.units.available_permits(), UNREAD, "what is read is counted no more");
+        assert_eq!(answers.units.available_permits(), UNREAD, "answers that were read are not counted");
     }
 
     #[actix_web::test]
-    async fn answers_that_nobody_reads_take_no_more_than_their_bound() {
+    async fn unread_answers_together_stay_within_their_bound() {
         let answers = Answers::new();
         let origin = Origin { correlation_id: "c".to_owned(), traceparent: None, accepted_at: 0 };
         let unread: Vec<_> = (0..200).map(|_| answers.answer(outcome(100, 90), &origin).0).collect();

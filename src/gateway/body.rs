@@ -14,17 +14,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::refusal::RequestRefusal;
 use super::unverified::{Part, Unverified};
 
-/// The budget's unit: a request takes whole units, so that the semaphore's numbers stay small.
+/// Unit of the budget in bytes, so that the numbers of permits fit into 32 bits.
 pub(super) const UNIT: usize = 1_024;
 /// Bytes that are allocated for a body before any of it has arrived.
 const FIRST_BYTES: usize = 64 * 1_024;
-/// Bodies that are unpacked at one time; each needs a window of up to 2^[`WINDOW_LOG`] bytes as well.
+/// Maximum bodies that are decoded at one time; each needs a window of up to 2^[`WINDOW_LOG`] bytes beside its budget.
 const UNPACKING: usize = 16;
 /// The largest window of zstd, as a power of two: 8 MiB, which RFC 8878 (3.1.1.1.2) recommends every decoder to support.
 const WINDOW_LOG: u32 = 23;
-/// Bytes that are unpacked between two reservations.
+/// Bytes that are decoded between two reservations.
 const STEP: usize = 256 * 1_024;
-/// Codings of one body, one over the other.
+/// Maximum codings of one body.
 pub(super) const MAX_CODINGS: usize = 3;
 /// Time that a request waits for room before it is answered 503.
 pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(8);
@@ -34,7 +34,7 @@ pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(8);
 pub(super) struct Budget {
     units: Arc<Semaphore>,
     all: usize,
-    /// Half of them: what requests may hold together whose signature is not checked yet.
+    /// Half of the bytes: the bound of all requests whose signature is not checked yet.
     unverified: Arc<Unverified>,
     unpacking: Arc<Semaphore>,
     gauge: IntGauge,
@@ -46,7 +46,7 @@ pub(super) struct Reservation {
     permit: Option<OwnedSemaphorePermit>,
     budget: Budget,
     held: usize,
-    /// As long as it is not known who sends: what is taken of the part of those.
+    /// Part of the room of unverified requests, until the signature is checked.
     unverified: Option<Part>,
 }
 
@@ -62,7 +62,7 @@ impl Budget {
         }
     }
 
-    /// A request's reservation; `verified` says whether it is known who sends.
+    /// A reservation for a request, empty at first. `verified` is true if no signature is still to be checked.
     pub fn reservation(&self, verified: bool) -> Reservation {
         let unverified = (!verified).then(|| self.unverified.part());
         Reservation { permit: None, budget: self.clone(), held: 0, unverified }
@@ -70,7 +70,7 @@ impl Budget {
 }
 
 impl Reservation {
-    /// Units that are lacking for so many bytes.
+    /// Units that the reservation lacks for so many bytes.
     fn lacking(&self, bytes: usize) -> u32 {
         let needed = bytes.div_ceil(UNIT).min(self.budget.all);
         u32::try_from(needed.saturating_sub(self.held)).unwrap_or(u32::MAX)
@@ -85,7 +85,7 @@ impl Reservation {
         self.held += more as usize;
     }
 
-    /// Waits until the reservation is as large as `bytes`; what it has already stays.
+    /// Waits until the reservation is as large as `bytes`, at most [`ROOM_TIMEOUT`].
     pub async fn reserve(&mut self, bytes: usize) -> Result<(), RequestRefusal> {
         let more = self.lacking(bytes);
         if more == 0 {
@@ -103,22 +103,22 @@ impl Reservation {
         Ok(())
     }
 
-    /// Counts bytes that came; how fast they come is known of those whose sender is not.
+    /// Counts bytes that arrived, for the minimum speed of unverified requests.
     fn received(&self, bytes: usize) {
         if let Some(part) = &self.unverified {
             part.received(bytes);
         }
     }
 
-    /// Waits until the room must be given up: others wait for it, and the body comes too slowly.
+    /// Waits until the request must give up its room, because others wait and its body is too slow.
     async fn given_up(&self) {
         match &self.unverified {
-            Some(part) => part.ended().await,
+            Some(part) => part.given_up().await,
             None => std::future::pending().await,
         }
     }
 
-    /// It is known who sends.
+    /// Leaves the room of unverified requests: the signature is right.
     pub fn verified(&mut self) {
         self.unverified = None;
     }
@@ -140,20 +140,19 @@ impl Drop for Reservation {
     }
 }
 
-/// A coding that a body is packed in.
+/// A coding of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
     Gzip,
     Zstd,
 }
 
-/// The type and codings that the headers say, or what is wrong with them; the codings in the order in which they
-/// were applied (RFC 9110, 8.4).
+/// Checks the Content-Type, and reads the codings in the order in which they were applied (RFC 9110, 8.4).
 pub(super) fn encoding(headers: &HeaderMap) -> Result<Vec<Coding>, RequestRefusal> {
     if let Some(kind) = headers.get(header::CONTENT_TYPE) {
         let kind = kind.to_str().unwrap_or("?");
-        // No parameter means anything here, `charset` neither: JSON is UTF-8 (RFC 8259, 8.1 and 11). A type that ends
-        // in +json is another one (RFC 6839, 3.1): what its members mean is not what events mean.
+        // Parameters are ignored, `charset` too: JSON is UTF-8 (RFC 8259, 8.1 and 11). A type that ends in +json is another
+        // type (RFC 6839, 3.1), whose members have other meanings.
         let essence = kind.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/json") {
             return Err(RequestRefusal::ContentType(kind.to_owned()));
@@ -178,7 +177,7 @@ pub(super) fn encoding(headers: &HeaderMap) -> Result<Vec<Coding>, RequestRefusa
     Ok(codings)
 }
 
-/// Reads the bytes on the wire.
+/// Reads the body as it is on the wire, `within` a time.
 pub(super) async fn read(
     headers: &HeaderMap,
     payload: Payload,
@@ -195,7 +194,7 @@ pub(super) async fn read(
     tokio::time::timeout(within, read).await.unwrap_or(Err(RequestRefusal::BodyTimeout))
 }
 
-/// Takes room as the bytes come: what a client only announces holds nobody else up.
+/// Reserves room as the bytes arrive, so that a length that is only declared takes none from others.
 async fn read_all(
     mut payload: Payload,
     expected: usize,
@@ -220,7 +219,7 @@ async fn read_all(
     Ok((body.freeze(), reservation))
 }
 
-/// How unpacking ended.
+/// Result of decoding.
 enum Unpacked {
     Done(Vec<u8>),
     TooLarge,
@@ -228,8 +227,8 @@ enum Unpacked {
     Broken(String),
 }
 
-/// Unpacks a body away from the listener's threads; holds no more than the limit, and no more than there is
-/// room for: what comes out is counted as it comes.
+/// Decodes a body on a thread for blocking work. Decoded bytes are reserved as they appear, so that memory stays within
+/// `limit` and within the budget.
 pub(super) async fn unpack(
     codings: Vec<Coding>,
     packed: Bytes,
@@ -239,13 +238,13 @@ pub(super) async fn unpack(
     if codings.is_empty() {
         return Ok((packed, reservation));
     }
-    // What most bodies come to is waited for; a bomb gets no further than there is room.
+    // Most bodies decode to no more than this. Beyond it there is no waiting, so that a bomb ends when the budget does.
     reservation.reserve(packed.len() + limit.min(packed.len().saturating_mul(20))).await?;
     let turn = reservation.budget.unpacking.clone().acquire_owned().await;
     let work = move || {
         let _turn = turn;
         let (mut held, mut from) = (packed.len(), packed);
-        // The last coding was applied over all others.
+        // The last coding was applied last.
         for coding in codings.into_iter().rev() {
             match coding.unpack(&from, held, limit, &mut reservation) {
                 Unpacked::Done(plain) => from = plain.into(),
@@ -265,7 +264,7 @@ pub(super) async fn unpack(
 }
 
 impl Coding {
-    /// Takes one coding off. `held` bytes are in the reservation for what was there before.
+    /// Decodes one coding. `held` bytes of the reservation are in use by earlier forms of the body.
     fn unpack(self, packed: &[u8], held: usize, limit: usize, reservation: &mut Reservation) -> Unpacked {
         match self {
             Self::Gzip => inflate(flate2::read::MultiGzDecoder::new(packed), held, limit, reservation),
@@ -280,7 +279,7 @@ impl Coding {
     }
 }
 
-/// Reads step by step, each under the reservation. `held` bytes are in it for the packed body.
+/// Reads in steps, each reserved before. `held` bytes of the reservation are in use by the encoded body.
 fn inflate(mut from: impl Read, held: usize, limit: usize, reservation: &mut Reservation) -> Unpacked {
     let mut plain = Vec::new();
     loop {

@@ -1,7 +1,7 @@
-//! Room for bodies whose signature is not checked yet: nobody holds it by being slow.
+//! Room for bodies whose signature is not checked yet, which slow clients cannot occupy.
 //!
-//! While there is room for all, a body may take its time (`ESS_BODY_TIMEOUT`). Once others wait, the largest of those
-//! that come more slowly than a floor gives its room up.
+//! While there is room for all, a body has `ESS_BODY_TIMEOUT` to arrive. Once other bodies wait for room, the largest of
+//! those that arrive more slowly than a minimum speed is given up.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -12,29 +12,30 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::body::{ROOM_TIMEOUT, UNIT};
 
-/// The floor, in bytes a second; for a large body, the part of what it holds that must come in a second.
-const FLOOR: u64 = 64 * 1_024;
-const FLOOR_PART: u64 = 16;
-/// The time over which a body's speed is measured.
+/// Minimum speed of a body, in bytes a second.
+const MIN_SPEED: u64 = 64 * 1_024;
+/// Minimum speed of a large body: this part of its room each second.
+const MIN_SPEED_DIVISOR: u64 = 16;
+/// Time over which the speed of a body is measured.
 const WINDOW: Duration = Duration::from_secs(1);
-/// Interval at which a waiting request looks for a body that is too slow.
-const LOOK: Duration = Duration::from_millis(250);
+/// Interval at which a waiting request searches for a body that is too slow.
+const SEARCH: Duration = Duration::from_millis(250);
 
-/// A body on its way.
+/// A body that is being read.
 struct Reader {
-    /// Units of room.
+    /// Units of room that it holds.
     held: AtomicUsize,
-    /// Bytes that came.
+    /// Bytes that arrived.
     received: AtomicU64,
-    /// True while it waits for room: it cannot come any faster.
+    /// True while it waits for room, during which its speed does not count.
     waits: AtomicBool,
-    /// The beginning of the window, and `received` then.
+    /// Start of the window, and `received` at that time.
     window: Mutex<(Instant, u64)>,
-    ended: Notify,
+    given_up: Notify,
 }
 
 impl Reader {
-    /// True if it came more slowly than the floor in the window that ends now; false within the window.
+    /// True if the speed in the window that ends now is below the minimum; false within the window.
     fn is_slow(&self, now: Instant) -> bool {
         let mut window = lock(&self.window);
         let elapsed = now.saturating_duration_since(window.0);
@@ -42,10 +43,10 @@ impl Reader {
             return false;
         }
         let received = self.received.load(Ordering::Relaxed);
-        let came = received.saturating_sub(window.1) as f64 / elapsed.as_secs_f64();
+        let speed = received.saturating_sub(window.1) as f64 / elapsed.as_secs_f64();
         *window = (now, received);
         let held = (self.held.load(Ordering::Relaxed) * UNIT) as u64;
-        came < FLOOR.max(held / FLOOR_PART) as f64
+        speed < MIN_SPEED.max(held / MIN_SPEED_DIVISOR) as f64
     }
 }
 
@@ -53,7 +54,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The room of all of them together.
+/// Room of all unverified bodies together.
 pub(super) struct Unverified {
     units: Arc<Semaphore>,
     all: usize,
@@ -68,33 +69,33 @@ impl Unverified {
         Arc::new(Self { units, all, readers: Mutex::default(), next: AtomicU64::new(0) })
     }
 
-    /// A body's part, empty at first.
+    /// A part for another body, empty at first.
     pub fn part(self: &Arc<Self>) -> Part {
         let reader = Arc::new(Reader {
             held: AtomicUsize::new(0),
             received: AtomicU64::new(0),
             waits: AtomicBool::new(false),
             window: Mutex::new((Instant::now(), 0)),
-            ended: Notify::new(),
+            given_up: Notify::new(),
         });
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         lock(&self.readers).insert(id, reader.clone());
         Part { of: self.clone(), id, reader, permit: None }
     }
 
-    /// Ends the largest body that is too slow.
-    fn end_the_slowest(&self) {
+    /// Gives up the largest body that is too slow.
+    fn give_up_one(&self) {
         let now = Instant::now();
         let readers = lock(&self.readers);
         let held = |reader: &&Arc<Reader>| reader.held.load(Ordering::Relaxed);
         let holding = readers.values().filter(|reader| held(reader) > 0);
         if let Some(slow) = holding.filter(|reader| reader.is_slow(now)).max_by_key(held) {
-            slow.ended.notify_one();
+            slow.given_up.notify_one();
         }
     }
 }
 
-/// Bytes that one body holds until its signature is checked.
+/// Room of one body until its signature is checked.
 pub(super) struct Part {
     of: Arc<Unverified>,
     id: u64,
@@ -103,7 +104,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Waits for so many units more, but never for more than there are; false if they do not come in time.
+    /// Waits for `more` units, or as many as exist; false if they are not free within [`ROOM_TIMEOUT`].
     pub async fn grow(&mut self, more: usize) -> bool {
         let held = self.reader.held.load(Ordering::Relaxed);
         let more = more.min(self.of.all.saturating_sub(held));
@@ -129,19 +130,19 @@ impl Part {
                 biased;
                 permit = &mut acquire => return permit.ok(),
                 () = tokio::time::sleep_until(end) => return None,
-                () = tokio::time::sleep(LOOK) => self.of.end_the_slowest(),
+                () = tokio::time::sleep(SEARCH) => self.of.give_up_one(),
             }
         }
     }
 
-    /// So many bytes came.
+    /// Counts bytes that arrived.
     pub fn received(&self, bytes: usize) {
         self.reader.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Waits until the body has to give its room up.
-    pub async fn ended(&self) {
-        self.reader.ended.notified().await;
+    /// Waits until the body is given up.
+    pub async fn given_up(&self) {
+        self.reader.given_up.notified().await;
     }
 }
 

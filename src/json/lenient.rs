@@ -1,8 +1,8 @@
 //! A deserializer that does not stop at the first error.
 //!
-//! It reads the same typed shapes as serde_json does, but from values that are cut out before:
-//! a field that is missing, comes twice or has the wrong form is noted at its own path, reading
-//! goes on, and keys that a shape does not know are kept as they were sent.
+//! It reads the same typed structs as serde_json, from raw values that are cut out before. A field that is missing,
+//! repeated or malformed becomes an error at its own path, and reading goes on; keys that a struct does not declare are
+//! kept as they were sent.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -19,32 +19,32 @@ use super::field_error::FieldError;
 use super::scalar::NUL;
 use super::walk::{Kind, Text, Walk};
 
-/// The name under which serde_json hands out raw values.
+/// Name by which serde_json recognises raw values.
 const RAW_VALUE: &str = "$serde_json::private::RawValue";
 
-/// The reason that a key is refused which its object has already.
+/// Message for a key that its object has already.
 const TWICE: &str = "comes twice";
 
-/// Errors of one event that are noted; a last one says that there are more.
+/// Maximum errors of one event; one more says that there are others.
 const MAX_ERRORS: usize = 100;
 
-/// Bytes of them, as JSON writes them.
+/// Maximum bytes of the errors of one event, as JSON.
 const MAX_ERROR_BYTES: usize = 8 * 1_024;
 
-/// Bytes of an error in JSON beside its path and message.
+/// Bytes of an error as JSON, without its path and message.
 const FRAME_BYTES: usize = r#"{"path":"","message":""},"#.len();
 
-/// The longest path that is reported, in bytes as JSON writes them; the contract's own have 40 at most.
+/// Maximum bytes of a path, as JSON. Paths of the contract have at most 40.
 const MAX_PATH: usize = 256;
 
-/// How deep unknown values may nest; PostgreSQL's own JSON reader has a limit of its own.
+/// Maximum depth of unknown values: PostgreSQL limits the depth of JSON by its stack.
 const MAX_DEPTH: usize = 64;
 
-/// The longest reason that is reported, in bytes as JSON writes them.
+/// Maximum bytes of a message, as JSON.
 const MAX_MESSAGE: usize = 512;
 
-/// Reads a field, or leaves it empty: what was wrong is noted by the deserializer, or found by the
-/// second look that follows an empty field.
+/// Reads a field; `None` if it is malformed. The lenient deserializer notes the error; after any other deserializer the
+/// thorough pass that follows finds it.
 pub(crate) fn leaf<'de, D: Deserializer<'de>, T: Deserialize<'de>>(de: D) -> Result<Option<T>, D::Error> {
     Ok(T::deserialize(de).ok())
 }
@@ -52,7 +52,7 @@ pub(crate) fn leaf<'de, D: Deserializer<'de>, T: Deserialize<'de>>(de: D) -> Res
 /// Unknown keys of one object, with the object's path.
 pub(crate) type Unknown<'a> = (Vec<String>, Vec<(Cow<'a, str>, &'a RawValue)>);
 
-/// What a lenient reading found beside the values.
+/// Findings of a lenient reading, beside the values.
 #[derive(Default)]
 pub(crate) struct Notes<'a> {
     pub errors: Vec<FieldError>,
@@ -60,12 +60,12 @@ pub(crate) struct Notes<'a> {
     bytes: usize,
     /// True if there are more errors than were noted.
     pub truncated: bool,
-    /// Keys that no shape knows, with their values.
+    /// Keys that no struct declares, with their values.
     pub unknown: Vec<Unknown<'a>>,
 }
 
 impl Notes<'_> {
-    /// Notes an error. Beyond the bounds nothing is written any more: an error then costs nothing.
+    /// Notes an error. Beyond the bounds an error is not formatted.
     pub fn error(&mut self, path: impl fmt::Display, message: impl fmt::Display) {
         if self.truncated {
             return;
@@ -87,15 +87,15 @@ impl Notes<'_> {
     }
 }
 
-/// Displayed text, up to a bound; beyond it nothing is formatted.
-fn bounded(what: impl fmt::Display, most: usize) -> String {
+/// Formats a value up to a bound, at which formatting stops.
+fn bounded(value: impl fmt::Display, most: usize) -> String {
     let mut text = Bounded::new(most);
-    // An error says that the bound was reached.
-    let _ = write!(text, "{what}");
+    // The error only says that the bound was reached.
+    let _ = write!(text, "{value}");
     text.text
 }
 
-/// A place in the event, from the root down.
+/// Path of a value in the event, as a list from the value up to the root.
 #[derive(Clone, Copy)]
 pub(crate) struct Path<'p> {
     above: Option<&'p Path<'p>>,
@@ -162,7 +162,7 @@ impl<'de> Deserializer<'de> for Lenient<'de, '_> {
     type Error = serde_json::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        // RFC 8259 has a minus before any number: serde_json reads this one as a float.
+        // `-0` is an integer by RFC 8259; serde_json reads it as a float.
         if self.raw.get() == "-0" {
             return self.note(visitor.visit_i64(0));
         }
@@ -235,7 +235,7 @@ impl<'de> Deserializer<'de> for Lenient<'de, '_> {
     }
 }
 
-/// A field of a shape that waits to be read.
+/// A field of a struct, not read yet.
 struct Field<'de, 'n> {
     raw: &'de RawValue,
     field: &'static str,
@@ -250,7 +250,7 @@ impl<'de, 'n> IntoDeserializer<'de, serde_json::Error> for Field<'de, 'n> {
     }
 }
 
-/// The entries of an object in their order, keys that come twice included; `None` if it is none.
+/// The entries of an object in their order, repeated keys included; `None` if the value is no object.
 fn entries(raw: &RawValue) -> Option<Vec<(Text<'_>, &RawValue)>> {
     struct Entries;
     impl<'de> Visitor<'de> for Entries {
@@ -273,7 +273,7 @@ fn entries(raw: &RawValue) -> Option<Vec<(Text<'_>, &RawValue)>> {
     raw.deserialize_map(Entries).ok()
 }
 
-/// A JSON string's bytes, lone surrogates in a form that is no UTF-8.
+/// Bytes of a JSON string; lone surrogates are not valid UTF-8 in them.
 struct Bytes<'a>(Cow<'a, [u8]>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
@@ -282,7 +282,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
     }
 }
 
-/// Finds in an unknown value what the store could not keep. It ends early once no more errors are noted.
+/// Notes an error for each part of an unknown value that the store cannot keep. Stops once no more errors are noted.
 fn inspect(walk: &mut Walk<'_>, path: Path<'_>, notes: &mut Notes<'_>) {
     if notes.truncated {
         return;
@@ -332,7 +332,7 @@ fn inspect(walk: &mut Walk<'_>, path: Path<'_>, notes: &mut Notes<'_>) {
     }
 }
 
-/// Reads a string's bytes, borrowed where it holds no escapes.
+/// Reads the bytes of a string, borrowed if it has no escapes.
 pub(crate) struct BytesVisitor;
 
 impl<'de> Visitor<'de> for BytesVisitor {
@@ -382,7 +382,7 @@ mod tests {
             notes.error(Counted { formats: &formats, pieces: &pieces }, "is wrong");
         }
         assert!(notes.truncated && notes.errors.len() > 10, "{}", notes.errors.len());
-        // The last error says that there are more; one error was formatted in vain before.
+        // One error was formatted and then exceeded the bound; the last error of the list says that there are more.
         assert_eq!(formats.get(), notes.errors.len());
         assert!(pieces.get() <= formats.get() * MAX_PATH / 4, "{} pieces", pieces.get());
     }

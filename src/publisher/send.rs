@@ -1,4 +1,4 @@
-//! Sends events at a pace.
+//! Sends generated events to a gateway at a pace, and counts the answers.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -14,42 +14,42 @@ use super::generate::Generator;
 use super::tally::Tally;
 use crate::ops::tls::{self, TlsConfigError};
 
-/// How long an answer may take.
+/// Maximum time for an answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// The largest answer that is read.
+/// Maximum bytes of an answer.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
-/// One POST of so many has an extra, corrupted event, as with the real publisher.
+/// Fraction of POSTs with an extra, corrupted event, as the real publisher sends them.
 const CORRUPTED_POSTS: f64 = 0.1;
 
-/// When the next POST goes out.
+/// Pace of the POSTs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
-    /// One a second, whatever the answers do: as the real publisher.
+    /// One POST a second, without waiting for answers, as the real publisher.
     EverySecond,
-    /// So many events a second.
+    /// Events a second.
     Rate(f64),
-    /// As soon as a connection is free.
+    /// The next POST as soon as a connection is free.
     Closed,
 }
 
-/// What to send, where to and how.
+/// Target, size and pace of the POSTs.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The webhook's URL.
     pub target: String,
-    /// Authorities to trust beside the public ones, for an https:// target.
+    /// File of authorities that are trusted beside the public ones, for an https:// target.
     pub authorities: Option<std::path::PathBuf>,
     /// A bearer token.
     pub token: Option<String>,
-    /// Events of one POST, from and to; one event goes as an object, not as an array.
+    /// Minimum and maximum events of one POST. A single event is sent as an object, not as an array.
     pub sizes: (usize, usize),
     /// The pace.
     pub pace: Pace,
-    /// POSTs under way at one time.
+    /// Maximum POSTs under way at one time.
     pub connections: usize,
-    /// How long; without end if there is none.
+    /// Time after which sending ends; `None` for never.
     pub duration: Option<Duration>,
-    /// Whether one POST in ten has an extra, corrupted event.
+    /// True if one POST in ten has an extra, corrupted event.
     pub corrupt_posts: bool,
 }
 
@@ -63,12 +63,12 @@ struct Answer {
     detail: String,
 }
 
-/// Sends until the plan's time is over or `stop` is ready, and waits for the answers. `progress` is called with the
-/// counts now and then.
+/// Sends until the plan's duration is over or `stop` is ready, then waits for the answers. Calls `progress` about five
+/// times a second.
 ///
 /// # Errors
 ///
-/// If the file of authorities is wrong.
+/// If the file of authorities cannot be read.
 pub async fn publish(
     plan: &Plan,
     mut generator: Generator,
@@ -98,7 +98,7 @@ pub async fn publish(
             () = &mut stop => break,
         };
         let Ok(slot) = slot else { break };
-        // The real publisher sends each second, whatever the answers do.
+        // The real publisher does not pause after failures.
         let turn = if plan.pace == Pace::EverySecond { None } else { tally.borrow_mut().failing.turn() };
         if let Some(turn) = turn {
             let until = plan.duration.map_or(turn, |duration| turn.min(started + duration));
@@ -106,7 +106,7 @@ pub async fn publish(
                 () = tokio::time::sleep_until(until.into()) => {}
                 () = &mut stop => break,
             }
-            // What was not sent meanwhile is not made up for.
+            // Events that were due during the pause are not sent later.
             due = due.max(Instant::now());
             if plan.duration.is_some_and(|duration| started.elapsed() >= duration) {
                 break;
@@ -115,7 +115,7 @@ pub async fn publish(
         let size = generator.size(plan.sizes);
         let extra = plan.corrupt_posts && generator.chance(CORRUPTED_POSTS);
         let (body, events) = body(&mut generator, size, extra);
-        // Timers are a millisecond coarse: what is due already must not wait for one.
+        // Timers have a resolution of a millisecond, so a POST that is due already does not wait for one.
         if due > Instant::now() {
             tokio::select! {
                 () = tokio::time::sleep_until(due.into()) => {}
@@ -142,14 +142,14 @@ pub async fn publish(
             tokio::task::yield_now().await;
         }
     }
-    // Answers that are still to come.
+    // The rest of the answers.
     let all = u32::try_from(plan.connections).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(TIMEOUT, slots.acquire_many(all)).await;
     progress(&tally.borrow());
     Ok(tally.take())
 }
 
-/// The body of one POST, and how many events it has.
+/// The body of one POST, and its number of events.
 fn body(generator: &mut Generator, size: usize, extra: bool) -> (String, u64) {
     if size == 1 && !extra {
         return (generator.event(), 1);

@@ -1,25 +1,26 @@
-//! What became of what was sent.
+//! Counts and latencies of the events that were sent.
 
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-/// The longest latency that is told apart, in microseconds.
+/// Maximum latency of the histogram, in microseconds; longer ones count as this one.
 const LONGEST: u64 = 120_000_000;
 
-/// POSTs that fail one after another before the next one waits: single failures are no reason.
+/// Failures in a row without a pause.
 const TOLERATED: u32 = 8;
-/// The first pause; it doubles up to the longest.
+/// The first pause; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Pauses between POSTs while every one fails, so that a gateway that is not there, or has enough to do, is not
-/// asked thousands of times a second. An answer ends them.
+/// Pauses between POSTs while each of them fails, so that a gateway that is away or overloaded does not receive thousands
+/// of requests a second. The next answer ends the pauses.
 #[derive(Debug, Default)]
 pub struct BackOff {
+    /// Failures in a row.
     failures: u32,
-    /// The pause before the next POST; none as long as this is zero.
+    /// Pause before the next POST; zero for none.
     pause: Duration,
     next: Option<Instant>,
 }
@@ -34,7 +35,7 @@ impl BackOff {
         }
     }
 
-    /// When the next POST may go out, while all fail. One POST goes out then, and each waits longer.
+    /// Time of the next POST while all fail; `None` for now. Each call doubles the pause.
     pub(super) fn turn(&mut self) -> Option<Instant> {
         let turn = self.next?.max(Instant::now());
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -43,20 +44,20 @@ impl BackOff {
     }
 }
 
-/// Counts, in events, and latencies, by POST.
+/// Counts of events and POSTs, and latencies of POSTs.
 #[derive(Debug)]
 pub struct Tally {
-    /// Events that were sent.
+    /// Number of events that were sent.
     pub sent: u64,
-    /// Events that the gateway took.
+    /// Number of events that the gateway accepted.
     pub accepted: u64,
-    /// Events that the gateway refused.
+    /// Number of events that the gateway rejected.
     pub rejected: u64,
-    /// Events of POSTs without an answer that says more.
+    /// Number of events of POSTs that failed.
     pub failed: u64,
-    /// POSTs.
+    /// Number of POSTs.
     pub posts: u64,
-    /// Why the last POST that failed did.
+    /// Error of the last POST that failed.
     pub last_failure: Option<String>,
     /// Pauses after POSTs that failed.
     pub failing: BackOff,
@@ -81,7 +82,7 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Counts a POST that was answered.
+    /// Counts a POST that was answered with 202 or 422.
     pub fn answered(&mut self, latency: Duration, accepted: u64, rejected: u64) {
         self.failing = BackOff::default();
         self.accepted += accepted;
@@ -101,7 +102,7 @@ impl Tally {
         [("p50", at(0.5)), ("p90", at(0.9)), ("p99", at(0.99)), ("p999", at(0.999)), ("max", at(1.0))]
     }
 
-    /// All of it as JSON; latencies in milliseconds.
+    /// The result as JSON; latencies in milliseconds.
     pub fn json(&self, elapsed: Duration) -> Value {
         let latencies: serde_json::Map<String, Value> =
             self.percentiles().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
@@ -117,7 +118,7 @@ impl Tally {
         })
     }
 
-    /// All of it in lines for people.
+    /// The result as lines of text.
     pub fn lines(&self, elapsed: Duration) -> Vec<String> {
         let seconds = elapsed.as_secs_f64();
         let rate = self.sent as f64 / seconds.max(0.001);

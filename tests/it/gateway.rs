@@ -45,7 +45,7 @@ fn every_event_type_reaches_its_row() {
 }
 
 #[test]
-fn the_real_publishers_largest_body_does_not_stall_others() {
+fn the_largest_body_of_the_real_publisher_does_not_delay_other_requests() {
     let world = System::real(&[]);
     let events: Vec<Value> = {
         let mut chance = Chance(1);
@@ -81,7 +81,7 @@ fn the_real_publishers_largest_body_does_not_stall_others() {
 }
 
 #[test]
-fn a_body_is_refused_in_the_documented_order_and_words() {
+fn refusals_come_in_the_documented_order_with_the_documented_details() {
     let world = System::embedded(&[("ESS_MAX_BODY", "100KiB"), ("ESS_WEBHOOK_TOKEN", "secret")]);
     let token = ("Authorization", "Bearer secret");
     let good = simple("order", "facebook").to_string();
@@ -128,7 +128,7 @@ fn a_body_is_refused_in_the_documented_order_and_words() {
 }
 
 #[test]
-fn packed_bodies_are_taken_and_a_bomb_costs_no_more_than_the_limit() {
+fn encoded_bodies_are_accepted_and_a_decompression_bomb_takes_no_more_memory_than_the_limit() {
     let world = System::embedded(&[("ESS_MAX_BODY", "1MiB")]);
     let body =
         Value::from((0..500).map(|n| simple(&format!("z-{n}"), "tiktok")).collect::<Vec<_>>()).to_string();
@@ -167,7 +167,7 @@ fn packed_bodies_are_taken_and_a_bomb_costs_no_more_than_the_limit() {
 }
 
 #[test]
-fn a_sources_own_address_takes_that_source_alone() {
+fn the_path_of_a_source_accepts_only_events_of_that_source() {
     let world = System::embedded(&[]);
     let mixed = json!([simple("a", "facebook"), simple("b", "tiktok"), {"source": "tiktok"}]);
     let answer = http::post(&world.gateway_url("/webhook/facebook"), &mixed.to_string()).unwrap();
@@ -189,7 +189,7 @@ fn a_sources_own_address_takes_that_source_alone() {
 }
 
 #[test]
-fn signatures_and_the_handshake_are_checked_where_their_secrets_are_set() {
+fn signatures_and_the_handshake_are_checked_if_their_secrets_are_set() {
     let world = System::embedded(&[
         ("ESS_FACEBOOK_APP_SECRET", "one,two"),
         ("ESS_FACEBOOK_VERIFY_TOKEN", "verify"),
@@ -222,7 +222,7 @@ fn signatures_and_the_handshake_are_checked_where_their_secrets_are_set() {
 }
 
 #[test]
-fn a_full_log_answers_503_and_takes_events_again_when_there_is_room() {
+fn a_full_log_is_answered_with_503_until_it_has_room_again() {
     for embedded in [true, false] {
         let settings = [("ESS_LOG_MAX_BYTES", "1MiB")];
         let mut world = if embedded { System::embedded(&settings) } else { System::real(&settings) };
@@ -272,7 +272,7 @@ fn a_full_log_answers_503_and_takes_events_again_when_there_is_room() {
     }
 }
 
-/// The embedded log with its collectors busy: whatever happens, a 202 is a row.
+/// Fills the embedded log while its collectors work: every event of a 202 becomes a row.
 fn continue_with_a_full_log(world: &System) {
     let mut accepted = 0;
     for n in 0..60 {
@@ -286,7 +286,7 @@ fn continue_with_a_full_log(world: &System) {
 }
 
 #[test]
-fn nats_away_is_a_503_within_the_deadline_and_readiness_says_why() {
+fn without_nats_requests_are_answered_503_within_the_deadline_and_readiness_names_the_log() {
     let mut world = System::real(&[]);
     assert_eq!(world.post(&simple("before", "facebook").to_string()).status, 202);
     world.nats().process.kill();
@@ -309,7 +309,7 @@ fn nats_away_is_a_503_within_the_deadline_and_readiness_says_why() {
 }
 
 #[test]
-fn errors_are_capped_and_counted() {
+fn errors_in_an_answer_are_limited_and_all_rejected_events_are_counted() {
     let world = System::embedded(&[]);
     let answer = world.post(&json!(vec![json!({}); 150]).to_string());
     assert_eq!(answer.status, 422);

@@ -1,4 +1,4 @@
-//! Lists cost what they show, whatever dead letters hold.
+//! Cost of lists: in proportion to their answer, not to the size of the dead letters.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ fn list(reporter: &Service, query: &str) -> (http::Answer, Duration) {
 }
 
 #[test]
-fn lists_of_large_letters_take_little_memory() {
+fn lists_of_large_dead_letters_take_little_memory() {
     let (_postgres, _folder, reporter) = reporter(300, 135_000, 10, 1);
     list(&reporter, "limit=1");
     let before = reporter.process.memory_kib("VmHWM");
@@ -58,7 +58,7 @@ fn lists_of_large_letters_take_little_memory() {
 }
 
 #[test]
-fn lists_of_wordy_letters_are_short_and_say_so() {
+fn lists_shorten_long_errors_and_say_so() {
     let (_postgres, _folder, reporter) = reporter(300, 100, 1_024, 100);
     let (answer, took) = list(&reporter, "limit=300");
     println!("a list of 300 wordy letters: {} bytes in {took:?}", answer.text.len());
@@ -88,7 +88,7 @@ fn lists_of_wordy_letters_are_short_and_say_so() {
 }
 
 #[test]
-fn an_event_with_many_letters_is_told_in_part() {
+fn an_event_with_many_dead_letters_is_answered_in_part() {
     let mut world = System::embedded(&[]);
     assert_eq!(world.post(r#"{"source": "facebook", "eventId": "known"}"#).status, 422);
     eventually("the letter is there", MINUTE, || {
@@ -115,7 +115,7 @@ fn an_event_with_many_letters_is_told_in_part() {
 }
 
 #[test]
-fn lists_wait_for_each_other_and_not_for_reports() {
+fn lists_wait_for_other_lists_and_not_for_reports() {
     let (postgres, _folder, reporter) = reporter(1, 1, 1, 1);
     std::thread::scope(|scope| {
         let holder = scope.spawn(|| {

@@ -1,4 +1,4 @@
-//! Personal data: hashed or dropped before anything is stored, and forgotten where that is asked for.
+//! Personal data: hashed or dropped before anything is stored, and deleted on request.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::{MINUTE, eventually};
 
 const KEY: &str = "a key that only the operator knows";
 
-/// An event of a user, with the name in its own field and in one that nobody knows.
+/// An event of a user, with the name in its own field and in an unknown one.
 fn of_user(id: &str, user: &str, name: &str) -> Value {
     let mut made = event(id, &mut Chance(id.bytes().map(u64::from).sum()));
     made["data"]["user"]["userId"] = json!(user);
@@ -21,7 +21,7 @@ fn of_user(id: &str, user: &str, name: &str) -> Value {
     made
 }
 
-/// All that the folder and the database hold, as bytes, must not hold these words.
+/// Asserts that no file of the folder and no table of the database contains these words.
 fn assert_nowhere(world: &System, words: &[&str]) {
     let mut texts: Vec<String> = Vec::new();
     for table in ["event_rows", "dead_letters", "summary_deltas", "summaries"] {
@@ -162,7 +162,7 @@ pub fn a_person_is_forgotten_and_everything_else_stays_counted() {
 }
 
 #[test]
-fn a_person_is_forgotten_by_their_pseudonym_too() {
+fn a_person_is_forgotten_by_user_id_or_pseudonym() {
     let world = System::embedded(&[("ESS_PII", "hash"), ("ESS_PII_KEY", KEY)]);
     assert_eq!(world.post(&of_user("e-1", "user-1", "Name").to_string()).status, 202);
     world.settle();

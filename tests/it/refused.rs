@@ -1,4 +1,4 @@
-//! Refused events: each is counted, whatever becomes of its bytes, and none costs more than it weighs.
+//! Refused events: each is counted even if its bytes are not kept, and its cost is in proportion to its size.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -26,7 +26,7 @@ fn wordy(n: usize) -> String {
     )
 }
 
-/// The ledger's count of what was refused of a source.
+/// Number of refused events of a source in the ledger.
 fn rejected(world: &System, source: &str) -> u64 {
     let ledger = world.report("/ledger");
     let sources = ledger["sources"].as_array().unwrap();
@@ -46,7 +46,7 @@ fn grows_to(world: &System, source: &str, expected: u64) {
 }
 
 #[test]
-fn answers_are_bounded_and_those_that_nobody_reads_cost_little() {
+fn answers_are_bounded_and_unread_answers_take_little_memory() {
     let mut world = System::real(&[]);
     let body = gzip(format!("[{}]", (0..100).map(wordy).collect::<Vec<_>>().join(",")).as_bytes());
     assert!(body.len() < 10_000, "{} bytes", body.len());
@@ -94,7 +94,7 @@ fn answers_are_bounded_and_those_that_nobody_reads_cost_little() {
 }
 
 #[test]
-fn the_ledger_grows_by_every_refused_event_however_many_and_large() {
+fn the_ledger_counts_every_refused_event_of_any_number_and_size() {
     both(&[], |world| {
         // More than are kept of one request.
         let many: Vec<Value> =
@@ -135,7 +135,7 @@ fn the_ledger_grows_by_every_refused_event_however_many_and_large() {
 }
 
 #[test]
-fn what_is_refused_while_the_log_is_away_is_counted_when_it_is_back() {
+fn events_refused_while_the_log_is_away_are_counted_once_it_is_back() {
     let mut world = System::real(&[]);
     world.nats().process.kill();
     let mut expected = 0;
@@ -162,7 +162,7 @@ fn what_is_refused_while_the_log_is_away_is_counted_when_it_is_back() {
 }
 
 #[test]
-fn what_is_refused_while_dead_letters_are_full_is_counted_and_good_events_go_on() {
+fn events_refused_while_the_dead_letters_are_full_are_counted_and_valid_events_are_stored() {
     let mut world = System::real(&[("ESS_DEAD_LETTER_MAX_BYTES", "1MiB")]);
     for name in ["collector-facebook", "collector-tiktok"] {
         world.service(name).process.kill();
@@ -192,7 +192,7 @@ fn what_is_refused_while_dead_letters_are_full_is_counted_and_good_events_go_on(
 }
 
 #[test]
-fn one_refused_event_holds_nobody_up() {
+fn an_event_with_many_errors_takes_no_more_cpu_time_than_its_size_explains() {
     let world = System::embedded(&[]);
     let event = format!(
         r#"{{"eventId":"long","source":"facebook","x":{{"{}":{{"y":1{}}}}}}}"#,

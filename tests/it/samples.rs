@@ -1,4 +1,4 @@
-//! The sample files, through the real gateway, to the rows.
+//! The sample files, sent through a real gateway and read back as rows.
 
 use serde_json::Value;
 
@@ -40,11 +40,11 @@ fn every_sample(world: &mut System) {
 
     world.settle();
     assert_eq!(world.count_rows(), valid.len() as u64, "the second time they were duplicates");
-    the_rows_are_what_was_sent(world, &valid);
+    assert_rows(world, &valid);
 }
 
 /// Every field of every valid sample, read back with SQL.
-fn the_rows_are_what_was_sent(world: &System, events: &[Value]) {
+fn assert_rows(world: &System, events: &[Value]) {
     let postgres = matches!(world.database, crate::support::system::Database::Postgres(_));
     for event in events {
         let id = event["eventId"].as_str().unwrap();
@@ -140,6 +140,6 @@ fn the_rows_are_what_was_sent(world: &System, events: &[Value]) {
 }
 
 #[test]
-fn every_sample_is_judged_through_http_as_it_says_and_read_back_as_it_was_sent() {
+fn every_sample_is_accepted_or_refused_as_it_declares_and_stored_as_it_was_sent() {
     both(&[], every_sample);
 }

@@ -1,4 +1,4 @@
-//! HTTP as its specifications say: bytes on a socket, and what comes back.
+//! HTTP by its specifications: bytes that are written to a socket, and the bytes of the answer.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -74,7 +74,7 @@ fn post(path: &str, more: &str, body: &str) -> String {
 const GET: &str = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[test]
-fn a_pipelined_request_changes_nothing_of_the_answer_before_it() {
+fn a_pipelined_request_does_not_change_the_answer_before_it() {
     let world = System::embedded(&[]);
     let event = simple("first", "facebook").to_string();
     // A HEAD behind a POST, and a GET behind a HEAD: each has its own answer's body, or none.
@@ -115,7 +115,7 @@ fn a_pipelined_request_changes_nothing_of_the_answer_before_it() {
 }
 
 #[test]
-fn nothing_behind_close_is_taken() {
+fn requests_after_connection_close_are_ignored() {
     let world = System::embedded(&[]);
     let mut stream = connect(&world.gateway_url(""));
     let first = post("/webhook", "Connection: close\r\n", &simple("first", "facebook").to_string());
@@ -129,7 +129,7 @@ fn nothing_behind_close_is_taken() {
 }
 
 #[test]
-fn an_offer_to_upgrade_is_ignored_and_the_connection_stays() {
+fn an_upgrade_header_is_ignored_and_the_connection_stays_open() {
     let world = System::embedded(&[]);
     for offer in [
         "Connection: upgrade\r\n",
@@ -149,7 +149,7 @@ fn an_offer_to_upgrade_is_ignored_and_the_connection_stays() {
 }
 
 #[test]
-fn a_head_that_cannot_be_served_is_answered_with_a_problem_and_the_connection_ends() {
+fn a_malformed_or_unsupported_head_is_answered_with_a_problem_and_the_connection_ends() {
     let world = System::embedded(&[]);
     let fields = |count: usize| "X-E: 1\r\n".repeat(count);
     let cases: Vec<(Vec<u8>, u16)> = vec![
@@ -200,7 +200,7 @@ fn a_head_that_cannot_be_served_is_answered_with_a_problem_and_the_connection_en
 }
 
 #[test]
-fn a_head_that_does_not_come_in_time_is_answered_and_one_that_never_began_is_not() {
+fn an_incomplete_head_is_answered_after_the_timeout_and_a_silent_connection_is_closed() {
     let world = System::embedded(&[("ESS_HEAD_TIMEOUT", "1s"), ("ESS_IDLE_TIMEOUT", "2s")]);
     let mut silent = connect(&world.gateway_url(""));
     let mut first = connect(&world.gateway_url(""));
@@ -217,7 +217,7 @@ fn a_head_that_does_not_come_in_time_is_answered_and_one_that_never_began_is_not
 }
 
 #[test]
-fn targets_in_all_their_forms() {
+fn each_form_of_a_request_target_is_understood() {
     let world = System::embedded(&[]);
     let address = world.reporter_url("").replace("http://", "");
     let ask = |method: &str, target: &str| {
@@ -260,7 +260,7 @@ fn targets_in_all_their_forms() {
 }
 
 #[test]
-fn a_body_in_chunks_is_read_whole_and_the_connection_goes_on() {
+fn a_chunked_body_is_read_and_the_connection_stays_open() {
     let world = System::embedded(&[]);
     let mut stream = connect(&world.gateway_url(""));
     for n in 0..3 {
@@ -286,7 +286,7 @@ fn a_body_in_chunks_is_read_whole_and_the_connection_goes_on() {
 }
 
 #[test]
-fn an_answer_that_closes_closes_however_the_client_goes_on() {
+fn a_closing_answer_ends_the_connection_even_if_the_client_goes_on_sending() {
     let world = System::embedded(&[]);
     let refused = "POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n";
     for framing in ["Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", "Content-Length: 1000000\r\n\r\nx"] {
@@ -357,7 +357,7 @@ fn a_slow_reader_gets_its_whole_answer() {
 }
 
 #[test]
-fn a_connection_is_one_file_and_the_limit_of_files_is_raised() {
+fn each_connection_uses_one_file_descriptor_and_their_limit_is_raised() {
     let world = System::embedded(&[("ESS_MAX_CONNECTIONS", "600000")]);
     let metric = |name: &str| http::metric(&world.gateway_url("/metrics"), name);
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", std::process::id())).unwrap();
@@ -376,7 +376,7 @@ fn a_connection_is_one_file_and_the_limit_of_files_is_raised() {
 }
 
 #[test]
-fn the_handshake_is_told_to_head_too() {
+fn the_handshake_answers_head_requests_too() {
     let world = System::embedded(&[]);
     let mut stream = connect(&world.gateway_url(""));
     let target = "/webhook/facebook?hub.mode=subscribe&hub.challenge=5";
