@@ -15,7 +15,7 @@ const MAX_INSTANCES: usize = 512;
 /// Time over which latencies are told.
 const LATENCY_SPAN: Duration = Duration::from_secs(10);
 
-/// What a source's events do, in events a second, and what is on its way.
+/// Flow of a source's events, in events a second, and its events that are not stored yet.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceFlow {
@@ -39,7 +39,7 @@ pub struct SourceFlow {
     pub missing: Option<u64>,
 }
 
-/// What the whole system does at one moment.
+/// Flow of all sources at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Flow {

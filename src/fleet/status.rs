@@ -76,7 +76,7 @@ pub struct Instance {
     pub actors_truncated: bool,
 }
 
-/// What a process tells of one service.
+/// State and counters of one service of a process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {

@@ -58,7 +58,7 @@ pub(super) struct Parts {
     pub publishers: BySource<Mailbox<FramePublisher>>,
     pub dead_letters: DeadLetters,
     pub metrics: GatewayMetrics,
-    /// What takes personal data out, if that is asked for.
+    /// Takes personal data out of events, if `ESS_PII` asks for it.
     pub redactor: Option<Arc<Redactor>>,
     /// Events of one body.
     pub max_events: usize,

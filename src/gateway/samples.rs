@@ -13,7 +13,7 @@ use crate::log::{Bus, Subject};
 
 /// Interval at which leases that were not renewed end.
 const EXPIRY: Duration = Duration::from_secs(1);
-/// Events of a slice that are looked at for a filter, so that a rare type costs little.
+/// Maximum events of a slice that are compared with filters: bounds the cost of a filter that hardly any event passes.
 const LOOKED_AT: usize = 200;
 
 /// Sends samples while a reporter asks for them.
@@ -68,7 +68,7 @@ impl Samples {
         for rejected in validated.rejected.iter().take(LOOKED_AT) {
             let refusal = &rejected.refusal;
             let source = refusal.source.map(crate::source::Source::name);
-            // The type of a refused event is often what is wrong with it.
+            // A refused event has no valid type to filter by.
             if self.sampling.take(source, None, Outcome::Refused) {
                 let kept = rejected.redacted.as_deref().unwrap_or(&body[rejected.bytes.clone()]);
                 let id = refusal.event_id.as_deref();

@@ -1,8 +1,8 @@
-//! What can be wrong with a field.
+//! A fault of one field of an event.
 
 use serde::{Deserialize, Serialize};
 
-/// What is wrong with one field.
+/// A fault of one field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FieldError {
     /// The field's full path, dotted; empty for the event itself.

@@ -1,4 +1,4 @@
-//! The live feed: what flows each second, and samples of events, for those who look.
+//! The live feed: rates of each source once a second, and samples of events, for its viewers.
 //!
 //! One task of the reporter listens to the bus, keeps the board of processes, and gives each viewer what its filter
 //! takes. A viewer has a bounded queue: one that reads slowly misses samples and is told how many; it never slows

@@ -10,13 +10,13 @@ pub const MICROS_PER_MINUTE: i64 = 60_000_000;
 
 /// An RFC 3339 instant between 1970 and 2199 (UTC), in microseconds since 1970.
 ///
-/// What is finer than a microsecond is cut off here; [`Instant::exact`] is then false and the
+/// Digits finer than a microsecond are cut off; [`Instant::exact`] is then false and the
 /// event's unknown part keeps the string as it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant {
     /// Microseconds since 1970-01-01T00:00:00Z.
     pub micros: i64,
-    /// Whether `micros` is all that was sent.
+    /// True if `micros` is exactly the instant that was sent.
     pub exact: bool,
 }
 

@@ -48,7 +48,7 @@ pub struct Number {
     pub nanos: i64,
     /// The value as a float, for ranges alone.
     approximate: ordered::Finite,
-    /// Whether `nanos` is all that was sent.
+    /// True if `nanos` is exactly the number that was sent.
     pub exact: bool,
 }
 
