@@ -53,7 +53,7 @@ pub struct Counters {
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Instance {
-    /// Name of the service, such as `gateway` or `collector.facebook`.
+    /// Name of the service: `gateway`, `reporter`, or `collector.` and its source.
     pub service: String,
     /// Host name and process id.
     pub instance: String,
