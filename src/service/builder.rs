@@ -20,7 +20,7 @@ pub enum StartError {
     /// The address cannot be bound, or a file of the listener is wrong.
     #[error(transparent)]
     Listener(#[from] ListenError),
-    /// A setting has a value that cannot be.
+    /// A setting has a value that is not allowed.
     #[error("{setting}: {why}")]
     Setting {
         /// Its name.
