@@ -68,11 +68,14 @@ fn every_node_of_every_service_comes_back_after_a_panic_under_load_and_nothing_i
         "expire_dead_letters",
         "probe_database",
         "watch_storing",
+        "status",
+        "restarts",
     ];
     let mut expected: BTreeSet<String> = ["gateway.ingest", "gateway.validate.1", "gateway.validate.2"]
         .into_iter()
         .chain(["reporter.report.1", "reporter.report.2", "reporter.report.3", "reporter.report.4"])
-        .chain(["reporter.probe_database", "reporter.watch_ledger"])
+        .chain(["reporter.probe_database", "reporter.watch_ledger", "reporter.feed", "gateway.samples"])
+        .chain(["gateway.status", "gateway.restarts", "reporter.status", "reporter.restarts"])
         .map(str::to_owned)
         .collect();
     for topic in ["facebook", "tiktok", "dead_letters"] {
@@ -119,7 +122,8 @@ fn every_node_of_every_service_comes_back_after_a_panic_under_load_and_nothing_i
     }
     // Nodes are not only there: they handle messages, or do their rounds.
     for (url, name) in &all {
-        let handles = ["consume", "batch_write", "measure_lag", "watch_storing", "ingest", "watch_ledger"];
+        let handles =
+            ["consume", "batch_write", "measure_lag", "watch_storing", "ingest", "watch_ledger", "status"];
         if handles.iter().any(|end| name.ends_with(end)) {
             eventually(&format!("{name} works"), MINUTE, || {
                 (node(url, name)?["handled"].as_u64()? > 0).then_some(())

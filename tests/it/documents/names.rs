@@ -149,7 +149,8 @@ fn every_file_and_module_that_is_named_exists() {
     let module = regex(r"^[a-z_]+(?:::[a-z_]+)+$");
     let (mut faults, mut checked) = (Vec::new(), 0);
     for document in documents() {
-        for span in document.spans() {
+        // Source files are the reader's own.
+        for span in document.spans().into_iter().filter(|span| !span.starts_with("sources/")) {
             if folder.is_match(&span) || file.is_match(&span) || variables.is_match(&span) {
                 checked += 1;
                 if !is_file(&span) {
