@@ -91,7 +91,7 @@ struct LiveParameters {
 }
 
 /// Asks a process to restart one of its actors, or all of a group or of a service. Nothing is lost.
-#[utoipa::path(post, path = "/fleet/{instance}/actors/{actor}/restart", tag = "live", security(("bearer" = [])),
+#[utoipa::path(post, path = "/fleet/{instance}/actors/{actor}/restart", tag = "live", security((), ("bearer" = [])),
     params(
         ("instance" = String, Path, description = "Host name and process id, as `/fleet` tells"),
         ("actor" = String, Path, description = "Name of the actor, the group or the service"),
