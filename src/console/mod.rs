@@ -1,9 +1,11 @@
 //! The console: a page that shows the system live. Its files are embedded in the program, and nothing is loaded from
 //! elsewhere.
 
-use actix_web::http::header::{self, ETag, EntityTag, Header, IfNoneMatch};
+use actix_web::http::header::{self, ETag, EntityTag};
 use actix_web::{HttpRequest, HttpResponse, web};
 use sha2::{Digest, Sha256};
+
+use crate::ops::http::{client_has, not_found};
 
 /// Only files of this server may be loaded, and no script that stands in a page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -70,14 +72,10 @@ async fn file(request: HttpRequest, path: web::Path<String>) -> HttpResponse {
 
 fn answer(request: &HttpRequest, path: &str) -> HttpResponse {
     let Some(file) = FILES.iter().find(|file| file.path == path) else {
-        return crate::ops::http::not_found(request);
+        return not_found(request);
     };
     let tag = EntityTag::new_strong(hex::encode(&Sha256::digest(file.bytes)[..12]));
-    let known = match IfNoneMatch::parse(request) {
-        Ok(IfNoneMatch::Any) => true,
-        Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(&tag)),
-        Err(_) => false,
-    };
+    let known = client_has(request, &tag);
     let mut answer = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     answer
         .insert_header(ETag(tag))

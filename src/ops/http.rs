@@ -291,6 +291,16 @@ async fn record_request(
     Ok(response.map_body(|_, body| TrackedBody { body, _answering: answering }))
 }
 
+/// True if `If-None-Match` names the tag, so that the answer is 304 (RFC 9110, 13.1.2).
+pub fn client_has(request: &HttpRequest, tag: &header::EntityTag) -> bool {
+    use header::Header;
+    match header::IfNoneMatch::parse(request) {
+        Ok(header::IfNoneMatch::Any) => true,
+        Ok(header::IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(tag)),
+        Err(_) => false,
+    }
+}
+
 /// The answer for an unknown path.
 pub fn not_found(request: &HttpRequest) -> HttpResponse {
     Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", request.path())).respond(request)

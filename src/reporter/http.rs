@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use actix_web::http::header::{self, CacheControl, CacheDirective, ETag, EntityTag, Header, IfNoneMatch};
+use actix_web::http::header::{self, CacheControl, CacheDirective, ETag, EntityTag};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -24,7 +24,7 @@ use crate::config::Token;
 use crate::event::{Source, format_micros};
 use crate::ledger::{Reconciler, SourceLedger};
 use crate::log::Reason;
-use crate::ops::http::{Problem, guard, origin, readable, resource};
+use crate::ops::http::{Problem, client_has, guard, origin, readable, resource};
 use crate::ops::left;
 use crate::ops::metrics::{Report, ReporterMetrics};
 use crate::ops::openapi::describe;
@@ -241,11 +241,7 @@ async fn ask(request: &HttpRequest, shared: &Shared, report: Report, question: Q
 /// range. 304 if the client has the same answer already.
 fn cacheable(request: &HttpRequest, form: Form, body: Vec<u8>) -> HttpResponse {
     let tag = EntityTag::new_strong(format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&body)));
-    let known = match IfNoneMatch::parse(request) {
-        Ok(IfNoneMatch::Any) => true,
-        Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(&tag)),
-        Err(_) => false,
-    };
+    let known = client_has(request, &tag);
     let mut answer = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     answer
         .insert_header(ETag(tag))

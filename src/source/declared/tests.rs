@@ -155,7 +155,7 @@ proptest! {
         index in 0..shipped::ALL.len(),
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..8),
     ) {
-        // About 10,000 bodies: each case takes all bodies of one file.
+        // Each case takes all bodies of one file.
         let shipped = &shipped::ALL[index];
         let source = parse(&format!("{}.yaml", shipped.name), shipped.file);
         for (name, text) in shipped.examples {
