@@ -28,7 +28,6 @@ pub use crate::json::scalar::{
     Instant, MICROS_PER_MINUTE, MICROS_PER_UNIT, Money, NANOS_PER_ONE, Number, format_micros,
     parse_point_in_time,
 };
-pub use crate::source::{BySource, Code, Columns, EventType, FunnelStage, Source, all_codes, name_of_code};
-
-/// The largest event, in bytes as sent: 256 KiB.
-pub const MAX_EVENT_BYTES: usize = 256 * 1024;
+pub use crate::source::{
+    BySource, Code, Columns, EventType, FunnelStage, MAX_EVENT_BYTES, Source, all_codes, name_of_code,
+};

@@ -13,6 +13,7 @@
 //! ```
 
 mod by_source;
+pub mod canonical;
 mod codes;
 mod columns;
 pub mod declared;
@@ -28,6 +29,7 @@ mod facebook;
 mod tiktok;
 
 pub use by_source::BySource;
+pub use canonical::{CanonicalColumns, CanonicalEvent};
 pub use codes::Code;
 pub use columns::Columns;
 pub(crate) use description::Description;
@@ -38,6 +40,9 @@ pub use registry::{Source, all_codes, name_of_code};
 pub(crate) use sample::{Corruption, Dice, SampleEvent};
 pub use signature::{Signature, SignatureError, SignedRequest};
 pub use stage::FunnelStage;
+
+/// The largest event, in bytes as sent: 256 KiB.
+pub const MAX_EVENT_BYTES: usize = 256 * 1024;
 
 /// The built-in sources, a line each. The order is that of reports, metrics and lists.
 const BUILT_IN: &[&Description] = &[&facebook::DESCRIPTION, &tiktok::DESCRIPTION];

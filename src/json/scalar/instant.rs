@@ -38,7 +38,7 @@ impl Instant {
 }
 
 /// 2200-01-01T00:00:00Z, in microseconds since 1970.
-const END_OF_2199: i64 = 7_258_118_400_000_000;
+pub(crate) const END_OF_2199: i64 = 7_258_118_400_000_000;
 
 /// Reads what RFC 3339 allows and no more: chrono also takes a space between date and time, other signs
 /// of minus, and years of more or less than four digits.

@@ -12,6 +12,7 @@ use std::fmt;
 
 use serde::de::{Deserializer, Error, Visitor};
 
+pub(crate) use instant::END_OF_2199;
 pub use instant::{Instant, MICROS_PER_MINUTE, format_micros, parse_point_in_time};
 pub use money::{MICROS_PER_UNIT, Money};
 pub use number::{Integer, NANOS_PER_ONE, Number};

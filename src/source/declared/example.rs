@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::decimal::Decimal;
-use super::event::{CanonicalEvent, Outcome, Stage};
+use super::event::Outcome;
 use super::fault::Place;
 use super::reader::{Faults, Fields, list, text};
 use super::request::{Method, Request};
@@ -12,6 +12,7 @@ use super::value::Value;
 use super::yaml::{Kind, Node};
 use super::{Answer, Declared};
 use crate::json::scalar::{Instant, format_micros};
+use crate::source::CanonicalEvent;
 
 /// Arrival of examples that tell none: 2026-11-26T10:00:03Z.
 const RECEIVED: i64 = 1_795_687_203_000_000;
@@ -159,15 +160,15 @@ impl Example {
         self.compare_outcomes(&outcomes, differences);
     }
 
-    fn judged(&self, source: &Declared, request: &Request<'_>) -> (Answer, Vec<Outcome>) {
+    fn judged<'s>(&self, source: &'s Declared, request: &Request<'_>) -> (Answer, Vec<Outcome<'s>>) {
         match source.events(request) {
             Ok(outcomes) => (source.answer().clone(), outcomes),
             Err(refused) => refused.into_outcome(source.answer()),
         }
     }
 
-    fn compare_outcomes(&self, outcomes: &[Outcome], differences: &mut Vec<String>) {
-        let events: Vec<&CanonicalEvent> = outcomes
+    fn compare_outcomes(&self, outcomes: &[Outcome<'_>], differences: &mut Vec<String>) {
+        let events: Vec<&CanonicalEvent<'_>> = outcomes
             .iter()
             .filter_map(|outcome| match outcome {
                 Outcome::Event(event) => Some(&**event),
@@ -457,25 +458,21 @@ fn refused(node: &Node, faults: &mut Faults<'_>) -> Option<Vec<(String, Option<S
 }
 
 /// A member of an event, as examples and commands show it: texts, null where it is not told.
-fn member(event: &CanonicalEvent, name: &str) -> Option<Value> {
+fn member(event: &CanonicalEvent<'_>, name: &str) -> Option<Value> {
     event.members().into_iter().find(|(known, _)| *known == name).map(|(_, value)| value)
 }
 
-impl CanonicalEvent {
+impl CanonicalEvent<'_> {
     /// All members with their names, for people: times as RFC 3339, amounts as decimals.
     pub(super) fn members(&self) -> Vec<(&'static str, Value)> {
         let text = |text: Option<&str>| text.map_or(Value::Null, |text| Value::Text(text.into()));
         let columns = &self.columns;
-        let stage = match self.stage {
-            Stage::Top => "top",
-            Stage::Bottom => "bottom",
-        };
         vec![
             ("id", text(Some(&self.id))),
             ("timestamp", text(Some(&format_micros(self.timestamp)))),
             ("received", Value::Bool(self.is_arrival)),
             ("type", text(Some(&self.event_type))),
-            ("stage", text(Some(stage))),
+            ("stage", text(Some(self.stage.name()))),
             ("user", text(self.user.as_deref())),
             ("name", text(columns.name.as_deref())),
             ("campaign", text(columns.campaign.as_deref())),
@@ -497,7 +494,7 @@ impl CanonicalEvent {
     }
 }
 
-impl Outcome {
+impl Outcome<'_> {
     /// The outcome as JSON for people: on one line, or a member a line without those that are null.
     pub fn to_json(&self, is_one_line: bool) -> String {
         let event = match self {

@@ -1,6 +1,5 @@
 //! A source's file as a whole.
 
-use crate::source::Source;
 use std::sync::Arc;
 
 use super::challenge::{Challenge, Reply};
@@ -15,6 +14,8 @@ use super::schema::Schema;
 use super::secrets::{SecretName, Secrets};
 use super::verify::{Check, Unverified};
 use super::yaml::{self, Kind, Node};
+use crate::source::Source;
+use crate::source::canonical::is_source_name;
 
 /// A source that a file declares.
 #[derive(Debug)]
@@ -240,9 +241,7 @@ impl Answer {
 
 fn name(file: &str, node: &Node, faults: &mut Faults<'_>) -> Option<Arc<str>> {
     let name = text(node, faults)?;
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    let begins = name.bytes().next().is_some_and(|first| first.is_ascii_lowercase());
-    if !begins || name.len() > 32 || !name.bytes().all(plain) {
+    if !is_source_name(name) {
         faults.add(
             node.place,
             format!(

@@ -7,9 +7,9 @@ use super::filter::{Failed, Variables};
 use super::map::MISSING;
 use super::request::Request;
 use super::value::Value;
-use crate::event::MAX_EVENT_BYTES;
 use crate::json::FieldError;
 use crate::json::scalar::format_micros;
+use crate::source::MAX_EVENT_BYTES;
 
 /// Most events of one body.
 const MAX_EVENTS: usize = 100_000;
@@ -23,7 +23,7 @@ const NUL: &str = "must not contain U+0000 or a lone surrogate";
 impl Declared {
     /// Makes events of a request: each is an event or refused by itself, in the order of the body. A body that holds
     /// nothing, as a platform's ping, makes none.
-    pub fn events(&self, request: &Request<'_>) -> Result<Vec<Outcome>, RefusedBody> {
+    pub fn events(&self, request: &Request<'_>) -> Result<Vec<Outcome<'_>>, RefusedBody> {
         let Some(body) = self.body(request)? else { return Ok(Vec::new()) };
         let mut outcomes = Vec::new();
         let Some(filter) = &self.filter else {
@@ -63,7 +63,7 @@ impl Declared {
     }
 
     /// Judges one event.
-    fn judge(&self, event: Value, received: i64) -> Outcome {
+    fn judge(&self, event: Value, received: i64) -> Outcome<'_> {
         let Value::Object(object) = &event else {
             return refused(&event, vec![error("", "must be an object")]);
         };
@@ -84,7 +84,7 @@ impl Declared {
         match self.map.apply(&event, &self.name, received) {
             Ok(mut canonical) if errors.is_empty() => {
                 raw.shrink_to_fit();
-                canonical.raw = raw;
+                canonical.raw = raw.into();
                 Outcome::Event(Box::new(canonical))
             }
             Ok(_) => Outcome::Refused(Refused { errors, raw }),
@@ -107,7 +107,7 @@ fn error(path: &str, message: &str) -> FieldError {
     FieldError { path: path.to_owned(), message: message.to_owned() }
 }
 
-fn refused(event: &Value, errors: Vec<FieldError>) -> Outcome {
+fn refused(event: &Value, errors: Vec<FieldError>) -> Outcome<'static> {
     Outcome::Refused(Refused { errors, raw: event.to_json() })
 }
 
@@ -149,7 +149,7 @@ fn unstorable(value: &Value, path: &mut Vec<String>, errors: &mut Vec<FieldError
 
 impl RefusedBody {
     /// The answer to a request with such a body, and its refusal where it is set aside.
-    pub(super) fn into_outcome(self, success: &Answer) -> (Answer, Vec<Outcome>) {
+    pub(super) fn into_outcome(self, success: &Answer) -> (Answer, Vec<Outcome<'static>>) {
         let message = self.to_string();
         let status = match self {
             Self::Method(_) => 405,

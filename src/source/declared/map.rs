@@ -1,5 +1,6 @@
 //! Mapping of an event to the canonical form.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -7,7 +8,6 @@ use sha2::{Digest, Sha256};
 
 use super::currency::decimals;
 use super::decimal::Decimal;
-use super::event::{CanonicalEvent, Columns, Stage};
 use super::json;
 use super::pointer::Pointer;
 use super::reader::{Faults, Fields, list, pointer, text, word};
@@ -15,6 +15,11 @@ use super::time::TimeForm;
 use super::value::Value;
 use super::yaml::{Kind, Node};
 use crate::json::FieldError;
+use crate::source::FunnelStage;
+use crate::source::canonical::{
+    CanonicalColumns, CanonicalEvent, MAX_AGE, MAX_AMOUNT, MAX_EVENT_ID, MAX_FOLLOWERS, MAX_ID, MAX_TEXT,
+    is_type_name,
+};
 
 /// The mapping of a source.
 #[derive(Debug)]
@@ -62,8 +67,8 @@ enum TypeRule {
 
 #[derive(Debug)]
 struct StageRule {
-    by_type: HashMap<Arc<str>, Stage>,
-    otherwise: Option<Stage>,
+    by_type: HashMap<Arc<str>, FunnelStage>,
+    otherwise: Option<FunnelStage>,
 }
 
 #[derive(Debug)]
@@ -104,25 +109,10 @@ const COLUMNS: [(&str, Column); 12] = [
     ("video", Column::Video),
 ];
 
-const STAGES: [(&str, Stage); 2] = [("top", Stage::Top), ("bottom", Stage::Bottom)];
+const STAGES: [(&str, FunnelStage); 2] = [("top", FunnelStage::TOP), ("bottom", FunnelStage::BOTTOM)];
 
 /// The reason of an error at a value that is not there.
 pub(super) const MISSING: &str = "is missing";
-
-/// Longest event id, in characters.
-const MAX_EVENT_ID: usize = 128;
-
-/// Longest id of a user, campaign, ad or video, in characters.
-const MAX_ID: usize = 256;
-
-/// Longest other text, in characters.
-const MAX_TEXT: usize = 1_024;
-
-/// Largest amount in millionths, as for the built-in sources.
-const MAX_AMOUNT: i64 = 999_999_999_999_999_999;
-
-/// Largest number of followers: 2^53 - 1.
-const MAX_FOLLOWERS: i64 = 9_007_199_254_740_991;
 
 impl Map {
     /// Reads `map` and `revenue`.
@@ -173,12 +163,12 @@ impl Map {
     }
 
     /// The canonical form of an event, all but `raw`; or all errors.
-    pub fn apply(
-        &self,
+    pub fn apply<'a>(
+        &'a self,
         event: &Value,
-        source: &Arc<str>,
+        source: &'a str,
         received: i64,
-    ) -> Result<CanonicalEvent, Vec<FieldError>> {
+    ) -> Result<CanonicalEvent<'a>, Vec<FieldError>> {
         let mut errors = Errors(Vec::new());
         let id = match first(&self.id, event, is_there) {
             Some(found) => errors.take(&self.id, found.text(MAX_EVENT_ID)),
@@ -186,9 +176,9 @@ impl Map {
         };
         let timestamp = self.time(event, received, &mut errors);
         let event_type = self.event_type.of(event, &mut errors);
-        let stage = event_type.as_ref().and_then(|event_type| self.stage.of(event_type));
+        let stage = event_type.and_then(|event_type| self.stage.of(event_type));
         let user = errors.optional(&self.user, event, MAX_ID);
-        let mut columns = Columns::default();
+        let mut columns = CanonicalColumns::default();
         for (column, origins) in &self.columns {
             column.fill(&mut columns, origins, event, &mut errors);
         }
@@ -197,18 +187,18 @@ impl Map {
         match (id, timestamp, event_type, stage, errors.0.is_empty()) {
             (Some(id), Some((timestamp, is_arrival)), Some(event_type), Some(stage), true) => {
                 Ok(CanonicalEvent {
-                    id,
+                    id: id.into(),
                     timestamp,
                     is_arrival,
-                    source: source.clone(),
-                    is_revenue: amount.is_some() && self.revenue.contains(&event_type),
-                    event_type,
+                    source: source.into(),
+                    is_revenue: amount.is_some() && self.revenue.contains(event_type),
+                    event_type: Cow::Borrowed(&**event_type),
                     stage,
-                    user,
+                    user: user.map(Cow::Owned),
                     columns,
                     amount,
-                    currency,
-                    raw: String::new(),
+                    currency: currency.map(Cow::Owned),
+                    raw: Cow::Borrowed(""),
                 })
             }
             _ => Err(errors.0),
@@ -328,6 +318,7 @@ fn first<'o>(origins: &'o [Origin], event: &Value, counts: impl Fn(&Value) -> bo
         Origin::At(pointer) => {
             find(event, pointer).filter(&counts).map(|value| Found { value, at: Some(pointer) })
         }
+        Origin::Constant(Constant(text)) if text.is_empty() => None,
         Origin::Constant(Constant(text)) => {
             Some(Found { value: Value::Text(text.as_str().into()), at: None })
         }
@@ -371,11 +362,17 @@ fn hash(event: &Value, pointers: &[Pointer]) -> Option<String> {
 }
 
 impl Column {
-    fn fill(self, columns: &mut Columns, origins: &[Origin], event: &Value, errors: &mut Errors) {
+    fn fill(
+        self,
+        columns: &mut CanonicalColumns<'_>,
+        origins: &[Origin],
+        event: &Value,
+        errors: &mut Errors,
+    ) {
         match self {
             Self::Age => {
                 let found = first(origins, event, is_there);
-                let age = found.and_then(|found| errors.take(origins, found.integer(150)));
+                let age = found.and_then(|found| errors.take(origins, found.integer(i64::from(MAX_AGE))));
                 columns.age = age.and_then(|age| i16::try_from(age).ok());
             }
             Self::Followers => {
@@ -385,17 +382,17 @@ impl Column {
             }
             Self::Campaign | Self::Ad => {
                 let found = first(origins, event, is_known);
-                let id = found.and_then(|found| errors.take(origins, found.text(MAX_ID)));
+                let id = found.and_then(|found| errors.take(origins, found.text(MAX_ID))).map(Cow::Owned);
                 *(if self == Self::Campaign { &mut columns.campaign } else { &mut columns.ad }) = id;
             }
-            Self::Video => columns.video = errors.optional(origins, event, MAX_ID),
-            Self::Country => columns.country = errors.optional(origins, event, MAX_TEXT),
-            Self::City => columns.city = errors.optional(origins, event, MAX_TEXT),
-            Self::Device => columns.device = errors.optional(origins, event, MAX_TEXT),
-            Self::Browser => columns.browser = errors.optional(origins, event, MAX_TEXT),
-            Self::Gender => columns.gender = errors.optional(origins, event, MAX_TEXT),
-            Self::Name => columns.name = errors.optional(origins, event, MAX_TEXT),
-            Self::Referrer => columns.referrer = errors.optional(origins, event, MAX_TEXT),
+            Self::Video => columns.video = errors.optional(origins, event, MAX_ID).map(Cow::Owned),
+            Self::Country => columns.country = errors.optional(origins, event, MAX_TEXT).map(Cow::Owned),
+            Self::City => columns.city = errors.optional(origins, event, MAX_TEXT).map(Cow::Owned),
+            Self::Device => columns.device = errors.optional(origins, event, MAX_TEXT).map(Cow::Owned),
+            Self::Browser => columns.browser = errors.optional(origins, event, MAX_TEXT).map(Cow::Owned),
+            Self::Gender => columns.gender = errors.optional(origins, event, MAX_TEXT).map(Cow::Owned),
+            Self::Name => columns.name = errors.optional(origins, event, MAX_TEXT).map(Cow::Owned),
+            Self::Referrer => columns.referrer = errors.optional(origins, event, MAX_TEXT).map(Cow::Owned),
         }
     }
 }
@@ -503,21 +500,22 @@ impl TypeRule {
         types
     }
 
-    fn of(&self, event: &Value, errors: &mut Errors) -> Option<Arc<str>> {
+    fn of(&self, event: &Value, errors: &mut Errors) -> Option<&Arc<str>> {
         let (at, words, otherwise) = match self {
-            Self::Constant(name) => return Some(name.clone()),
+            Self::Constant(name) => return Some(name),
             Self::Words { at, words, otherwise } => (at, words, otherwise),
         };
         let Some(found) = first(at, event, is_there) else {
-            return otherwise.clone().or_else(|| errors.missing(at, "type"));
+            return otherwise.as_ref().or_else(|| errors.missing(at, "type"));
         };
         let known = match &found.value {
             Value::Text(text) => words.get(&**text),
             Value::Array(_) | Value::Object(_) => None,
             other => words.get(&other.to_json()),
         };
-        let known = known.or(otherwise.as_ref()).cloned();
-        known.or_else(|| errors.take(at, Err(found.wrong("is a word that the source does not know"))))
+        known
+            .or(otherwise.as_ref())
+            .or_else(|| errors.take(at, Err(found.wrong("is a word that the source does not know"))))
     }
 }
 
@@ -539,7 +537,7 @@ impl StageRule {
             Some(node) => Some(word(node, &STAGES, faults)?),
         };
         let by_type_node = fields.required("by_type", faults)?;
-        let mut by_type: HashMap<Arc<str>, Stage> = HashMap::new();
+        let mut by_type: HashMap<Arc<str>, FunnelStage> = HashMap::new();
         for (key, node) in Fields::read_open(by_type_node, "by_type", faults)?.entries() {
             if let Some(types) = types {
                 is_type(&key.text, key.place, types, faults);
@@ -559,7 +557,7 @@ impl StageRule {
         Some(Self { by_type, otherwise })
     }
 
-    fn of(&self, event_type: &Arc<str>) -> Option<Stage> {
+    fn of(&self, event_type: &Arc<str>) -> Option<FunnelStage> {
         self.by_type.get(event_type).copied().or(self.otherwise)
     }
 }
@@ -648,10 +646,7 @@ fn words(node: &Node, faults: &mut Faults<'_>) -> Option<HashMap<String, Arc<str
 /// Name of a type: it becomes a word of reports.
 fn type_name(node: &Node, faults: &mut Faults<'_>) -> Option<Arc<str>> {
     let name = text(node, faults)?;
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
-    let begins =
-        name.bytes().next().is_some_and(|first| first.is_ascii_lowercase() || first.is_ascii_digit());
-    if begins && name.len() <= 64 && name.bytes().all(plain) {
+    if is_type_name(name) {
         return Some(name.into());
     }
     faults.add(

@@ -38,7 +38,7 @@ mod yaml;
 
 pub use budget::Bound;
 pub use challenge::Reply;
-pub use event::{CanonicalEvent, Columns, Outcome, Refused, RefusedBody, Stage};
+pub use event::{Outcome, Refused, RefusedBody};
 pub use example::Failure;
 pub use fault::Fault;
 pub use file::{Accept, Answer, Declared};

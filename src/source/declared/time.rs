@@ -6,7 +6,7 @@ use super::decimal::Decimal;
 use super::reader::{Faults, text};
 use super::value::Value;
 use super::yaml::Node;
-use crate::json::scalar::Instant;
+use crate::json::scalar::{END_OF_2199, Instant};
 
 /// Form of a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,9 +20,6 @@ pub(super) enum TimeForm {
     /// A pattern of strftime; with an offset of its own, or in this zone.
     Pattern(String, FixedOffset),
 }
-
-/// 2200-01-01T00:00:00Z, in microseconds since 1970.
-const END_OF_2199: i64 = 7_258_118_400_000_000;
 
 impl TimeForm {
     /// Reads `as` and `zone`.
