@@ -47,7 +47,7 @@ pub fn frame(bytes: &[u8]) {
     if let Ok(frame) = Frame::read(bytes::Bytes::copy_from_slice(bytes)) {
         assert_eq!(frame.events().count(), frame.len());
         for event in frame.events() {
-            for source in Source::all() {
+            for source in Source::built_in() {
                 let _ = decode(event.bytes, Some(source));
             }
         }

@@ -7,6 +7,7 @@ use futures::future::join_all;
 
 use super::Failure;
 use crate::config::{Config, hide_password};
+use crate::event::Source;
 use crate::log::LogRole;
 use crate::log::jetstream::JetStream;
 use crate::ops::tls;
@@ -58,12 +59,12 @@ pub(super) async fn check(config: &Config) -> Result<Ending, Failure> {
 
 /// Checks that the services of one process have a port each; 0 is any free port.
 fn distinct(config: &Config) -> Result<(), String> {
-    let collectors =
-        config.sources.iter().map(|(source, own)| (source.collector_port().name, own.collector_port));
+    let collectors = Source::built_in()
+        .filter_map(|source| Some((source.collector_port()?.name, config.sources.of(source).collector_port)));
     let all: Vec<(&str, u16)> = [("ESS_GATEWAY_PORT", config.ports.gateway)]
         .into_iter()
         .chain(collectors)
-        .chain([("ESS_REPORTER_PORT", config.ports.reporter)])
+        .chain([("ESS_COLLECTOR_PORT", config.ports.collector), ("ESS_REPORTER_PORT", config.ports.reporter)])
         .collect();
     for (at, (name, port)) in all.iter().enumerate() {
         if let Some((other, _)) = all[..at].iter().find(|(_, other)| *port != 0 && other == port) {
@@ -147,8 +148,9 @@ async fn try_store(config: &Config, purpose: Purpose) -> Result<String, String> 
 /// Asks the services of this machine for readiness: at least one must answer, and all that answer must be ready.
 pub(super) async fn health(config: &Config) -> Result<Ending, Failure> {
     let ports = &config.ports;
-    let collectors = config.sources.iter().map(|(_, own)| own.collector_port);
-    let own: Vec<u16> = [ports.gateway].into_iter().chain(collectors).chain([ports.reporter]).collect();
+    let collectors = Source::built_in().map(|source| config.sources.of(source).collector_port);
+    let own: Vec<u16> =
+        [ports.gateway].into_iter().chain(collectors).chain([ports.collector, ports.reporter]).collect();
     if let Some(alone) = ports.alone
         && let Some(ending) = ask(config, &[alone]).await?
     {

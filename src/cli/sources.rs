@@ -129,8 +129,8 @@ fn list(folder: &Path, json: bool) -> Result<Ending, Failure> {
             println!("{name:<20} {origin:<10} {title}");
         }
     };
-    for source in Source::all() {
-        let types: Vec<String> = source.event_types().iter().map(|kind| kind.name().to_owned()).collect();
+    for source in Source::built_in() {
+        let types: Vec<String> = source.event_types().map(|kind| kind.name().to_owned()).collect();
         line(source.name(), "built in", source.title(), &types);
     }
     let types = |source: &Declared| source.types().iter().map(ToString::to_string).collect::<Vec<_>>();

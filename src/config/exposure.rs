@@ -18,7 +18,7 @@ pub(super) fn exposure_warnings(variables: &Variables, http: &HttpSettings) -> V
             }
         }
     }
-    let signatures = Source::all().filter_map(|source| Some(source.signature()?.setting.name));
+    let signatures = Source::built_in().filter_map(|source| Some(source.signature()?.setting.name));
     if variables.secret("ESS_WEBHOOK_TOKEN").is_none()
         && let Some(name) = signatures.clone().find(|name| variables.secret(name).is_some())
     {

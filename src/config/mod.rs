@@ -44,6 +44,8 @@ pub struct Ports {
     pub alone: Option<u16>,
     /// Port of the gateway.
     pub gateway: u16,
+    /// Port of a collector of several sources, or of a declared one.
+    pub collector: u16,
     /// Port of the reporter.
     pub reporter: u16,
 }
@@ -172,7 +174,10 @@ impl SourceSettings {
             None => Vec::new(),
         };
         Ok(Self {
-            collector_port: variables.port(source.collector_port().name)?,
+            collector_port: match source.collector_port() {
+                Some(setting) => variables.port(setting.name)?,
+                None => variables.port("ESS_COLLECTOR_PORT")?,
+            },
             signature_secrets,
             handshake_token: source
                 .handshake()
@@ -181,11 +186,24 @@ impl SourceSettings {
     }
 }
 
+/// The settings of each source; those that are declared have no secrets here.
+fn source_settings(variables: &Variables) -> Result<BySource<SourceSettings>, ConfigError> {
+    let built_in = Source::built_in().map(|source| SourceSettings::read(variables, source));
+    let built_in: Vec<_> = built_in.collect::<Result<_, _>>()?;
+    let declared = SourceSettings {
+        collector_port: variables.port("ESS_COLLECTOR_PORT")?,
+        signature_secrets: Vec::new(),
+        handshake_token: None,
+    };
+    Ok(BySource::new(move |source| built_in.get(source.index()).unwrap_or(&declared).clone()))
+}
+
 fn ports(variables: &Variables) -> Result<Ports, ConfigError> {
     let alone = variables.text("PORT");
     Ok(Ports {
         alone: (!alone.is_empty()).then(|| variables.port("PORT")).transpose()?,
         gateway: variables.port("ESS_GATEWAY_PORT")?,
+        collector: variables.port("ESS_COLLECTOR_PORT")?,
         reporter: variables.port("ESS_REPORTER_PORT")?,
     })
 }
@@ -262,7 +280,7 @@ impl Config {
             dead_letter_retention: variables.optional_duration("ESS_DEAD_LETTER_RETENTION")?,
             drain_grace: variables.duration("ESS_DRAIN_GRACE")?,
             drain_timeout: variables.duration("ESS_DRAIN_TIMEOUT")?,
-            sources: BySource::try_new(|source| SourceSettings::read(variables, source))?,
+            sources: source_settings(variables)?,
             webhook_tokens: list(variables, "ESS_WEBHOOK_TOKEN", tokens)?,
             reporter_tokens: list(variables, "ESS_REPORTER_TOKEN", tokens)?,
             admin_token: admin_token(variables)?,

@@ -26,11 +26,11 @@ impl Setting {
 
 /// Every setting: the general ones, then those that each source declares.
 pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
-    let of_sources = Source::all().flat_map(|source| {
-        let port = (source.collector_port(), false);
+    let of_sources = Source::built_in().flat_map(|source| {
+        let port = source.collector_port().map(|port| (port, false));
         let signature = source.signature().map(|signature| (signature.setting, true));
         let handshake = source.handshake().map(|handshake| (handshake.setting, true));
-        [Some(port), signature, handshake].into_iter().flatten()
+        [port, signature, handshake].into_iter().flatten()
     });
     let of_sources = of_sources.map(|(SourceSetting { name, default, about }, secret)| Setting {
         name,
@@ -64,6 +64,7 @@ settings! {
     "ESS_SOURCES" "./sources": "Folder of source files, one for each source. It may be absent.";
     "ESS_LISTEN" "127.0.0.1": "Address that every service listens on.";
     "ESS_GATEWAY_PORT" "3000": "Port of the gateway.";
+    "ESS_COLLECTOR_PORT" "3004": "Port of a collector of several sources, or of a declared one.";
     "ESS_REPORTER_PORT" "3003": "Port of the reporter.";
     "ESS_MAX_BODY" "64MiB": "Largest request body, after decompression; larger ones are answered 413.";
     "ESS_MAX_INFLIGHT" "256MiB": "Bytes of all requests together that the gateway holds at one time; further requests wait, then are answered 503.";

@@ -51,11 +51,11 @@ fn belongs_to_stage(
     move |text, ()| {
         let (Some(text), Some(source)) = (text, source) else { return Ok(()) };
         let fits = |kind: &&EventType| stage.is_none_or(|stage| kind.stage == stage);
-        match source.event_type(text) {
+        match source.contract_type(text) {
             Some(kind) if fits(&kind) => Ok(()),
             _ => {
-                let allowed: Vec<_> =
-                    source.event_types().iter().filter(fits).map(|kind| kind.name()).collect();
+                let types = source.contract().map(|contract| contract.event_types).unwrap_or_default();
+                let allowed: Vec<_> = types.iter().filter(fits).map(|kind| kind.name()).collect();
                 let stage = stage.map(|stage| format!(" in funnelStage {stage}")).unwrap_or_default();
                 Err(garde::Error::new(format!(
                     "must be one of {} for source {source}{stage}",
@@ -69,23 +69,23 @@ fn belongs_to_stage(
 impl<'a> Envelope<'a> {
     /// Reads user and engagement as the source and the stage declare them.
     pub fn read_data(&self, reading: &mut Reading<'a>) {
-        let (Some(source), Some(data)) = (self.source, &self.data) else {
+        let contract = self.source.and_then(|source| Some((source, source.contract()?)));
+        let (Some((source, contract)), Some(data)) = (contract, &self.data) else {
             reading.failed = true;
             return;
         };
-        let description = source.description();
         match data.user {
-            Some(user) => (description.user)(reading, user),
+            Some(user) => (contract.user)(reading, user),
             None => reading.failed = true,
         }
-        let kind = self.event_type.as_ref().map(|name| source.event_type(name));
+        let kind = self.event_type.as_ref().map(|name| source.contract_type(name));
         let stage = match (self.funnel_stage, kind) {
             // A mismatch is an error at eventType; the engagement that was meant is not known.
             (Some(stage), Some(kind)) => kind.filter(|kind| kind.stage == stage).map(|_| stage),
             (stage, None) => stage,
             (None, _) => None,
         };
-        match (stage.and_then(|stage| description.engagement(stage)), data.engagement) {
+        match (stage.and_then(|stage| contract.engagement(stage)), data.engagement) {
             (Some(read), Some(engagement)) => read(reading, engagement),
             _ => reading.failed = true,
         }
@@ -98,7 +98,7 @@ impl<'a> Envelope<'a> {
             id: self.event_id?.0,
             occurred_at: reading.instant("timestamp", self.timestamp?),
             source,
-            kind: source.event_type(&self.event_type?)?,
+            kind: source.contract_type(&self.event_type?)?,
             columns: std::mem::take(&mut reading.columns),
             rest: None,
         })

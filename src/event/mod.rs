@@ -29,5 +29,6 @@ pub use crate::json::scalar::{
     parse_point_in_time,
 };
 pub use crate::source::{
-    BySource, Code, Columns, EventType, FunnelStage, MAX_EVENT_BYTES, Source, all_codes, name_of_code,
+    BySource, Code, Columns, EventType, FunnelStage, MAX_EVENT_BYTES, Source, SourceMap, all_codes,
+    name_of_code,
 };

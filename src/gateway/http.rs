@@ -26,7 +26,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>)
     describe(config, openapi::document(), &openapi::schemas().unwrap_or_default());
     let any = |request: HttpRequest, shared, payload| webhook(request, shared, payload, None);
     config.service(resource("/webhook", "POST, OPTIONS").route(web::post().to(any)));
-    for source in Source::all() {
+    for source in Source::built_in() {
         let own =
             move |request: HttpRequest, shared, payload| webhook(request, shared, payload, Some(source));
         let path = format!("/webhook/{source}");

@@ -18,7 +18,7 @@ use super::dead_letters::{DeadLetters, LetterRoom};
 use super::publish::{FramePublisher, Publish, PublishError};
 use super::refusal::RequestRefusal;
 use super::validate::{Cursor, Next, Rejected, Validate, Validator};
-use crate::event::{BySource, Redactor, Source};
+use crate::event::{BySource, Redactor, Source, SourceMap};
 use crate::log::{DeadLetter, Origin, Reason};
 use crate::ops::metrics::{GatewayFailure, GatewayMetrics};
 use crate::ops::trace;
@@ -99,7 +99,7 @@ impl Handler<Held<Ingest>> for Ingestor {
 /// The events of a body, validated.
 struct Sorted {
     /// Valid events, as ranges of the body, or of `redacted`.
-    accepted: BySource<Vec<Range<usize>>>,
+    accepted: SourceMap<Vec<Range<usize>>>,
     /// The valid events without personal data, where that is not kept.
     redacted: Option<Vec<u8>>,
     rejected: usize,
@@ -116,7 +116,7 @@ struct Sorted {
 impl Sorted {
     fn new(dead_letters: &DeadLetters) -> Self {
         Self {
-            accepted: BySource::default(),
+            accepted: SourceMap::default(),
             redacted: None,
             rejected: 0,
             rejected_by_source: Vec::new(),
@@ -223,19 +223,21 @@ async fn validate(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<
 async fn publish(
     ingest: &Ingest,
     body: Bytes,
-    accepted: BySource<Vec<Range<usize>>>,
+    accepted: SourceMap<Vec<Range<usize>>>,
     parts: &Parts,
 ) -> Result<(), RequestRefusal> {
-    let durable = BySource::<Arc<AtomicUsize>>::default();
-    let sends = accepted.into_iter().filter(|(_, events)| !events.is_empty());
-    let sends = sends.map(|(source, events)| {
+    let mut durable = SourceMap::<Arc<AtomicUsize>>::default();
+    let sends: Vec<_> = accepted.into_iter().filter(|(_, events)| !events.is_empty()).collect();
+    let sends: Vec<_> =
+        sends.into_iter().map(|(source, events)| (source, events, durable.of_mut(source).clone())).collect();
+    let sends = sends.into_iter().map(|(source, events, durable)| {
         let began = SystemTime::now();
         let count = events.len();
         let publish = Publish {
             origin: ingest.origin.clone(),
             body: body.clone(),
             events: Arc::new(events),
-            durable: durable.of(source).clone(),
+            durable,
             deadline: ingest.deadline,
             reservation: ingest.reservation.clone(),
         };

@@ -148,12 +148,16 @@ fn start_actors(
     let requests = service.group("requests");
     let publish = service.group("publish");
     let thread = service.thread();
-    let publishers = BySource::new(|source| {
-        let (log, metrics, window) = (log.clone(), metrics.clone(), config.log.duplicate_window);
-        publish.actor(&format!("publish.{source}"), PUBLISH_BOUND, &thread, move || {
-            publish::FramePublisher::new(source, log.clone(), metrics.clone(), window)
+    let publishers = {
+        let (publish, thread, window) = (publish.clone(), thread.clone(), config.log.duplicate_window);
+        let (log, metrics) = (log.clone(), metrics.clone());
+        BySource::new(move |source| {
+            let (log, metrics) = (log.clone(), metrics.clone());
+            publish.actor(&format!("publish.{source}"), PUBLISH_BOUND, &thread, move || {
+                publish::FramePublisher::new(source, log.clone(), metrics.clone(), window)
+            })
         })
-    });
+    };
     let dead_letters = dead_letters::DeadLetters::new(log, metrics, |make| {
         publish.actor("publish.dead_letters", dead_letters::BOUND, &thread, make)
     });

@@ -70,7 +70,7 @@ pub(super) fn document() -> Document {
     };
     add_responses(any);
     let any = any.clone();
-    for source in Source::all() {
+    for source in Source::built_in() {
         let mut item = PathItem::new(HttpMethod::Post, webhook(source, any.clone()));
         if let Some(handshake) = source.handshake() {
             item.get = Some(challenge(source, handshake));
@@ -152,11 +152,12 @@ fn challenge(source: Source, handshake: &Handshake) -> Operation {
 pub(super) fn schemas() -> Result<String, serde_json::Error> {
     let mut schemas: Map<String, Value> = serde_json::from_str(SHARED)?;
     let mut sources = Vec::new();
-    for source in Source::all() {
+    for source in Source::built_in() {
+        let Some(contract) = source.contract() else { continue };
         let prefix = source.schema_prefix();
-        let own: Map<String, Value> = serde_json::from_str(source.description().schemas)?;
+        let own: Map<String, Value> = serde_json::from_str(contract.schemas)?;
         schemas.extend(own.into_iter().map(|(name, schema)| (format!("{prefix}{name}"), schema)));
-        let stages = source.description().engagements.iter().map(|(stage, _)| {
+        let stages = contract.engagements.iter().map(|(stage, _)| {
             let name = format!("{prefix}{}Event", capitalized(stage.name()));
             schemas.insert(name.clone(), event(source, *stage));
             reference(&name)
@@ -201,7 +202,7 @@ fn events(prefix: &str) -> Value {
 /// The schema of a source's events of one stage.
 fn event(source: Source, stage: FunnelStage) -> Value {
     let (prefix, engagement) = (source.schema_prefix(), capitalized(stage.name()));
-    let types = source.event_types().iter().filter(|kind| kind.stage == stage).map(|kind| kind.name());
+    let types = source.event_types().filter(|kind| kind.stage == stage).map(|kind| kind.name());
     let one_of = |names: Vec<&str>| json!({"type": "string", "enum": names});
     let no_nul = "^[^\\u0000]*$";
     json!({
@@ -286,7 +287,7 @@ mod tests {
     #[test]
     fn each_source_has_its_route_and_its_handshake() {
         let document = document();
-        for source in Source::all() {
+        for source in Source::built_in() {
             let route = &document.paths.paths[&format!("/webhook/{source}")];
             assert!(route.post.is_some());
             assert_eq!(route.get.is_some(), source.handshake().is_some(), "{source}");

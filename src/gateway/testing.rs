@@ -153,10 +153,19 @@ impl TestGateway {
 
     /// Starts the frame publisher of a source.
     pub fn publisher(&self, source: Source) -> Mailbox<FramePublisher> {
+        self.starts_publishers()(source)
+    }
+
+    /// Starts the frame publisher of any source.
+    pub fn starts_publishers(&self) -> impl Fn(Source) -> Mailbox<FramePublisher> + Send + Sync + 'static {
         let (log, metrics, window) = (self.shared_log(), self.metrics.clone(), self.window);
-        self.group.actor(&format!("publish.{source}"), BOUND, &Arbiter::current(), move || {
-            FramePublisher::new(source, log.clone(), metrics.clone(), window)
-        })
+        let (group, thread) = (self.group.clone(), Arbiter::current());
+        move |source| {
+            let (log, metrics) = (log.clone(), metrics.clone());
+            group.actor(&format!("publish.{source}"), BOUND, &thread, move || {
+                FramePublisher::new(source, log.clone(), metrics.clone(), window)
+            })
+        }
     }
 
     pub fn dead_letters(&self) -> DeadLetters {

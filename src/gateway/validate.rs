@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::samples::Samples;
-use crate::event::{BySource, FieldError, MAX_EVENT_BYTES, Redactor, Refusal, Source, decode};
+use crate::event::{FieldError, MAX_EVENT_BYTES, Redactor, Refusal, Source, SourceMap, decode};
 use crate::runtime::Held;
 
 /// Events of one slice: a few milliseconds of work.
@@ -63,7 +63,7 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Validated {
     /// Valid events, as ranges of the body, or of `redacted`.
-    pub accepted: BySource<Vec<Range<usize>>>,
+    pub accepted: SourceMap<Vec<Range<usize>>>,
     pub rejected: Vec<Rejected>,
     /// The valid events without personal data, where that is not kept.
     pub redacted: Option<Vec<u8>>,
@@ -100,7 +100,7 @@ impl Handler<Held<Validate>> for Validator {
 impl Validate {
     fn run(&self, redactor: Option<&Redactor>) -> Validated {
         let mut validated = Validated {
-            accepted: BySource::default(),
+            accepted: SourceMap::default(),
             rejected: Vec::new(),
             redacted: redactor.map(|_| Vec::new()),
             next: Next::End,

@@ -45,7 +45,7 @@ pub struct Generator {
 impl Generator {
     /// A generator of a seed, or of one by chance.
     pub fn new(seed: Option<u64>, mix: Mix) -> Self {
-        let sources = Source::all().collect();
+        let sources = Source::built_in().collect();
         Self { dice: Dice::new(seed), sources, mix, seeded: seed.is_some(), made: 0, remembered: Vec::new() }
     }
 
@@ -112,17 +112,17 @@ impl Generator {
         };
         let time = format_micros(now - late);
         let source = self.dice.pick(&self.sources);
-        let types = source.event_types();
-        let event_type = &types[self.dice.rng().random_range(0..types.len())];
-        let write = source.description().samples.write;
-        write(&mut self.dice, &SampleEvent { time: &time, event_type })
+        let Some(contract) = source.contract() else { return String::new() };
+        let event_type = &contract.event_types[self.dice.rng().random_range(0..contract.event_types.len())];
+        (contract.samples.write)(&mut self.dice, &SampleEvent { time: &time, event_type })
     }
 
     /// An event with one of the eight corruptions. A corruption of another source than the event's may be only an
     /// unknown key, and the event stays valid.
     pub fn corrupted(&mut self) -> String {
         let mut event: Value = serde_json::from_str(&self.valid()).unwrap_or_default();
-        let samples = || Source::all().map(|source| &source.description().samples);
+        let contracts = || Source::built_in().filter_map(Source::contract);
+        let samples = || contracts().map(|contract| &contract.samples);
         match self.dice.rng().random_range(0..8) {
             0 => event["timestamp"] = "invalid-timestamp".into(),
             1 => corrupt(&mut event, Corruption::remove("", "eventId")),
@@ -180,7 +180,7 @@ mod tests {
             amounts += usize::from(event.columns.amount.is_some());
             cities.extend(event.columns.city.map(|city| city.into_owned()));
         }
-        let types = Source::all().map(|source| source.event_types().len()).sum::<usize>();
+        let types = Source::built_in().map(|source| source.event_types().count()).sum::<usize>();
         assert_eq!(kinds.len(), types, "every type of every source");
         assert!((380..460).contains(&(bytes / 20_000)), "{} bytes on average", bytes / 20_000);
         assert!((2_900..3_800).contains(&amounts), "one in six: {amounts}");

@@ -1,4 +1,4 @@
-//! The description of a source: everything that the system has to know about a platform.
+//! The contract of a built-in source: everything that the system has to know about a platform.
 //!
 //! A built-in source is one constant of this type. The compiler names each member that is missing.
 
@@ -10,14 +10,14 @@ use super::sample::Samples;
 use super::signature::Signature;
 use super::stage::FunnelStage;
 
-/// A type of event of one source.
+/// A type of event of one source. A declared source has a type of its own for each stage that a name was seen in.
 #[derive(Debug, PartialEq, Eq)]
 pub struct EventType {
     /// The name and its number.
     pub(super) entry: Code,
     /// The funnel stage of all events of this type.
     pub stage: FunnelStage,
-    /// True if the amount of such an event is revenue.
+    /// True if the amount of such an event is revenue. Events of declared sources tell it one by one.
     pub makes_revenue: bool,
 }
 
@@ -93,8 +93,8 @@ pub enum Breakdown {
     AveragePercentageWatched,
 }
 
-/// A platform, described.
-pub(crate) struct Description {
+/// The contract of a platform whose events are read by Rust types.
+pub(crate) struct Contract {
     /// The name on the wire, in routes, settings, metrics and logs, and its number.
     pub entry: Code,
     /// The name for people.
@@ -121,7 +121,7 @@ pub(crate) struct Description {
     pub samples: Samples,
 }
 
-impl Description {
+impl Contract {
     /// The reader of a stage's engagement.
     pub fn engagement(&self, stage: FunnelStage) -> Option<ReadShape> {
         self.engagements.iter().find(|(known, _)| *known == stage).map(|(_, read)| *read)

@@ -1,15 +1,17 @@
 //! Sources: the platforms that events come from.
 //!
-//! A source is a [`Source`], a small handle into a registry of descriptions. A built-in source is a folder with its
-//! contract as Rust types (serde, garde), its code tables, its signature, its sample events and its schemas, and one
-//! entry of `BUILT_IN`; nothing outside the folder names it. Every other source is a file that an operator writes
-//! ([`declared`]); files for common platforms come with the binary ([`shipped`]).
+//! A source is a [`Source`], a small handle into the registry. A built-in source is a folder with its contract as Rust
+//! types (serde, garde), its code tables, its signature, its sample events and its schemas, and one entry of `BUILT_IN`;
+//! nothing outside the folder names it. Every other source is a file that an operator writes ([`declared`]); files for
+//! common platforms come with the binary ([`shipped`]). The registry learns such sources while the process runs: a
+//! gateway from its files, collectors and reporters from the log and the database.
 //!
 //! ```text
 //! registry ──▶ Source, BySource        the handle, and one value for each source
-//!     └──────▶ Description             all that a source declares
-//!                ├── facebook/         contract, codes, signature, samples, schemas
-//!                └── tiktok/           the same
+//!     ├──────▶ Contract                all that a built-in source declares
+//!     │          ├── facebook/         contract, codes, signature, samples, schemas
+//!     │          └── tiktok/           the same
+//!     └──────▶ Declared                name, number and types of a declared source, as they are learnt
 //! ```
 
 mod by_source;
@@ -18,11 +20,13 @@ mod codes;
 mod columns;
 pub mod declared;
 mod description;
+mod learnt;
 mod reading;
 mod registry;
 mod sample;
 pub mod shipped;
 mod signature;
+mod source_map;
 mod stage;
 
 mod facebook;
@@ -32,20 +36,22 @@ pub use by_source::BySource;
 pub use canonical::{CanonicalColumns, CanonicalEvent};
 pub use codes::Code;
 pub use columns::Columns;
-pub(crate) use description::Description;
+pub(crate) use description::Contract;
 pub use description::{Breakdown, EventType, Handshake, SourceSetting};
+pub use learnt::{DeclareError, MAX_DECLARED, MAX_TYPES, TypeTable};
 pub(crate) use reading::Reading;
 pub(crate) use registry::capitalized;
 pub use registry::{Source, all_codes, name_of_code};
 pub(crate) use sample::{Corruption, Dice, SampleEvent};
 pub use signature::{Signature, SignatureError, SignedRequest};
+pub use source_map::SourceMap;
 pub use stage::FunnelStage;
 
 /// The largest event, in bytes as sent: 256 KiB.
 pub const MAX_EVENT_BYTES: usize = 256 * 1024;
 
 /// The built-in sources, a line each. The order is that of reports, metrics and lists.
-const BUILT_IN: &[&Description] = &[&facebook::DESCRIPTION, &tiktok::DESCRIPTION];
+const BUILT_IN: &[&Contract] = &[&facebook::CONTRACT, &tiktok::CONTRACT];
 
 #[cfg(test)]
 mod tests {

@@ -1,56 +1,142 @@
 //! The handle of a source, and the registry that it points into.
+//!
+//! The registry begins with the built-in sources and grows by declared ones, which are never removed. Reading it takes
+//! no lock.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer};
 
 use super::codes::{Code, Named, read_named};
-use super::description::{Breakdown, Description, EventType, SourceSetting};
+use super::description::{Breakdown, Contract, EventType, SourceSetting};
+use super::learnt::{self, DeclareError, Declared, TypeTable};
 use super::stage::FunnelStage;
 use super::{BUILT_IN, Handshake, Signature};
 
-/// A platform that events come from: a position in the registry of descriptions.
+/// A platform that events come from: a position in the registry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source(u16);
 
 impl Source {
-    /// Every source, in the order of the registry.
+    /// Every source that is known now, in the order of the registry.
     pub fn all() -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator + Clone {
-        #[allow(clippy::cast_possible_truncation, reason = "a line of code for each")]
-        (0..BUILT_IN.len() as u16).map(Self)
+        Self::first(BUILT_IN.len() + learnt::count())
+    }
+
+    /// The sources whose contract is compiled in.
+    pub fn built_in() -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator + Clone {
+        Self::first(BUILT_IN.len())
+    }
+
+    /// The declared sources that are known now.
+    pub fn declared() -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator + Clone {
+        Self::all().skip(BUILT_IN.len())
+    }
+
+    fn first(count: usize) -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator + Clone {
+        (0..count).map(Self::at)
+    }
+
+    /// The source at a position; there are at most [`MAX_DECLARED`](super::MAX_DECLARED) behind the built-in ones.
+    #[allow(clippy::cast_possible_truncation, reason = "a few hundred")]
+    const fn at(index: usize) -> Self {
+        Self(index as u16)
     }
 
     /// The built-in source of this name, for constants: a name that is not registered does not compile.
-    pub(super) const fn built_in(name: &str) -> Self {
+    pub(super) const fn constant(name: &str) -> Self {
         let mut at = 0;
         while at < BUILT_IN.len() {
             if same(BUILT_IN[at].entry.name.as_bytes(), name.as_bytes()) {
-                #[allow(clippy::cast_possible_truncation, reason = "a line of code for each")]
-                return Self(at as u16);
+                return Self::at(at);
             }
             at += 1;
         }
         panic!("no built-in source has this name")
     }
 
-    /// The description in the registry.
-    pub(crate) fn description(self) -> &'static Description {
-        BUILT_IN[self.index()]
+    /// Declares a source by its name, if it is not known yet. An empty title is made of the name.
+    ///
+    /// # Errors
+    ///
+    /// If the name is not allowed, or there are too many sources.
+    pub fn declare(name: &str, title: &str) -> Result<Self, DeclareError> {
+        match Self::parse(name) {
+            Some(known) => Ok(known),
+            None => learnt::declare(name, title).map(|index| Self::at(BUILT_IN.len() + index)),
+        }
+    }
+
+    /// The contract of a built-in source.
+    pub(crate) fn contract(self) -> Option<&'static Contract> {
+        BUILT_IN.get(self.index()).copied()
+    }
+
+    /// The registration of a declared source.
+    fn learnt(self) -> Option<&'static Declared> {
+        learnt::at(self.index().checked_sub(BUILT_IN.len())?)
+    }
+
+    /// True if its contract is compiled in.
+    pub const fn is_built_in(self) -> bool {
+        self.index() < BUILT_IN.len()
     }
 
     /// The name on the wire, in routes, settings, metrics and logs.
     pub fn name(self) -> &'static str {
-        self.description().entry.name
+        match self.contract() {
+            Some(contract) => contract.entry.name,
+            None => self.learnt().map_or("unknown", |declared| declared.name),
+        }
     }
 
     /// The name for people.
     pub fn title(self) -> &'static str {
-        self.description().title
+        match self.contract() {
+            Some(contract) => contract.title,
+            None => self.learnt().map_or("unknown", |declared| declared.title),
+        }
     }
 
-    /// The number that rows keep.
+    /// The number that rows keep. That of a declared source is 0, which no row has, until the database's dictionary
+    /// gives one.
     pub fn code(self) -> i16 {
-        self.description().entry.number
+        match self.contract() {
+            Some(contract) => contract.entry.number,
+            None => self.learnt().map_or(0, Declared::code),
+        }
+    }
+
+    /// Sets the number of a declared source, as the database's dictionary has it.
+    ///
+    /// # Errors
+    ///
+    /// If the source has another number, or the number is another source's.
+    pub fn learn_code(self, code: i16) -> Result<(), DeclareError> {
+        if Self::from_code(code).is_some_and(|other| other != self) {
+            return Err(DeclareError::Conflict { name: self.name().to_owned(), code });
+        }
+        match self.learnt() {
+            Some(declared) => declared.learn_code(code),
+            None => Err(DeclareError::BuiltIn(self.name())),
+        }
+    }
+
+    /// Adds a type of event to a declared source, as the database's dictionary has it, if it is not known yet.
+    ///
+    /// # Errors
+    ///
+    /// If the name is not allowed, the number is another type's, or there are too many types.
+    pub fn learn_type(
+        self,
+        code: i16,
+        name: &str,
+        stage: FunnelStage,
+    ) -> Result<&'static EventType, DeclareError> {
+        match self.learnt() {
+            Some(declared) => declared.learn_type(code, name, stage),
+            None => Err(DeclareError::BuiltIn(self.name())),
+        }
     }
 
     /// The position in [`Source::all`], for tables by source.
@@ -65,17 +151,24 @@ impl Source {
 
     /// The source of this number.
     pub fn from_code(code: i16) -> Option<Self> {
-        Self::all().find(|source| source.code() == code)
+        Self::all().find(|source| source.code() == code).filter(|_| code != 0)
     }
 
-    /// The types of its events.
-    pub fn event_types(self) -> &'static [EventType] {
-        self.description().event_types
+    /// The types of its events that are known now.
+    pub fn event_types(self) -> impl Iterator<Item = &'static EventType> {
+        let contract = self.contract().map(|contract| contract.event_types).unwrap_or_default();
+        let learnt = self.learnt().map(|declared| declared.types().all()).unwrap_or_default();
+        contract.iter().chain(learnt)
     }
 
-    /// The type of this name.
-    pub fn event_type(self, name: &str) -> Option<&'static EventType> {
-        self.event_types().iter().find(|kind| kind.name() == name)
+    /// The type of this name, if the source is built in.
+    pub(crate) fn contract_type(self, name: &str) -> Option<&'static EventType> {
+        self.contract()?.event_types.iter().find(|kind| kind.name() == name)
+    }
+
+    /// The types of a declared source by name and stage, as they are known now; to be asked for once for many events.
+    pub fn type_table(self) -> std::sync::Arc<TypeTable> {
+        self.learnt().map(Declared::types).unwrap_or_default()
     }
 
     /// The prefix of its schemas in `/openapi.json`.
@@ -83,26 +176,37 @@ impl Source {
         self.name().split('_').map(capitalized).collect()
     }
 
-    /// The setting of its collector's port.
-    pub fn collector_port(self) -> SourceSetting {
-        self.description().collector_port
+    /// The setting of its collector's port, if the source is built in.
+    pub fn collector_port(self) -> Option<SourceSetting> {
+        self.contract().map(|contract| contract.collector_port)
     }
 
-    /// The signature of its webhook requests, where the platform signs.
+    /// The signature of its webhook requests, where a built-in source's platform signs.
     pub fn signature(self) -> Option<&'static Signature> {
-        self.description().signature.as_ref()
+        self.contract()?.signature.as_ref()
     }
 
-    /// The handshake, where the platform has one.
+    /// The handshake, where a built-in source's platform has one.
     pub fn handshake(self) -> Option<&'static Handshake> {
-        self.description().handshake.as_ref()
+        self.contract()?.handshake.as_ref()
     }
 
-    /// The members of its part of `/reports/demographics`.
+    /// The members that its part of `/reports/demographics` can have. A declared source's part has those of them that
+    /// its events have values for.
     pub fn demographics(self) -> &'static [Breakdown] {
-        self.description().demographics
+        self.contract().map_or(DECLARED_DEMOGRAPHICS, |contract| contract.demographics)
     }
 }
+
+/// The breakdowns that columns of declared sources can fill.
+const DECLARED_DEMOGRAPHICS: &[Breakdown] = &[
+    Breakdown::AgeGroups,
+    Breakdown::Genders,
+    Breakdown::Followers,
+    Breakdown::Countries,
+    Breakdown::Cities,
+    Breakdown::Devices,
+];
 
 /// A name with a capital letter at its beginning.
 pub(crate) fn capitalized(name: &str) -> String {
@@ -124,13 +228,14 @@ const fn same(left: &[u8], right: &[u8]) -> bool {
     true
 }
 
+/// The sources that an event in the contract's own form can name: those that are built in.
 impl Named for Source {
     fn names() -> Vec<&'static str> {
-        Self::all().map(Self::name).collect()
+        Self::built_in().map(Self::name).collect()
     }
 
     fn parse(name: &str) -> Option<Self> {
-        Self::parse(name)
+        Self::built_in().find(|source| source.name() == name)
     }
 }
 
@@ -152,19 +257,20 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Every entry of every code table, for the store's table `words`.
+/// Every entry of every code table of this program, for the store's table `words`.
 pub fn all_codes() -> impl Iterator<Item = Code> {
-    let of_sources = Source::all().flat_map(|source| {
-        let Description { entry, event_types, codes, .. } = source.description();
+    let of_sources = BUILT_IN.iter().flat_map(|Contract { entry, event_types, codes, .. }| {
         let types = event_types.iter().map(|kind| kind.entry);
         [*entry].into_iter().chain(types).chain(codes.iter().flat_map(|table| table.iter().copied()))
     });
     FunnelStage::all().map(FunnelStage::entry).chain(of_sources)
 }
 
-/// The name of a number; `unknown` for a number that no table has, which no row holds.
+/// The name of a number; `unknown` for a number that neither a table of this program nor the database's dictionary, as
+/// far as it was read, has.
 pub fn name_of_code(number: i16) -> &'static str {
-    all_codes().find(|code| code.number == number).map_or("unknown", |code| code.name)
+    let own = all_codes().find(|code| code.number == number).map(|code| code.name);
+    own.or_else(|| learnt::word(number)).unwrap_or("unknown")
 }
 
 #[cfg(test)]
@@ -188,8 +294,10 @@ mod tests {
         let mut names = HashSet::new();
         for source in Source::all() {
             assert_eq!(Source::parse(source.name()), Some(source));
-            assert_eq!(Source::from_code(source.code()), Some(source));
-            let Description { signature, handshake, collector_port, .. } = source.description();
+            assert_eq!(Source::from_code(source.code()), (source.code() != 0).then_some(source));
+            let Some(Contract { signature, handshake, collector_port, .. }) = source.contract() else {
+                continue;
+            };
             let settings = [signature.as_ref().map(|it| it.setting), handshake.as_ref().map(|it| it.setting)];
             let settings = settings.into_iter().flatten().chain([*collector_port]);
             for name in settings.map(|setting| setting.name).chain([source.name(), collector_port.default]) {
@@ -200,9 +308,10 @@ mod tests {
 
     #[test]
     fn every_type_of_event_lies_in_a_stage_that_its_source_can_read() {
-        for source in Source::all() {
+        for source in Source::built_in() {
             for kind in source.event_types() {
-                assert!(source.description().engagement(kind.stage).is_some(), "{source} {}", kind.name());
+                let contract = source.contract().unwrap();
+                assert!(contract.engagement(kind.stage).is_some(), "{source} {}", kind.name());
             }
         }
     }

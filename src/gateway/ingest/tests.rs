@@ -42,7 +42,7 @@ impl Ingesting {
         };
         let parts = Parts {
             validators: vec![validator],
-            publishers: BySource::new(|source| gateway.publisher(source)),
+            publishers: BySource::new(gateway.starts_publishers()),
             dead_letters: dead_letters.clone(),
             metrics: gateway.metrics.clone(),
             redactor,

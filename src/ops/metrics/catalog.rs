@@ -214,7 +214,7 @@ impl Metric {
     /// Counters with the label `source`, one for each source, at 0.
     pub(super) fn by_source(&self, registry: &Registry) -> BySource<IntCounter> {
         let counters = self.counters(registry);
-        BySource::new(|source| counters.with_label_values(&[source.name()]))
+        BySource::new(move |source| counters.with_label_values(&[source.name()]))
     }
 
     pub(super) fn gauge(&self, registry: &Registry) -> IntGauge {

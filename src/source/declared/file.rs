@@ -16,6 +16,7 @@ use super::verify::{Check, Unverified};
 use super::yaml::{self, Kind, Node};
 use crate::source::Source;
 use crate::source::canonical::is_source_name;
+use crate::source::learnt::RESERVED;
 
 /// A source that a file declares.
 #[derive(Debug)]
@@ -69,9 +70,6 @@ const KEYS: &[&str] = &[
     "personal",
     "examples",
 ];
-
-/// Names that no declared source can have, beside those of built-in sources.
-const RESERVED: [&str; 3] = ["all", "unknown", "other"];
 
 /// Largest file, in bytes.
 const MAX_FILE: usize = 1024 * 1024;
@@ -250,7 +248,7 @@ fn name(file: &str, node: &Node, faults: &mut Faults<'_>) -> Option<Arc<str>> {
         );
         return None;
     }
-    if RESERVED.contains(&name) || Source::parse(name).is_some() {
+    if RESERVED.contains(&name) || Source::parse(name).is_some_and(Source::is_built_in) {
         faults.add(node.place, format!("the name `{name}` is taken by the system"));
         return None;
     }

@@ -6,7 +6,7 @@ mod sample;
 mod signature;
 
 use super::codes::Code;
-use super::description::{Breakdown, Description, Handshake, SourceSetting};
+use super::description::{Breakdown, Contract, Handshake, SourceSetting};
 use super::registry::Source;
 use super::stage::FunnelStage;
 
@@ -14,10 +14,10 @@ const NAME: &str = "facebook";
 
 impl Source {
     /// The handle of Facebook, for tests and benches: the services know sources by the registry alone.
-    pub const FACEBOOK: Self = Self::built_in(NAME);
+    pub const FACEBOOK: Self = Self::constant(NAME);
 }
 
-pub(super) const DESCRIPTION: Description = Description {
+pub(super) const CONTRACT: Contract = Contract {
     entry: Code { number: 1, name: NAME },
     title: "Facebook",
     event_types: codes::EVENT_TYPES,

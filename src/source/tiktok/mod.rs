@@ -6,7 +6,7 @@ mod sample;
 mod signature;
 
 use super::codes::Code;
-use super::description::{Breakdown, Description, SourceSetting};
+use super::description::{Breakdown, Contract, SourceSetting};
 use super::registry::Source;
 use super::stage::FunnelStage;
 
@@ -14,10 +14,10 @@ const NAME: &str = "tiktok";
 
 impl Source {
     /// The handle of TikTok, for tests and benches: the services know sources by the registry alone.
-    pub const TIKTOK: Self = Self::built_in(NAME);
+    pub const TIKTOK: Self = Self::constant(NAME);
 }
 
-pub(super) const DESCRIPTION: Description = Description {
+pub(super) const CONTRACT: Contract = Contract {
     entry: Code { number: 2, name: NAME },
     title: "TikTok",
     event_types: codes::EVENT_TYPES,
