@@ -16,7 +16,7 @@
 //! 5. The [`reporter`] answers from rollups and summaries.
 //!
 //! # Rooms
-//! Arrows point down only: [`cli`] starts services ([`service`]); services stand on [`ops`], [`store`]
+//! Arrows point down only: [`cli`] starts services ([`service`]) and shows a running system ([`terminal`]); services stand on [`ops`], [`store`]
 //! and [`log`]; these on [`runtime`] and [`event`]; this on [`config`], [`source`] and `json`, in this order. No service knows another.
 //!
 //! # Invariants
@@ -46,3 +46,4 @@ pub mod service;
 mod sketch;
 pub mod source;
 pub mod store;
+pub mod terminal;

@@ -11,6 +11,7 @@ use crate::event::{FieldError, Redactor, Source, decode, parse_point_in_time};
 use crate::log::{FrameWriter, LogRole, Origin, Piece, Reason, SharedLog, Topic};
 use crate::service::Ending;
 use crate::store::{DeadLetterFilter, ListedLetter, Store, StoredLetter};
+use crate::terminal::text::printable;
 
 /// Dead letters whose bytes a replay holds at one time.
 const PAGE: usize = 100;
@@ -146,15 +147,6 @@ fn row(letter: &ListedLetter) -> [String; 6] {
         printable(letter.event_id.as_deref().unwrap_or("-")),
         printable(&first),
     ]
-}
-
-/// A publisher's text with control characters escaped, which a terminal would obey.
-fn printable(text: &str) -> String {
-    let shown = |character: char| match character {
-        character if character.is_control() => character.escape_default().to_string(),
-        character => character.to_string(),
-    };
-    text.chars().map(shown).collect()
 }
 
 async fn show(store: &Store, id: Uuid) -> Result<Ending, Failure> {

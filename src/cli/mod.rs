@@ -12,18 +12,21 @@ mod rollups;
 mod serve;
 mod sources;
 mod waiting;
+mod watch;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::SignalKind;
 
+use self::serve::Demo;
 use crate::config::Config;
 use crate::event::Source;
-use crate::ops::logs::{self, Output};
+use crate::ops::logs::{self, LogsError, Output};
 use crate::ops::trace;
 use crate::service::Ending;
 use crate::store::{Purpose, Store};
+use crate::terminal::status_line;
 
 /// ESS, the Event Spawning System: receives webhooks of ad platforms, stores every event exactly once, and reports
 #[derive(Debug, Parser)]
@@ -42,7 +45,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the whole system in one process, with a publisher of about 500 events/s; needs no server
-    Demo,
+    Demo {
+        /// Show log lines on a terminal instead of a line of figures
+        #[arg(long)]
+        logs: bool,
+    },
     /// Run the whole system in one process; log and database are embedded unless NATS_URL and DATABASE_URL are set
     Up,
     /// Run a gateway: receives events and makes them durable in NATS (needs NATS_URL)
@@ -73,6 +80,10 @@ enum Command {
     /// List sources; check, run and write source files
     #[command(subcommand)]
     Sources(sources::Command),
+    /// Show the running system on the screen: rates, lag, processes, actors, ledger
+    Top(watch::Target),
+    /// Print events of the running system as they are validated, one a line, up to 20 a second
+    Tail(watch::TailArguments),
     /// Show the effective configuration and try each connection
     Check,
     /// Exit 0 if the service on this machine is ready (for container health checks)
@@ -85,6 +96,8 @@ fn source(text: &str) -> Result<Source, String> {
         .ok_or_else(|| format!("there is no source `{text}`: it must be one of {}", all.join(", ")))
 }
 
+/// File in the data folder that takes the demo's log lines while it shows figures.
+const DEMO_LOG: &str = "demo.log";
 /// Number of the signal SIGXFSZ on Linux and macOS: a write exceeded the file size limit.
 const SIGXFSZ: i32 = 25;
 
@@ -117,13 +130,20 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<Ending, Failure> {
     let config = Config::load().map_err(|error| Failure::Usage(error.to_string()))?;
+    let demo_log = match &command {
+        Command::Demo { logs: false } if status_line::is_possible() => Some(config.data_dir.join(DEMO_LOG)),
+        _ => None,
+    };
     let (name, output) = match &command {
-        Command::Demo | Command::Up => ("ess", Output::Stdout),
+        Command::Demo { .. } | Command::Up => ("ess", demo_log.clone().map_or(Output::Stdout, Output::File)),
         Command::Gateway => (crate::gateway::NAME, Output::Stdout),
         Command::Collector { source } => (crate::collector::name(*source), Output::Stdout),
         Command::Reporter => (crate::reporter::NAME, Output::Stdout),
         Command::Publisher(_) => ("publisher", Output::Stderr),
+        // Log lines would be written across the screen.
+        Command::Top(_) => ("ess", Output::None),
         Command::Migrate
+        | Command::Tail(_)
         | Command::Check
         | Command::Health
         | Command::DeadLetters(_)
@@ -132,7 +152,10 @@ fn run(command: Command) -> Result<Ending, Failure> {
         | Command::Log(_)
         | Command::Sources(_) => ("ess", Output::Stderr),
     };
-    logs::start(name, &config.log_level, output).map_err(|error| Failure::Usage(error.to_string()))?;
+    logs::start(name, &config.log_level, output).map_err(|error| match error {
+        LogsError::File { .. } => Failure::Other(error.to_string()),
+        error => Failure::Usage(error.to_string()),
+    })?;
     if let Some(endpoint) = &config.otlp_endpoint {
         let started = trace::start(name, endpoint, config.trace_fraction);
         started.map_err(|error| Failure::Usage(error.to_string()))?;
@@ -148,13 +171,13 @@ fn run(command: Command) -> Result<Ending, Failure> {
         let size_limit = tokio::signal::unix::signal(SignalKind::from_raw(SIGXFSZ));
         let _ = size_limit.map_err(|error| Failure::Other(format!("signals: {error}")))?;
         let Some(config) = waiting::for_secrets(config, &command).await? else { return Ok(Ending::Clean) };
-        // These two do not listen, so that most warnings do not concern them.
-        if !matches!(command, Command::Publisher(_) | Command::Health) {
+        // These do not listen, so that most warnings do not concern them.
+        if !matches!(command, Command::Publisher(_) | Command::Health | Command::Top(_) | Command::Tail(_)) {
             config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
         match command {
-            Command::Demo => serve::all(config, true).await,
-            Command::Up => serve::all(config, false).await,
+            Command::Demo { .. } => serve::all(config, Some(Demo { log: demo_log })).await,
+            Command::Up => serve::all(config, None).await,
             Command::Gateway => serve::gateway(config).await,
             Command::Collector { source } => serve::collector(config, source).await,
             Command::Reporter => serve::reporter(config).await,
@@ -165,6 +188,8 @@ fn run(command: Command) -> Result<Ending, Failure> {
             Command::Forget(person) => forget::run(&config, &person).await,
             Command::Log(command) => log::run(&config, command).await,
             Command::Sources(command) => sources::run(&config, command),
+            Command::Top(target) => watch::top(&config, &target).await,
+            Command::Tail(arguments) => watch::tail(&config, &arguments).await,
             Command::Check => check::check(&config).await,
             Command::Health => check::health(&config).await,
         }

@@ -1,5 +1,6 @@
 //! Commands that run services: `gateway`, `collector`, `reporter`, and `up` and `demo` with all of them in one process.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +10,13 @@ use crate::event::Source;
 use crate::log::embedded::Embedded;
 use crate::log::jetstream::JetStream;
 use crate::log::{LogError, LogRole, SharedLog};
-use crate::ops::raise_open_files;
+use crate::ops::{logs, raise_open_files};
 use crate::publisher::generate::{Generator, Mix};
 use crate::publisher::{Pace, Plan, Tally, publish};
-use crate::runtime::Drain;
+use crate::runtime::{Drain, DrainHandle};
 use crate::service::{DrainBudget, Ending, Running, Signals, StartError, run};
 use crate::store::{Purpose, Store};
+use crate::terminal::{Reporter, status_line};
 use crate::{collector, gateway, reporter};
 
 /// File of the embedded log in the data folder.
@@ -23,6 +25,12 @@ pub(super) const LOG_FILE: &str = "log.redb";
 const LOCK_FILE: &str = "ess.lock";
 /// Rate of the demo's publisher, in events per second.
 const DEMO_RATE: f64 = 500.0;
+
+/// The demo's publisher, and how its state is shown.
+pub(super) struct Demo {
+    /// File of the log lines while a line of figures is shown; `None` if log lines are shown.
+    pub log: Option<PathBuf>,
+}
 
 fn missing(name: &str, command: &str) -> Failure {
     Failure::Usage(format!("{name} is not set, and `ess {command}` needs it"))
@@ -140,7 +148,7 @@ pub(super) async fn reporter(config: Config) -> Result<Ending, Failure> {
 }
 
 /// `ess up` and `ess demo`: all services in this process.
-pub(super) async fn all(config: Config, demo: bool) -> Result<Ending, Failure> {
+pub(super) async fn all(config: Config, demo: Option<Demo>) -> Result<Ending, Failure> {
     let embedded = config.nats_url.is_none() || config.database_url.is_none();
     let _lock = embedded.then(|| lock_data_dir(&config)).transpose()?;
     let log = open_log(&config, "ess", LogRole::Gateway).await?;
@@ -165,8 +173,8 @@ pub(super) async fn all(config: Config, demo: bool) -> Result<Ending, Failure> {
     }
     let port = config.ports.reporter;
     services.push(reporter::start(&config, port, Some(&log), &reading, &handle).map_err(failed)?);
-    if demo {
-        start_demo(&config, &services, &handle);
+    if let Some(demo) = &demo {
+        start_demo(&config, demo, &services, &handle)?;
     }
     let end = async move {
         flush(log).await;
@@ -217,13 +225,35 @@ pub(super) fn lock_data_dir(config: &Config) -> Result<std::fs::File, Failure> {
     }
 }
 
-/// Prints the addresses of the demo and starts its publisher.
-fn start_demo(config: &Config, services: &[Running], drain: &crate::runtime::DrainHandle) {
+/// Prints the addresses of the demo, and starts its publisher and its line of figures.
+fn start_demo(
+    config: &Config,
+    demo: &Demo,
+    services: &[Running],
+    drain: &DrainHandle,
+) -> Result<(), Failure> {
     let scheme = if config.http.tls.is_some() { "https" } else { "http" };
-    let url = |name: &str| {
-        let address = services.iter().find(|service| service.name == name).map(|service| service.address);
-        address.map(|address| format!("{scheme}://{address}")).unwrap_or_default()
-    };
+    let address = |name: &str| services.iter().find(|service| service.name == name).map(|one| one.address);
+    let url = |name: &str| address(name).map(|to| format!("{scheme}://{to}")).unwrap_or_default();
+    print_addresses(config, demo, |name| match address(name) {
+        // People know their own machine by this name.
+        Some(to) if demo.log.is_some() && (to.ip().is_loopback() || to.ip().is_unspecified()) => {
+            format!("{scheme}://localhost:{}", to.port())
+        }
+        _ => url(name),
+    });
+    let authorities = config.http.tls.as_ref().map(|identity| identity.certificate.clone());
+    if demo.log.is_some() {
+        let token = config.reporter_tokens.first().map(|token| token.secret.expose());
+        let reporter = Reporter::new(&url(reporter::NAME), token, authorities.as_deref());
+        let reporter = reporter.map_err(|error| Failure::Other(error.to_string()))?;
+        actix::spawn(status_line::run(reporter, drain.clone(), logs::warnings));
+    }
+    start_publisher(config, format!("{}/webhook", url(gateway::NAME)), authorities, drain.clone());
+    Ok(())
+}
+
+fn print_addresses(config: &Config, demo: &Demo, url: impl Fn(&str) -> String) {
     let (gateway, reporter) = (url(gateway::NAME), url(reporter::NAME));
     println!("ESS is running, with about {DEMO_RATE} events/s from its own publisher.");
     println!();
@@ -236,12 +266,18 @@ fn start_demo(config: &Config, services: &[Running], drain: &crate::runtime::Dra
     println!("  Metrics   {gateway}/metrics");
     println!("  Actors    {gateway}/actors");
     println!("  Data      {}", config.data_dir.display());
+    if let Some(log) = &demo.log {
+        println!("  Logs      {} (--logs shows them here)", log.display());
+    }
     println!();
     println!("Ctrl-C ends it; the data stays.");
     println!();
+}
+
+fn start_publisher(config: &Config, target: String, authorities: Option<PathBuf>, drain: DrainHandle) {
     let plan = Plan {
-        target: format!("{gateway}/webhook"),
-        authorities: config.http.tls.as_ref().map(|identity| identity.certificate.clone()),
+        target,
+        authorities,
         token: config.webhook_tokens.first().map(|token| token.secret.expose().to_owned()),
         sizes: (20, 80),
         pace: Pace::Rate(DEMO_RATE),
@@ -249,7 +285,6 @@ fn start_demo(config: &Config, services: &[Running], drain: &crate::runtime::Dra
         duration: None,
         corrupt_posts: true,
     };
-    let drain = drain.clone();
     actix::spawn(async move {
         // Time for the listeners to accept connections.
         tokio::time::sleep(Duration::from_millis(300)).await;

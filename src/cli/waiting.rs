@@ -25,7 +25,7 @@ fn services(config: &Config, command: &Command) -> Vec<(&'static str, u16)> {
         Command::Gateway => single(gateway),
         Command::Collector { source } => single(collector(*source)),
         Command::Reporter => single(reporter),
-        Command::Up | Command::Demo => {
+        Command::Up | Command::Demo { .. } => {
             let collectors = Source::all().map(collector);
             [gateway].into_iter().chain(collectors).chain([reporter]).collect()
         }

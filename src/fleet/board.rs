@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::latency::Latency;
 use super::status::{Counters, Instance, Status};
@@ -16,7 +16,7 @@ const MAX_INSTANCES: usize = 512;
 const LATENCY_SPAN: Duration = Duration::from_secs(10);
 
 /// Flow of a source's events, in events a second, and its events that are not stored yet.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceFlow {
     /// The source, or `unknown`.
@@ -40,7 +40,7 @@ pub struct SourceFlow {
 }
 
 /// Flow of all sources at one moment.
-#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Flow {
     /// Time of the look, RFC 3339.

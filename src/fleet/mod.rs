@@ -18,5 +18,5 @@ mod status;
 pub use board::{Board, Flow, SourceFlow};
 pub use latency::Latency;
 pub use restart::{Restart, obey};
-pub use sample::{Lease, Outcome, Sample, SampleFilter, Sampling};
+pub use sample::{Lease, Outcome, Sample, SampleError, SampleFilter, Sampling};
 pub use status::{Counters, Instance, Status, tell};

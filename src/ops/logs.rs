@@ -1,12 +1,16 @@
 //! Logs: one JSON object a line on a server, readable lines on a terminal.
 
 use std::fmt;
+use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -14,12 +18,17 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt as lines};
 
 /// Stream of the log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Standard output, for services.
     Stdout,
     /// Standard error, for commands that print results to standard output.
     Stderr,
+    /// A file, for a command that shows something else on the terminal. Once it has [`MAX_FILE`] bytes, it is renamed to
+    /// end in `.1`, in place of an older one, and begun again.
+    File(PathBuf),
+    /// Nowhere, for a command that uses the whole screen.
+    None,
 }
 
 /// Error of starting to log.
@@ -38,6 +47,14 @@ pub enum LogsError {
         /// The fault.
         source: tracing_subscriber::filter::ParseError,
     },
+    /// The file cannot be written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        source: std::io::Error,
+    },
     /// Logging was started before in this process.
     #[error("logging was started before: {0}")]
     StartedBefore(#[from] tracing_subscriber::util::TryInitError),
@@ -47,7 +64,7 @@ pub enum LogsError {
 ///
 /// # Errors
 ///
-/// If the level is not allowed, or logging was started before.
+/// If the level is not allowed, the file cannot be written, or logging was started before.
 pub fn start(service: &'static str, level: &str, output: Output) -> Result<(), LogsError> {
     if !level.contains(['=', ',']) && level.parse::<LevelFilter>().is_err() {
         return Err(LogsError::Level(level.to_owned()));
@@ -65,25 +82,86 @@ pub fn start(service: &'static str, level: &str, output: Output) -> Result<(), L
             Err(_) => filter,
         }
     });
-    let terminal = match output {
-        Output::Stdout => std::io::stdout().is_terminal(),
-        Output::Stderr => std::io::stderr().is_terminal(),
-    };
     let registry = tracing_subscriber::registry().with(filter);
-    let started = match (terminal, output) {
-        (true, Output::Stdout) => registry.with(lines::layer().compact()).try_init(),
-        (true, Output::Stderr) => {
+    let started = match output {
+        Output::Stdout if std::io::stdout().is_terminal() => {
+            registry.with(lines::layer().compact()).try_init()
+        }
+        Output::Stderr if std::io::stderr().is_terminal() => {
             registry.with(lines::layer().compact().with_writer(std::io::stderr)).try_init()
         }
-        (false, _) => registry.with(JsonLines { service, output }).try_init(),
+        Output::Stdout => registry.with(JsonLines { service, sink: Sink::Stdout }).try_init(),
+        Output::Stderr => registry.with(JsonLines { service, sink: Sink::Stderr }).try_init(),
+        Output::File(path) => {
+            let file = LogFile::open(&path).map_err(|source| LogsError::File { path, source })?;
+            registry.with(JsonLines { service, sink: Sink::File(Mutex::new(file)) }).try_init()
+        }
+        Output::None => Ok(()),
     };
     Ok(started?)
+}
+
+/// Number of warnings and errors that were written to a file.
+pub fn warnings() -> u64 {
+    WARNINGS.load(Ordering::Relaxed)
+}
+
+static WARNINGS: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of a file of log lines.
+pub const MAX_FILE: u64 = 8 * 1_024 * 1_024;
+
+/// A file of log lines of bounded size.
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+}
+
+impl LogFile {
+    /// Continues a file, or creates it and its folder.
+    fn open(path: &Path) -> std::io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { path: path.to_owned(), file, bytes })
+    }
+
+    fn write(&mut self, line: &[u8]) -> std::io::Result<()> {
+        if self.bytes > 0 && self.bytes + line.len() as u64 > MAX_FILE {
+            let mut before = self.path.clone().into_os_string();
+            before.push(".1");
+            std::fs::rename(&self.path, before)?;
+            *self = Self::open(&self.path)?;
+        }
+        self.bytes += line.len() as u64;
+        self.file.write_all(line)
+    }
+}
+
+/// Target of JSON lines.
+enum Sink {
+    Stdout,
+    Stderr,
+    File(Mutex<LogFile>),
+}
+
+impl Sink {
+    fn write(&self, line: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Stdout => std::io::stdout().lock().write_all(line),
+            Self::Stderr => std::io::stderr().lock().write_all(line),
+            Self::File(file) => file.lock().unwrap_or_else(PoisonError::into_inner).write(line),
+        }
+    }
 }
 
 /// Writes each event as a JSON object, the fields of its spans included.
 struct JsonLines {
     service: &'static str,
-    output: Output,
+    sink: Sink,
 }
 
 /// The fields of a span, kept with it.
@@ -161,10 +239,32 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JsonLines {
         event.record(&mut Collect(&mut line));
         let mut line = Value::Object(line).to_string();
         line.push('\n');
+        if matches!(self.sink, Sink::File(_)) && *metadata.level() <= Level::WARN {
+            WARNINGS.fetch_add(1, Ordering::Relaxed);
+        }
         // A failure to write log lines cannot be logged.
-        let _ = match self.output {
-            Output::Stdout => std::io::stdout().lock().write_all(line.as_bytes()),
-            Output::Stderr => std::io::stderr().lock().write_all(line.as_bytes()),
-        };
+        let _ = self.sink.write(line.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_log_lines_is_continued_and_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new").join("demo.log");
+        LogFile::open(&path).unwrap().write(b"first\n").unwrap();
+        let mut file = LogFile::open(&path).unwrap();
+        file.write(b"second\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "first\nsecond\n");
+        let line = vec![b'x'; 1_024 * 1_024];
+        for _ in 0..40 {
+            file.write(&line).unwrap();
+        }
+        let files: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().map(Result::unwrap).collect();
+        assert_eq!(files.len(), 2, "the file and the one before it");
+        assert!(files.iter().all(|file| file.metadata().unwrap().len() <= MAX_FILE));
     }
 }

@@ -58,7 +58,8 @@ struct Missed {
 
 /// A message of the feed, as Server-Sent Events have it.
 fn message<T: Serialize>(event: &str, data: &T) -> Option<Bytes> {
-    let data = serde_json::to_string(data).ok()?;
+    // An event's own JSON may have line breaks between its tokens, which would end the line of the message.
+    let data = serde_json::to_string(data).ok()?.replace(['\n', '\r'], " ");
     Some(format!("event: {event}\ndata: {data}\n\n").into())
 }
 

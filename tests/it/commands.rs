@@ -57,9 +57,19 @@ fn wrong_usage_and_wrong_configuration_exit_with_2_and_one_line_of_error() {
 #[test]
 fn every_command_has_a_help_text() {
     let folder = tempfile::tempdir().unwrap();
-    for command in
-        ["demo", "up", "gateway", "collector", "reporter", "publisher", "migrate", "check", "health"]
-    {
+    for command in [
+        "demo",
+        "up",
+        "gateway",
+        "collector",
+        "reporter",
+        "publisher",
+        "migrate",
+        "check",
+        "health",
+        "top",
+        "tail",
+    ] {
         let output = run(&[command, "--help"], &[], folder.path());
         assert_eq!(output.status.code(), Some(0), "{command}");
         assert!(output.stdout.len() > 60, "{command}");

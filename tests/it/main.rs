@@ -36,4 +36,5 @@ mod summaries;
 mod support;
 mod terminal;
 mod tracing;
+mod watching;
 mod wire;

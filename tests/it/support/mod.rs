@@ -11,6 +11,7 @@ pub mod process;
 pub mod proxy;
 pub mod stores;
 pub mod system;
+pub mod terminal;
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
