@@ -62,6 +62,9 @@ pub(super) async fn run(config: &Config, command: Command) -> Result<Ending, Fai
 /// Returns the number of differences, and of damaged summaries that remain.
 async fn compare(store: &Store, days: &Days, mend: bool) -> Result<(usize, u64), StoreError> {
     store.check().await?;
+    if mend {
+        store.check_not_newer().await?;
+    }
     let damaged = damaged_deltas(store, mend).await?;
     // The range as asked for identifies the rebuild's progress: the last day with rows may be another one tomorrow.
     let asked = days.from.unwrap_or(i64::MIN)..days.to.unwrap_or(i64::MAX);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
+use sea_orm::ConnectionTrait;
 use sea_orm::sqlx::{self, ConnectOptions as _, Connection};
 
 use crate::store::connect::Store;
@@ -55,8 +56,16 @@ impl Store {
         self.reach().await?;
         // Not from the reports' pool: long reports can hold all of its connections, and the service is ready all the
         // same.
-        let applied = Sql::new("SELECT count(*) FROM seaql_migrations").scalar(self.unblocked()).await?;
-        Self::check_migrations(applied.unwrap_or(0))
+        Self::check_migrations(applied_migrations(self.unblocked()).await?)
+    }
+
+    /// Checks that no newer version of ESS has migrated the database: this one could take its summaries for corrupt.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Schema`] if more migrations are applied than this version has.
+    pub async fn check_not_newer(&self) -> Result<(), StoreError> {
+        check_not_newer(self.db()).await
     }
 
     /// Checks that no migration of this version is missing.
@@ -72,4 +81,21 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Number of migrations that were applied to a database.
+async fn applied_migrations(db: &impl ConnectionTrait) -> Result<i64, StoreError> {
+    Ok(Sql::new("SELECT count(*) FROM seaql_migrations").scalar(db).await?.unwrap_or(0))
+}
+
+/// [`Store::check_not_newer`] on a connection or in a transaction.
+pub(in crate::store) async fn check_not_newer(db: &impl ConnectionTrait) -> Result<(), StoreError> {
+    let (applied, known) = (applied_migrations(db).await?, Migrator::migrations().len());
+    if usize::try_from(applied).unwrap_or(0) > known {
+        let message = format!(
+            "{applied} migrations are applied, and this version knows {known}: a newer version of ESS has migrated it"
+        );
+        return Err(StoreError::schema(message));
+    }
+    Ok(())
 }

@@ -1,7 +1,8 @@
 //! Corrupt summaries and deltas: each is recorded in table `damaged_summaries` and logged once.
 //!
 //! A corrupt row stays where it is until it is rebuilt from the rows. Reports that need it fail meanwhile, all others
-//! go on, and so does folding.
+//! go on, and so does folding. Where a newer program has migrated the database, what this one cannot read may be in a
+//! newer format: nothing is recorded then, and this program's folding stops.
 
 use std::fmt;
 
@@ -14,6 +15,7 @@ use super::table::body;
 use crate::event::Source;
 use crate::store::connect::{Snapshot, Store};
 use crate::store::error::StoreError;
+use crate::store::health::check_not_newer;
 use crate::store::sql::Sql;
 use crate::store::transaction::Transaction;
 
@@ -52,12 +54,17 @@ struct StoredDelta {
 }
 
 /// Records a corrupt delta, and logs it the first time.
+///
+/// # Errors
+///
+/// [`StoreError::Schema`] if a newer program has migrated the database.
 pub(super) async fn record_delta(
     tx: &Transaction,
     source: Source,
     id: i64,
     reason: &str,
 ) -> Result<(), StoreError> {
+    check_not_newer(tx).await?;
     let insert = "INSERT INTO damaged_summaries (source, level, at, version)
         SELECT source, $1, id, tag FROM summary_deltas WHERE id = $2
         ON CONFLICT (source, level, at) DO UPDATE SET version = excluded.version
@@ -71,12 +78,17 @@ pub(super) async fn record_delta(
 
 /// Records a corrupt summary, and logs it the first time. The summary gets a new version: an older decoded copy in a
 /// reader's cache lacks the deltas that are folded from now on.
+///
+/// # Errors
+///
+/// [`StoreError::Schema`] if a newer program has migrated the database.
 pub(super) async fn record_summary(
     tx: &Transaction,
     source: Source,
     span: Span,
     reason: &str,
 ) -> Result<(), StoreError> {
+    check_not_newer(tx).await?;
     let version: i64 = rand::random();
     let with_key = |sql| Sql::new(sql).bind(version).bind(source.code()).bind(span.level).bind(span.at);
     let update =

@@ -1,11 +1,11 @@
 //! Encoding of `body` columns: one byte of version, then postcard.
+//!
+//! A new version of an encoding comes with a migration. So a version that this program does not know is damage, unless a
+//! newer program has migrated the database: see [`super::damaged`].
 
 use serde::{Deserialize, Serialize};
 
 use crate::store::error::StoreError;
-
-/// Lowest number that no version has: such a first byte means that the body is corrupt.
-const VERSIONS_END: u8 = 64;
 
 /// Encodes a value; `size` is its approximate encoded size in bytes.
 pub(super) fn encode<T: Serialize>(value: &T, version: u8, size: usize) -> Result<Vec<u8>, StoreError> {
@@ -19,17 +19,18 @@ pub(super) fn encode<T: Serialize>(value: &T, version: u8, size: usize) -> Resul
 ///
 /// # Errors
 ///
-/// [`StoreError::Corrupt`] if the body cannot be decoded, [`StoreError::Schema`] if a newer program wrote it.
+/// [`StoreError::Corrupt`] if the body cannot be decoded.
 pub(super) fn decode<'b, T: Deserialize<'b>>(body: &'b [u8], version: u8) -> Result<T, StoreError> {
-    match body.split_first() {
-        Some((found, rest)) if *found == version => postcard::from_bytes(rest).map_err(|error| {
-            StoreError::corrupt(format!("its body cannot be decoded: {error}")).because(error)
-        }),
-        Some((0 | VERSIONS_END.., _)) => Err(StoreError::corrupt("its body has no version")),
-        Some((version, _)) => Err(StoreError::schema(format!(
-            "a summary has version {version}, which this program does not know"
-        ))),
-        None => Err(StoreError::corrupt("its body is empty")),
+    let Some((found, rest)) = body.split_first() else {
+        return Err(StoreError::corrupt("its body is empty"));
+    };
+    if *found != version {
+        return Err(StoreError::corrupt(format!("its version is {found}, which this program does not know")));
+    }
+    match postcard::take_from_bytes(rest) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, left)) => Err(StoreError::corrupt(format!("{} bytes follow its end", left.len()))),
+        Err(error) => Err(StoreError::corrupt(format!("its body cannot be decoded: {error}")).because(error)),
     }
 }
 
@@ -38,14 +39,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_newer_version_is_told_apart_from_a_corrupt_body() {
+    fn every_body_but_an_encoded_one_of_the_version_is_corrupt() {
         let body = encode(&(7_u64, "text"), 3, 16).unwrap();
         assert_eq!(body, [3, 7, 4, b't', b'e', b'x', b't']);
         assert_eq!(decode::<(u64, &str)>(&body, 3).unwrap(), (7, "text"));
-        assert!(matches!(decode::<u64>(&[4, 7], 3), Err(StoreError::Schema { .. })), "a newer version");
-        for corrupt in [&[][..], &[0, 7], &[64, 7], &[255, 7], &[3], &[3, 7, 9, b't']] {
-            let found = decode::<(u64, &str)>(corrupt, 3);
+        let versions = (0..=u8::MAX).filter(|version| *version != 3);
+        let of_versions = versions.map(|version| [&[version], &body[1..]].concat());
+        let cut = (0..body.len()).map(|length| body[..length].to_vec());
+        let longer = [body.as_slice(), &[0]].concat();
+        let mut tried = 0;
+        for corrupt in of_versions.chain(cut).chain([longer]) {
+            let found = decode::<(u64, &str)>(&corrupt, 3);
             assert!(matches!(found, Err(StoreError::Corrupt { .. })), "{corrupt:?}: {found:?}");
+            tried += 1;
         }
+        assert_eq!(tried, 255 + 7 + 1);
     }
 }

@@ -47,8 +47,9 @@ fn a_corrupt_summary_fails_its_reports_alone_and_is_rebuilt() {
 #[test]
 fn folding_goes_on_beside_corrupt_hours_and_deltas_and_all_are_rebuilt() {
     both(&[], |system| {
+        // A version that no program ever wrote.
         let is_postgres = matches!(system.database, crate::support::system::Database::Postgres(_));
-        let body = if is_postgres { "'\\x0209'::bytea" } else { "x'0209'" };
+        let body = if is_postgres { "'\\x0909'::bytea" } else { "x'0909'" };
         let mut sent = 0;
         let mut send = |system: &System, source: &str, time: &str, count: u64| {
             let events: Vec<Value> = (0..count)
@@ -116,12 +117,12 @@ fn folding_goes_on_beside_corrupt_hours_and_deltas_and_all_are_rebuilt() {
         // The delta of the next transaction.
         let (damage, mended) = if is_postgres {
             let damage = "CREATE FUNCTION damage() RETURNS trigger LANGUAGE plpgsql
-                    AS $$ BEGIN IF NEW.source = 1 THEN NEW.body = '\\x0209'; END IF; RETURN NEW; END $$;
+                    AS $$ BEGIN IF NEW.source = 1 THEN NEW.body = '\\x0909'; END IF; RETURN NEW; END $$;
                 CREATE TRIGGER damage BEFORE INSERT ON summary_deltas FOR EACH ROW EXECUTE FUNCTION damage()";
             (damage, "DROP TRIGGER damage ON summary_deltas")
         } else {
             let damage = "CREATE TRIGGER damage AFTER INSERT ON summary_deltas WHEN NEW.source = 1
-                BEGIN UPDATE summary_deltas SET body = x'0209' WHERE id = NEW.id; END";
+                BEGIN UPDATE summary_deltas SET body = x'0909' WHERE id = NEW.id; END";
             (damage, "DROP TRIGGER damage")
         };
         system.damage(damage);

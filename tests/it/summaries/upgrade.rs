@@ -1,8 +1,9 @@
 //! Databases of earlier versions.
 
 use ess::event::Source;
+use ess::store::StoreError;
 
-use super::{assert_all_agree, audience_of, checkout, write};
+use super::{assert_all_agree, audience_of, checkout, execute, write};
 use crate::support::block_on;
 use crate::support::events::Chance;
 use crate::support::stores::{number, open, plain, stores};
@@ -45,6 +46,30 @@ pub fn a_database_of_an_earlier_version_is_migrated() {
             while store.refresh_summaries(Source::FACEBOOK).await.unwrap() > 0 {}
             assert_eq!(audience_of(&store, None, None).await, with_more);
             assert_all_agree(&store).await;
+        });
+    }
+}
+
+#[test]
+fn folding_stops_at_a_newer_format_and_takes_it_for_damage_only_if_no_newer_program_has_migrated() {
+    let stores = stores();
+    for url in &stores.urls {
+        block_on(async {
+            let store = open(url).await;
+            write(&store, 1, &[checkout(1, "u-1", "c-1", 28_000_000, 250)]).await;
+            let newer = if store.is_postgres() { "'\\x0501'::bytea" } else { "x'0501'" };
+            execute(&store, &format!("UPDATE summary_deltas SET body = {newer}")).await;
+            execute(&store, "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9_newer', 0)")
+                .await;
+            let folded = store.fold_summaries(Source::FACEBOOK).await;
+            assert!(matches!(folded, Err(StoreError::Schema { .. })), "{folded:?}");
+            assert!(matches!(store.check_not_newer().await, Err(StoreError::Schema { .. })));
+            assert_eq!(number(&store, "SELECT count(*) FROM damaged_summaries").await, 0);
+            execute(&store, "DELETE FROM seaql_migrations WHERE version = 'm9_newer'").await;
+            store.check_not_newer().await.unwrap();
+            store.fold_summaries(Source::FACEBOOK).await.unwrap();
+            assert_eq!(store.damaged_summaries(Source::FACEBOOK).await.unwrap(), 1);
+            assert_eq!(number(&store, "SELECT count(*) FROM summary_deltas").await, 1, "it stays");
         });
     }
 }
