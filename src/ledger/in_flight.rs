@@ -51,8 +51,8 @@ enum Peeked {
     Newer,
     /// A message that is no frame.
     Alien,
-    /// Nothing: the message left the log in the meantime, so it was processed.
-    Left,
+    /// Nothing: the message left the log. It was processed in the meantime, or else is lost.
+    Left(u64),
 }
 
 /// Frames in flight.
@@ -66,14 +66,14 @@ pub(super) struct InFlight {
     pub read: HashMap<Uuid, (Runs, WriterMark)>,
     /// True if every frame in flight is in `writers`.
     pub complete: bool,
-    /// Number of frames that left the log while it was read.
-    pub left: u64,
+    /// Sequence numbers at which the log has nothing any more.
+    pub left: Vec<u64>,
 }
 
 impl InFlight {
     /// No frames.
     pub fn none() -> Self {
-        Self { events: 0, writers: HashMap::new(), read: HashMap::new(), complete: true, left: 0 }
+        Self { events: 0, writers: HashMap::new(), read: HashMap::new(), complete: true, left: Vec::new() }
     }
 
     fn record(&mut self, frame: &FrameMark) {
@@ -114,7 +114,7 @@ pub(super) async fn add_at_reused_sequences(
         let (first, last) = (*first.max(&state.first), *last.min(&state.last));
         first..=last
     });
-    let held = processed.filter(|sequence| state.gone.binary_search(sequence).is_err());
+    let held = processed.filter(|sequence| state.gone.as_ref().is_none_or(|gone| !gone.contains(*sequence)));
     for sequence in held.take(MAX_REUSED) {
         let Peeked::Frame(frame) = peek(log, topic, sequence).await? else { continue };
         let processed =
@@ -129,7 +129,7 @@ pub(super) async fn add_at_reused_sequences(
 }
 
 async fn peek(log: &dyn Log, topic: Topic, sequence: u64) -> Result<Peeked, LedgerError> {
-    let Some(bytes) = log.peek(topic, sequence).await? else { return Ok(Peeked::Left) };
+    let Some(bytes) = log.peek(topic, sequence).await? else { return Ok(Peeked::Left(sequence)) };
     Ok(match Frame::read(bytes) {
         Ok(frame) => Peeked::Frame(FrameMark {
             writer: frame.writer,
@@ -165,7 +165,7 @@ async fn size_gaps(
             }
             Peeked::Newer => sized.complete = false,
             Peeked::Alien => {}
-            Peeked::Left => sized.left += 1,
+            Peeked::Left(sequence) => sized.left.push(sequence),
         }
     }
     sized.events += if step == 1 { events } else { scaled(events, all, frames) };
@@ -235,7 +235,7 @@ async fn size_tail(
             }
             Peeked::Newer => sized.complete = false,
             Peeked::Alien => {}
-            Peeked::Left => sized.left += 1,
+            Peeked::Left(sequence) => sized.left.push(sequence),
         }
     }
     if found.frames == all {

@@ -165,7 +165,7 @@ async fn reconcile(log: &dyn Log, store: &Store, source: Source) -> Result<Recon
     let mut cut = store.ledger(source, state.log_id, &writers).await?;
     let waiting = missing::waiting_sequences(&state, &cut);
     let mut in_flight = in_flight::size(log, topic, &waiting, &cut).await?;
-    if in_flight.left > 0 {
+    if !in_flight.left.is_empty() {
         // Frames that left the log after the store was read were processed in between: the store is read again, and
         // its new events are no longer in flight.
         let before = cut.processed();
@@ -176,7 +176,10 @@ async fn reconcile(log: &dyn Log, store: &Store, source: Source) -> Result<Recon
         in_flight::add_at_reused_sequences(log, topic, &state, &cut, &mut in_flight).await?;
     }
     let rejected = store.rejected().await?.get(&Some(source.code())).copied().unwrap_or(0);
-    let lost_sequences = missing::lost_sequences(&state, &cut, waiting.count());
+    // A frame is processed before it leaves the log. So one that left, and that the store read after that has not, is lost.
+    let vanished =
+        in_flight.left.iter().filter(|sequence| !cut.sequences.contains(**sequence)).count() as u64;
+    let lost_sequences = missing::lost_sequences(&state, &cut, waiting.count().saturating_sub(vanished));
     let missing = match cut.copied_missing {
         Some(missing) => missing,
         None => missing::missing_events(&known, &state, &cut, &in_flight, lost_sequences),

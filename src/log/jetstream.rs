@@ -31,7 +31,7 @@ use tokio::sync::watch;
 
 use crate::config::{LogSettings, NatsAccess};
 
-use super::{AppendError, Appended, Bus, Log, LogError, LogRole, Pull, Topic, TopicState};
+use super::{AppendError, Appended, Bus, Log, LogError, LogRole, MAX_GONE, Pull, Runs, Topic, TopicState};
 use lookup::Lookup;
 use topology::{StreamState, Topology, log_id, stream_name, subject};
 
@@ -286,14 +286,21 @@ impl JetStream {
         self.connected()?;
         // Reads the stream and creates nothing, because observers call this.
         let stream = self.context.get_stream_no_info(stream_name(topic)).await.map_err(unavailable)?;
-        let info = stream.info_builder().with_deleted(true).fetch().await.map_err(unavailable)?.info;
+        let mut info = stream.info_builder().fetch().await.map_err(unavailable)?.info;
+        let gone = match info.state.deleted_count.unwrap_or(0) {
+            0 => Some(Runs::default()),
+            more if more > MAX_GONE => None,
+            _ => {
+                info = stream.info_builder().with_deleted(true).fetch().await.map_err(unavailable)?.info;
+                Some(info.state.deleted.take().into_iter().flatten().collect())
+            }
+        };
         let log_id = log_id(&info);
-        let mut gone = info.state.deleted.unwrap_or_default();
-        gone.sort_unstable();
         Ok(TopicState {
             log_id,
             first: info.state.first_sequence.max(1),
             last: info.state.last_sequence,
+            held: info.state.messages,
             gone,
             bytes: info.state.bytes,
             max_bytes: u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX),

@@ -40,6 +40,7 @@ pub use frame::{
     Piece, WriterMark,
 };
 pub use receipt::{Receipt, Settlement, Token};
+pub use runs::Runs;
 pub use search::find_frames;
 
 /// One queue of the log.
@@ -141,8 +142,10 @@ pub struct TopicState {
     pub first: u64,
     /// Highest sequence that was ever given.
     pub last: u64,
-    /// Sequences between the two that are no longer held, in ascending order.
-    pub gone: Vec<u64>,
+    /// Number of frames held.
+    pub held: u64,
+    /// Sequences between the two that are no longer held; `None` if the log would have to list more than [`MAX_GONE`].
+    pub gone: Option<Runs>,
     /// Bytes held.
     pub bytes: u64,
     /// Bytes that the topic may hold.
@@ -152,12 +155,9 @@ pub struct TopicState {
     pub acknowledged: HashMap<Uuid, WriterMark>,
 }
 
-impl TopicState {
-    /// Number of frames that are held.
-    pub fn held(&self) -> u64 {
-        (self.last + 1).saturating_sub(self.first).saturating_sub(self.gone.len() as u64)
-    }
-}
+/// Maximum number of sequences that a log is asked to list one by one, 80 kB: one frame that stays in the log while all
+/// behind it are processed would make the list as long as the log is old.
+pub const MAX_GONE: u64 = 10_000;
 
 /// Deliveries in order, at most as many as were asked for; the stream ends after a while.
 pub type Pull = BoxStream<'static, Result<Delivery, LogError>>;

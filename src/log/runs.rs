@@ -7,6 +7,14 @@ use std::ops::Bound;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Runs(BTreeMap<u64, u64>);
 
+impl FromIterator<u64> for Runs {
+    fn from_iter<T: IntoIterator<Item = u64>>(numbers: T) -> Self {
+        let mut runs = Self::default();
+        numbers.into_iter().for_each(|number| runs.add(number, number));
+        runs
+    }
+}
+
 impl Runs {
     /// Adds the numbers from `first` to `last`.
     pub fn add(&mut self, mut first: u64, mut last: u64) {

@@ -288,10 +288,15 @@ impl Log for Embedded {
         let (queue, _) = self.shared.queue(topic);
         let (last, bytes) = (queue.last, queue.bytes);
         let first = queue.held.keys().next().copied().unwrap_or(last + 1);
-        let gone = (first..=last).filter(|sequence| !queue.held.contains_key(sequence)).collect();
+        let held = queue.held.len() as u64;
+        let mut all = Runs::default();
+        if held > 0 {
+            all.add(first, last);
+        }
+        let gone = Some(all.without(&queue.held.keys().copied().collect()));
         let max_bytes = self.shared.settings.topic_max_bytes(topic);
-        let state =
-            TopicState { log_id: self.shared.log_id, first, last, gone, bytes, max_bytes, acknowledged };
+        let log_id = self.shared.log_id;
+        let state = TopicState { log_id, first, last, held, gone, bytes, max_bytes, acknowledged };
         Box::pin(async { Ok(state) })
     }
 
