@@ -27,11 +27,12 @@ use std::time::Duration;
 use exposure::exposure_warnings;
 use secret::{check_token, secrets, tokens};
 
+pub use crate::source::Secret;
 pub use error::{ConfigError, ConfigFault, ListError};
 pub use http::{HttpSettings, Identity};
 pub use log::{LogSettings, NatsAccess};
 pub use pii::Pii;
-pub use secret::{Secret, Token, hide_password};
+pub use secret::{Token, hide_password};
 pub use settings::{SETTINGS, Setting};
 pub use variables::Variables;
 

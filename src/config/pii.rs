@@ -1,8 +1,8 @@
 //! Treatment of personal data.
 
 use super::error::ConfigError;
-use super::secret::Secret;
 use super::variables::Variables;
+use crate::source::Secret;
 
 /// Treatment of personal data before events are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]

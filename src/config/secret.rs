@@ -1,31 +1,7 @@
-//! Secrets, which no output shows, and lists of them.
-
-use std::fmt;
+//! Tokens, and lists of tokens and secrets.
 
 use super::error::ListError;
-
-/// A secret, which no output shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The secret itself.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Secret {
-    fn from(secret: String) -> Self {
-        Self(secret)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
+use crate::source::Secret;
 
 /// A bearer token and its owner's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +30,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, ListError> {
             return Err(ListError::NoToken(name));
         }
         check_token(&format!("the token {name}"), token)?;
-        Ok(Token { name, secret: Secret(token.to_owned()) })
+        Ok(Token { name, secret: token.to_owned().into() })
     };
     elements(text)?.into_iter().enumerate().map(token).collect()
 }
@@ -69,7 +45,7 @@ pub(super) fn check_token(what: &str, token: &str) -> Result<(), ListError> {
 
 /// Reads comma-separated secrets.
 pub(super) fn secrets(text: &str) -> Result<Vec<Secret>, ListError> {
-    Ok(elements(text)?.into_iter().map(|element| Secret(element.to_owned())).collect())
+    Ok(elements(text)?.into_iter().map(|element| element.to_owned().into()).collect())
 }
 
 /// Elements of a comma-separated list; none if the text is empty.

@@ -9,8 +9,8 @@ use bytesize::ByteSize;
 
 use super::env_file;
 use super::error::{ConfigError, ConfigFault};
-use super::secret::Secret;
 use super::settings::{SETTINGS, Setting};
+use crate::source::Secret;
 
 /// Files of the working directory that are read; the first that names a variable wins.
 const FILES: [&str; 5] = [".env", ".env.event", ".env.nats", ".env.database", ".env.log"];

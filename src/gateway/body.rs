@@ -11,11 +11,10 @@ use futures::StreamExt;
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::bounds::{MAX_CODINGS, ROOM_TIMEOUT, UNIT};
 use super::refusal::RequestRefusal;
 use super::unverified::{Part, Unverified};
 
-/// Unit of the budget in bytes, so that the numbers of permits fit into 32 bits.
-pub(super) const UNIT: usize = 1_024;
 /// Bytes that are allocated for a body before any of it has arrived.
 const FIRST_BYTES: usize = 64 * 1_024;
 /// Maximum bodies that are decoded at one time; each needs a window of up to 2^[`WINDOW_LOG`] bytes beside its budget.
@@ -24,11 +23,6 @@ const UNPACKING: usize = 16;
 const WINDOW_LOG: u32 = 23;
 /// Bytes that are decoded between two reservations.
 const STEP: usize = 256 * 1_024;
-/// Maximum codings of one body.
-pub(super) const MAX_CODINGS: usize = 3;
-/// Time that a request waits for room before it is answered 503.
-pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(8);
-
 /// Bytes of all requests that are held at one time.
 #[derive(Clone)]
 pub(super) struct Budget {

@@ -16,6 +16,7 @@
 
 mod answer;
 mod body;
+mod bounds;
 mod dead_letters;
 mod handshake;
 mod http;

@@ -10,7 +10,7 @@ use actix_web::HttpResponse;
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
 
-use super::body::MAX_CODINGS;
+use super::bounds::MAX_CODINGS;
 use crate::log::Origin;
 use crate::ops::http::Problem;
 use crate::ops::metrics::RequestOutcome;

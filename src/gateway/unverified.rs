@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::body::{ROOM_TIMEOUT, UNIT};
+use super::bounds::{ROOM_TIMEOUT, UNIT};
 
 /// Minimum speed of a body, in bytes a second.
 const MIN_SPEED: u64 = 64 * 1_024;

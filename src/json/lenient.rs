@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use super::bounded::{Bounded, json_bytes};
 use super::field_error::FieldError;
 use super::scalar::NUL;
-use super::walk::{Kind, Text, Walk};
+use super::walk::{BytesVisitor, Kind, Text, Walk};
 
 /// Name by which serde_json recognises raw values.
 const RAW_VALUE: &str = "$serde_json::private::RawValue";
@@ -329,25 +329,6 @@ fn inspect(walk: &mut Walk<'_>, path: Path<'_>, notes: &mut Notes<'_>) {
             }
         }
         Kind::Scalar => drop(walk.value()),
-    }
-}
-
-/// Reads the bytes of a string, borrowed if it has no escapes.
-pub(crate) struct BytesVisitor;
-
-impl<'de> Visitor<'de> for BytesVisitor {
-    type Value = Cow<'de, [u8]>;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-    fn visit_borrowed_bytes<E: de::Error>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
-        Ok(Cow::Borrowed(bytes))
-    }
-    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(bytes.to_vec()))
-    }
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(text.as_bytes().to_vec()))
     }
 }
 

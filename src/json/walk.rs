@@ -1,11 +1,11 @@
 //! A walk through JSON that is known to be well formed: one pass, each byte once, however deep it nests.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::Deserializer;
+use serde::de::{self, Visitor};
 use serde_json::value::RawValue;
-
-use super::lenient::BytesVisitor;
 
 /// A JSON string: text, or bytes that are no Unicode text (a lone surrogate).
 pub(crate) type Text<'a> = Result<Cow<'a, str>, ()>;
@@ -172,6 +172,25 @@ impl<'a> Walk<'a> {
             self.value();
         }
         false
+    }
+}
+
+/// Reads the bytes of a string, borrowed if it has no escapes.
+pub(crate) struct BytesVisitor;
+
+impl<'de> Visitor<'de> for BytesVisitor {
+    type Value = Cow<'de, [u8]>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+    fn visit_borrowed_bytes<E: de::Error>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(bytes))
+    }
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(bytes.to_vec()))
+    }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text.as_bytes().to_vec()))
     }
 }
 

@@ -14,6 +14,7 @@ mod answer;
 mod connect;
 mod lookup;
 mod receipt;
+mod request;
 mod topology;
 
 use std::collections::HashMap;
@@ -33,15 +34,10 @@ use crate::config::{LogSettings, NatsAccess};
 
 use super::{AppendError, Appended, Bus, Log, LogError, LogRole, MAX_GONE, Pull, Runs, Topic, TopicState};
 use lookup::Lookup;
+use request::{REQUEST_TIMEOUT, unavailable};
+pub use topology::ACK_WAIT;
 use topology::{StreamState, Topology, log_id, stream_name, subject};
 
-/// Time without progress after which a frame is redelivered to another collector. Collectors report progress every
-/// third of it.
-pub const ACK_WAIT: Duration = Duration::from_secs(10);
-/// Maximum number of unacknowledged frames, over all collectors of a source.
-const MAX_ACK_PENDING: i64 = 1_000;
-/// Time limit of one request to the server.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time without an answer to a frame after which its stream is checked. A leader that died does not answer; the frame
 /// is sent again as soon as there is a new one.
 const LEADER_CHECK: Duration = Duration::from_millis(500);
@@ -79,10 +75,6 @@ impl TopicCache {
         self.settings.forget();
         self.consumer.forget();
     }
-}
-
-fn unavailable(error: impl std::fmt::Display) -> LogError {
-    LogError::Unavailable(error.to_string())
 }
 
 impl JetStream {

@@ -10,6 +10,7 @@
 //! refuses new frames when it is full. A message is a [`Frame`].
 
 mod bus;
+mod catch_panic;
 mod dead_letter;
 pub mod embedded;
 mod frame;

@@ -9,7 +9,6 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -17,6 +16,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 use uuid::Uuid;
 
 use super::Topic;
+use super::catch_panic::catch_panic;
 use super::embedded::{self, MARKS_FILE};
 use super::frame::{Frame, FrameError};
 use super::marks::Marks;
@@ -156,15 +156,6 @@ fn open(file: &Path) -> Result<Database, RecoverError> {
 /// Runs work on a file that may be damaged; panics of redb become errors.
 fn on_damaged<T>(work: impl FnOnce() -> Result<T, RecoverError>) -> Result<T, String> {
     catch_panic(work)?.map_err(|error| error.to_string())
-}
-
-/// Runs work of redb, which panics on some damaged files; the panic becomes an error and is not printed.
-pub(super) fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let result = catch_unwind(AssertUnwindSafe(work));
-    std::panic::set_hook(hook);
-    result.map_err(|_| "its structure is damaged".to_owned())
 }
 
 /// The frames of a log, if it is intact; else the fault.

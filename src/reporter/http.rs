@@ -1,49 +1,33 @@
 //! Routes of the reporter, and their OpenAPI description.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use actix_web::http::header::{self, CacheControl, CacheDirective, ETag, EntityTag};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use tokio::sync::oneshot;
-use utoipa::{IntoParams, IntoResponses, OpenApi, ToSchema};
+use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use super::answer::{EventsReport, RevenueReport};
+use super::answered::{Answer, Refused, answered};
 use super::demographics::DemographicsReport;
 use super::error::ReportError;
 use super::form::Form;
-use super::lists::Lists;
-use super::live::Live;
 use super::live_routes;
 use super::query::{BadParameter, Parameters};
-use super::report::{Ask, Question, Reporter};
+use super::report::{Ask, Question};
 use super::shapes;
-use crate::config::Token;
+use super::shared::Shared;
 use crate::event::{Source, format_micros};
-use crate::ledger::{Reconciler, SourceLedger};
+use crate::ledger::SourceLedger;
 use crate::log::Reason;
-use crate::ops::http::{Problem, client_has, guard, origin, readable, resource};
+use crate::ops::http::{client_has, guard, origin, readable, resource};
 use crate::ops::left;
-use crate::ops::metrics::{Report, ReporterMetrics};
+use crate::ops::metrics::Report;
 use crate::ops::openapi::describe;
-use crate::runtime::{Mailbox, Undelivered};
-use crate::store::{DeadLetterFilter, ListedLetter, Store};
-
-/// State that the handlers share.
-pub(super) struct Shared {
-    pub reports: Vec<Mailbox<Reporter>>,
-    /// Counter by which requests start at each actor in turn.
-    pub turn: AtomicUsize,
-    pub store: Store,
-    pub lists: Lists,
-    /// None if no log is configured.
-    pub ledgers: Option<Arc<Reconciler>>,
-    pub metrics: ReporterMetrics,
-    pub live: Arc<Live>,
-    pub tokens: Vec<Token>,
-}
+use crate::runtime::Undelivered;
+use crate::store::{DeadLetterFilter, ListedLetter};
 
 /// Registers the routes.
 pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>) {
@@ -85,21 +69,6 @@ struct Ledger {
 #[serde(rename_all = "camelCase")]
 struct DeadLetters {
     dead_letters: Vec<ListedLetter>,
-}
-
-/// Error responses that all routes have in common.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "declared for the description only")]
-pub(super) enum Refused {
-    /// A parameter is unknown, repeated or invalid; the problem names it
-    #[response(status = 400)]
-    Parameter,
-    /// The token is missing or wrong
-    #[response(status = 401)]
-    Token,
-    /// Too many requests at one time, or the database is unavailable: try again later
-    #[response(status = 503)]
-    Away,
 }
 
 /// Declares query parameters for the description; [`Parameters`] parses them.
@@ -192,12 +161,6 @@ parameters! {
         #[param(schema_with = shapes::source)]
         source,
     }
-}
-
-pub(super) type Answer = Result<HttpResponse, Problem>;
-
-pub(super) fn answered(request: &HttpRequest, answer: Answer) -> HttpResponse {
-    answer.unwrap_or_else(|problem| problem.respond(request))
 }
 
 /// Sends a question to a report actor: round robin, skipping actors whose mailbox is full.

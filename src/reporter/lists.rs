@@ -12,8 +12,8 @@ use actix_web::web::Bytes;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::answered::Answer;
 use super::error::ReportError;
-use super::http::Answer;
 
 /// Maximum number of lists that are read or answered at one time. Each has at most 4 MiB of errors and history.
 const LISTS: usize = 16;

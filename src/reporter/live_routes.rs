@@ -9,10 +9,11 @@ use futures::stream;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
+use super::answered::{Refused, answered};
 use super::error::ReportError;
-use super::http::{Refused, Shared, answered};
 use super::query::Parameters;
 use super::shapes;
+use super::shared::Shared;
 use crate::fleet::{Flow, Instance, Outcome, Restart, SampleFilter};
 use crate::log::Subject;
 use crate::ops::http::{Problem, ServiceView, administers, guard};

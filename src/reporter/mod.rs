@@ -10,6 +10,7 @@
 //! well. [`live`] feeds the console. [`watch`] has the background tasks.
 
 mod answer;
+mod answered;
 mod demographics;
 mod error;
 mod form;
@@ -20,6 +21,7 @@ mod live_routes;
 mod query;
 mod report;
 mod shapes;
+mod shared;
 mod watch;
 
 use std::sync::Arc;
@@ -85,7 +87,7 @@ pub fn start(
         let (feed, drain) = (feed.clone(), draining.clone());
         async move { feed.run(drain, || node.count_handled()).await }
     });
-    let shared = Data::new(http::Shared {
+    let shared = Data::new(shared::Shared {
         reports: reports.clone(),
         turn: AtomicUsize::new(0),
         store: store.clone(),

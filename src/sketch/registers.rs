@@ -2,11 +2,9 @@
 
 use datasketches::hll::HllSketch;
 
-use super::dense4::{Dense4, MAX_OFFSET};
 use super::hash::{UserHash, coupon, coupon_value};
 use super::sparse::SparseRegisters;
-use super::user_set::UserSet;
-use super::{LG_REGISTERS, REGISTERS, SPARSE_MAX};
+use super::{LG_REGISTERS, REGISTERS};
 
 /// Registers that are compared with one vector operation.
 const VECTOR: usize = 64;
@@ -26,28 +24,6 @@ impl Default for Registers {
 }
 
 impl Registers {
-    /// The registers of a set.
-    pub(super) fn of(set: &UserSet) -> Box<Self> {
-        let mut registers = Box::<Self>::default();
-        registers.add(set);
-        registers
-    }
-
-    /// Unites with a set.
-    pub(super) fn add(&mut self, set: &UserSet) {
-        match set {
-            UserSet::Exact(exact) => self.add_hashes(exact.hashes()),
-            UserSet::Sparse(sparse) => self.add_sparse(sparse),
-            UserSet::Dense8(all) => {
-                self.values.iter_mut().zip(all).for_each(|(known, value)| *known = (*known).max(*value));
-            }
-            UserSet::Dense4(dense) => {
-                dense.raise_all(&mut self.values);
-                self.add_sparse(&dense.overflow);
-            }
-        }
-    }
-
     pub(super) fn add_hashes(&mut self, hashes: &[UserHash]) {
         hashes.iter().for_each(|hash| self.add_coupon(coupon(*hash)));
     }
@@ -60,7 +36,7 @@ impl Registers {
         self.raise(coupon as usize, coupon_value(coupon));
     }
 
-    fn add_sparse(&mut self, sparse: &SparseRegisters) {
+    pub(super) fn add_sparse(&mut self, sparse: &SparseRegisters) {
         sparse.iter().for_each(|(index, value)| self.raise(index.into(), value));
     }
 
@@ -70,18 +46,8 @@ impl Registers {
         *known = (*known).max(value);
     }
 
-    /// The shortest form of the registers.
-    pub(super) fn finish(&self) -> UserSet {
-        if REGISTERS - self.count_zeros() <= SPARSE_MAX {
-            return UserSet::Sparse(self.above(0));
-        }
-        let lowest = self.values.iter().copied().min().unwrap_or(0);
-        let overflow = self.above(lowest.saturating_add(MAX_OFFSET));
-        UserSet::Dense4(Box::new(Dense4::pack(&self.values, lowest, overflow)))
-    }
-
     /// The registers above a value.
-    fn above(&self, value: u8) -> SparseRegisters {
+    pub(super) fn above(&self, value: u8) -> SparseRegisters {
         let mut above = Vec::new();
         for (begin, part) in (0_u16..).step_by(VECTOR).zip(self.values.as_chunks::<VECTOR>().0) {
             // The maximum of a part is vectorised. Mostly no register of it is above the value.
@@ -94,7 +60,7 @@ impl Registers {
     }
 
     /// Number of registers that are zero.
-    fn count_zeros(&self) -> usize {
+    pub(super) fn count_zeros(&self) -> usize {
         // In parts whose count fits into a byte: such a sum is vectorised.
         let part = |part: &[u8]| part.iter().map(|value| u8::from(*value == 0)).sum::<u8>();
         self.values.chunks(128).map(|values| usize::from(part(values))).sum()
@@ -143,6 +109,7 @@ mod tests {
 
     use super::super::UserSetBuilder;
     use super::super::hash::user_hash;
+    use super::super::user_set::UserSet;
     use super::super::user_set::tests::set_of;
     use super::*;
 

@@ -3,11 +3,11 @@
 use once_cell::race::OnceBox;
 use serde::{Deserialize, Serialize};
 
-use super::dense4::Dense4;
+use super::dense4::{Dense4, MAX_OFFSET};
 use super::hash::{UserHash, UserHashes, coupon, hash_bytes};
 use super::registers::Registers;
 use super::sparse::SparseRegisters;
-use super::{ALLOCATION, REGISTERS};
+use super::{ALLOCATION, REGISTERS, SPARSE_MAX};
 
 /// Number of hashes from which cached coupons are cheaper than computing them on every read.
 const CACHED_COUPONS_MIN: usize = 65;
@@ -49,6 +49,40 @@ impl PartialEq for UserSet {
 }
 
 impl Eq for UserSet {}
+
+impl Registers {
+    /// The registers of a set.
+    pub(super) fn of(set: &UserSet) -> Box<Self> {
+        let mut registers = Box::<Self>::default();
+        registers.add(set);
+        registers
+    }
+
+    /// Unites with a set.
+    pub(super) fn add(&mut self, set: &UserSet) {
+        match set {
+            UserSet::Exact(exact) => self.add_hashes(exact.hashes()),
+            UserSet::Sparse(sparse) => self.add_sparse(sparse),
+            UserSet::Dense8(all) => {
+                self.values.iter_mut().zip(all).for_each(|(known, value)| *known = (*known).max(*value));
+            }
+            UserSet::Dense4(dense) => {
+                dense.raise_all(&mut self.values);
+                self.add_sparse(&dense.overflow);
+            }
+        }
+    }
+
+    /// The shortest form of the registers.
+    pub(super) fn finish(&self) -> UserSet {
+        if REGISTERS - self.count_zeros() <= SPARSE_MAX {
+            return UserSet::Sparse(self.above(0));
+        }
+        let lowest = self.values.iter().copied().min().unwrap_or(0);
+        let overflow = self.above(lowest.saturating_add(MAX_OFFSET));
+        UserSet::Dense4(Box::new(Dense4::pack(&self.values, lowest, overflow)))
+    }
+}
 
 impl Default for UserSet {
     fn default() -> Self {

@@ -12,7 +12,7 @@ use crate::config::{Config, Secret};
 use crate::store::cancel::{CancelFlags, Cancellation};
 use crate::store::error::StoreError;
 use crate::store::session::Sessions;
-use crate::store::transaction::{Connections, Transaction};
+use crate::store::transaction::{Connections, Snapshot, Transaction};
 use crate::store::write::strategy::DuplicateBackoff;
 
 /// Time for which a statement waits for a connection.
@@ -58,14 +58,6 @@ pub struct Store {
     cancellation: Option<Cancellation>,
     /// Duplicates that its writers found lately.
     pub(in crate::store) duplicates: DuplicateBackoff,
-}
-
-/// Purpose of a transaction that sees all tables as of one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) enum Snapshot {
-    Read,
-    /// A change of rows that another transaction changed since the snapshot is a [`StoreError::Conflict`].
-    Write,
 }
 
 /// The pool, as sqlx knows it.

@@ -14,7 +14,6 @@ use sea_orm::{
 use sea_query_sqlx::SqlxValues;
 use tokio::sync::Mutex;
 
-use crate::store::connect::Snapshot;
 use crate::store::error::StoreError;
 use crate::store::session::{PostgresTransaction, Sessions};
 
@@ -23,6 +22,14 @@ use crate::store::session::{PostgresTransaction, Sessions};
 pub(in crate::store) struct Connections {
     pool: DatabaseConnection,
     pub sessions: Sessions,
+}
+
+/// Purpose of a transaction that sees all tables as of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Snapshot {
+    Read,
+    /// A change of rows that another transaction changed since the snapshot is a [`StoreError::Conflict`].
+    Write,
 }
 
 /// A transaction.

@@ -12,9 +12,9 @@
 mod outbox;
 mod publisher;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use self::outbox::{Outbox, Unkept, Waiting};
+use self::outbox::{Outbox, Unkept, Waiting, lock};
 pub(super) use self::publisher::DeadLetterPublisher;
 use self::publisher::Wake;
 use super::refusal::RequestRefusal;
@@ -29,11 +29,6 @@ pub(super) const BOUND: usize = 32 * 1_024;
 const UNIT: usize = 1_024;
 /// Bytes that a request reserves at a time, if there is so much room.
 const STEP: usize = 64 * UNIT;
-
-/// Locks the outbox. A panic while it was locked left it valid: each change of it is whole.
-fn lock(outbox: &Mutex<Outbox>) -> MutexGuard<'_, Outbox> {
-    outbox.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Access to the dead letters for the gateway's requests.
 #[derive(Clone)]

@@ -1,7 +1,7 @@
 //! The outbox: refused events that wait for the log, and the one message that is under way.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,6 +17,11 @@ const MESSAGE_BYTES: usize = 512 * 1_024;
 const MESSAGE_LETTERS: usize = 500;
 /// Time for which letters wait for a full log; then their bytes are dropped and they are counted.
 const FULL: Duration = Duration::from_secs(30);
+
+/// Locks the outbox. A panic while it was locked left it valid: each change of it is whole.
+pub(super) fn lock(outbox: &Mutex<Outbox>) -> MutexGuard<'_, Outbox> {
+    outbox.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A letter, and its room in the mailbox, which the letters of one request share.
 pub(super) struct Waiting {

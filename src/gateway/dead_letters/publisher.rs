@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 
-use super::lock;
-use super::outbox::{Outbox, Sending};
+use super::outbox::{Outbox, Sending, lock};
 use crate::log::{AppendError, SharedLog, Topic};
 use crate::ops::metrics::GatewayMetrics;
 use crate::runtime::Held;

@@ -21,40 +21,41 @@
 mod file;
 mod pull;
 mod queue;
+mod shared;
 mod writer;
 
 use std::collections::{HashMap, VecDeque};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream;
 use redb::{Database, ReadableDatabase};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::config::LogSettings;
 
+use super::catch_panic::catch_panic;
 use super::frame::Frame;
 use super::marks::{FrameMark, Marks};
-use super::recover::catch_panic;
 use super::runs::Runs;
 use super::{AppendError, Appended, Bus, Log, LogError, Pull, Topic, TopicState};
 use file::{CACHE, Queues, identify, load};
 use pull::Pulling;
-use queue::Queue;
+use shared::{Shared, away};
 use writer::{Write, forget, write_all};
 
 pub(super) use file::{FRAMES, LAST, LOG_ID, META, PREFIX, copy, insert};
+pub use shared::FORGET_FILE;
+pub(super) use shared::now_micros;
 
 /// Orders that wait for the writing thread.
 const QUEUE: usize = 1_024;
 /// The file of marks beside the log.
 pub(crate) const MARKS_FILE: &str = "log.marks";
-/// A file whose presence asks for the log's file to be written anew, without deleted frames.
-pub const FORGET_FILE: &str = "forget.pending";
 /// Time for which a pull waits for frames.
 const PULL_EXPIRES: Duration = Duration::from_millis(500);
 
@@ -63,69 +64,6 @@ pub struct Embedded {
     shared: Arc<Shared>,
     writes: mpsc::Sender<Write>,
     bus: Bus,
-}
-
-/// State of the log, for its handle, its pulls and its writing thread.
-struct Shared {
-    file: PathBuf,
-    /// `None` while the file is opened again.
-    database: RwLock<Option<Database>>,
-    log_id: Uuid,
-    /// Number of this open of the file.
-    opens: u64,
-    settings: LogSettings,
-    queues: Queues,
-    marks: Mutex<Marks>,
-    /// Error of the last write, while the file cannot be written.
-    failed: Mutex<Option<String>>,
-}
-
-fn away(error: impl std::fmt::Display) -> LogError {
-    LogError::Unavailable(error.to_string())
-}
-
-pub(super) fn now_micros() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
-impl Shared {
-    fn queue(&self, topic: Topic) -> (MutexGuard<'_, Queue>, &Notify) {
-        let (queue, notify) = &self.queues[&topic];
-        (queue.lock().unwrap_or_else(PoisonError::into_inner), notify)
-    }
-
-    fn marks(&self) -> MutexGuard<'_, Marks> {
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Error of the last write, while the file cannot be written.
-    fn why_failed(&self) -> Option<String> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_failed(&self, why: Option<String>) {
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = why;
-    }
-
-    fn read(&self, topic: Topic, sequence: u64) -> Result<Option<Bytes>, LogError> {
-        // Opening a file takes time; callers get an error instead of waiting.
-        let database = match self.database.try_read() {
-            Ok(database) => database,
-            Err(TryLockError::Poisoned(database)) => database.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(away("its file is being opened again")),
-        };
-        let database = database.as_ref().ok_or_else(|| away("its file is being opened again"))?;
-        let read = database.begin_read().map_err(away)?;
-        let frames = read.open_table(FRAMES).map_err(away)?;
-        let value = frames.get((topic.to_string().as_str(), sequence)).map_err(away)?;
-        Ok(value.and_then(|value| value.value().get(PREFIX..).map(Bytes::copy_from_slice)))
-    }
-
-    /// True if an earlier process appended the frame.
-    fn is_inherited(&self, topic: Topic, sequence: u64) -> bool {
-        self.queue(topic).0.held.get(&sequence).is_some_and(|held| held.inherited)
-    }
 }
 
 impl Embedded {

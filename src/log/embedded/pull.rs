@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
+use super::shared::{Shared, away};
 use super::writer::Write;
-use super::{Shared, away};
 use crate::log::{Delivery, LogError, Receipt, Settlement, Token, Topic};
 
 /// The receipt's side of a frame that is handed out.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::file::{CACHE, DELIVERIES, LOG_ID, META, ROOM_KEY, copy, insert, load, remove};
 use super::queue::Held;
-use super::{FORGET_FILE, Shared, away, now_micros};
+use super::shared::{FORGET_FILE, Shared, away, now_micros};
 use crate::event::Source;
 use crate::log::marks::FrameMark;
 use crate::log::{AppendError, Appended, LogError, Topic};
@@ -39,7 +39,7 @@ pub(super) enum Write {
         sequence: u64,
         reply: oneshot::Sender<Result<(), LogError>>,
     },
-    /// Copies the file, without deleted frames, if [`FORGET_FILE`](super::FORGET_FILE) asks for it.
+    /// Copies the file, without deleted frames, if [`FORGET_FILE`](super::shared::FORGET_FILE) asks for it.
     Forget {
         reply: oneshot::Sender<Result<(), LogError>>,
     },

@@ -7,7 +7,7 @@ use async_nats::{Client, ConnectOptions, Event, ReconnectToServer, Server, Serve
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{REQUEST_TIMEOUT, unavailable};
+use super::request::{REQUEST_TIMEOUT, unavailable};
 use crate::config::NatsAccess;
 use crate::log::LogError;
 

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, Shared};
 use futures::stream::FuturesUnordered;
 
-use super::unavailable;
+use super::request::unavailable;
 use crate::log::LogError;
 
 /// Time without an answer after which a request is repeated: servers drop requests about a stream without a leader.

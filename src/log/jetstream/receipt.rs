@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use super::{REQUEST_TIMEOUT, unavailable};
+use super::request::{REQUEST_TIMEOUT, unavailable};
 use crate::log::{Delivery, LogError, Receipt, Settlement, Token, Topic};
 
 /// Converts a message of JetStream into a delivery.

@@ -14,10 +14,15 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::lookup::ask_until_answered;
-use super::{ACK_WAIT, MAX_ACK_PENDING, unavailable};
+use super::request::unavailable;
 use crate::config::LogSettings;
 use crate::log::{LogError, LogRole, Topic};
 
+/// Time without progress after which a frame is redelivered to another collector. Collectors report progress every
+/// third of it.
+pub const ACK_WAIT: Duration = Duration::from_secs(10);
+/// Maximum number of unacknowledged frames, over all collectors of a source.
+const MAX_ACK_PENDING: i64 = 1_000;
 /// Key of a stream's metadata with the id of its log.
 const LOG_ID: &str = "ess-log-id";
 

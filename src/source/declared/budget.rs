@@ -21,7 +21,7 @@ pub enum Bound {
     #[error("the filter calls deeper than {MAX_STACK} bytes of stack")]
     Calls,
     /// Nested arrays and objects of a value.
-    #[error("the filter makes a value that nests deeper than {} levels", super::value::MAX_DEPTH)]
+    #[error("the filter makes a value that nests deeper than {} levels", MAX_DEPTH)]
     Depth,
     /// Events of a body.
     #[error("the filter makes more than {0} events")]
@@ -34,6 +34,9 @@ pub(super) struct Limits {
     pub steps: u64,
     pub bytes: u64,
 }
+
+/// Deepest nesting of a value.
+pub(super) const MAX_DEPTH: u16 = 128;
 
 /// Steps that every run may take.
 const STEPS: u64 = 100_000;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::challenge::{Challenge, Reply};
-use super::example::{Example, Failure};
+use super::example::Example;
 use super::fault::{Fault, Place};
 use super::filter::Filter;
 use super::map::Map;
@@ -31,7 +31,7 @@ pub struct Declared {
     pub(super) schema: Option<Schema>,
     pub(super) map: Map,
     personal: Vec<Pointer>,
-    examples: Vec<Example>,
+    pub(super) examples: Vec<Example>,
 }
 
 /// Form in which a source takes events.
@@ -193,15 +193,6 @@ impl Declared {
     /// The answer to a challenge of the platform; `None` if the request is none.
     pub fn challenge(&self, request: &Request<'_>, secrets: &Secrets) -> Option<Reply> {
         self.challenge.as_ref().and_then(|challenge| challenge.answer(request, secrets))
-    }
-
-    /// Runs the file's examples; `file` returns the bytes of a file that they name. The error has those that differ.
-    pub fn run_examples(&self, file: &dyn Fn(&str) -> std::io::Result<Vec<u8>>) -> Result<(), Vec<Failure>> {
-        let failures: Vec<Failure> = (1..)
-            .zip(&self.examples)
-            .filter_map(|(number, example)| example.run(number, self, file).err())
-            .collect();
-        if failures.is_empty() { Ok(()) } else { Err(failures) }
     }
 }
 

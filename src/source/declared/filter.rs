@@ -3,15 +3,15 @@
 //! A filter sees the body as `.`, and three variables: `$headers` (an object of texts, names in lower case, values of
 //! one name joined by a comma), `$query` (an object of texts) and `$received` (the arrival as RFC 3339 text).
 
-use jaq_core::data::HasLut;
 use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term};
 use jaq_core::load::{self, Arena, File, Loader, lex};
 use jaq_core::path::Part;
-use jaq_core::{Compiler, Ctx, DataT, Lut, Vars};
+use jaq_core::{Compiler, Ctx, Vars};
 
 use super::budget::{self, Bound, Limits};
 use super::fault::nearest;
 use super::functions::{self, HIDDEN, PRELUDE};
+use super::program::{Counted, Data};
 use super::value::Value;
 
 /// A compiled filter.
@@ -21,25 +21,6 @@ pub(super) struct Filter {
     pub uses_headers: bool,
     /// True if the filter names `$query`.
     pub uses_query: bool,
-}
-
-/// Types of a run: values of ours, and a program whose steps are counted.
-pub(super) struct Data;
-
-impl DataT for Data {
-    type V<'a> = Value;
-    type Data<'a> = Counted<'a>;
-}
-
-/// A program. The interpreter asks for it at each step.
-#[derive(Clone, Copy)]
-pub(super) struct Counted<'a>(&'a Lut<Data>);
-
-impl<'a> HasLut<'a, Data> for Counted<'a> {
-    fn lut(&self) -> &'a Lut<Data> {
-        budget::step();
-        self.0
-    }
 }
 
 /// Variables of a run.

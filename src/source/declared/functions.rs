@@ -13,10 +13,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use regex_lite::RegexBuilder;
 
 use super::budget;
-use super::filter::Data;
 use super::hmac_key::BASE64;
 use super::json;
 use super::operations::{Error, ValR, brief, split, whole};
+use super::program::Data;
 use super::value::{Members, Value};
 
 /// Functions that are written in jq.

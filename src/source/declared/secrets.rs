@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::config::Secret;
+use crate::source::Secret;
 
 /// Name of the variable that holds a secret, or several with commas between them while one is rotated.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

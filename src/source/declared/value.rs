@@ -9,10 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::rc::Rc;
 
-use super::budget::{self, Bound};
-
-/// Deepest nesting of a value.
-pub(super) const MAX_DEPTH: u16 = 128;
+use super::budget::{self, Bound, MAX_DEPTH};
 
 /// Longest number, in characters.
 const MAX_NUMBER: usize = 1_000;

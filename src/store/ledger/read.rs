@@ -7,9 +7,10 @@ use uuid::Uuid;
 
 use super::{LedgerCut, Lost, Run, WriterCut, column, mark, run};
 use crate::event::Source;
-use crate::store::connect::{Snapshot, Store};
+use crate::store::connect::Store;
 use crate::store::error::StoreError;
 use crate::store::sql::Sql;
+use crate::store::transaction::Snapshot;
 
 impl Store {
     /// The ledger of a source in one snapshot, with the processed sequence numbers of one log. `writers` are included

@@ -11,11 +11,12 @@ use uuid::Uuid;
 
 use super::windows::Window;
 use crate::event::{Source, names_user};
-use crate::store::connect::{Snapshot, Store};
+use crate::store::connect::Store;
 use crate::store::dead_letters::DeadLetterFilter;
 use crate::store::error::StoreError;
 use crate::store::maintain::retention::{NO_MINUTE, retain, retained_from};
 use crate::store::sql::Sql;
+use crate::store::transaction::Snapshot;
 
 /// Number of dead letters that are read at one time.
 const LETTERS: usize = 200;

@@ -9,10 +9,11 @@ use std::time::Duration;
 use sea_orm::ConnectionTrait;
 
 use crate::event::{MICROS_PER_MINUTE, Source};
-use crate::store::connect::{Snapshot, Store};
+use crate::store::connect::Store;
 use crate::store::error::StoreError;
 use crate::store::sql::Sql;
 use crate::store::summary::COUNT_DAMAGED;
+use crate::store::transaction::Snapshot;
 
 /// Rest after each window.
 const REST: Duration = Duration::from_millis(20);

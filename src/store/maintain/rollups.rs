@@ -2,7 +2,6 @@
 
 use sea_orm::FromQueryResult;
 
-use super::verify::DAY;
 use crate::event::{MICROS_PER_MINUTE, Source};
 use crate::store::connect::Store;
 use crate::store::error::StoreError;
@@ -11,6 +10,9 @@ use crate::store::money::{REVENUE_MILLIONS, REVENUE_UNITS};
 use crate::store::sql::Sql;
 use crate::store::transaction::Transaction;
 use crate::store::write::counts::{INSERT_WIDE_ROLLUP, WIDTHS};
+
+/// Minutes of a day.
+pub(super) const DAY: i64 = 1_440;
 
 /// Shard of repairs, which no writer adds to.
 const REPAIR_SHARD: i32 = SHARDS;

@@ -8,16 +8,14 @@
 use std::ops::Range;
 
 use super::retention::{NO_MINUTE, retain, retained_from};
-use super::rollups;
 pub use super::rollups::RollupDifference;
+use super::rollups::{self, DAY};
 use crate::event::{MICROS_PER_MINUTE, Source};
-use crate::store::connect::{Snapshot, Store};
+use crate::store::connect::Store;
 use crate::store::error::StoreError;
 use crate::store::sql::Sql;
-use crate::store::transaction::Transaction;
+use crate::store::transaction::{Snapshot, Transaction};
 
-/// Minutes of a day.
-pub(super) const DAY: i64 = 1_440;
 /// A day after all valid events: 2200-01-01 is day 84,006.
 const LAST_DAY: i64 = 90_000;
 

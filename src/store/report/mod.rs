@@ -16,11 +16,11 @@ pub use filter::Filter;
 pub use sums::{CampaignSum, EventCount, RevenueSum};
 
 use crate::store::cancel::CancellableTransaction;
-use crate::store::connect::{Snapshot, Store};
+use crate::store::connect::Store;
 use crate::store::error::StoreError;
 use crate::store::summary::SummaryCache;
 pub use crate::store::summary::{AGE_BOUNDS, Audience, Dimension, FOLLOWER_BOUNDS, Sum};
-use crate::store::transaction::Transaction;
+use crate::store::transaction::{Snapshot, Transaction};
 
 /// Reports over a store. All of them share a cache of decoded summaries. Clones share it too.
 #[derive(Debug, Clone)]

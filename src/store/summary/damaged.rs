@@ -13,11 +13,11 @@ use super::span::Span;
 use super::summary::Summary;
 use super::table::body;
 use crate::event::Source;
-use crate::store::connect::{Snapshot, Store};
+use crate::store::connect::Store;
 use crate::store::error::StoreError;
 use crate::store::health::check_not_newer;
 use crate::store::sql::Sql;
-use crate::store::transaction::Transaction;
+use crate::store::transaction::{Snapshot, Transaction};
 
 /// Level under which deltas are recorded.
 const DELTA_LEVEL: i16 = -1;

@@ -10,7 +10,7 @@
 //! read instead, until it is refreshed.
 //!
 //! - Content: [`summary`], its [`builder`], [`dimension`], [`geo_counts`], [`campaign_revenue`]; stored by
-//!   [`encoding`], with the formats of [`earlier`] versions.
+//!   [`encoding`], and read by [`stored`], with the formats of [`earlier`] versions.
 //! - Writing: [`delta`] of [`hour_input`], [`fold`], [`refresh`], [`table`], [`damaged`].
 //! - Reading: [`read`] through the [`cache`], with [`block_plan`] and [`unfolded`] for deltas; a [`view`] is what a
 //!   report gets, an [`audience`] what it shows. [`span`] covers ranges, [`rows`] sums up rows.
@@ -32,6 +32,7 @@ mod read;
 mod refresh;
 mod rows;
 mod span;
+mod stored;
 #[expect(clippy::module_inception, reason = "the file of the type Summary")]
 mod summary;
 mod table;

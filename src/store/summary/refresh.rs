@@ -12,11 +12,11 @@ use super::span::{HIGHEST, Span};
 use super::summary::Summary;
 use super::table::{body, current_row, now, put, stale_row};
 use crate::event::Source;
-use crate::store::connect::{Snapshot, Store};
+use crate::store::connect::Store;
 use crate::store::entity::summaries;
 use crate::store::error::StoreError;
 use crate::store::sql::Sql;
-use crate::store::transaction::Transaction;
+use crate::store::transaction::{Snapshot, Transaction};
 
 /// Microseconds for which nothing within a wider span has changed before it is summed up: one that changes at every
 /// fold would be summed up for nothing.

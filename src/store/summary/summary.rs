@@ -4,8 +4,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use super::dimension::{Dimension, Sum};
-use super::earlier::{SummaryV2, V1, V2};
-use super::encoding::{decode, encode};
+use super::encoding::encode;
 use super::geo_counts::GeoCounts;
 use crate::sketch::UserSet;
 use crate::store::error::StoreError;
@@ -53,15 +52,7 @@ impl Summary {
         encode(self, VERSION, self.size())
     }
 
-    /// Decodes a `body` column.
-    pub(super) fn decode(body: &[u8]) -> Result<Self, StoreError> {
-        match body.first() {
-            Some(&version @ (V1 | V2)) => decode::<SummaryV2>(body, version)?.upgrade(),
-            _ => decode::<Self>(body, VERSION)?.validate(),
-        }
-    }
-
-    fn validate(self) -> Result<Self, StoreError> {
+    pub(super) fn validate(self) -> Result<Self, StoreError> {
         validate_users(&self.users, &self.groups)?;
         Ok(self)
     }

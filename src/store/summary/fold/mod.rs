@@ -28,12 +28,12 @@ use super::damaged;
 use super::delta::Delta;
 use super::span::chunk_of;
 use crate::event::Source;
-use crate::store::connect::{Snapshot, Store};
+use crate::store::connect::Store;
 use crate::store::entity::summary_deltas;
 use crate::store::error::StoreError;
 use crate::store::locks::SUMMARY_LOCKS;
 use crate::store::sql::Sql;
-use crate::store::transaction::Transaction;
+use crate::store::transaction::{Snapshot, Transaction};
 
 impl Store {
     /// Begins a transaction that holds the lock on a source's summaries; `None` if another one holds it.
