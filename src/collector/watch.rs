@@ -16,8 +16,10 @@ use crate::store::Store;
 const PROBE: Duration = Duration::from_secs(1);
 /// Interval at which the oldest batch is looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// Age of a batch at which writers whose transactions stand still are ended.
-const END_STUCK_WRITERS: Duration = Duration::from_secs(5);
+/// Age of a batch at which writers whose transactions stand still are ended. A frozen collector's frames are delivered
+/// to others at about the time at which its transaction counts as standing still: each second of this is one in which
+/// those others store nothing.
+const END_STUCK_WRITERS: Duration = Duration::from_secs(2);
 /// Age of a batch at which the collector is not ready any more.
 const NOT_STORING: Duration = Duration::from_secs(10);
 /// Time limit of ending stuck writers.
@@ -61,11 +63,19 @@ pub(super) async fn watch_storing(
         }
         let not_storing = waited >= NOT_STORING;
         if not_storing || held_up {
-            let why = || format!("a batch has waited for the database for more than {NOT_STORING:?}");
-            readiness.report(STORING, if not_storing { Err(why()) } else { Ok(()) });
+            readiness.report(STORING, if not_storing { Err(why(&progress)) } else { Ok(()) });
         }
         held_up = not_storing;
         node.count_handled();
+    }
+}
+
+/// The reason for which batches are not stored.
+fn why(progress: &Progress) -> String {
+    let waited = format!("a batch has waited for the database for more than {NOT_STORING:?}");
+    match progress.last_error() {
+        Some(error) => format!("{waited}: {error}"),
+        None => waited,
     }
 }
 

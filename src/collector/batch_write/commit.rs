@@ -136,6 +136,7 @@ async fn pause(parts: &Parts, pending: &[PendingFrame], error: &StoreError, wait
         return false;
     }
     parts.metrics.write_retries.inc();
+    parts.progress.failed(error);
     tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "a batch was not stored; trying again");
     let jitter = rand::rng().random_range(0.5..=1.0);
     keep_alive(tokio::time::sleep(wait.mul_f64(jitter)), pending).await;
@@ -229,6 +230,7 @@ mod tests {
         assert!(!write_all(&parts, vec![frame], &[]).await);
         assert_eq!(settled(&of_frame), ["abandon"]);
         assert!(parts.metrics.write_retries.get() >= 1, "it was tried more than once");
+        assert_eq!(parts.progress.last_error(), None, "no batch waits");
         assert_eq!(parts.progress.oldest(), Duration::ZERO);
     }
 }

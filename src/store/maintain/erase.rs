@@ -75,6 +75,7 @@ impl Store {
         window: Window,
     ) -> Result<ErasedWindow, StoreError> {
         let tx = self.snapshot(Snapshot::Write).await?;
+        self.mark_as_writer(&tx, source).await?;
         // No row of a stale hour is deleted by age before this transaction ends.
         retain(&tx, source, NO_MINUTE).await?;
         let from = retained_from(&tx, source).await?.unwrap_or(i64::MIN);

@@ -13,6 +13,7 @@ use crate::store::connect::Store;
 use crate::store::error::StoreError;
 use crate::store::locks::WRITER_LOCKS;
 use crate::store::sql::Sql;
+use crate::store::transaction::Transaction;
 
 /// Time for which a writer's transaction may wait for its process, between two statements or for the rows of a COPY,
 /// while another writer cannot store. A process that works answers within milliseconds.
@@ -42,6 +43,22 @@ const END: &str = "SELECT a.pid, coalesce(host(a.client_addr), '') AS client, le
             AND l.database = a.datid AND l.classid = $1::int4::oid AND l.objid = $2::int4::oid)";
 
 impl Store {
+    /// Marks a transaction that changes rows of a source as one of its writers, so that it is ended if it stands still
+    /// while another writer waits for these rows. Folding and the removal of rows by age need no mark: the first holds a
+    /// lock that others only try, the second is one statement a transaction; frozen, they end after two minutes
+    /// (`idle_in_transaction_session_timeout`).
+    pub(in crate::store) async fn mark_as_writer(
+        &self,
+        tx: &Transaction,
+        source: Source,
+    ) -> Result<(), StoreError> {
+        if self.is_postgres() {
+            let mark = Sql::new("SELECT 1 FROM (SELECT pg_advisory_xact_lock_shared($1, $2)) marked");
+            mark.bind(WRITER_LOCKS).bind(i32::from(source.code())).execute(tx).await?;
+        }
+        Ok(())
+    }
+
     /// Ends writers' transactions of a source that stand still, of whichever process. SQLite's writers are all in this
     /// process, so it has none.
     ///

@@ -72,8 +72,8 @@ fn assert_that_a_frozen_collector_delays_its_neighbour_for_seconds_only(copying:
         load.wait(100);
     });
     println!("the longest time without a row: {longest:?}");
-    // Ten seconds until its frames are delivered again, and as many until its transaction is ended.
-    assert!(longest < Duration::from_secs(20), "no row for {longest:?}");
+    // Its frames are delivered to the other after ten seconds at most, and its transaction is ended then.
+    assert!(longest < Duration::from_secs(15), "no row for {longest:?}");
     collector.wait_ready();
     let ledger = world.settle();
     let rows = world.database.query("SELECT event_id FROM event_rows");
@@ -115,7 +115,7 @@ fn a_collector_that_cannot_store_is_not_ready() {
     let why = eventually("it says so", MINUTE, || {
         http::get(&ready).ok().filter(|answer| answer.status == 503).map(|answer| answer.text)
     });
-    assert!(why.contains("storing"), "{why}");
+    assert!(why.contains("storing") && why.contains("lock timeout"), "{why}");
     world.postgres().query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(120)%'
         AND pid <> pg_backend_pid()",
