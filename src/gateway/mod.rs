@@ -38,7 +38,7 @@ use std::time::Duration;
 use actix_web::web::Data;
 
 use crate::config::{Config, SourceSettings, Token};
-use crate::event::{BySource, Redactor};
+use crate::event::{BySource, Redactor, Source};
 use crate::log::SharedLog;
 use crate::ops::Sampler;
 use crate::ops::metrics::GatewayMetrics;
@@ -151,11 +151,13 @@ fn start_actors(
     let thread = service.thread();
     let publishers = {
         let (publish, thread, window) = (publish.clone(), thread.clone(), config.log.duplicate_window);
-        let (log, metrics) = (log.clone(), metrics.clone());
+        let (log, metrics, inflight) = (log.clone(), metrics.clone(), config.max_inflight);
         BySource::new(move |source| {
             let (log, metrics) = (log.clone(), metrics.clone());
+            // Even if the logs of all other sources are away, one has room for as much.
+            let share = inflight / (Source::all().count() + 1);
             publish.actor(&format!("publish.{source}"), PUBLISH_BOUND, &thread, move || {
-                publish::FramePublisher::new(source, log.clone(), metrics.clone(), window)
+                publish::FramePublisher::new(source, log.clone(), metrics.clone(), window, share)
             })
         })
     };

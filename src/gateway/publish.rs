@@ -6,7 +6,8 @@
 //!
 //! A frame whose fate is not known (no answer from the log) is sent again, under the same id, for as
 //! long as the log is sure to recognise it; its requests have their own deadline and do not wait so
-//! long. After that, or when the log is full, another writer begins: frames tell which ones before them the log has
+//! long. While nothing is answered, the requests that wait hold at most a share of the gateway's room for bodies, so that
+//! other sources have theirs. After that, or when the log is full, another writer begins: frames tell which ones before them the log has
 //! acknowledged, and one that it has not must never be among them.
 
 use std::collections::VecDeque;
@@ -41,6 +42,12 @@ const WRITER_REST: Duration = Duration::from_hours(24);
 const BACKOFF: Duration = Duration::from_millis(50);
 /// Short: a log without a leader says so at once, and has another one within seconds.
 const MAX_BACKOFF: Duration = Duration::from_millis(250);
+
+/// Time without an answer of the log after which waiting requests are bounded by their share.
+const STALLED: Duration = Duration::from_secs(2);
+/// The answer to a request beyond the share.
+const SHARE_HELD: &str =
+    "the log does not answer, and the requests that wait for it hold their share of ESS_MAX_INFLIGHT";
 
 /// Make these events of one request durable.
 #[derive(Clone)]
@@ -87,9 +94,17 @@ impl Waiting {
     }
 }
 
+/// Bytes of the bodies that requests hold here.
+#[derive(Clone, Default)]
+struct HeldBytes(Arc<AtomicUsize>);
+
+/// The bytes of one body, until this is dropped.
+struct BodyBytes(HeldBytes, usize);
+
 /// The answer that a request waits for: the last frame that holds some of its events gives it.
 struct Ticket {
     publish: Publish,
+    _bytes: BodyBytes,
     open: AtomicUsize,
     reply: std::sync::Mutex<Option<Reply>>,
 }
@@ -109,6 +124,19 @@ struct Outgoing {
     number: u64,
     frame: Bytes,
     tickets: Vec<Part>,
+}
+
+impl HeldBytes {
+    fn take(&self, bytes: usize) -> BodyBytes {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+        BodyBytes(self.clone(), bytes)
+    }
+}
+
+impl Drop for BodyBytes {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
 }
 
 impl Ticket {
@@ -148,12 +176,24 @@ pub(super) struct FramePublisher {
     waiting: VecDeque<Waiting>,
     waiting_events: usize,
     in_flight: usize,
+    /// Bytes of the bodies of all requests that are not answered.
+    held: HeldBytes,
+    /// Maximum of them while the log does not answer; a single request always fits.
+    share: usize,
+    /// Time since which frames are under way and none was acknowledged.
+    unanswered: Option<Instant>,
     /// When the last frame was written.
     wrote: Instant,
 }
 
 impl FramePublisher {
-    pub fn new(source: Source, log: SharedLog, metrics: GatewayMetrics, duplicate_window: Duration) -> Self {
+    pub fn new(
+        source: Source,
+        log: SharedLog,
+        metrics: GatewayMetrics,
+        duplicate_window: Duration,
+        share: usize,
+    ) -> Self {
         Self {
             source,
             log,
@@ -164,6 +204,9 @@ impl FramePublisher {
             waiting: VecDeque::new(),
             waiting_events: 0,
             in_flight: 0,
+            held: HeldBytes::default(),
+            share,
+            unanswered: None,
             wrote: Instant::now(),
         }
     }
@@ -176,6 +219,7 @@ impl FramePublisher {
         {
             let Some(Outgoing { id, number, frame, tickets }) = self.next_frame() else { break };
             self.in_flight += 1;
+            self.unanswered.get_or_insert_with(Instant::now);
             let send = send(self.log.clone(), Topic::Events(self.source), id, frame, self.resend);
             let epoch = self.epoch;
             context.spawn(send.into_actor(self).map(move |result, actor, context| {
@@ -239,6 +283,14 @@ impl FramePublisher {
         Some(Outgoing { id, number: self.writer.number(), frame, tickets })
     }
 
+    /// True if a request with a body of so many bytes has to be refused, so that other sources keep their room.
+    fn exceeds_share(&self, bytes: usize) -> bool {
+        let held = self.held.0.load(Ordering::Relaxed);
+        held > 0
+            && held + bytes > self.share
+            && self.unanswered.is_some_and(|since| since.elapsed() > STALLED)
+    }
+
     /// Another writer, whose numbers begin at 1.
     fn begin_anew(&mut self) {
         self.writer = FrameWriter::default();
@@ -248,6 +300,9 @@ impl FramePublisher {
     /// Handles the log's answer to a frame.
     fn settle(&mut self, epoch: u64, number: u64, tickets: &[Part], result: Result<(), AppendError>) {
         self.in_flight -= 1;
+        if result.is_ok() || self.in_flight == 0 {
+            self.unanswered = (self.in_flight > 0).then(Instant::now);
+        }
         let events: usize = tickets.iter().map(|(_, events)| events).sum();
         let error = match result {
             Ok(()) => {
@@ -331,8 +386,14 @@ impl Handler<Held<Publish>> for FramePublisher {
 
     fn handle(&mut self, held: Held<Publish>, context: &mut Self::Context) -> Self::Result {
         let (publish, room) = held.open();
+        if self.exceeds_share(publish.body.len()) {
+            let events = publish.events.len() as u64;
+            self.metrics.fail(Some(self.source), GatewayFailure::LogUnavailable, events);
+            return Box::pin(async { Err(PublishError::Unavailable(SHARE_HELD.to_owned())) });
+        }
         let (reply, answer) = oneshot::channel();
         let ticket = Arc::new(Ticket {
+            _bytes: self.held.take(publish.body.len()),
             publish: publish.clone(),
             open: AtomicUsize::new(publish.events.len()),
             reply: std::sync::Mutex::new(Some(Reply { answer: reply, _room: room })),

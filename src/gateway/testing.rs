@@ -1,7 +1,7 @@
 //! Real parts for the gateway's tests: an embedded log in a temporary folder, and actors in a tree.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub struct FaultyLog {
     log: Embedded,
     /// Answers to the next appends; true if the frame is appended nevertheless.
     faults: Mutex<Vec<(AppendError, bool)>>,
+    /// True while no append is answered.
+    pub away: AtomicBool,
     /// Ids of all frames that were appended, in order.
     pub ids: Mutex<Vec<String>>,
     /// Number of appends.
@@ -68,6 +70,9 @@ impl Log for FaultyLog {
         async move {
             self.appends.fetch_add(1, Ordering::Relaxed);
             self.ids.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
+            if self.away.load(Ordering::Relaxed) {
+                return Err(AppendError::Unavailable("away".to_owned()));
+            }
             let fault = {
                 let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
                 (!faults.is_empty()).then(|| faults.remove(0))
@@ -133,8 +138,13 @@ impl TestGateway {
         for topic in Topic::all() {
             log.prepare(topic).await.unwrap();
         }
-        let log =
-            FaultyLog { log, faults: Mutex::default(), ids: Mutex::default(), appends: AtomicUsize::new(0) };
+        let log = FaultyLog {
+            log,
+            faults: Mutex::default(),
+            away: AtomicBool::new(false),
+            ids: Mutex::default(),
+            appends: AtomicUsize::new(0),
+        };
         let tree = Tree::new("gateway", drain.handle());
         Self {
             log: Arc::new(log),
@@ -153,17 +163,25 @@ impl TestGateway {
 
     /// Starts the frame publisher of a source.
     pub fn publisher(&self, source: Source) -> Mailbox<FramePublisher> {
-        self.starts_publishers()(source)
+        self.starts_publishers(usize::MAX)(source)
     }
 
-    /// Starts the frame publisher of any source.
-    pub fn starts_publishers(&self) -> impl Fn(Source) -> Mailbox<FramePublisher> + Send + Sync + 'static {
+    /// Starts the frame publisher of a source, whose waiting requests hold at most `share` bytes while the log is away.
+    pub fn publisher_with_share(&self, source: Source, share: usize) -> Mailbox<FramePublisher> {
+        self.starts_publishers(share)(source)
+    }
+
+    /// Starts the frame publisher of any source, each with such a share.
+    pub fn starts_publishers(
+        &self,
+        share: usize,
+    ) -> impl Fn(Source) -> Mailbox<FramePublisher> + Send + Sync + 'static {
         let (log, metrics, window) = (self.shared_log(), self.metrics.clone(), self.window);
         let (group, thread) = (self.group.clone(), Arbiter::current());
         move |source| {
             let (log, metrics) = (log.clone(), metrics.clone());
             group.actor(&format!("publish.{source}"), BOUND, &thread, move || {
-                FramePublisher::new(source, log.clone(), metrics.clone(), window)
+                FramePublisher::new(source, log.clone(), metrics.clone(), window, share)
             })
         }
     }

@@ -42,7 +42,7 @@ impl Ingesting {
         };
         let parts = Parts {
             validators: vec![validator],
-            publishers: BySource::new(gateway.starts_publishers()),
+            publishers: BySource::new(gateway.starts_publishers(usize::MAX)),
             dead_letters: dead_letters.clone(),
             metrics: gateway.metrics.clone(),
             redactor,

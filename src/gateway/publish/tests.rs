@@ -144,3 +144,29 @@ async fn a_request_past_its_deadline_is_answered_and_its_events_are_not_sent() {
     let ids: BTreeSet<_> = gateway.log.ids.lock().unwrap().iter().cloned().collect();
     assert_eq!(ids.len(), 1, "only the first request came into a frame: {ids:?}");
 }
+
+#[actix::test]
+async fn while_the_log_is_away_waiting_requests_hold_a_share_of_the_room_and_no_more() {
+    let gateway = TestGateway::start(LARGE, WINDOW).await;
+    let publisher = gateway.publisher_with_share(SOURCE, 15_000);
+    gateway.log.away.store(true, Ordering::Relaxed);
+    let first = {
+        let (publisher, request) = (publisher.clone(), request(&gateway, "first", 1, 10_000));
+        actix::spawn(async move { send(&publisher, &request).await })
+    };
+    let large = request(&gateway, "large", 1, 10_000);
+    let mut waited = 0;
+    let refused = loop {
+        // As long as the log may only be slow, the request waits; here it gives up after a moment.
+        match tokio::time::timeout(Duration::from_millis(100), send(&publisher, &large)).await {
+            Ok(answer) => break answer,
+            Err(_) => waited += 1,
+        }
+        assert!(waited < 600, "it was never refused");
+    };
+    assert!(waited > 0, "it was refused before the log had time to answer");
+    assert_eq!(refused, Err(PublishError::Unavailable(SHARE_HELD.to_owned())));
+    gateway.log.away.store(false, Ordering::Relaxed);
+    assert_eq!(first.await.unwrap(), Ok(()));
+    assert_eq!(send(&publisher, &large).await, Ok(()));
+}
