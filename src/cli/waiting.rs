@@ -7,6 +7,7 @@ use super::serve::{alone, collector_port, failed};
 use super::{Command, Failure};
 use crate::config::Config;
 use crate::event::Source;
+use crate::ops::Away;
 use crate::runtime::Drain;
 use crate::service::{Builder, Listener, Running, Signals};
 
@@ -59,7 +60,9 @@ pub(super) async fn for_secrets(config: Config, command: &Command) -> Result<Opt
     let mut missing = config.missing;
     let config = loop {
         let reasons: Vec<String> = missing.iter().map(ToString::to_string).collect();
-        waiting.iter().for_each(|(_, readiness)| readiness.report(SECRETS, Err(reasons.join("; "))));
+        waiting
+            .iter()
+            .for_each(|(_, readiness)| readiness.report(SECRETS, Err(Away::Failed(reasons.join("; ")))));
         tokio::select! {
             _ = signals.received() => break None,
             () = tokio::time::sleep(CHECK_INTERVAL) => {}

@@ -10,8 +10,8 @@ use super::LOG;
 use super::batch_write::{BatchWriter, Collect};
 use crate::event::Source;
 use crate::log::{LogError, Pull, SharedLog, Topic};
-use crate::ops::Readiness;
 use crate::ops::metrics::CollectorMetrics;
+use crate::ops::{Away, Readiness};
 use crate::runtime::{DrainHandle, Mailbox, Node, Room};
 
 /// Maximum frames of one pull.
@@ -62,7 +62,7 @@ pub(super) async fn consume(parts: Parts, node: Arc<Node>) {
                 }
             }
             Err(error) => {
-                parts.readiness.report(LOG, Err(error.to_string()));
+                parts.readiness.report(LOG, Err(Away::because(error)));
                 pause(&mut wait).await;
             }
         }
@@ -73,7 +73,7 @@ pub(super) async fn consume(parts: Parts, node: Arc<Node>) {
 async fn probe_log(parts: &Parts) {
     loop {
         let answer = parts.log.state(parts.topic()).await;
-        parts.readiness.report(LOG, answer.map(drop).map_err(|error| error.to_string()));
+        parts.readiness.report(LOG, answer.map(drop).map_err(Away::because));
         tokio::time::sleep(MAX_BACKOFF).await;
     }
 }

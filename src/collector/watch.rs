@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::batch_write::Progress;
 use super::{DATABASE, STORING};
 use crate::event::Source;
-use crate::ops::Readiness;
+use crate::ops::{Away, Readiness};
 use crate::runtime::Node;
 use crate::store::Store;
 
@@ -39,7 +39,7 @@ pub(super) async fn probe_database(
             // Without a time limit: a migration may rewrite large tables.
             let answer = store.migrate().await;
             migrated.send_replace(answer.is_ok());
-            readiness.report(DATABASE, answer.map_err(|error| error.to_string()));
+            readiness.report(DATABASE, answer.map_err(Away::because));
         }
         node.count_handled();
         tokio::time::sleep(PROBE).await;
@@ -63,7 +63,7 @@ pub(super) async fn watch_storing(
         }
         let not_storing = waited >= NOT_STORING;
         if not_storing || held_up {
-            readiness.report(STORING, if not_storing { Err(why(&progress)) } else { Ok(()) });
+            readiness.report(STORING, if not_storing { Err(Away::Failed(why(&progress))) } else { Ok(()) });
         }
         held_up = not_storing;
         node.count_handled();

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::LOG;
 use crate::log::{Log, LogError, SharedLog, Topic};
-use crate::ops::Readiness;
 use crate::ops::metrics::GatewayMetrics;
+use crate::ops::{Away, Readiness};
 use crate::runtime::Node;
 use crate::service::Builder;
 
@@ -18,7 +18,7 @@ use crate::service::Builder;
 const PROBE: Duration = Duration::from_secs(1);
 
 /// The last answer of each source's topic; `None` before the first.
-type Answers = Arc<Mutex<BTreeMap<String, Option<Result<(), String>>>>>;
+type Answers = Arc<Mutex<BTreeMap<String, Option<Result<(), Away>>>>>;
 
 /// Starts the probe of each topic.
 pub(super) fn start(service: &Builder, log: &SharedLog, metrics: &GatewayMetrics) {
@@ -63,13 +63,13 @@ async fn check(log: &dyn Log, topic: Topic, metrics: &GatewayMetrics) -> Result<
     let state = log.state(topic).await?;
     metrics.set_log(topic, &state);
     if state.bytes >= state.max_bytes {
-        return Err(LogError::Unavailable("it is full".to_owned()));
+        return Err(LogError::Unavailable("it is full".into()));
     }
     Ok(())
 }
 
 /// The answer of the whole log, after one topic's: `None` until each source's topic has answered.
-fn whole(answers: &Answers, topic: Topic, answer: Result<(), String>) -> Option<Result<(), String>> {
+fn whole(answers: &Answers, topic: Topic, answer: Result<(), Away>) -> Option<Result<(), Away>> {
     let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = answers.get_mut(&part(topic)) {
         *known = Some(answer);
@@ -81,7 +81,7 @@ fn whole(answers: &Answers, topic: Topic, answer: Result<(), String>) -> Option<
     }
     let away =
         answers.iter().filter_map(|(part, answer)| Some(format!("{part}: {}", answer.as_ref().err()?)));
-    Some(Err(away.collect::<Vec<_>>().join("; ")))
+    Some(Err(Away::Failed(away.collect::<Vec<_>>().join("; "))))
 }
 
 #[cfg(test)]
@@ -95,9 +95,10 @@ mod tests {
         let answers: Answers = Arc::new(Mutex::new(names.collect()));
         let (facebook, tiktok) = (Topic::Events(Source::FACEBOOK), Topic::Events(Source::TIKTOK));
         assert_eq!(whole(&answers, facebook, Ok(())), None, "tiktok has not answered yet");
-        assert_eq!(whole(&answers, tiktok, Err("away".to_owned())), Some(Ok(())));
-        assert_eq!(whole(&answers, Topic::DeadLetters, Err("away".to_owned())), Some(Ok(())));
-        let none = whole(&answers, facebook, Err("full".to_owned())).unwrap().unwrap_err();
+        assert_eq!(whole(&answers, tiktok, Err(Away::Failed("away".to_owned()))), Some(Ok(())));
+        assert_eq!(whole(&answers, Topic::DeadLetters, Err(Away::Failed("away".to_owned()))), Some(Ok(())));
+        let none =
+            whole(&answers, facebook, Err(Away::Failed("full".to_owned()))).unwrap().unwrap_err().to_string();
         assert!(none.contains("log.facebook: full") && none.contains("log.tiktok: away"), "{none}");
     }
 }

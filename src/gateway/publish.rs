@@ -322,7 +322,7 @@ impl FramePublisher {
         let (reason, answer) = match error {
             AppendError::Full(why) => (GatewayFailure::LogFull, PublishError::Full(why)),
             AppendError::Refused(why) | AppendError::Unavailable(why) => {
-                (GatewayFailure::LogUnavailable, PublishError::Unavailable(why))
+                (GatewayFailure::LogUnavailable, PublishError::Unavailable(why.to_string()))
             }
         };
         // No later frame may count it as acknowledged.
@@ -353,7 +353,7 @@ async fn send(
                 return Err(AppendError::Unavailable(why));
             }
             Err(AppendError::Unavailable(why)) => {
-                tracing::debug!(%topic, id, why, "sending a frame again");
+                tracing::debug!(%topic, id, %why, "sending a frame again");
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(MAX_BACKOFF);
             }

@@ -56,8 +56,7 @@ impl Clients {
             // Several tokens of one name are one client's, while a token is rotated.
             let index = match names.iter().position(|known| known == name) {
                 Some(index) if index < own => {
-                    let why = format!("no publisher can be called {name}");
-                    return Err(StartError::Setting { setting: "ESS_WEBHOOK_TOKEN", why });
+                    return Err(StartError::ReservedName { name: name.clone() });
                 }
                 Some(index) => index,
                 None => {

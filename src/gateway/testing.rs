@@ -71,7 +71,7 @@ impl Log for FaultyLog {
             self.appends.fetch_add(1, Ordering::Relaxed);
             self.ids.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
             if self.away.load(Ordering::Relaxed) {
-                return Err(AppendError::Unavailable("away".to_owned()));
+                return Err(AppendError::Unavailable("away".into()));
             }
             let fault = {
                 let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);

@@ -32,9 +32,11 @@ use tokio::sync::watch;
 
 use crate::config::{LogSettings, NatsAccess};
 
-use super::{AppendError, Appended, Bus, Log, LogError, LogRole, MAX_GONE, Pull, Runs, Topic, TopicState};
+use super::{
+    AppendError, Appended, Bus, Cause, Log, LogError, LogRole, MAX_GONE, Pull, Runs, Topic, TopicState,
+};
 use lookup::Lookup;
-use request::{REQUEST_TIMEOUT, unavailable};
+use request::{REQUEST_TIMEOUT, not_appended, unavailable};
 pub use topology::ACK_WAIT;
 use topology::{StreamState, Topology, log_id, stream_name, subject};
 
@@ -210,31 +212,30 @@ impl JetStream {
     }
 
     async fn append(&self, topic: Topic, id: String, frame: Bytes) -> Result<Appended, AppendError> {
-        let not_appended = |error: &dyn std::fmt::Display| AppendError::Unavailable(error.to_string());
-        let connection = self.connected().map_err(|error| not_appended(&error))?;
+        let connection = self.connected().map_err(not_appended)?;
         let cache = self.topic(topic);
         let seen = match self.stream(topic, &cache, connection, None).await {
             Ok(seen) => seen,
-            Err(error @ LogError::Misconfigured(_)) => return Err(AppendError::Refused(error.to_string())),
-            Err(error) => return Err(not_appended(&error)),
+            Err(error @ LogError::Misconfigured(_)) => return Err(AppendError::Refused(Cause::of(error))),
+            Err(error) => return Err(not_appended(error)),
         };
         let mut headers = HeaderMap::new();
         headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
         let request = Request::new().headers(headers).payload(frame).timeout(Some(REQUEST_TIMEOUT));
         let answer = tokio::select! {
             answer = self.client.send_request(subject(topic), request) => answer,
-            why = self.answer_lost(topic, &cache, connection, &seen) => return Err(not_appended(&why)),
+            why = self.answer_lost(topic, &cache, connection, &seen) => return Err(not_appended(why)),
         };
         match answer {
             Ok(answer) => answer::read(&answer.payload, &stream_name(topic), seen.log_id),
             Err(error) => match error.kind() {
-                RequestErrorKind::MaxPayloadExceeded => Err(AppendError::Refused(error.to_string())),
+                RequestErrorKind::MaxPayloadExceeded => Err(AppendError::Refused(Cause::of(error))),
                 RequestErrorKind::NoResponders => {
                     // The stream has no leader, or is gone: the next attempt reads it again.
                     cache.forget();
-                    Err(not_appended(&error))
+                    Err(not_appended(error))
                 }
-                _ => Err(not_appended(&error)),
+                _ => Err(not_appended(error)),
             },
         }
     }

@@ -13,6 +13,7 @@ mod bus;
 mod catch_panic;
 mod dead_letter;
 pub mod embedded;
+mod error;
 mod frame;
 pub mod jetstream;
 mod marks;
@@ -35,7 +36,9 @@ use crate::config::LogSettings;
 use crate::event::Source;
 
 pub use bus::{Bus, LocalBus, Subject};
+pub use catch_panic::StructureDamaged;
 pub use dead_letter::{DeadLetter, MAX_UNREADABLE_PAYLOAD, Reason};
+pub use error::{AppendError, Cause, LogError};
 pub use frame::{
     FRAME_VERSION, Frame, FrameError, FrameEvent, FrameWriter, MAX_FRAME_BYTES, MAX_FRAME_EVENTS, Origin,
     Piece, WriterMark,
@@ -88,31 +91,6 @@ pub struct Appended {
     pub duplicate: bool,
     /// Id of the log.
     pub log_id: Uuid,
-}
-
-/// Error of an append.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// The topic is full. The frame is not in the log.
-    #[error("the log is full: {0}")]
-    Full(String),
-    /// The log does not accept this frame. It is not in the log.
-    #[error("the log refused the frame: {0}")]
-    Refused(String),
-    /// No answer: the frame may be in the log or not.
-    #[error("the log did not answer: {0}")]
-    Unavailable(String),
-}
-
-/// Error of the log.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LogError {
-    /// The log cannot be reached, or has a temporary fault: try again.
-    #[error("the log is away: {0}")]
-    Unavailable(String),
-    /// The log is set up in a way that this process cannot use or change: an operator must act.
-    #[error("{0}")]
-    Misconfigured(String),
 }
 
 /// A frame that was handed out, with the receipt to settle.

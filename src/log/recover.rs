@@ -16,7 +16,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 use uuid::Uuid;
 
 use super::Topic;
-use super::catch_panic::catch_panic;
+use super::catch_panic::{StructureDamaged, catch_panic};
 use super::embedded::{self, MARKS_FILE};
 use super::frame::{Frame, FrameError};
 use super::marks::Marks;
@@ -58,6 +58,9 @@ pub enum RecoverError {
     /// The new log could not be written.
     #[error("{0}")]
     Log(#[from] redb::Error),
+    /// redb cannot read the file.
+    #[error(transparent)]
+    Damaged(#[from] StructureDamaged),
     /// The recovery is not possible.
     #[error("{0}")]
     Refused(String),
@@ -154,14 +157,14 @@ fn open(file: &Path) -> Result<Database, RecoverError> {
 }
 
 /// Runs work on a file that may be damaged; panics of redb become errors.
-fn on_damaged<T>(work: impl FnOnce() -> Result<T, RecoverError>) -> Result<T, String> {
-    catch_panic(work)?.map_err(|error| error.to_string())
+fn on_damaged<T>(work: impl FnOnce() -> Result<T, RecoverError>) -> Result<T, RecoverError> {
+    catch_panic(work)?
 }
 
 /// The frames of a log, if it is intact; else the fault.
-fn read_intact(file: &Path) -> Result<FrameNumbers, String> {
+fn read_intact(file: &Path) -> Result<FrameNumbers, RecoverError> {
     if std::fs::metadata(file).is_ok_and(|about| about.len() == 0) {
-        return Err("it is empty".to_owned());
+        return Err(RecoverError::Refused("it is empty".to_owned()));
     }
     on_damaged(|| {
         let database = open(file)?;

@@ -20,5 +20,5 @@ pub mod trace;
 pub use connections::left;
 pub use files::raise_open_files;
 pub use origin::{CORRELATION_HEADER, TRACE_HEADER, origin_of, trace_id};
-pub use readiness::Readiness;
+pub use readiness::{Away, Readiness};
 pub use sampler::Sampler;

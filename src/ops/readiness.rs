@@ -10,10 +10,31 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// Longest time for a dependency's answer to a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The reason for which a dependency counts as away.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Away {
+    /// It was not asked yet.
+    #[error("has not answered yet")]
+    NotAsked,
+    /// It does not answer.
+    #[error("no answer within {PROBE_TIMEOUT:?}")]
+    NoAnswer,
+    /// Its own error, or the state it is in. Text, so that answers can be kept and compared.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Away {
+    /// The reason that an error is.
+    pub fn because(error: impl Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
 /// The last answer of a dependency.
 #[derive(Debug)]
 struct Answer {
-    answer: Result<(), String>,
+    answer: Result<(), Away>,
     /// Time of the last log line that it is away.
     logged_at: Option<Instant>,
 }
@@ -31,9 +52,7 @@ pub struct Readiness {
 impl Readiness {
     /// Readiness of a service with these dependencies.
     pub fn new(service: &'static str, dependencies: &[&'static str]) -> Self {
-        let waiting = |name: &&'static str| {
-            (*name, Answer { answer: Err("has not answered yet".to_owned()), logged_at: None })
-        };
+        let waiting = |name: &&'static str| (*name, Answer { answer: Err(Away::NotAsked), logged_at: None });
         let answers = RwLock::new(dependencies.iter().map(waiting).collect());
         Self { service, answers, parts: RwLock::default() }
     }
@@ -52,7 +71,7 @@ impl Readiness {
         &self,
         part: &str,
         probe: impl Future<Output = Result<(), E>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Away> {
         let answer = within(probe).await;
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
         let before = parts.remove(part);
@@ -62,7 +81,7 @@ impl Readiness {
     }
 
     /// Records the answer of a dependency. Changes are logged; so is, every few seconds, that it is still away.
-    pub fn report(&self, dependency: &'static str, answer: Result<(), String>) {
+    pub fn report(&self, dependency: &'static str, answer: Result<(), Away>) {
         let mut answers = self.answers.write().unwrap_or_else(PoisonError::into_inner);
         let before = answers.remove(dependency);
         let logged_at = log_change(self.service, dependency, before, &answer);
@@ -80,21 +99,27 @@ impl Readiness {
     /// Parts that are away, and the errors.
     pub fn degraded(&self) -> BTreeMap<String, String> {
         let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
-        parts.iter().filter_map(|(name, part)| Some((name.clone(), part.answer.clone().err()?))).collect()
+        parts
+            .iter()
+            .filter_map(|(name, part)| Some((name.clone(), part.answer.as_ref().err()?.to_string())))
+            .collect()
     }
 
     /// Dependencies that are away, and the errors.
     pub fn missing(&self) -> Vec<(&'static str, String)> {
         let answers = self.answers.read().unwrap_or_else(PoisonError::into_inner);
-        answers.iter().filter_map(|(name, answer)| Some((*name, answer.answer.clone().err()?))).collect()
+        answers
+            .iter()
+            .filter_map(|(name, answer)| Some((*name, answer.answer.as_ref().err()?.to_string())))
+            .collect()
     }
 }
 
 /// The answer of a probe; an error after [`PROBE_TIMEOUT`].
-async fn within<E: Display>(probe: impl Future<Output = Result<(), E>>) -> Result<(), String> {
+async fn within<E: Display>(probe: impl Future<Output = Result<(), E>>) -> Result<(), Away> {
     match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
-        Ok(answer) => answer.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer within {PROBE_TIMEOUT:?}")),
+        Ok(answer) => answer.map_err(Away::because),
+        Err(_) => Err(Away::NoAnswer),
     }
 }
 
@@ -103,7 +128,7 @@ fn log_change(
     service: &str,
     dependency: &str,
     before: Option<Answer>,
-    answer: &Result<(), String>,
+    answer: &Result<(), Away>,
 ) -> Option<Instant> {
     let was_ready = before.as_ref().is_some_and(|before| before.answer.is_ok());
     let logged_at = before.as_ref().and_then(|before| before.logged_at);
@@ -113,7 +138,7 @@ fn log_change(
         Err(why) => {
             let changed = before.is_none_or(|before| before.answer != *answer);
             if changed || logged_at.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
-                tracing::warn!(service, dependency, why, "dependency is not ready");
+                tracing::warn!(service, dependency, %why, "dependency is not ready");
                 return Some(Instant::now());
             }
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::DATABASE;
 use crate::event::Source;
 use crate::ledger::Reconciler;
-use crate::ops::Readiness;
 use crate::ops::metrics::ReporterMetrics;
+use crate::ops::{Away, Readiness};
 use crate::runtime::Node;
 use crate::service::Builder;
 use crate::store::Store;
@@ -50,7 +50,7 @@ async fn probe_database(store: Store, readiness: Arc<Readiness>, migrates: bool,
             // Without a time limit: a migration may rewrite large tables.
             let answer = store.migrate().await;
             migrated = answer.is_ok();
-            readiness.report(DATABASE, answer.map_err(|error| error.to_string()));
+            readiness.report(DATABASE, answer.map_err(Away::because));
         }
         node.count_handled();
         tokio::time::sleep(PROBE).await;

@@ -20,13 +20,11 @@ pub enum StartError {
     /// The address cannot be bound, or a file of the listener is wrong.
     #[error(transparent)]
     Listener(#[from] ListenError),
-    /// A setting has a value that is not allowed.
-    #[error("{setting}: {why}")]
-    Setting {
-        /// Its name.
-        setting: &'static str,
-        /// The reason.
-        why: String,
+    /// A token has a name that the gateway gives to clients of another kind.
+    #[error("ESS_WEBHOOK_TOKEN: no publisher can be called {name}")]
+    ReservedName {
+        /// The name.
+        name: String,
     },
 }
 

@@ -34,7 +34,7 @@ use super::FRAMES;
 use crate::event::Source;
 use crate::log::{Delivery, Frame, FrameError};
 use crate::ops::metrics::CollectorMetrics;
-use crate::ops::{Readiness, Sampler};
+use crate::ops::{Away, Readiness, Sampler};
 use crate::runtime::{DrainHandle, Held};
 use crate::store::Store;
 
@@ -162,7 +162,7 @@ impl Handler<Held<Collect>> for BatchWriter {
             Err(FrameError::Unreadable(why)) => Content::Unreadable(frame, why),
             Err(error @ FrameError::Newer(_)) => {
                 // Neither acknowledged nor set aside: a newer collector can read it.
-                self.parts.readiness.report(FRAMES, Err(error.to_string()));
+                self.parts.readiness.report(FRAMES, Err(Away::because(&error)));
                 self.newer = Some(Instant::now());
                 let later = receipt.retry(NEWER_RETRY);
                 context.spawn(later.into_actor(self).map(|_, _, _| ()));

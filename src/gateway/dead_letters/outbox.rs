@@ -232,7 +232,7 @@ mod tests {
         let mut outbox = outbox(sizes.map(|size| letter(size, "a")));
         let messages = send(&mut outbox, |sending| {
             let fits = sending.bytes.len() < 20_000;
-            fits.then_some(()).ok_or(AppendError::Refused("too large".to_owned()))
+            fits.then_some(()).ok_or(AppendError::Refused("too large".into()))
         });
         let letters: Vec<_> = messages.into_iter().flatten().collect();
         assert_eq!(letters.len(), 30);
@@ -259,7 +259,7 @@ mod tests {
     fn a_message_without_an_answer_is_sent_again_unchanged() {
         let mut outbox = outbox([letter(10, "a")]);
         let first = outbox.message().unwrap();
-        outbox.settle(Err(AppendError::Unavailable(String::new())));
+        outbox.settle(Err(AppendError::Unavailable("".into())));
         outbox.waiting.push_back(Waiting { letter: letter(10, "b"), room: None });
         let second = outbox.message().unwrap();
         assert_eq!((&first.id, &first.bytes), (&second.id, &second.bytes));

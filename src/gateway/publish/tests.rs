@@ -79,7 +79,7 @@ async fn a_large_request_is_cut_into_frames_within_both_bounds() {
 async fn a_frame_without_an_answer_is_sent_again_under_its_id_and_is_in_the_log_once() {
     let gateway = TestGateway::start(LARGE, WINDOW).await;
     let publisher = gateway.publisher(SOURCE);
-    let away = || AppendError::Unavailable("no answer".to_owned());
+    let away = || AppendError::Unavailable("no answer".into());
     gateway.log.fail_next(away(), true);
     gateway.log.fail_next(away(), false);
     send(&publisher, &request(&gateway, "r", 7, 10)).await.unwrap();
@@ -96,7 +96,7 @@ async fn after_a_frame_that_failed_another_writer_begins_at_1() {
     for name in ["a", "b"] {
         send(&publisher, &request(&gateway, name, 1, 10)).await.unwrap();
     }
-    gateway.log.fail_next(AppendError::Refused("too large".to_owned()), false);
+    gateway.log.fail_next(AppendError::Refused("too large".into()), false);
     let failed = request(&gateway, "failed", 1, 10);
     let answer = send(&publisher, &failed).await;
     assert_eq!(answer, Err(PublishError::Unavailable("too large".to_owned())));
@@ -131,7 +131,7 @@ async fn a_request_past_its_deadline_is_answered_and_its_events_are_not_sent() {
     let gateway = TestGateway::start(LARGE, Duration::from_millis(400)).await;
     let publisher = gateway.publisher(SOURCE);
     for _ in 0..100 {
-        gateway.log.fail_next(AppendError::Unavailable("no answer".to_owned()), false);
+        gateway.log.fail_next(AppendError::Unavailable("no answer".into()), false);
     }
     let (first, mut late) = (request(&gateway, "first", 1, 10), request(&gateway, "late", 1, 10));
     late.deadline = Instant::now();

@@ -184,7 +184,7 @@ impl Log for Embedded {
             if self.shared.why_failed().is_some() {
                 return Err(self.shared.refusal(topic));
             }
-            let gone = || AppendError::Unavailable(self.gone());
+            let gone = || AppendError::Unavailable(self.gone().into());
             self.write(move |reply| Write::Append { topic, id, frame, reply }, gone).await
         })
     }

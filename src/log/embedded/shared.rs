@@ -1,5 +1,6 @@
 //! State of the embedded log that its handle, its pulls and its writing thread share.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +14,7 @@ use super::file::{FRAMES, PREFIX, Queues};
 use super::queue::Queue;
 use crate::config::LogSettings;
 use crate::log::marks::Marks;
-use crate::log::{LogError, Topic};
+use crate::log::{Cause, LogError, Topic};
 
 /// A file whose presence asks for the log's file to be written anew, without deleted frames.
 pub const FORGET_FILE: &str = "forget.pending";
@@ -32,8 +33,8 @@ pub(super) struct Shared {
     pub(super) failed: Mutex<Option<String>>,
 }
 
-pub(super) fn away(error: impl std::fmt::Display) -> LogError {
-    LogError::Unavailable(error.to_string())
+pub(super) fn away(cause: impl Into<Box<dyn Error + Send + Sync>>) -> LogError {
+    LogError::Unavailable(Cause::of(cause))
 }
 
 pub(in crate::log) fn now_micros() -> i64 {

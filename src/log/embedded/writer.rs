@@ -111,9 +111,9 @@ impl Shared {
         let why = self.why_failed().unwrap_or_default();
         let why = format!("{} could not be written ({why})", self.file.display());
         match topic {
-            Topic::Events(_) => AppendError::Refused(why),
+            Topic::Events(_) => AppendError::Refused(why.into()),
             // Its sender tries again later.
-            Topic::DeadLetters => AppendError::Unavailable(why),
+            Topic::DeadLetters => AppendError::Unavailable(why.into()),
         }
     }
 }
@@ -330,11 +330,11 @@ impl Group {
     fn fail(self, error: &str) {
         let placed = self.placed.into_iter().map(|placed| placed.reply);
         for reply in placed.chain(self.repeated.into_iter().map(|(_, reply)| reply)) {
-            let _ = reply.send(Err(AppendError::Unavailable(error.to_owned())));
+            let _ = reply.send(Err(AppendError::Unavailable(error.into())));
         }
         let acked = self.acked.into_iter().map(|(_, _, reply)| reply);
         for reply in acked.chain(self.forgets).chain(self.counted) {
-            let _ = reply.send(Err(LogError::Unavailable(error.to_owned())));
+            let _ = reply.send(Err(LogError::Unavailable(error.into())));
         }
     }
 }

@@ -4,6 +4,7 @@ use async_nats::jetstream::ErrorCode;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::request::not_appended;
 use crate::log::{AppendError, Appended};
 
 /// Errors that are permanent for a message. Others are temporary, and the frame is sent again with its id.
@@ -48,20 +49,17 @@ impl Fault {
 /// Only an answer that names the stream and a sequence over 0 acknowledges the frame. A cluster of NATS 2.10 answers
 /// a repeated message that is still being stored with `"seq":0` and no error; 2.11 and later with error 10158.
 pub(super) fn read(payload: &[u8], stream: &str, log_id: Uuid) -> Result<Appended, AppendError> {
-    let answer: Answer =
-        serde_json::from_slice(payload).map_err(|error| AppendError::Unavailable(error.to_string()))?;
+    let answer: Answer = serde_json::from_slice(payload).map_err(not_appended)?;
     match answer.error {
         Some(error) if error.is_full() => Err(AppendError::Full(error.description)),
         Some(error) if NEVER_STORED.iter().any(|code| error.is(*code)) => {
-            Err(AppendError::Refused(error.description))
+            Err(AppendError::Refused(error.description.into()))
         }
-        Some(error) => {
-            Err(AppendError::Unavailable(format!("{} (error {})", error.description, error.err_code)))
-        }
+        Some(error) => Err(not_appended(format!("{} (error {})", error.description, error.err_code))),
         None if answer.stream == stream && answer.seq > 0 => {
             Ok(Appended { sequence: answer.seq, duplicate: answer.duplicate, log_id })
         }
-        None => Err(AppendError::Unavailable(format!(
+        None => Err(not_appended(format!(
             "an acknowledgement without a sequence in {stream}: {}",
             String::from_utf8_lossy(payload.get(..payload.len().min(200)).unwrap_or_default())
         ))),

@@ -38,7 +38,7 @@ async fn options(servers: &[ServerAddr], access: &NatsAccess) -> Result<ConnectO
     let mut options = match &access.credentials {
         Some(path) => ConnectOptions::with_credentials_file(path)
             .await
-            .map_err(|error| LogError::Unavailable(format!("{}: {error}", path.display())))?,
+            .map_err(|error| unavailable(format!("{}: {error}", path.display())))?,
         // The library ignores credentials in URLs.
         None => match access_of(servers) {
             Some((user, Some(password))) => ConnectOptions::with_user_and_password(user, password),

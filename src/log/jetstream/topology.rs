@@ -351,6 +351,6 @@ fn refusal(topic: Topic, kind: &CreateStreamErrorKind, error: &dyn std::fmt::Dis
                 stream_name(topic)
             ))
         }
-        _ => LogError::Unavailable(format!("stream {}: {error}", stream_name(topic))),
+        _ => unavailable(format!("stream {}: {error}", stream_name(topic))),
     }
 }
