@@ -10,23 +10,23 @@
 //! other sources have theirs. After that, or when the log is full, another writer begins: frames tell which ones before them the log has
 //! acknowledged, and one that it has not must never be among them.
 
+mod ticket;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
-use super::body::Reservation;
+pub(super) use self::ticket::{Publish, PublishError};
+
+use self::ticket::{HeldBytes, Part, Ticket};
 use crate::event::Source;
-use crate::log::{
-    AppendError, FrameWriter, MAX_FRAME_BYTES, MAX_FRAME_EVENTS, Origin, Piece, SharedLog, Topic,
-};
+use crate::log::{AppendError, FrameWriter, MAX_FRAME_BYTES, MAX_FRAME_EVENTS, Piece, SharedLog, Topic};
 use crate::ops::metrics::{GatewayFailure, GatewayMetrics};
-use crate::runtime::{Held, Room};
+use crate::runtime::Held;
 
 /// Full frames that are under way at one time: 8 MiB.
 const MAX_IN_FLIGHT: usize = 16;
@@ -49,36 +49,6 @@ const STALLED: Duration = Duration::from_secs(2);
 const SHARE_HELD: &str =
     "the log does not answer, and the requests that wait for it hold their share of ESS_MAX_INFLIGHT";
 
-/// Make these events of one request durable.
-#[derive(Clone)]
-pub(super) struct Publish {
-    pub origin: Arc<Origin>,
-    pub body: Bytes,
-    /// Places in the body; never empty.
-    pub events: Arc<Vec<Range<usize>>>,
-    /// Number of them that are known to be durable, for an answer at the deadline: the highest count of any instance
-    /// of the actor, because a restarted one counts from 0.
-    pub durable: Arc<AtomicUsize>,
-    /// When the request is answered in any case: what is in no frame by then is let go.
-    pub deadline: Instant,
-    /// The bytes that the request may hold, as long as any of them wait here.
-    #[allow(dead_code, reason = "held, not read")]
-    pub reservation: Arc<Reservation>,
-}
-
-/// The reason that a request's events are not all durable.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum PublishError {
-    Full(String),
-    Unavailable(String),
-    /// The actor was restarted under it: what is in the log already will be recognised.
-    Restarted,
-}
-
-impl Message for Publish {
-    type Result = Result<(), PublishError>;
-}
-
 /// A request on its way into frames.
 struct Waiting {
     publish: Publish,
@@ -94,74 +64,12 @@ impl Waiting {
     }
 }
 
-/// Bytes of the bodies that requests hold here.
-#[derive(Clone, Default)]
-struct HeldBytes(Arc<AtomicUsize>);
-
-/// The bytes of one body, until this is dropped.
-struct BodyBytes(HeldBytes, usize);
-
-/// The answer that a request waits for: the last frame that holds some of its events gives it.
-struct Ticket {
-    publish: Publish,
-    _bytes: BodyBytes,
-    open: AtomicUsize,
-    reply: std::sync::Mutex<Option<Reply>>,
-}
-
-/// The way back to a request, and the room that it takes until then.
-struct Reply {
-    answer: oneshot::Sender<Result<(), PublishError>>,
-    _room: Room,
-}
-
-/// A request, and the number of its events that the frame holds.
-type Part = (Arc<Ticket>, usize);
-
 /// A frame that is ready to be sent.
 struct Outgoing {
     id: String,
     number: u64,
     frame: Bytes,
     tickets: Vec<Part>,
-}
-
-impl HeldBytes {
-    fn take(&self, bytes: usize) -> BodyBytes {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
-        BodyBytes(self.clone(), bytes)
-    }
-}
-
-impl Drop for BodyBytes {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(self.1, Ordering::Relaxed);
-    }
-}
-
-impl Ticket {
-    fn answer(&self, answer: Result<(), PublishError>) {
-        let mut slot = self.reply.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(reply) = slot.take() {
-            // A request that gave up has been answered already.
-            let _ = reply.answer.send(answer);
-        }
-    }
-
-    fn given_up(&self) -> bool {
-        let slot = self.reply.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Instant::now() >= self.publish.deadline || slot.as_ref().is_none_or(|reply| reply.answer.is_closed())
-    }
-
-    /// Counts events that became durable.
-    fn settle(&self, events: usize) {
-        let open = self.open.fetch_sub(events, Ordering::Relaxed).saturating_sub(events);
-        let durable = self.publish.events.len().saturating_sub(open);
-        self.publish.durable.fetch_max(durable, Ordering::Relaxed);
-        if open == 0 {
-            self.answer(Ok(()));
-        }
-    }
 }
 
 /// The actor of one source.
@@ -285,7 +193,7 @@ impl FramePublisher {
 
     /// True if a request with a body of so many bytes has to be refused, so that other sources keep their room.
     fn exceeds_share(&self, bytes: usize) -> bool {
-        let held = self.held.0.load(Ordering::Relaxed);
+        let held = self.held.get();
         held > 0
             && held + bytes > self.share
             && self.unanswered.is_some_and(|since| since.elapsed() > STALLED)
@@ -391,13 +299,8 @@ impl Handler<Held<Publish>> for FramePublisher {
             self.metrics.fail(Some(self.source), GatewayFailure::LogUnavailable, events);
             return Box::pin(async { Err(PublishError::Unavailable(SHARE_HELD.to_owned())) });
         }
-        let (reply, answer) = oneshot::channel();
-        let ticket = Arc::new(Ticket {
-            _bytes: self.held.take(publish.body.len()),
-            publish: publish.clone(),
-            open: AtomicUsize::new(publish.events.len()),
-            reply: std::sync::Mutex::new(Some(Reply { answer: reply, _room: room })),
-        });
+        let bytes = self.held.take(publish.body.len());
+        let (ticket, answer) = Ticket::new(publish.clone(), bytes, room);
         self.waiting_events += publish.events.len();
         self.waiting.push_back(Waiting { publish, framed: 0, ticket });
         self.pump(context);

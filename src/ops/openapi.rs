@@ -11,8 +11,10 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, Required};
 use utoipa_swagger_ui::{Config, Url};
 
-use super::http::{ServiceView, guard, readable};
 use super::problem::{Problem, ProblemShape};
+use super::resources::readable;
+use super::tokens::guard;
+use super::view::ServiceView;
 
 /// Routes and schemas of all services.
 #[derive(OpenApi)]
@@ -22,11 +24,11 @@ use super::problem::{Problem, ProblemShape};
         description = "Events of ad platforms, from webhook to report."
     ),
     paths(
-        super::http::live,
-        super::http::ready,
-        super::http::metrics,
-        super::http::actors,
-        super::http::restart,
+        super::service_routes::live,
+        super::service_routes::ready,
+        super::service_routes::metrics,
+        super::service_routes::actors,
+        super::service_routes::restart,
     ),
     components(schemas(ProblemShape))
 )]

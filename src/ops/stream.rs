@@ -11,33 +11,27 @@
 //! at a time. A head that the library would refuse without a body is replaced by a placeholder request, which is
 //! answered with a problem.
 
+mod read;
+
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
 
-use actix_web::http::StatusCode;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::chunks::{Chunks, Step};
+use super::chunks::Chunks;
 use super::connections::{Connection, Phase};
 use super::head::{Framing, Refusal, Validated, validate};
+use super::linger::Linger;
 
 /// Maximum number of bytes that are read ahead of an answer; more stay in the kernel, and TCP slows the client.
 const MAX_AHEAD: usize = 16 << 10;
 /// Bytes of one read into a buffer of this stream.
 const SCRATCH: usize = 4 << 10;
-/// Time for a client to close its side after the last answer, whatever it sends.
-const LINGER: Duration = Duration::from_millis(1_500);
-/// Time for a client that still sends a body of declared length: many read the answer only after their body.
-const LINGER_SENDING: Duration = Duration::from_secs(30);
-/// Minimum rate of such a client, in bytes per second.
-const SENDING_RATE: u64 = 64 << 10;
-
 /// Target of the placeholder for a refused request; no route matches it.
 const REFUSED: &str = "/refused";
 
@@ -53,13 +47,6 @@ enum Reading {
     Answer,
     /// Nothing: the connection ends.
     End,
-}
-
-/// The last phase of a connection: bytes that the client still sends are read and dropped. Closing with unread bytes
-/// would reset the connection, and the client might lose the answer (RFC 9112, 9.6).
-struct Linger {
-    began: Instant,
-    dropped: u64,
 }
 
 /// The stream of a connection that the HTTP library reads and writes.
@@ -188,131 +175,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         }
     }
 
-    /// Reads a head. Usually one read brings the whole head, which then stays in the library's buffer without a copy.
-    fn read_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.connection.expired.swap(false, Ordering::Relaxed) {
-            // Empty lines before a head are ignored (RFC 9112, 2.2).
-            if self.ahead.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
-                self.reading = Reading::End;
-            } else {
-                let detail = "the request's head did not arrive in time (ESS_HEAD_TIMEOUT)";
-                self.refuse(Refusal::new(StatusCode::REQUEST_TIMEOUT, detail));
-            }
-            return Poll::Ready(Ok(()));
-        }
-        if !self.ahead.is_empty() {
-            if self.validate_ahead() {
-                return Poll::Ready(Ok(()));
-            }
-            if ready!(self.fill(cx))? == 0 {
-                self.reading = Reading::End;
-            }
-            return Poll::Ready(Ok(()));
-        }
-        let start = buf.filled().len();
-        if !self.ended {
-            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        }
-        if buf.filled().len() == start {
-            self.end_if(true);
-            self.reading = Reading::End;
-            return Poll::Ready(Ok(()));
-        }
-        let Validated::Complete(head) = validate(&buf.filled()[start..], self.max_head) else {
-            self.ahead.extend_from_slice(&buf.filled()[start..]);
-            buf.set_filled(start);
-            if !self.validate_ahead() {
-                self.connection.begin_head();
-            }
-            return Poll::Ready(Ok(()));
-        };
-        for part in head.upgrades {
-            buf.filled_mut()[start..][part].fill(b' ');
-        }
-        self.begin(head.framing, head.last);
-        self.split_body(buf, start + head.len, head.framing);
-        Poll::Ready(Ok(()))
-    }
-
-    /// Leaves the bytes of the body after `at` in `buf`, and moves the rest to `ahead`.
-    fn split_body(&mut self, buf: &mut ReadBuf<'_>, at: usize, framing: Framing) {
-        let behind = buf.filled().len() - at;
-        let own = match framing {
-            Framing::Length(length) => behind.min(usize::try_from(length).unwrap_or(usize::MAX)),
-            Framing::None | Framing::Chunked => 0,
-        };
-        if own < behind {
-            self.ahead.extend_from_slice(&buf.filled()[at + own..]);
-            buf.set_filled(at + own);
-        }
-        if let Framing::Length(length) = framing {
-            self.advance_body(length, own);
-        }
-    }
-
-    /// Subtracts `bytes` from the `left` bytes of a body or chunk, and moves on after the last one.
-    fn advance_body(&mut self, left: u64, bytes: usize) {
-        let left = left - bytes as u64;
-        match &mut self.reading {
-            Reading::Chunks(chunks) if left == 0 => *chunks = Chunks::DataEnd,
-            Reading::Chunks(chunks) => *chunks = Chunks::Data(left),
-            _ if left == 0 => self.end_body(),
-            reading => *reading = Reading::Body(left),
-        }
-    }
-
-    /// Reads bytes of a body or chunk with `left` bytes left, directly into the library's buffer.
-    fn read_data(&mut self, left: u64, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let most = usize::try_from(left).unwrap_or(usize::MAX);
-        if !self.ahead.is_empty() {
-            let taken = self.ahead.len().min(most);
-            self.out = self.ahead.split_to(taken);
-            self.advance_body(left, taken);
-            return Poll::Ready(Ok(()));
-        }
-        let start = buf.filled().len();
-        if !self.ended {
-            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        }
-        let read = buf.filled().len() - start;
-        if read == 0 {
-            self.end_if(true);
-            self.reading = Reading::End;
-        } else {
-            let own = read.min(most);
-            self.ahead.extend_from_slice(&buf.filled()[start + own..]);
-            buf.set_filled(start + own);
-            self.advance_body(left, own);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Reads a body in chunks.
-    fn read_chunks(
-        &mut self,
-        mut chunks: Chunks,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Chunks::Data(left) = chunks {
-            return self.read_data(left, cx, buf);
-        }
-        let step = chunks.step(&mut self.ahead, &mut self.out);
-        self.reading = Reading::Chunks(chunks);
-        match step {
-            Step::Done if chunks == Chunks::End => self.end_body(),
-            Step::Done => {}
-            // The library sees an incomplete body, and the handler answers that with an error.
-            Step::Malformed => self.reading = Reading::End,
-            Step::Partial => {
-                if ready!(self.fill(cx))? == 0 {
-                    self.reading = Reading::End;
-                }
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
     /// Waits for the answer. Reading on detects a client that disconnects.
     fn read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.ended && self.ahead.len() < MAX_AHEAD {
@@ -339,29 +201,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         // Bytes that are buffered already cause no event of the socket.
         if !self.ahead.is_empty() || self.ended || matches!(self.reading, Reading::End) {
             cx.waker().wake_by_ref();
-        }
-    }
-
-    /// Reads and drops bytes until the client closes its side or its time is over.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let linger = self.linger.get_or_insert_with(|| Linger { began: Instant::now(), dropped: 0 });
-        loop {
-            let waited = linger.began.elapsed();
-            let sends = self.unread.is_some_and(|left| linger.dropped < left)
-                && linger.dropped > waited.as_secs() * SENDING_RATE
-                && waited < LINGER_SENDING;
-            if waited > LINGER && !sends {
-                return Poll::Ready(());
-            }
-            let mut scratch = [const { MaybeUninit::uninit() }; SCRATCH];
-            let mut scratch = ReadBuf::uninit(&mut scratch);
-            match Pin::new(&mut self.io).poll_read(cx, &mut scratch) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) if !scratch.filled().is_empty() => {
-                    linger.dropped += scratch.filled().len() as u64;
-                }
-                Poll::Ready(_) => return Poll::Ready(()),
-            }
         }
     }
 }
@@ -456,6 +295,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<T> {
             this.connection.enter(Phase::Closing);
         }
         this.connection.task.register(cx.waker());
-        this.poll_linger(cx).map(Ok)
+        let unread = this.unread;
+        let linger = this.linger.get_or_insert_with(|| Linger::new(unread));
+        linger.poll(Pin::new(&mut this.io), cx).map(Ok)
     }
 }

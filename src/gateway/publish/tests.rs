@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::gateway::testing::{TestGateway, origin};

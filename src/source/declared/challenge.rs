@@ -3,10 +3,10 @@
 use super::hmac_key::{Encoding, Hash, is_secret};
 use super::reader::{Faults, Fields, text, word};
 use super::request::{Method, Request};
-use super::secrets::{SecretName, Secrets};
+use super::secrets::{SecretName, Secrets, secret};
+use super::signature::ENCODINGS;
 use super::template::{Part, Template};
 use super::value::{Members, Value};
-use super::verify::{ENCODINGS, secret};
 use super::yaml::Node;
 
 /// The answer to a challenge.

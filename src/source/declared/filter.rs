@@ -10,7 +10,8 @@ use jaq_core::{Compiler, Ctx, Vars};
 
 use super::budget::{self, Bound, Limits};
 use super::fault::nearest;
-use super::functions::{self, HIDDEN, PRELUDE};
+use super::functions::{self, HIDDEN};
+use super::prelude::PRELUDE;
 use super::program::{Counted, Data};
 use super::value::Value;
 

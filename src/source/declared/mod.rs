@@ -11,6 +11,7 @@
 
 mod body;
 mod budget;
+mod builtins;
 mod challenge;
 mod currency;
 mod decimal;
@@ -21,11 +22,13 @@ mod file;
 mod filter;
 mod functions;
 mod hmac_key;
+mod indexing;
 mod json;
 mod judge;
 mod map;
 mod operations;
 mod pointer;
+mod prelude;
 mod program;
 mod reader;
 mod request;
@@ -33,8 +36,10 @@ mod run;
 mod schema;
 mod secrets;
 mod shown;
+mod signature;
 mod template;
 mod time;
+mod unverified;
 mod value;
 mod verify;
 mod yaml;
@@ -48,7 +53,7 @@ pub use pointer::Pointer;
 pub use request::{Method, Request};
 pub use run::Failure;
 pub use secrets::{SecretName, Secrets};
-pub use verify::Unverified;
+pub use unverified::Unverified;
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::reader::{Faults, Fields, text};
 use crate::source::Secret;
 
 /// Name of the variable that holds a secret, or several with commas between them while one is rotated.
@@ -55,5 +56,17 @@ impl Secrets {
     /// Values of a variable; none if it was not loaded.
     pub(super) fn of(&self, name: &SecretName) -> &[Secret] {
         self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Reads the key `secret`.
+pub(super) fn secret(fields: &Fields<'_>, faults: &mut Faults<'_>) -> Option<SecretName> {
+    let node = fields.required("secret", faults)?;
+    match SecretName::parse(text(node, faults)?) {
+        Ok(name) => Some(name),
+        Err(message) => {
+            faults.add(node.place, message);
+            None
+        }
     }
 }
