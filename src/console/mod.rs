@@ -1,6 +1,8 @@
 //! The console: a page that shows the system live. Its files are embedded in the program, and nothing is loaded from
 //! elsewhere.
 
+use std::sync::LazyLock;
+
 use actix_web::http::header::{self, ETag, EntityTag};
 use actix_web::{HttpRequest, HttpResponse, web};
 use sha2::{Digest, Sha256};
@@ -55,6 +57,10 @@ const FILES: &[File] = files! {
     "vendor/LICENSES.txt": "text/plain; charset=utf-8";
 };
 
+/// Entity tags of [`FILES`], each computed once.
+static TAGS: LazyLock<Vec<String>> =
+    LazyLock::new(|| FILES.iter().map(|file| hex::encode(&Sha256::digest(file.bytes)[..12])).collect());
+
 /// Adds the page at `/` and its files below `/console`. They hold no figures, so that they ask for no token: the page
 /// asks for one where the reporter does.
 pub fn routes(config: &mut web::ServiceConfig) {
@@ -71,10 +77,10 @@ async fn file(request: HttpRequest, path: web::Path<String>) -> HttpResponse {
 }
 
 fn answer(request: &HttpRequest, path: &str) -> HttpResponse {
-    let Some(file) = FILES.iter().find(|file| file.path == path) else {
+    let Some((file, tag)) = FILES.iter().zip(TAGS.iter()).find(|(file, _)| file.path == path) else {
         return not_found(request);
     };
-    let tag = EntityTag::new_strong(hex::encode(&Sha256::digest(file.bytes)[..12]));
+    let tag = EntityTag::new_strong(tag.clone());
     let known = client_has(request, &tag);
     let mut answer = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     answer

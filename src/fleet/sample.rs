@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::event::FieldError;
 
 /// Duration of a lease; a reporter renews it while somebody looks.
-const LEASE: Duration = Duration::from_secs(6);
+pub(super) const LEASE: Duration = Duration::from_secs(6);
 /// Leases that a gateway keeps: one for each filter that somebody has chosen.
 const MAX_LEASES: usize = 32;
 /// Samples a second for each lease.

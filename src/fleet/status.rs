@@ -1,12 +1,16 @@
 //! A process tells of itself: its actors, its readiness, its counters.
 
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use prometheus::proto::MetricFamily;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
+use super::sample::LEASE;
 use crate::log::{Bus, Subject};
 use crate::ops::Readiness;
 use crate::ops::metrics::ServiceMetrics;
@@ -16,8 +20,10 @@ use crate::ops::metrics::catalog::{
 };
 use crate::runtime::{ActorView, DrainHandle, Phase, Tree};
 
-/// Interval between two messages of a process.
+/// Interval between two messages of a process while somebody looks at the live feed.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Interval while nobody looks. A process leaves the board of the reporters after 10 s.
+const IDLE_INTERVAL: Duration = Duration::from_secs(4);
 /// Largest message. A larger one leaves out the actors below the groups.
 const MAX_STATUS_BYTES: usize = 16 * 1_024;
 /// Largest text of a failure in a message, in bytes.
@@ -135,7 +141,27 @@ impl Usage {
     }
 }
 
-/// Tells of a service once a second until it is dropped.
+/// Waits until the next message: a second while a reporter holds a lease, longer while none does. `watched` is the end
+/// of the last lease; the first lease after a while ends the wait.
+async fn wait(leases: &mut BoxStream<'static, Bytes>, watched: &mut Option<Instant>) {
+    let is_watched = |watched: &Option<Instant>| watched.is_some_and(|until| Instant::now() < until);
+    let interval = if is_watched(watched) { INTERVAL } else { IDLE_INTERVAL };
+    let mut end = std::pin::pin!(tokio::time::sleep(interval));
+    loop {
+        tokio::select! {
+            () = &mut end => return,
+            Some(_) = leases.next() => {
+                let was_watched = is_watched(watched);
+                *watched = Some(Instant::now() + LEASE);
+                if !was_watched {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Tells of a service until it is dropped: once a second while somebody looks, rarely while nobody does.
 pub async fn tell(
     bus: Bus,
     tree: Arc<Tree>,
@@ -145,7 +171,8 @@ pub async fn tell(
     told: impl Fn(),
 ) {
     let started_at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-    let mut before: Option<Usage> = None;
+    let mut leases = bus.subscribe(Subject::Lease).await;
+    let (mut before, mut watched): (Option<Usage>, Option<Instant>) = (None, None);
     loop {
         let families = metrics.gather();
         let (cpu, memory_bytes) = Usage::read(&families);
@@ -177,7 +204,7 @@ pub async fn tell(
             None => tracing::debug!("the status of this process is too large to be sent"),
         }
         told();
-        tokio::time::sleep(INTERVAL).await;
+        wait(&mut leases, &mut watched).await;
     }
 }
 
@@ -228,4 +255,46 @@ fn ages(families: &[MetricFamily]) -> Vec<(f64, u64)> {
         last.1 = histogram.get_sample_count();
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Drain;
+
+    /// Messages that arrive within so many seconds.
+    async fn count(statuses: &mut BoxStream<'static, Bytes>, seconds: u64) -> usize {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        let mut count = 0;
+        while let Ok(Some(_)) = tokio::time::timeout_at(end, statuses.next()).await {
+            count += 1;
+        }
+        count
+    }
+
+    #[actix::test]
+    async fn a_process_tells_once_a_second_while_somebody_looks_and_rarely_while_nobody_does() {
+        tokio::time::pause();
+        let (bus, drain) = (Bus::local(), Drain::default());
+        let mut statuses = bus.subscribe(Subject::Status).await;
+        let tree = Tree::new("service", drain.handle());
+        let metrics = ServiceMetrics::new(tree.clone());
+        let readiness = Arc::new(Readiness::new("service", &[]));
+        actix::spawn(tell(bus.clone(), tree, metrics, readiness, drain.handle(), || ()));
+        let idle = count(&mut statuses, 60).await;
+        assert!((14..=16).contains(&idle), "{idle} messages in a minute");
+        let looks = bus.clone();
+        let viewer = actix::spawn(async move {
+            loop {
+                looks.publish(Subject::Lease, Bytes::new()).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let watched = count(&mut statuses, 20).await;
+        assert!((19..=22).contains(&watched), "{watched} messages in 20 s");
+        viewer.abort();
+        count(&mut statuses, LEASE.as_secs() + 1).await;
+        let idle = count(&mut statuses, 60).await;
+        assert!((14..=16).contains(&idle), "{idle} messages in a minute");
+    }
 }
