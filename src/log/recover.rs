@@ -119,9 +119,15 @@ pub fn recover(log: &Path, from: Option<&Path>, all: bool) -> Result<Recovery, R
         if from.is_none() {
             new_log.copy_dead_letters(log)?;
         }
-        find_frames(File::open(source)?, |frame| new_log.add(&marks, frame, all))?;
+        step();
+        find_frames(File::open(source)?, |frame| {
+            step();
+            new_log.add(&marks, frame, all)
+        })?;
         let (mut recovery, frames) = new_log.finish()?;
+        step();
         verify(&beside, &frames)?;
+        step();
         recovery.lost = lost(&marks, &frames);
         Ok(recovery)
     })();
@@ -135,12 +141,29 @@ pub fn recover(log: &Path, from: Option<&Path>, all: bool) -> Result<Recovery, R
     if from.is_none() {
         recovery.kept = Some(keep_damaged(log)?);
     }
+    step();
     std::fs::rename(&beside, log)?;
+    step();
     if let Some(folder) = log.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         File::open(folder)?.sync_all()?;
     }
     Ok(recovery)
 }
+
+/// Ends the process at the step that `ESS_FAULT_RECOVERY_STEP` numbers, from 0, as a kill would.
+#[cfg(feature = "faults")]
+fn step() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static STEPS: AtomicUsize = AtomicUsize::new(0);
+    let step = STEPS.fetch_add(1, Ordering::Relaxed);
+    let wanted = std::env::var("ESS_FAULT_RECOVERY_STEP").ok().and_then(|wanted| wanted.parse().ok());
+    if wanted == Some(step) {
+        std::process::abort();
+    }
+}
+
+#[cfg(not(feature = "faults"))]
+fn step() {}
 
 /// Number of frames that were acknowledged and not processed, and that are not among `found`.
 fn lost(marks: &Marks, found: &FrameNumbers) -> u64 {

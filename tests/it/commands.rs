@@ -167,10 +167,21 @@ fn services_start_without_nats_and_postgres_and_become_ready_when_both_are_up() 
         };
         (away("log") >= 3 && away("database") >= 3).then_some(())
     });
-    let (before, since) = (collector.lines("dependency is not ready").len(), std::time::Instant::now());
-    std::thread::sleep(std::time::Duration::from_secs(6));
-    let more = collector.lines("dependency is not ready").len() - before;
-    assert!(more <= 2 * (since.elapsed().as_secs() as usize / 5 + 1), "{more} lines");
+    for dependency in ["log", "database"] {
+        let lines = collector.lines("dependency is not ready");
+        let same = lines.iter().filter(|line| line["dependency"] == dependency);
+        let told: Vec<(String, chrono::DateTime<chrono::Utc>)> = same
+            .map(|line| {
+                let at = line["timestamp"].as_str().unwrap().parse().unwrap();
+                (line["why"].as_str().unwrap().to_owned(), at)
+            })
+            .collect();
+        // A line with another reason comes at once.
+        let repeated = told.windows(2).filter(|two| two[0].0 == two[1].0);
+        let rests: Vec<_> = repeated.map(|two| (two[1].1 - two[0].1).num_milliseconds()).collect();
+        assert!(!rests.is_empty(), "{told:?}");
+        assert!(rests.iter().all(|rest| *rest >= 4_900), "{rests:?} ms between the lines of {dependency}");
+    }
     postgres.start_again();
     let mut nats = crate::support::nats::Nats::start();
     nats.process.kill();

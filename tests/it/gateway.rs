@@ -14,13 +14,13 @@ use crate::support::{MINUTE, eventually};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-fn post(world: &System, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-    http::post_with(&world.gateway_url("/webhook"), headers, body).unwrap()
+fn post(system: &System, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    http::post_with(&system.gateway_url("/webhook"), headers, body).unwrap()
 }
 
 #[test]
 fn every_event_type_reaches_its_row() {
-    both(&[], |world| {
+    both(&[], |system| {
         let mut sent = 0;
         for (source, types) in [
             ("facebook", FACEBOOK_TOP.iter().chain(FACEBOOK_BOTTOM.iter()).collect::<Vec<_>>()),
@@ -35,34 +35,34 @@ fn every_event_type_reaches_its_row() {
                     }
                 };
                 made["more"] = json!({"of": kind});
-                assert_eq!(world.post(&made.to_string()).status, 202);
+                assert_eq!(system.post(&made.to_string()).status, 202);
                 sent += 1;
             }
         }
-        world.settle();
-        assert_eq!(world.database.query("SELECT count(DISTINCT event_type || source) FROM events")[0], "14");
+        system.settle();
+        assert_eq!(system.database.query("SELECT count(DISTINCT event_type || source) FROM events")[0], "14");
     });
 }
 
 #[test]
 fn the_largest_body_of_the_real_publisher_does_not_delay_other_requests() {
-    let world = System::real(&[]);
+    let system = System::real(&[]);
     let events: Vec<Value> = {
         let mut chance = Chance(1);
         (0..50_000).map(|n| event(&format!("big-{n}"), &mut chance)).collect()
     };
     let body = Value::from(events).to_string();
     assert!(body.len() > 15_000_000, "{} bytes", body.len());
-    let url = world.gateway_url("/webhook");
+    let url = system.gateway_url("/webhook");
     let (mut slowest, mut asked) = (Duration::ZERO, 0);
     std::thread::scope(|scope| {
         let posts: Vec<_> = (0..2).map(|_| scope.spawn(|| http::post(&url, &body).unwrap())).collect();
         while !posts.iter().all(std::thread::ScopedJoinHandle::is_finished) {
             let started = Instant::now();
-            assert_eq!(http::get(&world.gateway_url("/health")).unwrap().status, 200);
+            assert_eq!(http::get(&system.gateway_url("/health")).unwrap().status, 200);
             slowest = slowest.max(started.elapsed());
             asked += 1;
-            let single = world.post(&simple(&format!("small-{asked}"), "tiktok").to_string());
+            let single = system.post(&simple(&format!("small-{asked}"), "tiktok").to_string());
             assert_eq!(single.status, 202);
         }
         for post in posts {
@@ -76,13 +76,13 @@ fn the_largest_body_of_the_real_publisher_does_not_delay_other_requests() {
         }
     });
     assert!(slowest < Duration::from_secs(1), "/health took {slowest:?}");
-    world.settle();
-    assert_eq!(world.count_rows(), 50_000 + asked);
+    system.settle();
+    assert_eq!(system.count_rows(), 50_000 + asked);
 }
 
 #[test]
 fn refusals_come_in_the_documented_order_with_the_documented_details() {
-    let world = System::embedded(&[("ESS_MAX_BODY", "100KiB"), ("ESS_WEBHOOK_TOKEN", "secret")]);
+    let system = System::embedded(&[("ESS_MAX_BODY", "100KiB"), ("ESS_WEBHOOK_TOKEN", "secret")]);
     let token = ("Authorization", "Bearer secret");
     let good = simple("order", "facebook").to_string();
     let large = format!("[{}]", vec![good.as_str(); 400].join(","));
@@ -105,7 +105,7 @@ fn refusals_come_in_the_documented_order_with_the_documented_details() {
         (vec![token, ("Content-Type", "application/vnd.x+json")], good.as_str(), 415),
         (vec![token, JSON], bom.as_str(), 202),
     ] {
-        let answer = post(&world, &headers, body.as_bytes());
+        let answer = post(&system, &headers, body.as_bytes());
         assert_eq!(answer.status, status, "{headers:?}: {}", answer.text);
         assert!(answer.json()["correlationId"].is_string());
         if status >= 400 {
@@ -119,7 +119,7 @@ fn refusals_come_in_the_documented_order_with_the_documented_details() {
     }
     // A body that is no JSON is set aside, once: a 401, 413 or 415 leaves nothing.
     let letters = eventually("dead letters", MINUTE, || {
-        let letters = world.report("/dead-letters?limit=1000");
+        let letters = system.report("/dead-letters?limit=1000");
         let letters = letters["deadLetters"].as_array().unwrap().clone();
         (letters.len() >= 4).then_some(letters)
     });
@@ -129,7 +129,7 @@ fn refusals_come_in_the_documented_order_with_the_documented_details() {
 
 #[test]
 fn encoded_bodies_are_accepted_and_a_decompression_bomb_takes_no_more_memory_than_the_limit() {
-    let world = System::embedded(&[("ESS_MAX_BODY", "1MiB")]);
+    let system = System::embedded(&[("ESS_MAX_BODY", "1MiB")]);
     let body =
         Value::from((0..500).map(|n| simple(&format!("z-{n}"), "tiktok")).collect::<Vec<_>>()).to_string();
     let gzip = |bytes: &[u8]| {
@@ -137,10 +137,10 @@ fn encoded_bodies_are_accepted_and_a_decompression_bomb_takes_no_more_memory_tha
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
     };
-    let answer = post(&world, &[JSON, ("Content-Encoding", "gzip")], &gzip(body.as_bytes()));
+    let answer = post(&system, &[JSON, ("Content-Encoding", "gzip")], &gzip(body.as_bytes()));
     assert_eq!((answer.status, answer.json()["accepted"].as_u64()), (202, Some(500)), "{}", answer.text);
     let packed = zstd::encode_all(body.as_bytes(), 3).unwrap();
-    assert_eq!(post(&world, &[JSON, ("Content-Encoding", "zstd")], &packed).status, 202);
+    assert_eq!(post(&system, &[JSON, ("Content-Encoding", "zstd")], &packed).status, 202);
     let twice = gzip(&packed);
     for (coding, packed, status) in [
         ("x-gzip", &gzip(body.as_bytes()), 202),
@@ -152,25 +152,25 @@ fn encoded_bodies_are_accepted_and_a_decompression_bomb_takes_no_more_memory_tha
         ("gzip, br", &twice, 415),
         ("gzip, gzip, gzip, gzip", &twice, 415),
     ] {
-        let answer = post(&world, &[JSON, ("Content-Encoding", coding)], packed);
+        let answer = post(&system, &[JSON, ("Content-Encoding", coding)], packed);
         assert_eq!(answer.status, status, "{coding}: {}", answer.text);
     }
     let lines = [JSON, ("Content-Encoding", "zstd"), ("Content-Encoding", "gzip")];
-    assert_eq!(post(&world, &lines, &twice).status, 202);
+    assert_eq!(post(&system, &lines, &twice).status, 202);
     let bomb = vec![b' '; 200 << 20];
     // A bomb within a packed body.
-    assert_eq!(post(&world, &[JSON, ("Content-Encoding", "gzip, gzip")], &gzip(&gzip(&bomb))).status, 413);
-    assert_eq!(post(&world, &[JSON, ("Content-Encoding", "gzip")], &gzip(&bomb)).status, 413);
+    assert_eq!(post(&system, &[JSON, ("Content-Encoding", "gzip, gzip")], &gzip(&gzip(&bomb))).status, 413);
+    assert_eq!(post(&system, &[JSON, ("Content-Encoding", "gzip")], &gzip(&bomb)).status, 413);
     let packed = zstd::encode_all(&bomb[..], 3).unwrap();
-    assert_eq!(post(&world, &[JSON, ("Content-Encoding", "zstd")], &packed).status, 413);
-    assert_eq!(post(&world, &[JSON, ("Content-Encoding", "gzip")], b"not gzip").status, 400);
+    assert_eq!(post(&system, &[JSON, ("Content-Encoding", "zstd")], &packed).status, 413);
+    assert_eq!(post(&system, &[JSON, ("Content-Encoding", "gzip")], b"not gzip").status, 400);
 }
 
 #[test]
 fn the_path_of_a_source_accepts_only_events_of_that_source() {
-    let world = System::embedded(&[]);
+    let system = System::embedded(&[]);
     let mixed = json!([simple("a", "facebook"), simple("b", "tiktok"), {"source": "tiktok"}]);
-    let answer = http::post(&world.gateway_url("/webhook/facebook"), &mixed.to_string()).unwrap();
+    let answer = http::post(&system.gateway_url("/webhook/facebook"), &mixed.to_string()).unwrap();
     assert_eq!(answer.status, 202);
     let body = answer.json();
     assert_eq!((body["accepted"].as_u64(), body["rejected"].as_u64()), (Some(1), Some(2)));
@@ -185,19 +185,19 @@ fn the_path_of_a_source_accepts_only_events_of_that_source() {
         .map(|error| error["path"].as_str().unwrap())
         .collect();
     assert!(paths.contains(&"source") && paths.contains(&"eventId") && paths.contains(&"data"), "{paths:?}");
-    assert_eq!(http::get(&world.gateway_url("/webhook/tiktok")).unwrap().status, 405);
+    assert_eq!(http::get(&system.gateway_url("/webhook/tiktok")).unwrap().status, 405);
 }
 
 #[test]
 fn signatures_and_the_handshake_are_checked_if_their_secrets_are_set() {
-    let world = System::embedded(&[
+    let system = System::embedded(&[
         ("ESS_FACEBOOK_APP_SECRET", "one,two"),
         ("ESS_FACEBOOK_VERIFY_TOKEN", "verify"),
         ("ESS_WEBHOOK_TOKEN", "token"),
     ]);
     // printf '{"a":1}' | openssl dgst -sha256 -hmac two
     let signature = "sha256=8fb84cd0f727f5dda4da05cc68cd62200b48578a621f31478ed566c5327a34cf";
-    let facebook = world.gateway_url("/webhook/facebook");
+    let facebook = system.gateway_url("/webhook/facebook");
     let signed =
         |body: &str| http::post_with(&facebook, &[JSON, ("X-Hub-Signature-256", signature)], body.as_bytes());
     assert_eq!(signed("{\"a\":1}").unwrap().status, 422, "signed, and no event");
@@ -210,7 +210,7 @@ fn signatures_and_the_handshake_are_checked_if_their_secrets_are_set() {
         "a token is no signature"
     );
     // TikTok has no secret here, so the token is asked for.
-    let tiktok = world.gateway_url("/webhook/tiktok");
+    let tiktok = system.gateway_url("/webhook/tiktok");
     assert_eq!(http::post(&tiktok, "[]").unwrap().status, 401);
     assert_eq!(http::post_with(&tiktok, &bearer, b"[]").unwrap().status, 202);
 
@@ -225,19 +225,19 @@ fn signatures_and_the_handshake_are_checked_if_their_secrets_are_set() {
 fn a_full_log_is_answered_with_503_until_it_has_room_again() {
     for embedded in [true, false] {
         let settings = [("ESS_LOG_MAX_BYTES", "1MiB")];
-        let mut world = if embedded { System::embedded(&settings) } else { System::real(&settings) };
+        let mut system = if embedded { System::embedded(&settings) } else { System::real(&settings) };
         if embedded {
-            continue_with_a_full_log(&world);
+            continue_with_a_full_log(&system);
             continue;
         }
         // Nobody collects.
         for name in ["collector-facebook", "collector-tiktok"] {
-            world.service(name).process.kill();
+            system.service(name).process.kill();
         }
         let (mut accepted, mut refused) = (0_u64, 0);
         for n in 0..40 {
             let batch: Vec<_> = (0..100).map(|k| simple(&format!("full-{n}-{k}"), "facebook")).collect();
-            let answer = world.post(&Value::from(batch).to_string());
+            let answer = system.post(&Value::from(batch).to_string());
             match answer.status {
                 202 => accepted += 100,
                 503 => {
@@ -250,21 +250,21 @@ fn a_full_log_is_answered_with_503_until_it_has_room_again() {
         }
         assert!(accepted > 0 && refused > 0, "{accepted} {refused}");
         assert!(
-            world
+            system
                 .service("gateway")
                 .metric("ess_gateway_events_failed_total{reason=\"log_full\",source=\"facebook\"}")
                 > 0.0
         );
         for name in ["collector-facebook", "collector-tiktok"] {
-            world.service(name).start_again();
+            system.service(name).start_again();
         }
-        world.wait_ready();
-        let ledger = world.settle();
-        assert_eq!(world.count_rows(), accepted, "what was refused is not there, what was accepted is");
+        system.wait_ready();
+        let ledger = system.settle();
+        assert_eq!(system.count_rows(), accepted, "what was refused is not there, what was accepted is");
         assert_eq!(ledger["sources"][0]["missing"], 0, "{ledger}");
-        let again = world.post(&simple("again", "facebook").to_string());
+        let again = system.post(&simple("again", "facebook").to_string());
         assert_eq!(again.status, 202, "{}", again.text);
-        let ledger = world.settle();
+        let ledger = system.settle();
         assert_eq!(
             (&ledger["sources"][0]["published"], &ledger["sources"][0]["missing"]),
             (&json!(accepted + 1), &json!(0))
@@ -273,45 +273,45 @@ fn a_full_log_is_answered_with_503_until_it_has_room_again() {
 }
 
 /// Fills the embedded log while its collectors work: every event of a 202 becomes a row.
-fn continue_with_a_full_log(world: &System) {
+fn continue_with_a_full_log(system: &System) {
     let mut accepted = 0;
     for n in 0..60 {
         let batch: Vec<_> = (0..500).map(|k| simple(&format!("full-{n}-{k}"), "tiktok")).collect();
-        let answer = world.post(&Value::from(batch).to_string());
+        let answer = system.post(&Value::from(batch).to_string());
         assert!(answer.status == 202 || answer.status == 503, "{}", answer.text);
         accepted += if answer.status == 202 { 500 } else { 0 };
     }
-    world.settle();
-    assert!(world.count_rows() >= accepted);
+    system.settle();
+    assert!(system.count_rows() >= accepted);
 }
 
 #[test]
 fn without_nats_requests_are_answered_503_within_the_deadline_and_readiness_names_the_log() {
-    let mut world = System::real(&[]);
-    assert_eq!(world.post(&simple("before", "facebook").to_string()).status, 202);
-    world.nats().process.kill();
+    let mut system = System::real(&[]);
+    assert_eq!(system.post(&simple("before", "facebook").to_string()).status, 202);
+    system.nats().process.kill();
     let started = Instant::now();
-    let answer = world.post(&simple("during", "facebook").to_string());
+    let answer = system.post(&simple("during", "facebook").to_string());
     assert_eq!(answer.status, 503, "{}", answer.text);
     assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
     assert!(answer.header("retry-after").is_some());
-    let url = world.gateway_url("/ready");
+    let url = system.gateway_url("/ready");
     let why = eventually("not ready", MINUTE, || {
         http::get(&url).ok().filter(|answer| answer.status == 503).map(|answer| answer.text)
     });
     assert!(why.contains("log"), "{why}");
-    world.nats().start_again();
-    world.wait_ready();
-    assert_eq!(world.post(&simple("after", "facebook").to_string()).status, 202);
-    world.settle();
-    let ids = world.database.query("SELECT event_id FROM events ORDER BY event_id");
+    system.nats().start_again();
+    system.wait_ready();
+    assert_eq!(system.post(&simple("after", "facebook").to_string()).status, 202);
+    system.settle();
+    let ids = system.database.query("SELECT event_id FROM events ORDER BY event_id");
     assert!(ids.contains(&"before".to_owned()) && ids.contains(&"after".to_owned()), "{ids:?}");
 }
 
 #[test]
 fn errors_in_an_answer_are_limited_and_all_rejected_events_are_counted() {
-    let world = System::embedded(&[]);
-    let answer = world.post(&json!(vec![json!({}); 150]).to_string());
+    let system = System::embedded(&[]);
+    let answer = system.post(&json!(vec![json!({}); 150]).to_string());
     assert_eq!(answer.status, 422);
     let body = answer.json();
     assert_eq!((body["rejected"].as_u64(), body["errors"].as_array().unwrap().len()), (Some(150), 100));

@@ -89,29 +89,29 @@ fn lists_shorten_long_errors_and_say_so() {
 
 #[test]
 fn an_event_with_many_dead_letters_is_answered_in_part() {
-    let mut world = System::embedded(&[]);
-    assert_eq!(world.post(r#"{"source": "facebook", "eventId": "known"}"#).status, 422);
+    let mut system = System::embedded(&[]);
+    assert_eq!(system.post(r#"{"source": "facebook", "eventId": "known"}"#).status, 422);
     eventually("the letter is there", MINUTE, || {
-        http::get(&world.reporter_url("/events/known")).ok().filter(|answer| answer.status == 200)
+        http::get(&system.reporter_url("/events/known")).ok().filter(|answer| answer.status == 200)
     });
-    let few = world.report("/events/known");
+    let few = system.report("/events/known");
     assert_eq!(
         (few["matches"].as_array().unwrap().len(), &few["matchesTruncated"]),
         (1, &Value::from(false))
     );
-    world.damage(
+    system.damage(
         "INSERT INTO dead_letters (id, received_at, source, reason, event_id, correlation_id, errors, payload,
             payload_length, payload_sha256)
          WITH RECURSIVE n (at) AS (SELECT 1 UNION ALL SELECT at + 1 FROM n WHERE at < 12000)
          SELECT randomblob(16), at, 1 + at % 2, 'invalid', 'often', 'c', '[]', x'00', 1, x'00' FROM n",
     );
     for (query, count) in [("", 100), ("?source=tiktok", 100)] {
-        let many = world.report(&format!("/events/often{query}"));
+        let many = system.report(&format!("/events/often{query}"));
         let matches = many["matches"].as_array().unwrap();
         assert_eq!((matches.len(), &many["matchesTruncated"]), (count, &Value::from(true)), "{query}");
         assert!(query.is_empty() || matches.iter().all(|found| found["source"] == "tiktok"));
     }
-    world.services.clear();
+    system.services.clear();
 }
 
 #[test]

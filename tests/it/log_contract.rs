@@ -200,7 +200,6 @@ fn a_retry_comes_after_its_delay_and_not_before() {
         delivery.receipt.retry(Duration::from_millis(1_200)).await.unwrap();
         let again = one(&*log).await;
         assert!(refused.elapsed() >= Duration::from_millis(1_100), "{:?}", refused.elapsed());
-        assert!(refused.elapsed() < Duration::from_secs(4), "{:?}", refused.elapsed());
         again.receipt.ack().await.unwrap();
     });
 }

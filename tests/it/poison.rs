@@ -13,7 +13,7 @@ use crate::support::{MINUTE, block_on, eventually, http};
 
 /// `ess up` on the embedded log, with a PostgreSQL behind a proxy that delays packets.
 struct DistantDatabase {
-    world: System,
+    system: System,
     postgres: Postgres,
     proxy: Proxy,
 }
@@ -23,14 +23,14 @@ impl DistantDatabase {
         let postgres = Postgres::start();
         let proxy = Proxy::to(postgres.port);
         let url = format!("postgres://ess@127.0.0.1:{}/ess", proxy.port);
-        let world = System::embedded(&[("DATABASE_URL", &url), ("ESS_MAX_DELIVERIES", "1")]);
+        let system = System::embedded(&[("DATABASE_URL", &url), ("ESS_MAX_DELIVERIES", "1")]);
         proxy.delay(delay);
-        Self { world, postgres, proxy }
+        Self { system, postgres, proxy }
     }
 
     fn post(&self, ids: impl Iterator<Item = String>) {
         let events: Vec<Value> = ids.map(|id| simple(&id, "facebook")).collect();
-        let answer = self.world.post(&Value::from(events).to_string());
+        let answer = self.system.post(&Value::from(events).to_string());
         assert_eq!(answer.status, 202, "{}", answer.text);
     }
 
@@ -40,7 +40,7 @@ impl DistantDatabase {
     }
 
     fn facebook(&self) -> Value {
-        self.world.settle()["sources"][0].clone()
+        self.system.settle()["sources"][0].clone()
     }
 }
 
@@ -51,19 +51,19 @@ fn one_poison_event_among_a_thousand_is_found_within_ten_crashes_at_a_round_trip
     far.post((0..1_000).map(|n| format!("neighbour-{n}")));
     // The collector may crash the process before the gateway has answered; the frame is in the log by then.
     let events: Vec<Value> = (0..1_000).map(|n| simple(&poison(n), "facebook")).collect();
-    let _ = http::post(&far.world.gateway_url("/webhook"), &Value::from(events).to_string());
+    let _ = http::post(&far.system.gateway_url("/webhook"), &Value::from(events).to_string());
     let (started, mut crashes) = (Instant::now(), 0);
     while far.count("dead_letters WHERE reason = 'too_many_deliveries'") == 0 {
         assert!(started.elapsed() < MINUTE * 4, "not found after {crashes} crashes");
-        if !far.world.services[0].process.running() {
+        if !far.system.services[0].process.running() {
             crashes += 1;
-            far.world.services[0].start_again();
+            far.system.services[0].start_again();
         }
         std::thread::sleep(Duration::from_millis(50));
     }
     // One delivery that is not counted, one that ESS_MAX_DELIVERIES allows, and the steps of the search.
     assert!((6..=10).contains(&crashes), "{crashes} crashes");
-    far.world.wait_ready();
+    far.system.wait_ready();
     let ledger = far.facebook();
     assert_eq!((&ledger["stored"], &ledger["quarantined"]), (&json!(1_999), &json!(1)), "{ledger}");
     assert_eq!(far.postgres.query("SELECT event_id FROM dead_letters"), ["fault-abort"]);
@@ -83,8 +83,8 @@ fn no_event_is_set_aside_when_collectors_are_killed_during_its_trial() {
         }
         // Each process receives the frames, and none can store them while the table is locked.
         for _ in 0..4 {
-            far.world.services[0].start_again();
-            far.world.wait_ready();
+            far.system.services[0].start_again();
+            far.system.wait_ready();
             std::thread::sleep(Duration::from_secs(1));
         }
     });
@@ -96,11 +96,11 @@ fn no_event_is_set_aside_when_collectors_are_killed_during_its_trial() {
                 "SELECT sequence, first_position, end_position FROM poison_searches WHERE under_way = 1";
             far.postgres.query(sql).pop()
         });
-        far.world.services[0].process.kill();
+        far.system.services[0].process.kill();
         parts.push(trial);
-        far.world.services[0].start_again();
+        far.system.services[0].start_again();
     }
-    far.world.wait_ready();
+    far.system.wait_ready();
     let ledger = far.facebook();
     assert_eq!((&ledger["stored"], &ledger["quarantined"]), (&json!(8_000), &json!(0)), "{parts:?} {ledger}");
     assert_eq!(far.count("event_rows"), 8_000);
@@ -117,8 +117,8 @@ fn frames_that_were_redelivered_without_a_poison_event_are_stored_in_few_transac
             far.post((0..1_000).map(|n| format!("f-{frame}-{n}")));
         }
         for _ in 0..3 {
-            far.world.services[0].start_again();
-            far.world.wait_ready();
+            far.system.services[0].start_again();
+            far.system.wait_ready();
             std::thread::sleep(Duration::from_secs(1));
         }
     });
@@ -131,7 +131,7 @@ fn frames_that_were_redelivered_without_a_poison_event_are_stored_in_few_transac
     let before = commits();
     let ledger = far.facebook();
     assert_eq!((&ledger["stored"], &ledger["quarantined"]), (&json!(20_000), &json!(0)), "{ledger}");
-    let searched = far.world.services[0].lines("a frame came too often").len();
+    let searched = far.system.services[0].lines("a frame came too often").len();
     assert!(searched >= 15, "an empty run: {searched} frames were searched");
     // Reporter and background tasks commit some of them. Trying the events one by one would take 60,000.
     let after = commits();
@@ -146,7 +146,7 @@ fn a_batch_of_thousands_of_rows_of_which_the_database_refuses_most_is_settled() 
         far.post((0..1_000).map(|n| format!("r-{part}-{n}")));
     }
     let ledger = eventually("all of them are settled", MINUTE * 4, || {
-        let ledger = http::get(&far.world.reporter_url("/ledger")).ok()?.json()["sources"][0].clone();
+        let ledger = http::get(&far.system.reporter_url("/ledger")).ok()?.json()["sources"][0].clone();
         (ledger["inFlight"] == 0).then_some(ledger)
     });
     assert_eq!((&ledger["stored"], &ledger["quarantined"]), (&json!(800), &json!(7_200)), "{ledger}");
@@ -154,29 +154,29 @@ fn a_batch_of_thousands_of_rows_of_which_the_database_refuses_most_is_settled() 
 
 #[test]
 fn batches_become_smaller_when_statements_time_out() {
-    let mut world = System::real(&[]);
-    world.damage(
+    let mut system = System::real(&[]);
+    system.damage(
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.004); RETURN NEW; END $$;
          CREATE TRIGGER slow BEFORE INSERT ON event_rows FOR EACH ROW EXECUTE FUNCTION slow();
          ALTER ROLE ess SET statement_timeout = '500ms'",
     );
-    world.service("collector-facebook").start_again();
-    world.wait_ready();
+    system.service("collector-facebook").start_again();
+    system.wait_ready();
     let events: Vec<Value> = (0..1_500).map(|n| simple(&format!("t-{n}"), "facebook")).collect();
-    assert_eq!(world.post(&Value::from(events).to_string()).status, 202);
-    let ledger = world.settle();
+    assert_eq!(system.post(&Value::from(events).to_string()).status, 202);
+    let ledger = system.settle();
     assert_eq!(ledger["sources"][0]["stored"], 1_500, "{ledger}");
     let retries = "ess_collector_write_retries_total";
     assert!(
-        world.service("collector-facebook").metric(retries) > 0.5,
+        system.service("collector-facebook").metric(retries) > 0.5,
         "an empty run: no statement timed out"
     );
 }
 
 #[test]
 fn the_largest_events_with_thousands_of_keys_are_stored_before_the_acknowledgement_timeout() {
-    let mut world = System::real(&[]);
-    world.service("collector-facebook").process.kill();
+    let mut system = System::real(&[]);
+    system.service("collector-facebook").process.kill();
     let keys = |prefix: &'static str| (0..5_000).map(move |n| (format!("{prefix}{n:05}-abcdefgh"), json!(1)));
     let mut worst = simple("", "facebook");
     worst.as_object_mut().unwrap().extend(keys("root"));
@@ -192,15 +192,15 @@ fn the_largest_events_with_thousands_of_keys_are_stored_before_the_acknowledgeme
             .collect();
         let body = Value::from(events).to_string();
         assert!(body.len() / 4 < 256 * 1024, "{}", body.len() / 4);
-        let answer = world.post(&body);
+        let answer = system.post(&body);
         assert_eq!(answer.status, 202, "{}", answer.text);
         sent += 4;
     }
-    world.service("collector-facebook").start_again();
-    world.wait_ready();
-    let ledger = world.settle();
+    system.service("collector-facebook").start_again();
+    system.wait_ready();
+    let ledger = system.settle();
     assert_eq!(ledger["sources"][0]["stored"], sent, "{ledger}");
     let series = "ess_collector_redelivered_frames_total{source=\"facebook\"}";
-    let redelivered = http::metric(&world.service("collector-facebook").url("/metrics"), series);
+    let redelivered = http::metric(&system.service("collector-facebook").url("/metrics"), series);
     assert!(redelivered.abs() < 0.5, "{redelivered} frames were delivered again");
 }

@@ -22,10 +22,10 @@ fn of_user(id: &str, user: &str, name: &str) -> Value {
 }
 
 /// Asserts that no file of the folder and no table of the database contains these words.
-fn assert_nowhere(world: &System, words: &[&str]) {
+fn assert_nowhere(system: &System, words: &[&str]) {
     let mut texts: Vec<String> = Vec::new();
     for table in ["event_rows", "dead_letters", "summary_deltas", "summaries"] {
-        let rows = match &world.database {
+        let rows = match &system.database {
             crate::support::system::Database::Postgres(postgres) => {
                 postgres.query(&format!("SELECT t::text FROM {table} t"))
             }
@@ -40,11 +40,11 @@ fn assert_nowhere(world: &System, words: &[&str]) {
             assert!(!text.contains(word) && !text.contains(&hex), "{word}: {text}");
         }
     }
-    for service in &world.services {
+    for service in &system.services {
         let output = service.process.output();
         words.iter().for_each(|word| assert!(!output.contains(word), "{word} in a line"));
     }
-    files(world.folder.path(), &mut |path, bytes| {
+    files(system.folder.path(), &mut |path, bytes| {
         for word in words {
             let found = bytes.windows(word.len()).any(|window| window == word.as_bytes());
             assert!(!found, "{word} in {}", path.display());
@@ -64,7 +64,7 @@ fn files(folder: &std::path::Path, look: &mut impl FnMut(&std::path::Path, &[u8]
 }
 
 fn is_never_stored(mode: &str) {
-    both(&[("ESS_PII", mode), ("ESS_PII_KEY", KEY), ("LOG_LEVEL", "debug")], |world| {
+    both(&[("ESS_PII", mode), ("ESS_PII_KEY", KEY), ("LOG_LEVEL", "debug")], |system| {
         let events: Vec<Value> =
             (0..40).map(|n| of_user(&format!("e-{n}"), &format!("Zoë-{}", n % 5), "Ada Quixote")).collect();
         let mut broken = of_user("broken", "Zoë-1", "Ada Quixote");
@@ -73,31 +73,31 @@ fn is_never_stored(mode: &str) {
         misplaced["data"]["user"] = json!("Ada Quixote");
         let mut all = events;
         all.extend([broken, misplaced, json!("Ada Quixote")]);
-        let answer = world.post(&Value::from(all).to_string());
+        let answer = system.post(&Value::from(all).to_string());
         assert_eq!((answer.status, &answer.json()["rejected"]), (202, &json!(3)), "{}", answer.text);
-        assert_eq!(world.post(r#"{"name": "Ada Quixote", "userId": "Zoë-1""#).status, 400);
-        assert_eq!(world.post("\"Ada Quixote\"").status, 400);
-        world.settle();
-        assert_eq!(world.count_rows(), 40);
-        let people = world.report("/reports/demographics");
+        assert_eq!(system.post(r#"{"name": "Ada Quixote", "userId": "Zoë-1""#).status, 400);
+        assert_eq!(system.post("\"Ada Quixote\"").status, 400);
+        system.settle();
+        assert_eq!(system.count_rows(), 40);
+        let people = system.report("/reports/demographics");
         let users =
             people["facebook"]["users"].as_u64().unwrap() + people["tiktok"]["users"].as_u64().unwrap();
         let told = "SELECT count(DISTINCT source || user_id) FROM events";
-        assert_eq!(world.database.query(told), [users.to_string()], "users are told apart");
-        let ids = world.database.query("SELECT DISTINCT user_id FROM events");
+        assert_eq!(system.database.query(told), [users.to_string()], "users are told apart");
+        let ids = system.database.query("SELECT DISTINCT user_id FROM events");
         assert_eq!(ids.len(), 5);
         assert!(ids.iter().all(|id| id.starts_with("anon-")), "{ids:?}");
-        let names = world.database.query("SELECT DISTINCT user_name FROM events");
+        let names = system.database.query("SELECT DISTINCT user_name FROM events");
         assert_eq!(names.len(), 1);
         assert_eq!(names[0].is_empty(), mode == "drop", "{names:?}");
-        let letters = || world.report("/dead-letters")["deadLetters"].as_array().unwrap().len();
+        let letters = || system.report("/dead-letters")["deadLetters"].as_array().unwrap().len();
         eventually("all letters are there", MINUTE, || (letters() == 5).then_some(()));
         // Nor can it be tried out from a digest.
         use sha2::Digest;
         let digest = sha2::Sha256::digest("\"Ada Quixote\"");
-        let digests = world.database.query("SELECT payload_sha256 FROM dead_letters");
+        let digests = system.database.query("SELECT payload_sha256 FROM dead_letters");
         assert!(digests.iter().all(|kept| !kept.contains(&hex::encode(digest))), "{digests:?}");
-        assert_nowhere(world, &["Ada Quixote", "Zoë-1", "Zo\\u00eb"]);
+        assert_nowhere(system, &["Ada Quixote", "Zoë-1", "Zo\\u00eb"]);
     });
 }
 
@@ -113,7 +113,7 @@ fn names_are_dropped_before_anything_is_stored() {
 
 #[test]
 pub fn a_person_is_forgotten_and_everything_else_stays_counted() {
-    both(&[], |world| {
+    both(&[], |system| {
         let mut events: Vec<Value> = (0..60)
             .map(|n| of_user(&format!("e-{n}"), &format!("user-{}", n % 6), &format!("Name {}", n % 6)))
             .collect();
@@ -123,51 +123,54 @@ pub fn a_person_is_forgotten_and_everything_else_stays_counted() {
             events.push(broken);
         }
         let body = Value::from(events).to_string();
-        assert_eq!(world.post(&body).status, 202);
-        world.settle();
-        let letters = || world.report("/dead-letters")["deadLetters"].as_array().unwrap().clone();
+        assert_eq!(system.post(&body).status, 202);
+        system.settle();
+        let letters = || system.report("/dead-letters")["deadLetters"].as_array().unwrap().clone();
         eventually("both letters are there", MINUTE, || (letters().len() == 2).then_some(()));
-        let before = (world.report("/reports/events?interval=day"), world.report("/reports/revenue"));
-        let people = world.report("/reports/demographics?limit=1000");
+        let before = (system.report("/reports/events?interval=day"), system.report("/reports/revenue"));
+        let people = system.report("/reports/demographics?limit=1000");
         let mut told = String::new();
         for source in ["facebook", "tiktok"] {
-            let done = world.ess(&["forget", "--source", source, "--user", "user-3"]);
+            let done = system.ess(&["forget", "--source", source, "--user", "user-3"]);
             assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
             told += &String::from_utf8_lossy(&done.stdout);
         }
         assert!(told.contains("rows have no user any more"), "{told}");
-        assert_eq!(world.count_rows(), 60);
+        assert_eq!(system.count_rows(), 60);
         let theirs = "SELECT count(*) FROM events WHERE user_id = 'user-3' OR user_name = 'Name 3'";
-        assert_eq!(world.database.query(theirs), ["0"]);
+        assert_eq!(system.database.query(theirs), ["0"]);
         let unknown = "SELECT count(*) FROM events WHERE user_id LIKE 'forgotten-%' AND unknown IS NULL";
-        assert_eq!(world.database.query(unknown), ["10"]);
+        assert_eq!(system.database.query(unknown), ["10"]);
         let left: Vec<Value> = letters().iter().map(|letter| letter["eventId"].clone()).collect();
         assert_eq!(left, ["broken-9"], "letters of others stay");
-        assert_eq!((world.report("/reports/events?interval=day"), world.report("/reports/revenue")), before);
-        assert_eq!(world.report("/reports/demographics?limit=1000"), people, "one user less and one more");
+        assert_eq!(
+            (system.report("/reports/events?interval=day"), system.report("/reports/revenue")),
+            before
+        );
+        assert_eq!(system.report("/reports/demographics?limit=1000"), people, "one user less and one more");
         // An event that is sent again is still a duplicate.
-        assert_eq!(world.post(&body).status, 202);
-        world.settle();
-        assert_eq!(world.count_rows(), 60);
+        assert_eq!(system.post(&body).status, 202);
+        system.settle();
+        assert_eq!(system.count_rows(), 60);
         eventually("hours are made anew", MINUTE, || {
             let stale = "SELECT count(*) FROM summaries WHERE stale AND level = 0";
-            (world.database.query(stale) == ["0"]).then_some(())
+            (system.database.query(stale) == ["0"]).then_some(())
         });
-        let verified = world.ess(&["rollups", "verify"]);
+        let verified = system.ess(&["rollups", "verify"]);
         assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
-        assert_eq!(world.report("/reports/demographics?limit=1000"), people);
-        let again = world.ess(&["forget", "--source", "facebook", "--user", "user-3"]);
+        assert_eq!(system.report("/reports/demographics?limit=1000"), people);
+        let again = system.ess(&["forget", "--source", "facebook", "--user", "user-3"]);
         assert!(String::from_utf8_lossy(&again.stdout).contains("0 rows"), "nothing is left of them");
     });
 }
 
 #[test]
 fn a_person_is_forgotten_by_user_id_or_pseudonym() {
-    let world = System::embedded(&[("ESS_PII", "hash"), ("ESS_PII_KEY", KEY)]);
-    assert_eq!(world.post(&of_user("e-1", "user-1", "Name").to_string()).status, 202);
-    world.settle();
-    let source = world.database.query("SELECT source FROM events").swap_remove(0);
-    let done = world.ess(&["forget", "--source", &source, "--user", "user-1"]);
+    let system = System::embedded(&[("ESS_PII", "hash"), ("ESS_PII_KEY", KEY)]);
+    assert_eq!(system.post(&of_user("e-1", "user-1", "Name").to_string()).status, 202);
+    system.settle();
+    let source = system.database.query("SELECT source FROM events").swap_remove(0);
+    let done = system.ess(&["forget", "--source", &source, "--user", "user-1"]);
     assert!(
         String::from_utf8_lossy(&done.stdout).contains("1 rows"),
         "{}",

@@ -27,7 +27,7 @@ fn make_invalid(event: &mut Value, chance: &mut Chance) {
 }
 
 /// Sends 30,000 events, in arrays and alone. Some are duplicates, some invalid.
-fn send(world: &System, seed: u64) -> Expected {
+fn send(system: &System, seed: u64) -> Expected {
     let mut chance = Chance(seed);
     let mut expected = Expected::default();
     let mut sent: Vec<Value> = Vec::new();
@@ -61,7 +61,7 @@ fn send(world: &System, seed: u64) -> Expected {
             batch.push(next);
         }
         let body = if batch.len() == 1 { batch[0].clone() } else { Value::from(batch.clone()) };
-        let answer = world.post(&body.to_string());
+        let answer = system.post(&body.to_string());
         let accepted = batch.len() as u64 - broken;
         assert_eq!(answer.status, if accepted > 0 { 202 } else { 422 }, "{}", answer.text);
         assert_eq!(
@@ -94,7 +94,7 @@ fn text<'a>(event: &'a Value, name: &str) -> &'a str {
     event[name].as_str().unwrap()
 }
 
-fn check_events(world: &System, expected: &Expected, query: &str, fits: impl Fn(&Value) -> bool) {
+fn check_events(system: &System, expected: &Expected, query: &str, fits: impl Fn(&Value) -> bool) {
     let mut counts: BTreeMap<(String, String, String), i64> = BTreeMap::new();
     let mut days: BTreeMap<(String, String, String), i64> = BTreeMap::new();
     for event in expected.events.values().filter(|event| fits(event)) {
@@ -104,7 +104,7 @@ fn check_events(world: &System, expected: &Expected, query: &str, fits: impl Fn(
         *days.entry((format!("{}T00:00:00Z", &text(event, "timestamp")[..10]), source, kind)).or_default() +=
             1;
     }
-    let report = world.report(&format!("/reports/events?interval=day&{query}"));
+    let report = system.report(&format!("/reports/events?interval=day&{query}"));
     let total: i64 = counts.values().sum();
     assert_eq!(report["totalEvents"], total, "{query}");
     let name = |entry: &Value, name: &str| entry[name].as_str().unwrap().to_owned();
@@ -134,7 +134,7 @@ fn check_events(world: &System, expected: &Expected, query: &str, fits: impl Fn(
     assert_eq!(found, days, "{query}");
 }
 
-fn check_revenue(world: &System, expected: &Expected, query: &str, fits: impl Fn(&Value) -> bool) {
+fn check_revenue(system: &System, expected: &Expected, query: &str, fits: impl Fn(&Value) -> bool) {
     let earned: Vec<(&Value, i64)> = expected
         .events
         .values()
@@ -143,7 +143,8 @@ fn check_revenue(world: &System, expected: &Expected, query: &str, fits: impl Fn
         .collect();
     let total: i64 = earned.iter().map(|(_, cents)| cents).sum();
     let count = earned.len() as i64;
-    let report = world.report(&format!("/reports/revenue?groupBy=campaign&limit=1000&interval=hour&{query}"));
+    let report =
+        system.report(&format!("/reports/revenue?groupBy=campaign&limit=1000&interval=hour&{query}"));
     assert_eq!(report["totalRevenue"], shown(total), "{query}");
     assert_eq!(report["transactions"], count, "{query}");
     let mean = if count == 0 { 0 } else { (2 * total + count) / (2 * count) };
@@ -206,8 +207,8 @@ fn all(report: &Value) -> BTreeMap<String, i64> {
     BTreeMap::from([(String::new(), report["users"].as_i64().unwrap())])
 }
 
-fn check_demographics(world: &System, expected: &Expected) {
-    let report = world.report("/reports/demographics?limit=1000");
+fn check_demographics(system: &System, expected: &Expected) {
+    let report = system.report("/reports/demographics?limit=1000");
     assert_eq!(report["usersEstimated"], true, "there are some five thousand");
     let of = |source: &str| -> Vec<&Value> {
         expected.events.values().filter(|event| event["source"] == source).collect()
@@ -236,12 +237,12 @@ fn check_demographics(world: &System, expected: &Expected) {
     assert_counted(groups(&found["cities"], in_country), users(&events, city));
     assert_eq!(found["citiesTruncated"], false);
     let hour = "from=2026-03-07T10:20:00Z&to=2026-03-07T12:40:00Z";
-    let exact = world.report(&format!("/reports/demographics?{hour}"));
+    let exact = system.report(&format!("/reports/demographics?{hour}"));
     let in_hours = |event: &&Value| ("2026-03-07T10".."2026-03-07T13").contains(&text(event, "timestamp"));
     let few: Vec<&Value> = of("facebook").into_iter().filter(in_hours).collect();
     assert_eq!((&exact["usersEstimated"], &exact["facebook"]["events"]), (&json!(false), &json!(few.len())));
     assert_counted(groups(&exact["facebook"]["genders"], named("gender")), users(&few, gender));
-    let few = world.report("/reports/demographics?limit=3&source=facebook");
+    let few = system.report("/reports/demographics?limit=3&source=facebook");
     assert_eq!(few["facebook"]["cities"].as_array().unwrap().len(), 3);
     assert_eq!(few["facebook"]["citiesTruncated"], true);
     assert!(few.get("tiktok").is_none());
@@ -280,9 +281,9 @@ fn check_demographics(world: &System, expected: &Expected) {
     close(&found["averagePercentageWatched"], percent as f64 / watched.len() as f64);
 }
 
-fn every_report(world: &mut System) {
-    let expected = send(world, 42);
-    let ledger = world.settle();
+fn every_report(system: &mut System) {
+    let expected = send(system, 42);
+    let ledger = system.settle();
     let sum = |name: &str| -> u64 {
         ledger["sources"].as_array().unwrap().iter().map(|source| source[name].as_u64().unwrap()).sum()
     };
@@ -290,34 +291,34 @@ fn every_report(world: &mut System) {
     assert_eq!(sum("stored"), expected.events.len() as u64);
     assert_eq!(sum("duplicates"), expected.accepted - expected.events.len() as u64);
     assert_eq!((sum("quarantined"), sum("missing")), (0, 0));
-    assert_eq!(world.count_rows(), expected.events.len() as u64);
+    assert_eq!(system.count_rows(), expected.events.len() as u64);
 
     let within = |from: &'static str, to: &'static str| {
         move |event: &Value| (from..to).contains(&text(event, "timestamp"))
     };
-    check_events(world, &expected, "", |_| true);
-    check_events(world, &expected, "source=tiktok", |event| event["source"] == "tiktok");
-    check_events(world, &expected, "funnelStage=bottom", |event| event["funnelStage"] == "bottom");
-    check_events(world, &expected, "eventType=comment", |event| event["eventType"] == "comment");
-    check_events(world, &expected, "eventType=ad.view&source=tiktok", |_| false);
+    check_events(system, &expected, "", |_| true);
+    check_events(system, &expected, "source=tiktok", |event| event["source"] == "tiktok");
+    check_events(system, &expected, "funnelStage=bottom", |event| event["funnelStage"] == "bottom");
+    check_events(system, &expected, "eventType=comment", |event| event["eventType"] == "comment");
+    check_events(system, &expected, "eventType=ad.view&source=tiktok", |_| false);
     check_events(
-        world,
+        system,
         &expected,
         "from=2026-03-05&to=2026-03-11T12:34:00Z",
         within("2026-03-05", "2026-03-11T12:34:00"),
     );
-    check_revenue(world, &expected, "", |_| true);
-    check_revenue(world, &expected, "source=facebook", |event| event["source"] == "facebook");
-    check_revenue(world, &expected, "campaignId=camp-7", |event| {
+    check_revenue(system, &expected, "", |_| true);
+    check_revenue(system, &expected, "source=facebook", |event| event["source"] == "facebook");
+    check_revenue(system, &expected, "campaignId=camp-7", |event| {
         event["data"]["engagement"]["campaignId"] == "camp-7"
     });
     check_revenue(
-        world,
+        system,
         &expected,
         "from=2026-03-05T00:00:30Z&to=2026-03-06",
         within("2026-03-05", "2026-03-06"),
     );
-    check_demographics(world, &expected);
+    check_demographics(system, &expected);
 }
 
 #[test]

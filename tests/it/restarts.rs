@@ -40,19 +40,19 @@ fn stream(url: &str, clients: u64, stop: &AtomicBool, acknowledged: &Acknowledge
 }
 
 /// Sends events while `disturb` runs, then checks that every acknowledged event is stored, and none twice.
-pub fn no_event_is_lost_during(world: &mut System, disturb: impl FnOnce(&mut System)) {
+pub fn no_event_is_lost_during(system: &mut System, disturb: impl FnOnce(&mut System)) {
     let (stop, acknowledged) = (AtomicBool::new(false), Acknowledged::default());
-    let url = world.gateway_url("/webhook");
+    let url = system.gateway_url("/webhook");
     std::thread::scope(|scope| {
         scope.spawn(|| stream(&url, 4, &stop, &acknowledged));
         std::thread::sleep(Duration::from_millis(700));
-        disturb(world);
-        world.wait_ready();
+        disturb(system);
+        system.wait_ready();
         std::thread::sleep(Duration::from_millis(700));
         stop.store(true, Ordering::Relaxed);
     });
-    let ledger = world.settle();
-    let rows = world.database.query("SELECT event_id FROM event_rows");
+    let ledger = system.settle();
+    let rows = system.database.query("SELECT event_id FROM event_rows");
     let stored: HashSet<&String> = rows.iter().collect();
     assert_eq!(stored.len(), rows.len(), "none twice");
     let acknowledged = acknowledged.0.into_inner().unwrap();
@@ -63,13 +63,13 @@ pub fn no_event_is_lost_during(world: &mut System, disturb: impl FnOnce(&mut Sys
         assert_eq!(source["missing"], 0, "{ledger}");
         assert_eq!(source["quarantined"], 0, "{ledger}");
     }
-    let reported = world.report("/reports/events")["totalEvents"].as_u64().unwrap();
+    let reported = system.report("/reports/events")["totalEvents"].as_u64().unwrap();
     assert_eq!(reported, rows.len() as u64, "the report counts the rows");
 }
 
 #[test]
 fn no_event_is_lost_when_the_gateway_is_killed() {
-    no_event_is_lost_during(&mut System::real(&[]), |world| world.service("gateway").start_again());
+    no_event_is_lost_during(&mut System::real(&[]), |system| system.service("gateway").start_again());
 }
 
 #[test]
@@ -82,33 +82,33 @@ pub fn no_event_is_lost_when_collectors_are_killed() {
         &["reporter"],
     ];
     // One of two Facebook collectors is killed, and later the only one of TikTok.
-    no_event_is_lost_during(&mut System::real_with(&[], services), |world| {
-        world.service("collector-facebook").start_again();
+    no_event_is_lost_during(&mut System::real_with(&[], services), |system| {
+        system.service("collector-facebook").start_again();
         std::thread::sleep(Duration::from_millis(500));
-        world.service("collector-tiktok").start_again();
+        system.service("collector-tiktok").start_again();
     });
 }
 
 #[test]
 pub fn no_event_is_lost_when_postgres_is_killed() {
-    no_event_is_lost_during(&mut System::real(&[]), |world| {
-        world.postgres().process.kill();
+    no_event_is_lost_during(&mut System::real(&[]), |system| {
+        system.postgres().process.kill();
         std::thread::sleep(Duration::from_secs(2));
-        world.postgres().start_again();
+        system.postgres().start_again();
     });
 }
 
 #[test]
 fn no_event_is_lost_when_nats_is_killed() {
-    no_event_is_lost_during(&mut System::real(&[]), |world| world.nats().start_again());
+    no_event_is_lost_during(&mut System::real(&[]), |system| system.nats().start_again());
 }
 
 #[test]
 fn no_event_is_lost_when_the_single_process_of_ess_up_is_killed() {
-    no_event_is_lost_during(&mut System::embedded(&[]), |world| {
+    no_event_is_lost_during(&mut System::embedded(&[]), |system| {
         for _ in 0..3 {
-            world.services[0].start_again();
-            world.wait_ready();
+            system.services[0].start_again();
+            system.wait_ready();
             std::thread::sleep(Duration::from_millis(300));
         }
     });
@@ -116,24 +116,24 @@ fn no_event_is_lost_when_the_single_process_of_ess_up_is_killed() {
 
 #[test]
 fn a_service_that_gets_sigterm_under_load_drains_and_exits_with_0() {
-    let mut world = System::real(&[]);
-    let ended = |world: &mut System, name: &str| {
-        world.service(name).process.signal("TERM");
-        let status = world.service(name).process.wait(Duration::from_secs(35));
-        assert_eq!(status.code(), Some(0), "{name}: {}", world.service(name).process.output());
-        assert!(!world.service(name).lines("drained").is_empty(), "{name} logs that it drained");
+    let mut system = System::real(&[]);
+    let ended = |system: &mut System, name: &str| {
+        system.service(name).process.signal("TERM");
+        let status = system.service(name).process.wait(Duration::from_secs(35));
+        assert_eq!(status.code(), Some(0), "{name}: {}", system.service(name).process.output());
+        assert!(!system.service(name).lines("drained").is_empty(), "{name} logs that it drained");
     };
-    no_event_is_lost_during(&mut world, |world| {
+    no_event_is_lost_during(&mut system, |system| {
         for name in ["collector-facebook", "collector-tiktok", "gateway"] {
-            ended(world, name);
-            world.service(name).start_again();
+            ended(system, name);
+            system.service(name).start_again();
         }
-        world.wait_ready();
+        system.wait_ready();
     });
     // A clean stop leaves no frame unacknowledged, so none is delivered twice.
     for name in ["collector-facebook", "collector-tiktok"] {
         let source = name.trim_start_matches("collector-");
-        let redelivered = world
+        let redelivered = system
             .service(name)
             .metric(&format!("ess_collector_redelivered_frames_total{{source=\"{source}\"}}"));
         assert!(redelivered.abs() < 0.5, "{name}: {redelivered} frames were delivered again");
@@ -142,34 +142,34 @@ fn a_service_that_gets_sigterm_under_load_drains_and_exits_with_0() {
 
 #[test]
 fn frames_of_a_replaced_log_are_not_taken_for_redeliveries() {
-    let mut world = System::real(&[]);
-    let send = |world: &System, prefix: &str| {
+    let mut system = System::real(&[]);
+    let send = |system: &System, prefix: &str| {
         let mut chance = Chance(3);
         for n in 0..20 {
-            let answer = world.post(&event(&format!("{prefix}-{n}"), &mut chance).to_string());
+            let answer = system.post(&event(&format!("{prefix}-{n}"), &mut chance).to_string());
             assert_eq!(answer.status, 202, "{}", answer.text);
         }
     };
-    send(&world, "old");
-    world.settle();
+    send(&system, "old");
+    system.settle();
     // A new server with an empty store replaces NATS: sequence numbers start at 1 again.
-    let port = world.nats().port;
-    world.nats().process.kill();
-    let old = world.nats.take().unwrap();
+    let port = system.nats().port;
+    system.nats().process.kill();
+    let old = system.nats.take().unwrap();
     let mut fresh = crate::support::nats::Nats::start();
     fresh.process.kill();
     fresh.port = port;
     fresh.start_again();
-    world.nats = Some(fresh);
+    system.nats = Some(fresh);
     drop(old);
-    world.wait_ready();
+    system.wait_ready();
     let mut chance = Chance(5);
     crate::support::eventually("the new log takes events", crate::support::MINUTE, || {
-        (world.post(&event("first", &mut chance).to_string()).status == 202).then_some(())
+        (system.post(&event("first", &mut chance).to_string()).status == 202).then_some(())
     });
-    send(&world, "new");
-    world.settle();
-    let rows = world.database.query("SELECT event_id FROM event_rows");
+    send(&system, "new");
+    system.settle();
+    let rows = system.database.query("SELECT event_id FROM event_rows");
     for n in 0..20 {
         assert!(rows.contains(&format!("old-{n}")) && rows.contains(&format!("new-{n}")), "{n}: {rows:?}");
     }

@@ -9,15 +9,15 @@ fn lines(file: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn every_sample(world: &mut System) {
+fn every_sample(system: &mut System) {
     let valid = lines("valid.jsonl");
     for event in &valid {
-        let answer = world.post(&event.to_string());
+        let answer = system.post(&event.to_string());
         assert_eq!(answer.status, 202, "{event}: {}", answer.text);
         assert_eq!(answer.json()["accepted"], 1);
     }
     for sample in lines("invalid.jsonl") {
-        let answer = world.post(&sample["event"].to_string());
+        let answer = system.post(&sample["event"].to_string());
         assert_eq!(answer.status, 422, "{sample}: {}", answer.text);
         assert_eq!(answer.header("content-type"), Some("application/problem+json"));
         let problem = answer.json();
@@ -30,7 +30,7 @@ fn every_sample(world: &mut System) {
         .cloned()
         .chain(lines("invalid.jsonl").iter().map(|sample| sample["event"].clone()))
         .collect();
-    let answer = world.post(&Value::from(mixed.clone()).to_string());
+    let answer = system.post(&Value::from(mixed.clone()).to_string());
     assert_eq!(answer.status, 202);
     let body = answer.json();
     assert_eq!(body["accepted"], valid.len());
@@ -38,18 +38,19 @@ fn every_sample(world: &mut System) {
     assert_eq!(body["errors"][0]["index"], valid.len(), "the first that is refused");
     assert_eq!(body["errorsTruncated"], false);
 
-    world.settle();
-    assert_eq!(world.count_rows(), valid.len() as u64, "the second time they were duplicates");
-    assert_rows(world, &valid);
+    system.settle();
+    assert_eq!(system.count_rows(), valid.len() as u64, "the second time they were duplicates");
+    assert_rows(system, &valid);
 }
 
 /// Every field of every valid sample, read back with SQL.
-fn assert_rows(world: &System, events: &[Value]) {
-    let postgres = matches!(world.database, crate::support::system::Database::Postgres(_));
+fn assert_rows(system: &System, events: &[Value]) {
+    let postgres = matches!(system.database, crate::support::system::Database::Postgres(_));
     for event in events {
         let id = event["eventId"].as_str().unwrap();
         let read = |columns: &str| {
-            let rows = world.database.query(&format!("SELECT {columns} FROM events WHERE event_id = '{id}'"));
+            let rows =
+                system.database.query(&format!("SELECT {columns} FROM events WHERE event_id = '{id}'"));
             assert_eq!(rows.len(), 1, "{id}");
             rows[0].clone()
         };
@@ -133,8 +134,8 @@ fn assert_rows(world: &System, events: &[Value]) {
         .collect();
     let cents: i64 = earned.iter().sum();
     let expected = format!("{}.{:02}", cents / 100, cents % 100);
-    assert_eq!(world.database.query(&format!("SELECT {revenue} FROM events"))[0], expected);
-    let unknown = world.database.query("SELECT CAST(unknown AS text) FROM events WHERE unknown IS NOT NULL");
+    assert_eq!(system.database.query(&format!("SELECT {revenue} FROM events"))[0], expected);
+    let unknown = system.database.query("SELECT CAST(unknown AS text) FROM events WHERE unknown IS NOT NULL");
     assert_eq!(unknown.len(), 3, "{unknown:?}");
     assert!(unknown.iter().any(|rest| rest.contains("nested")), "{unknown:?}");
 }

@@ -24,15 +24,15 @@ fn waiting_for_client(postgres: &Postgres, copying: bool) -> Vec<String> {
 }
 
 /// Stops a collector while one of its transactions waits for it; false if it had gone on by then.
-fn freeze(world: &mut System, collector: &Service, copying: bool) -> bool {
-    let waiting = waiting_for_client(world.postgres(), copying);
+fn freeze(system: &mut System, collector: &Service, copying: bool) -> bool {
+    let waiting = waiting_for_client(system.postgres(), copying);
     if waiting.is_empty() {
         return false;
     }
     collector.process.signal("STOP");
-    let first = waiting_for_client(world.postgres(), copying);
+    let first = waiting_for_client(system.postgres(), copying);
     std::thread::sleep(Duration::from_millis(700));
-    let still = waiting_for_client(world.postgres(), copying);
+    let still = waiting_for_client(system.postgres(), copying);
     let frozen = still.iter().any(|pid| first.contains(pid));
     if !frozen {
         collector.process.signal("CONT");
@@ -41,27 +41,27 @@ fn freeze(world: &mut System, collector: &Service, copying: bool) -> bool {
 }
 
 fn assert_that_a_frozen_collector_delays_its_neighbour_for_seconds_only(copying: bool) {
-    let mut world = System::real_with(&[], &[&["gateway"], &["collector", "facebook"], &["reporter"]]);
+    let mut system = System::real_with(&[], &[&["gateway"], &["collector", "facebook"], &["reporter"]]);
     // With a slow network the collector waits for its database, or the database for it, most of the time.
-    let proxy = Proxy::to(world.postgres().port);
-    let mut environment = world.environment.clone();
+    let proxy = Proxy::to(system.postgres().port);
+    let mut environment = system.environment.clone();
     environment.push(("DATABASE_URL".to_owned(), format!("postgres://ess@127.0.0.1:{}/ess", proxy.port)));
-    let mut collector = Service::start(&["collector", "facebook"], &environment, world.folder.path());
+    let mut collector = Service::start(&["collector", "facebook"], &environment, system.folder.path());
     collector.wait_ready();
     proxy.delay(Duration::from_millis(60));
-    let url = world.gateway_url("/webhook");
+    let url = system.gateway_url("/webhook");
     let load = Load::new();
     let mut longest = Duration::ZERO;
     load.run(&url, &["facebook"], (4, 10), || {
         load.wait(300);
         eventually("a collector stands still in a transaction", MINUTE * 3, || {
-            freeze(&mut world, &collector, copying).then_some(())
+            freeze(&mut system, &collector, copying).then_some(())
         });
         let frozen = Instant::now();
-        let (mut rows, mut last) = (world.count_rows(), Instant::now());
+        let (mut rows, mut last) = (system.count_rows(), Instant::now());
         while frozen.elapsed() < Duration::from_secs(30) {
             std::thread::sleep(Duration::from_millis(500));
-            let now = world.count_rows();
+            let now = system.count_rows();
             if now > rows {
                 (rows, last) = (now, Instant::now());
             }
@@ -75,8 +75,8 @@ fn assert_that_a_frozen_collector_delays_its_neighbour_for_seconds_only(copying:
     // Its frames are delivered to the other after ten seconds at most, and its transaction is ended then.
     assert!(longest < Duration::from_secs(15), "no row for {longest:?}");
     collector.wait_ready();
-    let ledger = world.settle();
-    let rows = world.database.query("SELECT event_id FROM event_rows");
+    let ledger = system.settle();
+    let rows = system.database.query("SELECT event_id FROM event_rows");
     let stored: std::collections::HashSet<&String> = rows.iter().collect();
     let accepted = load.accepted.lock().unwrap();
     assert!(accepted.len() > 1_000, "an empty run: {}", accepted.len());
@@ -97,9 +97,9 @@ fn a_collector_that_is_frozen_during_copy_delays_its_neighbour_for_seconds_only(
 
 #[test]
 fn a_collector_that_cannot_store_is_not_ready() {
-    let mut world = System::real(&[]);
-    let postgres = world.postgres().url();
-    let ready = world.service("collector-facebook").url("/ready");
+    let mut system = System::real(&[]);
+    let postgres = system.postgres().url();
+    let ready = system.service("collector-facebook").url("/ready");
     let mut locker = std::process::Command::new("psql")
         .args(["-X", "-q", "-d", &postgres, "-c"])
         .arg("BEGIN; LOCK TABLE event_rows IN EXCLUSIVE MODE; SELECT pg_sleep(120);")
@@ -109,18 +109,18 @@ fn a_collector_that_cannot_store_is_not_ready() {
         .unwrap();
     eventually("the table is locked", MINUTE, || {
         let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'ExclusiveLock' AND locktype = 'relation' AND granted";
-        (world.postgres().query(locked)[0] != "0").then_some(())
+        (system.postgres().query(locked)[0] != "0").then_some(())
     });
-    assert_eq!(world.post(&simple("held-up", "facebook").to_string()).status, 202);
+    assert_eq!(system.post(&simple("held-up", "facebook").to_string()).status, 202);
     let why = eventually("it says so", MINUTE, || {
         http::get(&ready).ok().filter(|answer| answer.status == 503).map(|answer| answer.text)
     });
     assert!(why.contains("storing") && why.contains("lock timeout"), "{why}");
-    world.postgres().query(
+    system.postgres().query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(120)%'
         AND pid <> pg_backend_pid()",
     );
     locker.wait().unwrap();
-    eventually("it is stored", MINUTE, || (world.count_rows() == 1).then_some(()));
-    world.wait_ready();
+    eventually("it is stored", MINUTE, || (system.count_rows() == 1).then_some(()));
+    system.wait_ready();
 }

@@ -18,29 +18,29 @@ const TWO_OF_EACH: &[&[&str]] = &[
 
 #[test]
 fn events_accepted_after_the_log_was_restored_are_stored_once() {
-    let mut world = System::real_with(&[], TWO_OF_EACH);
-    let url = world.gateway_url("/webhook");
+    let mut system = System::real_with(&[], TWO_OF_EACH);
+    let url = system.gateway_url("/webhook");
     let load = Load::new();
     // Small frames, so that many sequence numbers are reused.
     load.run(&url, &["facebook", "tiktok"], (16, 2), || {
         load.wait(500);
-        world.nats().process.kill();
-        let copy = world.nats().copy_store();
-        world.nats().start_again();
+        system.nats().process.kill();
+        let copy = system.nats().copy_store();
+        system.nats().start_again();
         load.round.store(1, Ordering::Relaxed);
         load.wait(4_000);
-        world.nats().process.kill();
-        world.nats().restore_store(&copy);
+        system.nats().process.kill();
+        system.nats().restore_store(&copy);
         // Events that are answered from here on were taken by the restored log.
         std::thread::sleep(Duration::from_millis(300));
         load.round.store(2, Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(300));
         load.round.store(3, Ordering::Relaxed);
-        world.nats().start_again();
+        system.nats().start_again();
         load.wait(4_000);
     });
-    let ledger = world.settle();
-    let rows = world.database.query("SELECT event_id FROM event_rows");
+    let ledger = system.settle();
+    let rows = system.database.query("SELECT event_id FROM event_rows");
     let stored: std::collections::HashSet<&String> = rows.iter().collect();
     assert_eq!(stored.len(), rows.len(), "none twice");
     let accepted = load.accepted.lock().unwrap().clone();
@@ -53,7 +53,7 @@ fn events_accepted_after_the_log_was_restored_are_stored_once() {
     println!("{gone} of {} events went with the log, the ledger says {missing}", accepted.len());
     assert!(missing >= gone, "{ledger}");
     eventually("it is said aloud", MINUTE, || {
-        let said = |text| world.services[1..5].iter().any(|service| !service.lines(text).is_empty());
+        let said = |text| system.services[1..5].iter().any(|service| !service.lines(text).is_empty());
         (said("went back") || said("a second time")).then_some(())
     });
 }

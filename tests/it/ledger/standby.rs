@@ -9,13 +9,13 @@ use crate::support::{MINUTE, eventually, http};
 
 #[test]
 fn a_reporter_on_a_lagging_standby_reports_nothing_missing() {
-    let mut world = System::real(&[]);
-    let standby = world.postgres().standby("copy", &["recovery_min_apply_delay=1s"]);
-    let mut environment = world.environment.clone();
+    let mut system = System::real(&[]);
+    let standby = system.postgres().standby("copy", &["recovery_min_apply_delay=1s"]);
+    let mut environment = system.environment.clone();
     environment.push(("ESS_REPORTER_DATABASE_URL".to_owned(), standby.url()));
-    let mut reporter = Service::start(&["reporter"], &environment, world.folder.path());
+    let mut reporter = Service::start(&["reporter"], &environment, system.folder.path());
     reporter.wait_ready();
-    let url = world.gateway_url("/webhook");
+    let url = system.gateway_url("/webhook");
     let load = Load::new();
     let (mut looks, mut behind, mut in_flight) = (0, 0, 0);
     load.run(&url, &["facebook", "tiktok"], (4, 10), || {
@@ -34,7 +34,7 @@ fn a_reporter_on_a_lagging_standby_reports_nothing_missing() {
             looks += 1;
             let stored = ledger["sources"].as_array().unwrap().iter();
             let stored: u64 = stored.map(|source| source["stored"].as_u64().unwrap()).sum();
-            behind += u64::from(stored < world.count_rows());
+            behind += u64::from(stored < system.count_rows());
             std::thread::sleep(Duration::from_millis(50));
         }
     });
@@ -45,12 +45,12 @@ fn a_reporter_on_a_lagging_standby_reports_nothing_missing() {
         let series = format!("ess_ledger_missing_events{{source=\"{source}\"}}");
         assert!(reporter.metric(&series).abs() < 0.5);
     }
-    world.settle();
+    system.settle();
     eventually("the standby has all", MINUTE, || {
         let ledger = http::settled(&reporter.url("/ledger"))?;
         let stored: u64 =
             ledger["sources"].as_array()?.iter().map(|source| source["stored"].as_u64().unwrap()).sum();
-        (stored == world.count_rows()).then_some(())
+        (stored == system.count_rows()).then_some(())
     });
     assert!(reporter.lines("events are nowhere").is_empty());
 }
