@@ -16,9 +16,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::{self, AssertSqlSafe, Sqlite};
-use sea_orm::{ConnectionTrait, DatabaseBackend, Statement};
+use sea_orm::{ConnectionTrait, DatabaseBackend};
 
 use crate::store::error::StoreError;
+use crate::store::sql::Sql;
 use crate::store::transaction::{Connections, Transaction};
 
 /// Instructions of SQLite's virtual machine, some tens of nanoseconds each, between two calls of the progress handler.
@@ -71,6 +72,7 @@ impl CancelFlags {
         pool.after_connect(move |connection, _| {
             let (number, flag) = flags.add();
             Box::pin(async move {
+                // On the new connection itself, which no pool has yet.
                 let sql = format!("CREATE TEMP TABLE connection AS SELECT {number} AS number");
                 sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await?;
                 let goes_on = move || !flag.load(Ordering::Relaxed);
@@ -125,8 +127,8 @@ impl CancellableTransaction {
         } else {
             "SELECT (SELECT number FROM temp.connection) AS worker, count(*) AS applied FROM seaql_migrations"
         };
-        let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), sql)).await?;
-        let begun = row.ok_or_else(|| StoreError::unavailable("the database does not answer"))?;
+        let begun = Sql::new(sql).row(&tx).await?;
+        let begun = begun.ok_or_else(|| StoreError::unavailable("the database does not answer"))?;
         let (worker, applied) = (begun.try_get("", "worker")?, begun.try_get("", "applied")?);
         let begun = if is_postgres { Some(begun.try_get("", "begun")?) } else { None };
         Ok((Self { tx, worker, begun }, applied))
@@ -136,16 +138,17 @@ impl CancellableTransaction {
     pub async fn cancel(self, cancellation: &Cancellation) -> Result<(), StoreError> {
         match cancellation {
             Cancellation::Postgres(db) => {
-                let sql = "SELECT pg_cancel_backend(pid) AS cancelled FROM pg_stat_activity
-                    WHERE pid = $1 AND xact_start = $2";
-                let values = [self.worker.into(), self.begun.into()];
-                let request = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
-                match tokio::time::timeout(CANCEL_TIMEOUT, db.query_one_raw(request)).await {
+                let request = Sql::new(
+                    "SELECT pg_cancel_backend(pid) AS cancelled FROM pg_stat_activity
+                     WHERE pid = $1 AND xact_start = $2",
+                );
+                let request = request.bind(self.worker).bind(self.begun);
+                match tokio::time::timeout(CANCEL_TIMEOUT, request.row(db)).await {
                     Ok(Ok(Some(_))) => self.tx.rollback().await,
                     // The transaction runs on another server than this connection reaches, or a pooler has no free
                     // connection: dropping the transaction closes its connection.
                     Ok(Ok(None)) | Err(_) => Ok(()),
-                    Ok(Err(error)) => Err(error.into()),
+                    Ok(Err(error)) => Err(error),
                 }
             }
             Cancellation::Sqlite(flags) => {

@@ -1,8 +1,14 @@
 //! Statements with parameters: the one way to run SQL text on either database.
 //!
-//! sea-orm's entities and query builder come first. SQL text is for what they cannot say: upserts with expressions,
-//! window functions, recursive queries, casts. Both databases read `$1` as the first parameter. The writer's hot path
-//! (`write/`) alone speaks to sqlx directly.
+//! Tables whose rows are read and written whole have entities, and their statements sea-orm's query builder
+//! ([`super::entity`]). SQL text is for what the builder cannot say: upserts with expressions, window functions,
+//! recursive queries, casts, conditions over several tables; the ledger's and the dead letters' tables have hardly
+//! anything else. Both databases read `$1` as the first parameter.
+//!
+//! sqlx is spoken to directly by the writer's hot path (`write/`), which binds arrays and copies rows; by
+//! [`super::session`] and [`super::transaction`], which this module runs on; and where a statement belongs to one
+//! connection or cannot be prepared: `BEGIN`, `PRAGMA`, `VACUUM`, `DEALLOCATE` ([`super::sqlite_file`],
+//! [`super::migrate`]).
 
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Statement, TryGetable, Value};
 

@@ -55,10 +55,11 @@ impl Store {
         let from = retained_from(&tx, source).await?.unwrap_or(NO_MINUTE);
         retain(&tx, source, minute).await?;
         let stale = "SELECT count(*) FROM summaries WHERE source = $1 AND level = 0 AND stale AND at <= $2";
-        let corrupt = format!("{COUNT_DAMAGED} AND (d.level <> 0 OR d.at * 60 >= $2)");
         let hour = i32::try_from(minute.div_euclid(60)).unwrap_or(i32::MAX);
         let stale = Sql::new(stale).bind(source.code()).bind(hour).scalar::<i64>(&tx).await?;
-        let corrupt = Sql::new(corrupt).bind(source.code()).bind(from).scalar::<i64>(&tx).await?;
+        let mut corrupt = Sql::new(COUNT_DAMAGED).bind(source.code());
+        corrupt.push(" AND (d.level <> 0 OR d.at * 60 >= ").push_bind(from).push(")");
+        let corrupt = corrupt.scalar::<i64>(&tx).await?;
         let may = (stale, corrupt) == (Some(0), Some(0));
         if may {
             tx.commit().await?
