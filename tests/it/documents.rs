@@ -124,13 +124,27 @@ fn none(faults: &[String]) {
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
+/// The fault of a link to a test: its anchor names a function of the file, and its text is that name in words.
+fn fault_of_test_link(document: &str, text: &str, file: &Path, name: &str) -> Option<String> {
+    if name.is_empty() {
+        // These two name the proof of each promise; elsewhere a whole file may be meant.
+        let needs_name = ["README.md", "docs/guarantees.md"].contains(&document);
+        let is_test = file.to_string_lossy().contains("tests/it/");
+        return (needs_name && is_test).then(|| format!("{document}: {} without a test", file.display()));
+    }
+    if !read(file).contains(&format!("fn {name}(")) {
+        return Some(format!("{document}: {} has no test {name}", file.display()));
+    }
+    (text != name.replace('_', " ")).then(|| format!("{document}: the text of {name} is `{text}`"))
+}
+
 #[test]
 fn every_link_leads_to_a_file_and_a_heading_that_exist() {
-    let link = regex(r"\]\(([^)\s]+)\)");
+    let link = regex(r"\[([^\]\n]*)\]\(([^)\s]+)\)");
     let (mut faults, mut checked) = (Vec::new(), 0);
     for document in documents() {
         for found in link.captures_iter(&document.prose) {
-            let target = &found[1];
+            let (text, target) = (&found[1], &found[2]);
             if target.starts_with("https://") {
                 continue;
             }
@@ -140,6 +154,8 @@ fn every_link_leads_to_a_file_and_a_heading_that_exist() {
             let file = if path.is_empty() { PathBuf::from(&document.name) } else { folder.join(path) };
             if !root().join(&file).exists() {
                 faults.push(format!("{}: {target} does not exist", document.name));
+            } else if path.ends_with(".rs") {
+                faults.extend(fault_of_test_link(&document.name, text, &file, anchor));
             } else if !anchor.is_empty() {
                 let path = root().join(&file).canonicalize().unwrap();
                 let name = path.strip_prefix(root().canonicalize().unwrap()).unwrap();
