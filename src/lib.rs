@@ -16,8 +16,9 @@
 //! 5. The [`reporter`] answers from rollups and summaries.
 //!
 //! # Rooms
-//! Arrows point down only: [`cli`] starts services ([`service`]) and shows a running system ([`terminal`]); services stand on [`ops`], [`store`]
-//! and [`log`]; these on [`runtime`] and [`event`]; this on [`config`], [`source`] and `json`, in this order. No service knows another.
+//! Arrows point down only: [`cli`] starts services ([`service`]) and shows a running system ([`terminal`]); services stand
+//! on [`ops`], [`store`] and [`log`]; these on [`runtime`] and [`event`]; this on [`config`], [`source`] and `json`, in
+//! this order. No service knows another.
 //!
 //! # Invariants
 //! 1. An event ends as stored, duplicate or set aside, and the ledger counts all three.

@@ -1,13 +1,14 @@
 //! The processes of a system as they tell of themselves, and samples of events as they are validated.
 //!
 //! ```text
-//! gateway, collector, reporter ──Status, once a second──▶ bus ──▶ reporter: board ──▶ /fleet, /live
+//! gateway, collector, reporter ──Status──▶ bus ──▶ reporter: board ──▶ /fleet, /live
 //! gateway                      ◀──lease, while somebody looks──
 //!                              ──Sample, up to 20 a second──▶
 //! ```
 //!
-//! A [`Bus`](crate::log::Bus) carries these messages: plain subjects of NATS between processes, a channel within one. Nothing depends on
-//! it: a message that is lost is followed by the next one, and no promise about events needs any of them.
+//! A [`Bus`](crate::log::Bus) carries these messages: plain subjects of NATS between processes, a channel within one.
+//! Nothing depends on it: a message that is lost is followed by the next one, and no promise about events needs any of
+//! them.
 
 mod board;
 mod latency;

@@ -4,11 +4,11 @@
 //! that comes alone goes at once; while frames are under way, what comes meanwhile goes together. Only
 //! the log's acknowledgement of its last frame answers a request.
 //!
-//! A frame whose fate is not known (no answer from the log) is sent again, under the same id, for as
-//! long as the log is sure to recognise it; its requests have their own deadline and do not wait so
-//! long. While nothing is answered, the requests that wait hold at most a share of the gateway's room for bodies, so that
-//! other sources have theirs. After that, or when the log is full, another writer begins: frames tell which ones before them the log has
-//! acknowledged, and one that it has not must never be among them.
+//! A frame without an answer from the log is sent again, under the same id, for as long as the log is sure to recognise
+//! it; its requests have a deadline of their own and do not wait so long. While the log answers nothing, the requests that
+//! wait hold at most a share of the gateway's room for bodies, so that other sources keep theirs. After that time, or when
+//! the log is full, another writer begins: a frame names those before it that the log has acknowledged, and one that it
+//! has not acknowledged must never be among them.
 
 mod ticket;
 

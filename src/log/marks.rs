@@ -157,7 +157,8 @@ impl Marks {
         }
     }
 
-    /// Reads a frame that is to be appended, frames of a writer in their order; `None` if the bytes are no frame.
+    /// Identity and size of a frame that is to be appended; `None` if the bytes are no frame. The frames of a writer come
+    /// in their order, so that the difference of two running totals is the size of the later one.
     pub fn look(&mut self, source: Source, frame: &[u8]) -> Option<FrameMark> {
         let (writer, mark) = read_mark(frame)?;
         let key = (source.code(), writer);
@@ -227,7 +228,7 @@ impl Marks {
         }
     }
 
-    /// Notes that the file lacks marks.
+    /// Records that the file lacks marks, and logs it the first time.
     fn lag(&mut self, error: &std::io::Error) {
         if !self.stale {
             tracing::warn!(file = %self.path.display(), %error, "the log's marks could not be written and lag behind; they are written again with the next frame");
@@ -237,7 +238,7 @@ impl Marks {
         self.pending.clear();
     }
 
-    /// Size of the file in bytes if it were rewritten.
+    /// Size that a rewritten file would have, in bytes.
     fn live(&self) -> u64 {
         let runs: usize = self.marked.values().map(|marked| marked.taken.count() + marked.done.count()).sum();
         (MAGIC.len() + runs * RECORD) as u64

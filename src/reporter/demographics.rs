@@ -37,8 +37,8 @@ enum Part {
     Cities {
         cities: Vec<CityUsers>,
         truncated: bool,
-        /// The most users that a city may have beyond its shown count, or without being shown. 0: cities are as
-        /// exact as `users`. More only where some span of hours has more than 262,144 cities.
+        /// Upper bound of the users that a shown city may have beyond its count, and that a city may have without being
+        /// shown. It is 0, so that cities are as exact as `users`, unless a span of hours has more than 262,144 cities.
         estimated: u64,
     },
     Devices(Vec<DeviceUsers>),
@@ -95,7 +95,7 @@ struct DeviceUsers {
 const AGE_RANGES: [&str; AGE_BOUNDS.len()] = ["0-17", "18-24", "25-34", "35-44", "45-54", "55-64", "65+"];
 const FOLLOWER_RANGES: [&str; FOLLOWER_BOUNDS.len()] = ["0-999", "1K-10K", "10K-100K", "100K-1M", "1M+"];
 
-/// Users by the ranges that groups are of, in the order of the ranges.
+/// Users by range of a dimension, in the order of the groups. `of` gives the lower bound of a group of that dimension.
 fn ranges<T: PartialEq + Copy>(
     groups: &[(Dimension, u64)],
     bounds: &[T],
@@ -110,7 +110,7 @@ fn ranges<T: PartialEq + Copy>(
     groups.iter().filter_map(entry).collect()
 }
 
-/// Users by the names of the codes that groups are of, the most first.
+/// Users by the name of an enum code, the most users first. `of` gives the code of a group of that dimension.
 fn names(groups: &[(Dimension, u64)], of: impl Fn(&Dimension) -> Option<i16>) -> Vec<(&'static str, u64)> {
     let mut names: Vec<_> =
         groups.iter().filter_map(|(group, users)| Some((name_of_code(of(group)?), *users))).collect();
@@ -137,7 +137,7 @@ fn cities(cities: &[(Dimension, u64)]) -> Vec<CityUsers> {
 }
 
 impl SourceDemographics {
-    /// The breakdowns that a source declares, out of an audience.
+    /// An audience by the breakdowns that its source declares.
     pub fn new(source: Source, audience: Audience) -> Self {
         let (events, users) = (audience.events, audience.users);
         let parts = source.demographics().iter().map(|breakdown| Part::new(*breakdown, &audience)).collect();
@@ -308,9 +308,9 @@ fn source_schema(source: Source) -> RefOr<Schema> {
                 .property(
                     "citiesEstimated",
                     count().description(Some(
-                        "The most users that a city may have beyond its shown count, or without being shown. 0: \
-                         cities are as exact as `users`. More only where some span of hours has more than 262,144 \
-                         cities.",
+                        "Upper bound of the users that a shown city may have beyond its count, and that a city may \
+                         have without being shown. It is 0, so that cities are as exact as `users`, unless a span of \
+                         hours has more than 262,144 cities.",
                     )),
                 )
                 .required("citiesEstimated"),

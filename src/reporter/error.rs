@@ -1,4 +1,4 @@
-//! Reasons for which a question has no answer, each with its status and its problem body.
+//! Errors of the reporter's routes, each with its status and its problem body.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::store::StoreError;
 /// Time after which a client may ask again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Reason for which a question has no answer.
+/// Error of a request to the reporter.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReportError {
     /// A parameter is not allowed.
@@ -30,14 +30,14 @@ pub(super) enum ReportError {
     /// Too many lists are being read.
     #[error("too many lists are being read")]
     TooManyLists,
-    /// As many viewers of the live feed as are served are there.
+    /// The live feed has its maximum number of viewers.
     #[error("too many viewers of the live feed")]
     TooManyViewers,
     /// The report was not made in time.
     #[error("the report took too long")]
     TooLong,
     /// The client has left.
-    #[error("nobody waits for the report")]
+    #[error("the client has left")]
     ClientLeft,
     /// The report actor had no answer.
     #[error(transparent)]
@@ -85,7 +85,7 @@ impl ReportError {
         }
     }
 
-    /// Logs the causes that the answer does not tell, and corrupt data.
+    /// Logs corrupt data, and causes that the answer leaves out because clients must not see them.
     fn log(&self) {
         match self {
             Self::Corrupt(error) => tracing::error!(%error, "a report failed: stored data is corrupt"),

@@ -57,7 +57,7 @@ async fn probe_database(store: Store, readiness: Arc<Readiness>, migrates: bool,
     }
 }
 
-/// Sets the metric of missing events, and logs when there are some.
+/// Updates `ess_ledger_missing_events`, and logs an error for each source with missing events.
 async fn watch_ledger(reconciler: Arc<Reconciler>, metrics: ReporterMetrics, node: Arc<Node>) {
     loop {
         tokio::time::sleep(LEDGER).await;

@@ -33,7 +33,7 @@ fn each_sample_is_accepted_or_refused_as_it_declares() {
 }
 
 #[test]
-fn both_looks_give_the_same_event() {
+fn the_fast_pass_and_the_thorough_pass_read_the_same_event() {
     for line in VALID.lines() {
         if let Some(fast) = read_fast(line.as_bytes(), None) {
             assert_eq!(Ok(fast), read_thoroughly(line.as_bytes(), None));
@@ -136,7 +136,7 @@ fn an_unknown_value_is_not_read_further_once_no_more_errors_are_noted() {
 }
 
 #[test]
-fn the_looks_at_an_event_are_proportional_to_its_size_for_every_nesting() {
+fn bytes_of_an_event_are_read_a_bounded_number_of_times_whatever_its_nesting() {
     let keys =
         |from: char, count: usize| (0..count).map(|n| format!("\"{from}{n:05}\":1,")).collect::<String>();
     let event = |counts: [usize; 4]| {
@@ -215,7 +215,7 @@ fn an_array_is_no_object_at_any_level() {
 }
 
 #[test]
-fn a_minus_before_zero_is_no_sign_of_a_fraction() {
+fn minus_zero_is_read_as_the_integer_zero() {
     let age = |age: &str| {
         let event =
             VALID.lines().next().unwrap_or_default().replacen("\"age\": 45", &format!("\"age\": {age}"), 1);
@@ -259,7 +259,7 @@ fn a_mismatched_type_leaves_the_engagement_unvalidated_and_an_absent_one_does_no
 }
 
 #[test]
-fn what_no_column_holds_is_kept_in_its_own_shape() {
+fn unknown_keys_are_kept_as_they_were_sent() {
     let mut event = valid(0);
     event["timestamp"] = "2026-11-24T02:37:52.1234567Z".into();
     event["data"]["user"]["nick"] = "x".into();
@@ -278,7 +278,7 @@ fn what_no_column_holds_is_kept_in_its_own_shape() {
 }
 
 #[test]
-fn an_address_of_one_source_refuses_another() {
+fn the_path_of_a_source_refuses_events_of_another_source() {
     let event = VALID.lines().next().unwrap_or_default();
     assert!(decode(event.as_bytes(), Some(Source::FACEBOOK)).is_ok());
     let refusal = decode(event.as_bytes(), Some(Source::TIKTOK)).expect_err("another source");
@@ -287,7 +287,7 @@ fn an_address_of_one_source_refuses_another() {
 }
 
 #[test]
-fn what_is_no_object_is_an_error_of_the_event_itself() {
+fn an_element_that_is_no_object_is_refused_with_an_empty_path() {
     for element in ["null", "5", "\"x\"", "[]", "[{}]", "true"] {
         assert_eq!(paths(element), [""], "{element}");
     }

@@ -1,7 +1,7 @@
 //! Metrics: declared once in the [`catalog`], registered here, service by service.
 //!
 //! Labels come from enums alone, never from input. Counters exist, at 0, for every value of their labels from the
-//! start, so that a rate is right from the first event on.
+//! start, so that a rate counts the first event, too.
 
 mod actors;
 pub mod catalog;

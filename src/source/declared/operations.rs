@@ -6,7 +6,7 @@ use std::rc::Rc;
 use jaq_core::val::Range;
 
 use super::budget;
-use super::value::{ITEM_BYTES, MEMBER_BYTES, Members, Value};
+use super::value::{ITEM_BYTES, MEMBER_BYTES, Value};
 
 /// Error of a filter.
 pub(super) type Error = jaq_core::Error<Value>;
