@@ -47,6 +47,11 @@ fn wrong_usage_and_wrong_configuration_exit_with_2_and_one_line_of_error() {
         let output = run(arguments, &[], folder.path());
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
     }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_and_ends_the_command_with_1() {
+    let folder = tempfile::tempdir().unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = port.local_addr().unwrap().port().to_string();
     let output = run(&["up"], &[("ESS_GATEWAY_PORT", &taken)], folder.path());
@@ -190,19 +195,24 @@ fn services_start_without_nats_and_postgres_and_become_ready_when_both_are_up() 
     collector.wait_ready();
 }
 
+/// Runs the publisher against a system for two seconds; gives its tally.
+fn publish(system: &System, more: &[&str]) -> Value {
+    let target = system.gateway_url("/webhook");
+    let arguments = ["publisher", "--target", &target, "--json", "--duration", "2s"];
+    let output = system.ess(&[&arguments[..], more].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn count(tally: &Value, name: &str) -> u64 {
+    tally[name].as_u64().unwrap()
+}
+
 #[test]
 fn the_same_seed_gives_the_same_events_and_the_publisher_prints_its_counts() {
     let system = System::embedded(&[]);
-    let target = system.gateway_url("/webhook");
-    let send = |more: &[&str]| -> Value {
-        let arguments = ["publisher", "--target", &target, "--json", "--duration", "2s"];
-        let output = system.ess(&[&arguments[..], more].concat());
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        serde_json::from_slice(&output.stdout).unwrap()
-    };
-    let first = send(&["--seed", "9", "--batch", "100", "--rate", "1000"]);
-    let second = send(&["--seed", "9", "--batch", "100", "--rate", "1000"]);
-    let count = |tally: &Value, name: &str| tally[name].as_u64().unwrap();
+    let first = publish(&system, &["--seed", "9", "--batch", "100", "--rate", "1000"]);
+    let second = publish(&system, &["--seed", "9", "--batch", "100", "--rate", "1000"]);
     for tally in [&first, &second] {
         assert!((1_500..=2_600).contains(&count(tally, "sent")), "{tally}");
         assert_eq!(count(tally, "sent"), count(tally, "accepted") + count(tally, "rejected"), "{tally}");
@@ -215,12 +225,25 @@ fn the_same_seed_gives_the_same_events_and_the_publisher_prints_its_counts() {
         count(&first, "accepted").max(count(&second, "accepted")),
         "{first} {second}"
     );
-    let singles = send(&["--batch", "1", "--connections", "8", "--invalid", "0.2", "--duplicates", "0.2"]);
+}
+
+#[test]
+fn the_publisher_sends_single_events_with_invalid_ones_and_duplicates_among_them() {
+    let system = System::embedded(&[]);
+    let options = ["--batch", "1", "--connections", "8", "--invalid", "0.2", "--duplicates", "0.2"];
+    let singles = publish(&system, &options);
     assert!(count(&singles, "sent") > 100 && count(&singles, "rejected") > 0, "{singles}");
-    // Without a listener, all POSTs fail and the exit code is 1.
+    let ledger = system.settle();
+    let duplicates = |source: usize| ledger["sources"][source]["duplicates"].as_u64().unwrap();
+    assert!(duplicates(0) + duplicates(1) > 0, "{ledger}");
+}
+
+#[test]
+fn the_publisher_exits_with_1_and_counts_failures_when_nobody_listens() {
+    let folder = tempfile::tempdir().unwrap();
     let nowhere = format!("http://127.0.0.1:{}/webhook", free_port());
-    let output =
-        system.ess(&["publisher", "--target", &nowhere, "--batch", "1", "--rate", "5", "--duration", "1s"]);
+    let arguments = ["publisher", "--target", &nowhere, "--batch", "1", "--rate", "5", "--duration", "1s"];
+    let output = run(&arguments, &[], folder.path());
     assert_eq!(output.status.code(), Some(1));
     assert!(
         String::from_utf8_lossy(&output.stdout).contains("failed    5"),

@@ -69,6 +69,13 @@ fn an_unreachable_database_is_reported_with_address_and_cause_instead_of_the_poo
             "{arguments:?}: {printed}"
         );
     }
+}
+
+#[test]
+fn the_readiness_of_a_collector_names_the_address_and_the_cause_of_an_unreachable_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let url = format!("postgres://somebody:hunter2@127.0.0.1:{port}/x");
     let nats = format!("nats://127.0.0.1:{}", free_port());
     let environment = [("NATS_URL".to_owned(), nats), ("DATABASE_URL".to_owned(), url)];
     let collector = Service::start(&["collector", "facebook"], &environment, folder.path());
@@ -76,6 +83,11 @@ fn an_unreachable_database_is_reported_with_address_and_cause_instead_of_the_poo
         let ready = http::get(&collector.url("/ready")).ok()?;
         (ready.text.contains(&format!("127.0.0.1:{port}: ")) && ready.text.contains("refused")).then_some(())
     });
+}
+
+#[test]
+fn a_database_that_does_not_exist_is_named() {
+    let folder = tempfile::tempdir().unwrap();
     let postgres = Postgres::start();
     let (server, _) =
         postgres.url().rsplit_once('/').map(|(server, name)| (server.to_owned(), name.to_owned())).unwrap();
@@ -175,8 +187,8 @@ fn a_clean_stop_leaves_all_data_in_the_database_file_and_an_empty_wal() {
     assert_eq!(Database::Sqlite(copy).query("SELECT count(*) FROM event_rows"), ["50"]);
 }
 
-#[test]
-fn a_replay_takes_all_letters_and_lists_are_aligned_without_control_characters() {
+/// A system that stopped cleanly, with 130 dead letters, one of them with control characters.
+fn stopped_with_130_letters() -> System {
     let mut system = System::embedded(&[]);
     let events: Vec<Value> = (0..130)
         .map(|n| {
@@ -188,11 +200,16 @@ fn a_replay_takes_all_letters_and_lists_are_aligned_without_control_characters()
         .collect();
     assert_eq!(system.post(&Value::from(events).to_string()).status, 422);
     let count = "SELECT count(*) FROM dead_letters";
-    let there = 130;
     eventually("letters are there", MINUTE, || (system.database.query(count) == ["130"]).then_some(()));
     let process = &mut system.services[0].process;
     process.signal("TERM");
     assert_eq!(process.wait(MINUTE).code(), Some(0), "{}", process.output());
+    system
+}
+
+#[test]
+fn a_list_of_letters_is_aligned_and_has_no_control_characters() {
+    let (system, there) = (stopped_with_130_letters(), 130);
     let list = system.ess(&["dead-letters", "list", "--limit", "1000"]);
     let text = String::from_utf8_lossy(&list.stdout).into_owned();
     let lines: Vec<&str> = text.lines().collect();
@@ -202,6 +219,11 @@ fn a_replay_takes_all_letters_and_lists_are_aligned_without_control_characters()
     assert!(lines[1..=there].iter().all(|line| line[column..].starts_with("invalid ")), "{text}");
     let shorter = system.ess(&["dead-letters", "list"]);
     assert!(String::from_utf8_lossy(&shorter.stdout).contains("50 letters, the newest; --limit shows more"));
+}
+
+#[test]
+fn a_replay_takes_all_letters_or_as_many_as_are_asked_for() {
+    let (system, there) = (stopped_with_130_letters(), 130);
     for (arguments, fails) in [
         (&["dead-letters", "replay", "--dry-run"][..], there),
         (&["dead-letters", "replay", "--dry-run", "--limit", "3"], 3),
