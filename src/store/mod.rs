@@ -32,6 +32,7 @@ mod session;
 mod sql;
 mod sqlite_file;
 mod summary;
+mod test_sql;
 mod transaction;
 mod write;
 

@@ -12,7 +12,6 @@
 
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Statement, TryGetable, Value};
 
-use crate::store::connect::Store;
 use crate::store::error::StoreError;
 
 /// A statement and its parameters.
@@ -88,22 +87,6 @@ impl Sql {
     pub async fn scalars<T: TryGetable>(self, db: &impl ConnectionTrait) -> Result<Vec<T>, StoreError> {
         let rows = self.rows(db).await?;
         Ok(rows.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, _>>()?)
-    }
-}
-
-/// SQL of tests and benches, on the store's own connections.
-#[doc(hidden)]
-impl Store {
-    /// The number that a scalar expression, such as a query in parentheses, gives.
-    pub async fn query_number(&self, expression: &str) -> Result<i64, StoreError> {
-        let number = Sql::new(format!("SELECT CAST(({expression}) AS bigint)")).scalar(self.db()).await?;
-        number.ok_or_else(|| StoreError::internal("no row"))
-    }
-
-    /// Runs a statement without parameters.
-    pub async fn execute(&self, sql: &str) -> Result<(), StoreError> {
-        self.db().execute_unprepared(sql).await?;
-        Ok(())
     }
 }
 
