@@ -1,4 +1,4 @@
-//! Each stage of an event's way by itself: decode and validate, frame, append, batch write, report.
+//! Each stage of an event's way by itself: decode and validate, convert by a source file, frame, append, batch write, report.
 //!
 //! `cargo bench --bench stages` runs all; a name after `--` runs those whose names contain it. Beside
 //! decoding stands what serde_json takes to parse the same bytes, and beside writing what an insert without
@@ -25,6 +25,8 @@ use ess::event::{Source, decode};
 use ess::log::embedded::Embedded;
 use ess::log::{Frame, FrameWriter, Log, Origin, Piece, Topic};
 use ess::publisher::generate::{Generator, Mix};
+use ess::source::CanonicalEvent;
+use ess::source::declared::{Declared, Method, Outcome, Request};
 use ess::store::Batch;
 use ess::store::report::{Filter, Reports};
 use serde_json::Value;
@@ -68,6 +70,82 @@ fn decoding(c: &mut Criterion) {
     });
     group.bench_function("1,000 events one by one", |b| {
         b.iter(|| each.iter().filter(|raw| decode(black_box(raw.get().as_bytes()), None).is_ok()).count());
+    });
+    group.finish();
+}
+
+/// A source file without a filter, and one with a filter, a schema and an amount.
+const PLAIN: &str = r#"
+source: bench_plain
+title: Bench
+schema: {type: object, required: [event_id, kind, at], properties: {event_id: {type: string, minLength: 1}}}
+map:
+  id: /event_id
+  timestamp: {at: /at, as: rfc3339}
+  type: {at: /kind, words: {purchase: purchase, signup: sign_up}, else: other}
+  stage: {by_type: {purchase: bottom}, else: top}
+  user: /customer/id
+  campaign: /campaign/id
+  country: /customer/country
+  amount: {at: /total, unit: major, currency: /currency}
+revenue: [purchase]
+"#;
+
+/// Conversion of declared sources' events of about 430 bytes to canonical ones, as the gateway does it.
+fn converting(c: &mut Criterion) {
+    let one = |n: usize| {
+        let user = format!("user-{:012}", n * 7_919);
+        serde_json::json!({
+            "event_id": format!("e-{n:032}"), "kind": "purchase", "at": "2026-11-26T10:00:01.250Z",
+            "customer": {"id": user, "country": "IE", "city": "Dublin", "segment": "returning customers"},
+            "campaign": {"id": "20000000001", "name": "late autumn of two thousand and twenty-six"},
+            "total": "19.90", "currency": "EUR", "items": [{"sku": "sku-0001", "quantity": 2}],
+            "session": {"device": "mobile", "referrer": "https://example.com/a/page", "pages": 17},
+        })
+    };
+    let events: Vec<Value> = (0..FRAME).map(one).collect();
+    let mean = Value::from(events.clone()).to_string().len() / FRAME;
+    assert!((400..=470).contains(&mean), "{mean} bytes an event");
+    let filtered = PLAIN.replace("bench_plain", "bench_filtered");
+    let filtered = filtered.replace("schema:", "events: '.events[] | . + {_is: 1}'\nschema:");
+    let body_of = |name: &str| match name {
+        "bench_plain" => Value::from(events.clone()).to_string(),
+        _ => serde_json::json!({"events": events.clone()}).to_string(),
+    };
+    let mut group = c.benchmark_group("convert");
+    group.throughput(Throughput::Elements(FRAME as u64));
+    for (name, file) in [("bench_plain", PLAIN), ("bench_filtered", filtered.as_str())] {
+        let source = Declared::parse(&format!("{name}.yaml"), file).unwrap();
+        let body = body_of(name);
+        group.bench_function(format!("a body of 1,000 events, {name}"), |b| {
+            b.iter(|| {
+                let request = Request {
+                    method: Method::Post,
+                    headers: &[],
+                    query: "",
+                    body: black_box(body.as_bytes()),
+                    received: 1_795_687_203_000_000,
+                };
+                let mut canonical = Vec::new();
+                for outcome in source.events(&request).unwrap() {
+                    match outcome {
+                        Outcome::Event(event) => event.write(&mut canonical),
+                        Outcome::Refused(refused) => panic!("{refused:?}"),
+                    }
+                }
+                canonical.len()
+            });
+        });
+    }
+    let mut canonical = Vec::new();
+    let source = Declared::parse("bench_plain.yaml", PLAIN).unwrap();
+    match source.event(events[0].to_string().as_bytes(), 0, None).unwrap() {
+        Outcome::Event(event) => event.write(&mut canonical),
+        Outcome::Refused(refused) => panic!("{refused:?}"),
+    }
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("a canonical event is read", |b| {
+        b.iter(|| CanonicalEvent::read(black_box(&canonical)).unwrap().timestamp);
     });
     group.finish();
 }
@@ -216,5 +294,5 @@ fn writing_and_reporting(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decoding, framing, appending, writing_and_reporting);
+criterion_group!(benches, decoding, converting, framing, appending, writing_and_reporting);
 criterion_main!(benches);

@@ -31,7 +31,7 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct Filters {
-    /// Reason: invalid, not_json, database, too_many_deliveries, unreadable_frame
+    /// Reason: invalid, not_json, filter, database, too_many_deliveries, unreadable_frame
     #[arg(long, value_parser = reason)]
     reason: Option<Reason>,
     /// Source of the events

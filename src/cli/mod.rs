@@ -173,7 +173,8 @@ fn run(command: Command) -> Result<Ending, Failure> {
         let Some(config) = waiting::for_secrets(config, &command).await? else { return Ok(Ending::Clean) };
         // These do not listen, so that most warnings do not concern them.
         if !matches!(command, Command::Publisher(_) | Command::Health | Command::Top(_) | Command::Tail(_)) {
-            config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            let unknown = config.unknown_warnings(&sources::secret_names(&config));
+            config.warnings.iter().chain(&unknown).for_each(|warning| tracing::warn!("{warning}"));
         }
         match command {
             Command::Demo { .. } => serve::all(config, Some(Demo { log: demo_log })).await,

@@ -105,10 +105,12 @@ pub(super) fn collector_port(config: &Config, source: Source) -> u16 {
 /// `ess gateway`.
 pub(super) async fn gateway(config: Config) -> Result<Ending, Failure> {
     let url = config.nats_url.as_ref().ok_or_else(|| missing("NATS_URL", "gateway"))?;
+    // Declared before anything is built, so that all of it knows them.
+    let served = super::sources::served(&config)?;
     let log = connect(url, gateway::NAME, &config, LogRole::Gateway).await?;
     let drain = Drain::default();
     let port = alone(&config, config.ports.gateway);
-    let service = gateway::start(&config, port, &log, &drain.handle()).map_err(failed)?;
+    let service = gateway::start(&config, port, &log, served, &drain.handle()).map_err(failed)?;
     serve(&config, vec![service], drain, flush(log)).await
 }
 
@@ -149,6 +151,8 @@ pub(super) async fn reporter(config: Config) -> Result<Ending, Failure> {
 
 /// `ess up` and `ess demo`: all services in this process.
 pub(super) async fn all(config: Config, demo: Option<Demo>) -> Result<Ending, Failure> {
+    // Declared before anything is built, so that all of it knows them.
+    let served = super::sources::served(&config)?;
     let embedded = config.nats_url.is_none() || config.database_url.is_none();
     let _lock = embedded.then(|| lock_data_dir(&config)).transpose()?;
     let log = open_log(&config, "ess", LogRole::Gateway).await?;
@@ -165,7 +169,7 @@ pub(super) async fn all(config: Config, demo: Option<Demo>) -> Result<Ending, Fa
     let reading = open(&config, READING).await?;
     let drain = Drain::default();
     let handle = drain.handle();
-    let gateway = gateway::start(&config, config.ports.gateway, &log, &handle);
+    let gateway = gateway::start(&config, config.ports.gateway, &log, served, &handle);
     let mut services = vec![gateway.map_err(failed)?];
     for (source, store) in &stores {
         let (source, port) = (*source, collector_port(&config, *source));

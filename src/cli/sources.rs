@@ -2,13 +2,16 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
 use super::Failure;
 use crate::config::Config;
 use crate::service::Ending;
-use crate::source::declared::{Declared, Fault, Method, Outcome, Request};
+use crate::source::declared::{
+    Declared, FolderError, Method, Outcome, Request, Served, files_of, read_files, serve,
+};
 use crate::source::{Source, shipped};
 
 /// Largest body that `ess sources try` reads, in bytes.
@@ -78,7 +81,7 @@ fn of(config: &Config, named: Files) -> Result<Vec<PathBuf>, Failure> {
     if !named.files.is_empty() {
         return Ok(named.files);
     }
-    let files = in_folder(&config.source_folder)?;
+    let files = files_of(&config.source_folder).map_err(folder_failed)?;
     if files.is_empty() {
         let folder = config.source_folder.display();
         return Err(Failure::Usage(format!(
@@ -86,36 +89,6 @@ fn of(config: &Config, named: Files) -> Result<Vec<PathBuf>, Failure> {
         )));
     }
     Ok(files)
-}
-
-/// Source files of a folder, sorted; none if there is no folder.
-fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let failed =
-        |error: std::io::Error| Failure::Usage(format!("ESS_SOURCES: {}: {error}", folder.display()));
-    if !folder.exists() {
-        return Ok(Vec::new());
-    }
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if path.is_file() && path.extension().is_some_and(|ending| ending == "yaml") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// Reads a file. The outer error is of the file system.
-fn parse(path: &Path) -> Result<Result<Declared, Vec<Fault>>, Failure> {
-    let shown = path.display().to_string();
-    let text = std::fs::read_to_string(path);
-    let text = text.map_err(|error| Failure::Usage(format!("{shown}: {error}")))?;
-    Ok(Declared::parse(&shown, &text))
-}
-
-fn print_faults(faults: &[Fault]) {
-    faults.iter().for_each(|fault| eprintln!("{fault}\n"));
 }
 
 fn list(folder: &Path, json: bool) -> Result<Ending, Failure> {
@@ -135,14 +108,16 @@ fn list(folder: &Path, json: bool) -> Result<Ending, Failure> {
     }
     let types = |source: &Declared| source.types().iter().map(ToString::to_string).collect::<Vec<_>>();
     let (mut names, mut is_wrong) = (Vec::new(), false);
-    for path in in_folder(folder)? {
-        match parse(&path)? {
-            Ok(source) => {
-                line(source.name(), "declared", source.title(), &types(&source));
-                names.push(source.name().to_owned());
+    for path in files_of(folder).map_err(folder_failed)? {
+        match read_files(std::slice::from_ref(&path)) {
+            Ok(sources) => {
+                for (_, source) in sources {
+                    line(source.name(), "declared", source.title(), &types(&source));
+                    names.push(source.name().to_owned());
+                }
             }
-            Err(faults) => {
-                print_faults(&faults);
+            Err(error) => {
+                eprintln!("{error}\n");
                 is_wrong = true;
             }
         }
@@ -158,30 +133,45 @@ fn list(folder: &Path, json: bool) -> Result<Ending, Failure> {
     Ok(Ending::Clean)
 }
 
-/// Reads all files and prints their mistakes; two files of one name are one. The error has their number.
+/// Reads all files and prints their mistakes. The error has their number.
 fn read_all(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Declared)>, Failure> {
-    let (mut sources, mut mistakes): (Vec<(PathBuf, Declared)>, usize) = (Vec::new(), 0);
-    for path in paths {
-        match parse(path)? {
-            Ok(source) => {
-                if let Some((other, _)) = sources.iter().find(|(_, other)| other.name() == source.name()) {
-                    let (path, other) = (path.display(), other.display());
-                    eprintln!("error: the source `{}` of {path} is declared in {other} too\n", source.name());
-                    mistakes += 1;
-                }
-                sources.push((path.clone(), source));
-            }
-            Err(faults) => {
-                print_faults(&faults);
-                mistakes += faults.len();
-            }
+    match read_files(paths) {
+        Ok(sources) => Ok(sources),
+        Err(FolderError::Mistakes(mistakes)) => {
+            mistakes.iter().for_each(|mistake| eprintln!("{mistake}\n"));
+            Err(Failure::Other(match mistakes.len() {
+                1 => "1 mistake".to_owned(),
+                mistakes => format!("{mistakes} mistakes"),
+            }))
         }
+        Err(error) => Err(Failure::Usage(error.to_string())),
     }
-    match mistakes {
-        0 => Ok(sources),
-        1 => Err(Failure::Other("1 mistake".to_owned())),
-        _ => Err(Failure::Other(format!("{mistakes} mistakes"))),
-    }
+}
+
+/// Failure of reading the folder `ESS_SOURCES`.
+fn folder_failed(error: FolderError) -> Failure {
+    Failure::Usage(format!("ESS_SOURCES: {error}"))
+}
+
+/// Reads the source files of `ESS_SOURCES`, and declares them with their secrets.
+pub(super) fn served(config: &Config) -> Result<Vec<Arc<Served>>, Failure> {
+    let files = files_of(&config.source_folder).map_err(folder_failed)?;
+    let sources = read_files(&files).map_err(|error| match error {
+        FolderError::Mistakes(_) => Failure::Usage(format!("a source file is wrong\n\n{error}")),
+        error => folder_failed(error),
+    })?;
+    let served = serve(sources, |name| config.source_secret(name));
+    served.map_err(|error| Failure::Usage(format!("a source file names a secret that is missing\n{error}")))
+}
+
+/// Names of the secrets that source files of `ESS_SOURCES` name, as far as the files can be read.
+pub(super) fn secret_names(config: &Config) -> Vec<String> {
+    let files = files_of(&config.source_folder).unwrap_or_default();
+    let sources = files.iter().filter_map(|file| read_files(std::slice::from_ref(file)).ok()).flatten();
+    let names = |(_, source): (PathBuf, Declared)| {
+        source.secrets().iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    sources.flat_map(names).collect()
 }
 
 fn lint(paths: &[PathBuf]) -> Result<Ending, Failure> {
@@ -215,12 +205,8 @@ fn test(paths: &[PathBuf]) -> Result<Ending, Failure> {
 }
 
 fn try_body(arguments: &Try) -> Result<Ending, Failure> {
-    let source = match parse(&arguments.file)? {
-        Ok(source) => source,
-        Err(faults) => {
-            print_faults(&faults);
-            return Err(Failure::Other(format!("{} is wrong", arguments.file.display())));
-        }
+    let Some((_, source)) = read_all(std::slice::from_ref(&arguments.file))?.pop() else {
+        return Err(Failure::Usage("name a source file".to_owned()));
     };
     let body = arguments.body.as_deref().map(read_body).transpose()?;
     if body.is_none() && arguments.query.is_none() {

@@ -125,14 +125,27 @@ pub struct Config {
     pub log_level: String,
     /// Warnings, logged once logging works.
     pub warnings: Vec<String>,
+    /// Variables that begin with `ESS_` and are no settings: secrets of source files, or mistakes.
+    pub unknown: Vec<String>,
     /// Files of secrets that do not exist yet: services wait for them.
     pub missing: Vec<ConfigError>,
     values: EffectiveValues,
+    source_secrets: SourceSecrets,
 }
 
 /// The effective values, for [`Config::shown`]; `Debug` hides them, for secrets are among them.
 #[derive(Clone)]
 struct EffectiveValues(Vec<(&'static Setting, String)>);
+
+/// Values of variables that a source file can name as secrets; `Debug` hides them.
+#[derive(Clone)]
+struct SourceSecrets(Variables);
+
+impl fmt::Debug for SourceSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
 
 impl fmt::Debug for EffectiveValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -287,13 +300,30 @@ impl Config {
             admin_token: admin_token(variables)?,
             log_level: variables.text("LOG_LEVEL").to_owned(),
             warnings: warnings(variables, &http, &log),
+            unknown: variables.unknown(),
             missing: variables.missing.clone(),
+            source_secrets: SourceSecrets(variables.clone()),
             values: EffectiveValues(
                 SETTINGS.iter().map(|setting| (setting, variables.text(setting.name).to_owned())).collect(),
             ),
             http,
             log,
         })
+    }
+
+    /// The value of a secret that a source file names, from its variable or the file of `NAME_FILE`; `None` if it is not
+    /// set or cannot be read.
+    pub fn source_secret(&self, name: &str) -> Option<String> {
+        self.source_secrets.0.secret_of_source(name)
+    }
+
+    /// Warnings about variables that are neither settings nor secrets of source files, whose names are `declared`.
+    pub fn unknown_warnings(&self, declared: &[String]) -> Vec<String> {
+        let is_secret = |name: &String| {
+            declared.iter().any(|known| name == known || name.strip_suffix("_FILE") == Some(known))
+        };
+        let unknown = self.unknown.iter().filter(|name| !is_secret(name));
+        unknown.map(|name| format!("unknown setting {name}: it has no effect")).collect()
     }
 
     /// The effective configuration, `NAME=value` a line, with secrets hidden.
@@ -314,8 +344,6 @@ impl Config {
 /// Warnings about settings that are allowed and probably not meant.
 fn warnings(variables: &Variables, http: &HttpSettings, log: &LogSettings) -> Vec<String> {
     let mut warnings = variables.warnings.clone();
-    let unknown = variables.unknown().into_iter();
-    warnings.extend(unknown.map(|name| format!("unknown setting {name}: it has no effect")));
     if log.max_age.is_some() {
         warnings.push(
             "ESS_LOG_MAX_AGE is set: accepted events that are not collected in time are lost".to_owned(),
@@ -421,7 +449,7 @@ mod tests {
     #[test]
     fn an_unknown_name_is_warned_of() {
         let config = validate(&[("ESS_MAX_BODDY", "1")]).unwrap();
-        assert!(config.warnings[0].contains("ESS_MAX_BODDY"));
+        assert!(config.unknown_warnings(&[])[0].contains("ESS_MAX_BODDY"));
     }
 
     #[test]

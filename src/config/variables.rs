@@ -205,6 +205,17 @@ impl Variables {
         self.parsed(name, "a port from 0 to 65535", |text| text.parse().ok())
     }
 
+    /// The value of a variable that a source file names as a secret: itself, or the text of the file `NAME_FILE`.
+    pub(super) fn secret_of_source(&self, name: &str) -> Option<String> {
+        let text = self.text(name);
+        if !text.is_empty() {
+            return Some(text.to_owned());
+        }
+        let file = self.values.get(&format!("{name}_FILE"))?;
+        let text = std::fs::read_to_string(file).ok()?;
+        Some(trimmed(&text).to_owned()).filter(|text| !text.is_empty())
+    }
+
     pub(super) fn secret(&self, name: &str) -> Option<Secret> {
         let text = self.text(name);
         (!text.is_empty()).then(|| text.to_owned().into())

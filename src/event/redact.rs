@@ -11,6 +11,7 @@ use sha2::Sha256;
 
 use crate::config::{Pii, Secret};
 use crate::json::walk::{Kind, Walk};
+use crate::source::declared::Privacy;
 
 /// Prefix of every pseudonym.
 const PREFIX: &str = "anon-";
@@ -166,6 +167,16 @@ impl Redactor {
         }
         let pseudonym = self.pseudonym(text.as_deref().unwrap_or(value));
         edits.replace(value, &format!("\"{pseudonym}\""));
+    }
+}
+
+impl Privacy for Redactor {
+    fn pseudonym(&self, text: &str) -> String {
+        self.pseudonym(text)
+    }
+
+    fn drops(&self) -> bool {
+        self.drops_names
     }
 }
 

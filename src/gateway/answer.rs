@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::ToSchema;
 
-use super::refusal::RequestRefusal;
+use super::refusal::{Address, RequestRefusal, response};
 use crate::event::{FieldError, Refusal};
 use crate::log::Origin;
 use crate::ops::metrics::RequestOutcome;
@@ -93,8 +93,14 @@ impl Answers {
         Self { units: Arc::new(Semaphore::new(UNREAD)) }
     }
 
-    /// The answer to a request whose events were validated, and its outcome.
-    pub fn answer(&self, outcome: Outcome, origin: &Origin) -> (HttpResponse, RequestOutcome) {
+    /// The answer to a request whose events were validated, and its outcome. On a source's own path all refused events
+    /// are dead letters by now.
+    pub fn answer(
+        &self,
+        outcome: Outcome,
+        address: Address,
+        origin: &Origin,
+    ) -> (HttpResponse, RequestOutcome) {
         let Outcome { accepted, rejected, mut errors } = outcome;
         let mut held = None;
         if errors.json.len() > PIECE {
@@ -106,19 +112,19 @@ impl Answers {
         }
         let list = format!("[{}]", errors.json);
         drop(errors.json);
-        let (response, outcome) = if accepted == 0 && rejected > 0 {
-            let truncated = errors.truncated;
+        let truncated = errors.truncated;
+        let all_rejected = accepted == 0 && rejected > 0;
+        let outcome = if all_rejected { RequestOutcome::Rejected } else { RequestOutcome::Accepted };
+        let (status, _) = response(outcome, address);
+        let response = if status.is_client_error() {
             let refusal = RequestRefusal::AllRejected { rejected, errors: list, truncated };
-            let outcome = refusal.outcome();
-            (refusal.respond(true, origin), outcome)
+            refusal.respond(address, true, origin)
         } else {
             let id = serde_json::to_string(&origin.correlation_id).unwrap_or_default();
-            let truncated = errors.truncated;
             let body = format!(
                 r#"{{"accepted":{accepted},"rejected":{rejected},"correlationId":{id},"errors":{list},"errorsTruncated":{truncated}}}"#
             );
-            let response = HttpResponse::Accepted().content_type("application/json").body(body);
-            (response, RequestOutcome::Accepted)
+            HttpResponse::build(status).content_type("application/json").body(body)
         };
         let response = response.map_body(|_, body| match (held, body.try_into_bytes()) {
             (None, Ok(bytes)) => BoxBody::new(bytes),
@@ -179,7 +185,7 @@ mod tests {
         {
             for accepted in [0, 5] {
                 let outcome = Outcome { accepted, ..outcome(events, errors) };
-                let body = read(answers.answer(outcome, &origin).0).await;
+                let body = read(answers.answer(outcome, Address::Shared, &origin).0).await;
                 assert_eq!(body["errors"].as_array().unwrap().len(), named, "{events} {errors}");
                 assert_eq!(
                     (&body["errorsTruncated"], &body["rejected"]),
@@ -195,7 +201,8 @@ mod tests {
     async fn unread_answers_together_stay_within_their_bound() {
         let answers = Answers::new();
         let origin = Origin { correlation_id: "c".to_owned(), traceparent: None, accepted_at: 0 };
-        let unread: Vec<_> = (0..200).map(|_| answers.answer(outcome(100, 90), &origin).0).collect();
+        let unread: Vec<_> =
+            (0..200).map(|_| answers.answer(outcome(100, 90), Address::Shared, &origin).0).collect();
         let bytes: u64 = unread
             .iter()
             .map(|response| match response.body().size() {
@@ -207,7 +214,10 @@ mod tests {
         let last = read(unread.into_iter().last().unwrap()).await;
         assert_eq!((&last["errors"], &last["errorsTruncated"]), (&serde_json::json!([]), &true.into()));
         assert_eq!(
-            read(answers.answer(outcome(1, 90), &origin).0).await["errors"].as_array().unwrap().len(),
+            read(answers.answer(outcome(1, 90), Address::Shared, &origin).0).await["errors"]
+                .as_array()
+                .unwrap()
+                .len(),
             1
         );
     }

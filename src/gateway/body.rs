@@ -141,7 +141,7 @@ pub(super) enum Coding {
     Zstd,
 }
 
-/// Checks the Content-Type, and reads the codings in the order in which they were applied (RFC 9110, 8.4).
+/// Checks that the Content-Type is that of JSON, and reads the codings.
 pub(super) fn encoding(headers: &HeaderMap) -> Result<Vec<Coding>, RequestRefusal> {
     if let Some(kind) = headers.get(header::CONTENT_TYPE) {
         let kind = kind.to_str().unwrap_or("?");
@@ -152,6 +152,11 @@ pub(super) fn encoding(headers: &HeaderMap) -> Result<Vec<Coding>, RequestRefusa
             return Err(RequestRefusal::ContentType(kind.to_owned()));
         }
     }
+    codings(headers)
+}
+
+/// Reads the codings in the order in which they were applied (RFC 9110, 8.4).
+pub(super) fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, RequestRefusal> {
     let mut codings = Vec::new();
     for name in
         headers.get_all(header::CONTENT_ENCODING).flat_map(|value| value.to_str().unwrap_or("?").split(','))

@@ -10,20 +10,22 @@ use super::answer::Outcome;
 use super::body::{encoding, read, unpack};
 use super::ingest::{Ingest, deadline};
 use super::publishers::Client;
-use super::refusal::RequestRefusal;
-use super::{handshake, openapi};
+use super::refusal::{Address, RequestRefusal};
+use super::{declared, handshake, openapi};
 use crate::config::Secret;
 use crate::event::Source;
 use crate::log::Origin;
 use crate::ops::http::{origin, resource, token_index};
+use crate::ops::metrics::RequestOutcome;
 use crate::ops::openapi::describe;
 use crate::ops::trace_id;
 use crate::source::{Signature, SignatureError, SignedRequest};
 
 /// Adds the gateway's routes.
 pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>) {
+    let served = shared.served.clone();
     config.app_data(shared);
-    describe(config, openapi::document(), &openapi::schemas().unwrap_or_default());
+    describe(config, openapi::document(&served), &openapi::schemas().unwrap_or_default());
     let any = |request: HttpRequest, shared, payload| webhook(request, shared, payload, None);
     config.service(resource("/webhook", "POST, OPTIONS").route(web::post().to(any)));
     for source in Source::built_in() {
@@ -44,14 +46,21 @@ pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>)
         };
         config.service(resource.route(web::post().to(own)));
     }
+    declared::routes(config, &served);
 }
 
 /// Progress of a request, for its answer and its metrics.
-struct Progress {
+pub(super) struct Progress {
     /// Known once the token or signature is checked.
-    client: Client,
+    pub client: Client,
     /// True once the whole body has arrived.
-    body_read: bool,
+    pub body_read: bool,
+}
+
+/// Counts an answered request.
+pub(super) fn count(shared: &Shared, progress: &Progress, outcome: RequestOutcome, started: Instant) {
+    shared.metrics.count_request(shared.clients.name(progress.client), outcome);
+    shared.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
 }
 
 /// Takes events; of `only` that source if the request came to the source's own path.
@@ -63,17 +72,26 @@ async fn webhook(
 ) -> HttpResponse {
     let started = Instant::now();
     let origin = Arc::new(origin(&request));
+    let address = Address::of(only);
     let mut progress = Progress { client: Client::UNKNOWN, body_read: false };
     let (answer, outcome) = match take(&request, &shared, payload, only, &origin, &mut progress).await {
-        Ok(outcome) => shared.answers.answer(outcome, &origin),
+        Ok(outcome) => shared.answers.answer(outcome, address, &origin),
         Err(refusal) => {
             let outcome = refusal.outcome();
-            (refusal.respond(progress.body_read, &origin), outcome)
+            (refusal.respond(address, progress.body_read, &origin), outcome)
         }
     };
-    shared.metrics.count_request(shared.clients.name(progress.client), outcome);
-    shared.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
+    count(&shared, &progress, outcome, started);
     answer
+}
+
+/// The client of a request that shows a token, or none where none is asked for.
+pub(super) fn by_token(request: &HttpRequest, shared: &Shared) -> Result<Client, RequestRefusal> {
+    match token_index(request, &shared.tokens) {
+        Some(index) => Ok(shared.clients.with_token(index)),
+        None if shared.tokens.is_empty() => Ok(Client::ANONYMOUS),
+        None => Err(RequestRefusal::Token),
+    }
 }
 
 /// Checks the request in the order 401, 429, 415, 413, 400, then hands its events to ingest. Where a signature
@@ -92,11 +110,7 @@ async fn take(
     let signature = only.and_then(|source| SignatureCheck::new(shared, source));
     let signed = signature.is_some();
     if !signed {
-        progress.client = match token_index(request, &shared.tokens) {
-            Some(index) => shared.clients.with_token(index),
-            None if shared.tokens.is_empty() => Client::ANONYMOUS,
-            None => return Err(RequestRefusal::Token),
-        };
+        progress.client = by_token(request, shared)?;
         pass(shared, progress.client)?;
     }
     if let Some(signature) = &signature {
@@ -137,12 +151,24 @@ async fn take(
         origin: origin.clone(),
         only,
         deadline: deadline(),
+        declared: None,
     };
+    hand_over(shared, ingest, progress.client, bytes).await
+}
+
+/// Hands a request's events to ingest, and logs their outcome.
+pub(super) async fn hand_over(
+    shared: &Shared,
+    ingest: Ingest,
+    client: Client,
+    bytes: usize,
+) -> Result<Outcome, RequestRefusal> {
+    let origin = ingest.origin.clone();
     let left = ingest.deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
     let answer = shared.ingest.ask(ingest, left).await;
     let outcome =
         answer.map_err(|error| RequestRefusal::NotDurable { accepted: 0, why: error.to_string() })??;
-    log_outcome(shared, shared.clients.name(progress.client), origin, bytes, &outcome);
+    log_outcome(shared, shared.clients.name(client), &origin, bytes, &outcome);
     Ok(outcome)
 }
 
@@ -157,7 +183,7 @@ fn log_outcome(shared: &Shared, publisher: &str, origin: &Origin, bytes: usize, 
 }
 
 /// Counts a request against its client's limit.
-fn pass(shared: &Shared, client: Client) -> Result<(), RequestRefusal> {
+pub(super) fn pass(shared: &Shared, client: Client) -> Result<(), RequestRefusal> {
     shared.clients.pass(client).map_err(|wait| RequestRefusal::OverLimit { wait })
 }
 

@@ -14,12 +14,13 @@ use opentelemetry::trace::SpanKind;
 use super::DEADLINE;
 use super::answer::{Errors, Outcome};
 use super::body::Reservation;
-use super::dead_letters::{DeadLetters, LetterRoom};
+use super::dead_letters::{DeadLetters, LetterRoom, Uncounted};
+use super::declared::{Convert, Converter, Incoming};
 use super::publish::{FramePublisher, Publish, PublishError};
 use super::refusal::RequestRefusal;
 use super::validate::{Cursor, Next, Rejected, Validate, Validator};
 use crate::event::{BySource, Redactor, Source, SourceMap};
-use crate::log::{DeadLetter, Origin, Reason};
+use crate::log::{DeadLetter, Origin};
 use crate::ops::metrics::{GatewayFailure, GatewayMetrics};
 use crate::ops::trace;
 use crate::runtime::{Held, Mailbox, Undelivered};
@@ -28,8 +29,9 @@ use crate::runtime::{Held, Mailbox, Undelivered};
 const MAX_LETTERS: usize = 10_000;
 /// Bytes of them, payloads and errors.
 const MAX_LETTER_BYTES: usize = 16 * 1_024 * 1_024;
-/// The reason that a refused event's bytes are not kept.
-const UNKEPT: &str = "more than 10,000 or 16 MiB of one request, or too many wait to be kept";
+/// Reasons that a refused event's bytes are not kept.
+const TOO_MANY: &str = "more than 10,000 or 16 MiB of one request";
+const NO_ROOM: &str = "too many wait to be kept";
 /// Restarts of a publisher that a request survives.
 const RESTARTS: usize = 5;
 
@@ -45,6 +47,8 @@ pub(super) struct Ingest {
     pub only: Option<Source>,
     /// When the request must be answered.
     pub deadline: Instant,
+    /// The request itself, if it came to the path of a declared source.
+    pub declared: Option<Arc<Incoming>>,
 }
 
 impl Message for Ingest {
@@ -55,6 +59,8 @@ impl Message for Ingest {
 #[derive(Clone)]
 pub(super) struct Parts {
     pub validators: Vec<Mailbox<Validator>>,
+    /// Empty if no source is declared.
+    pub converters: Vec<Mailbox<Converter>>,
     pub publishers: BySource<Mailbox<FramePublisher>>,
     pub dead_letters: DeadLetters,
     pub metrics: GatewayMetrics,
@@ -103,8 +109,10 @@ struct Sorted {
     /// The valid events without personal data, where that is not kept.
     redacted: Option<Vec<u8>>,
     rejected: usize,
-    /// Refused events of each source, and how many of them have no letter; the last for those without a source.
-    rejected_by_source: Vec<(Option<Source>, u64, u64)>,
+    /// Refused events of each source, the last for those without a source.
+    rejected_by_source: Vec<(Option<Source>, u64)>,
+    /// Those of them that have no letter.
+    uncounted: Vec<Uncounted>,
     /// The first that were refused, for the answer.
     errors: Errors,
     letters: Vec<DeadLetter>,
@@ -120,6 +128,7 @@ impl Sorted {
             redacted: None,
             rejected: 0,
             rejected_by_source: Vec::new(),
+            uncounted: Vec::new(),
             errors: Errors::default(),
             letters: Vec::new(),
             letter_bytes: 0,
@@ -132,7 +141,7 @@ impl Sorted {
     }
 
     fn refuse(&mut self, ingest: &Ingest, rejected: Rejected) {
-        let Rejected { index, bytes, redacted, mut refusal } = rejected;
+        let Rejected { index, bytes, redacted, reason, mut refusal } = rejected;
         self.rejected += 1;
         self.errors.add(index, &refusal);
         refusal.source = refusal.source.or(ingest.only);
@@ -140,21 +149,27 @@ impl Sorted {
         let Origin { correlation_id, accepted_at, .. } = &*ingest.origin;
         let kept = redacted.as_deref().unwrap_or(&ingest.body[bytes]);
         let size = DeadLetter::size_of(kept.len(), &refusal.errors);
-        let room = self.letters.len() < MAX_LETTERS
-            && self.letter_bytes + size <= MAX_LETTER_BYTES
-            && self.room.take(size);
-        if room {
-            let mut letter = DeadLetter::new(*accepted_at, correlation_id, Reason::Invalid, kept, refusal);
-            if redacted.is_some() {
+        let why = if self.letters.len() >= MAX_LETTERS || self.letter_bytes + size > MAX_LETTER_BYTES {
+            Some(TOO_MANY)
+        } else {
+            (!self.room.take(size)).then_some(NO_ROOM)
+        };
+        if why.is_none() {
+            let mut letter = DeadLetter::new(*accepted_at, correlation_id, reason, kept, refusal);
+            if redacted.is_some() && ingest.declared.is_none() {
                 letter.redact_errors();
             }
             self.letter_bytes += size;
             self.letters.push(letter);
         }
-        let unkept = u64::from(!room);
-        match self.rejected_by_source.iter_mut().find(|(known, ..)| *known == source) {
-            Some((_, all, without)) => (*all, *without) = (*all + 1, *without + unkept),
-            None => self.rejected_by_source.push((source, 1, unkept)),
+        match self.rejected_by_source.iter_mut().find(|(known, _)| *known == source) {
+            Some((_, all)) => *all += 1,
+            None => self.rejected_by_source.push((source, 1)),
+        }
+        let Some(why) = why else { return };
+        match self.uncounted.iter_mut().find(|known| known.source == source && known.why == why) {
+            Some(known) => known.events += 1,
+            None => self.uncounted.push(Uncounted { source, events: 1, why }),
         }
     }
 }
@@ -168,28 +183,50 @@ async fn take(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Outc
     for (source, events) in sorted.accepted.iter() {
         parts.metrics.accepted.of(source).inc_by(events.len() as u64);
     }
-    for (source, count, unkept) in sorted.rejected_by_source {
+    let body = sorted.redacted.map_or_else(|| ingest.body.clone(), Bytes::from);
+    let is_full = sorted.uncounted.iter().any(|uncounted| uncounted.why == NO_ROOM);
+    let is_own = ingest.only.is_some();
+    if is_own && is_full {
+        // The sender comes again with the whole: letters of the part that has room would be there twice then.
+        publish(ingest, body, sorted.accepted, parts).await?;
+        return Err(RequestRefusal::NotKept { accepted });
+    }
+    for (source, count) in sorted.rejected_by_source {
         parts.metrics.fail(source, GatewayFailure::Invalid, count);
-        if unkept > 0 {
-            let Origin { correlation_id, accepted_at, .. } = &*ingest.origin;
-            parts.dead_letters.count(source, Reason::Invalid, unkept, *accepted_at, correlation_id, UNKEPT);
+    }
+    let Sorted { letters, room, uncounted, .. } = sorted;
+    if !is_own || sorted.rejected == 0 {
+        parts.dead_letters.set_aside(letters, room, uncounted, &ingest.origin);
+        publish(ingest, body, sorted.accepted, parts).await?;
+    } else {
+        let kept = parts.dead_letters.keep(letters, room, uncounted, &ingest.origin);
+        let kept = tokio::time::timeout_at(ingest.deadline.into(), kept);
+        let (published, kept) = future::join(publish(ingest, body, sorted.accepted, parts), kept).await;
+        published?;
+        if !matches!(kept, Ok(Ok(()))) {
+            return Err(RequestRefusal::NotKept { accepted });
         }
     }
-    parts.dead_letters.set_aside(sorted.letters, sorted.room);
-    let body = sorted.redacted.map_or_else(|| ingest.body.clone(), Bytes::from);
-    publish(ingest, body, sorted.accepted, parts).await?;
     Ok(Outcome { accepted, rejected: sorted.rejected, errors: sorted.errors })
 }
 
 /// Validates the whole body, slice by slice.
 async fn validate(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<Sorted, RequestRefusal> {
     let mut sorted = Sorted::new(&parts.dead_letters);
-    let validator = &parts.validators[turn.fetch_add(1, Ordering::Relaxed) % parts.validators.len()];
+    let turn = turn.fetch_add(1, Ordering::Relaxed);
     let mut from = Cursor::default();
     loop {
-        let slice = Validate { body: ingest.body.clone(), from, only: ingest.only };
         let left = ingest.deadline.saturating_duration_since(Instant::now());
-        let validated = validator.ask(slice, left).await;
+        let validated = match &ingest.declared {
+            None => {
+                let slice = Validate { body: ingest.body.clone(), from, only: ingest.only };
+                parts.validators[turn % parts.validators.len()].ask(slice, left).await
+            }
+            Some(incoming) => {
+                let slice = Convert { incoming: incoming.clone(), from };
+                parts.converters[turn % parts.converters.len()].ask(slice, left).await
+            }
+        };
         let validated =
             validated.map_err(|error| RequestRefusal::NotDurable { accepted: 0, why: error.to_string() })?;
         let behind = sorted.redacted.as_ref().map_or(0, Vec::len);
@@ -215,6 +252,7 @@ async fn validate(ingest: &Ingest, parts: &Parts, turn: &AtomicUsize) -> Result<
             Next::More(next) => from = next,
             Next::End => return Ok(sorted),
             Next::NotJson(why) => return Err(RequestRefusal::NotJson(why)),
+            Next::Refused(refused) => return Err(refused.into()),
         }
     }
 }

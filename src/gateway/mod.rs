@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! http ──Ingest──▶ ingest ─Validate─▶ validate.N      (slices of the body, so that big ones take turns)
+//!                    │ ├─Convert──▶ convert.N        (bodies of declared sources, by their files)
 //!                    │ ├─────Publish──▶ publish.<source> ──frame──▶ log
 //!                    │ └───letters───▶ publish.dead_letters ─────▶ log
 //!                    ▼
@@ -18,6 +19,7 @@ mod answer;
 mod body;
 mod bounds;
 mod dead_letters;
+mod declared;
 mod handshake;
 mod http;
 mod ingest;
@@ -44,6 +46,7 @@ use crate::ops::Sampler;
 use crate::ops::metrics::GatewayMetrics;
 use crate::runtime::{DrainHandle, Mailbox};
 use crate::service::{Builder, Listener, Running, StartError};
+use crate::source::declared::Served;
 
 /// Name of the service.
 pub const NAME: &str = "gateway";
@@ -53,6 +56,10 @@ const LOG: &str = "log";
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// Threads that validate events.
 const VALIDATORS: usize = 2;
+/// Threads that convert events of declared sources, if there are such sources.
+const CONVERTERS: usize = 2;
+/// Bodies, or slices of them, that wait for one converter.
+const CONVERT_BOUND: usize = 16_384;
 /// Requests that ingest holds; their bytes are bounded by `ESS_MAX_INFLIGHT`.
 const INGEST_BOUND: usize = 16_384;
 /// Slices of bodies that wait for one validator.
@@ -75,6 +82,8 @@ struct Shared {
     metrics: GatewayMetrics,
     sources: BySource<SourceSettings>,
     tokens: Vec<Token>,
+    /// Declared sources.
+    served: Arc<[Arc<Served>]>,
     drain: DrainHandle,
     lines: Sampler,
 }
@@ -86,7 +95,7 @@ struct Actors {
     dead_letters: dead_letters::DeadLetters,
 }
 
-/// Starts a gateway.
+/// Starts a gateway that serves the built-in sources and these declared ones.
 ///
 /// # Errors
 ///
@@ -95,6 +104,7 @@ pub fn start(
     config: &Config,
     port: u16,
     log: &SharedLog,
+    served: Vec<Arc<Served>>,
     drain: &DrainHandle,
 ) -> Result<Running, StartError> {
     let mut service = Builder::new(NAME, NAME, &[LOG], drain);
@@ -102,7 +112,7 @@ pub fn start(
     let metrics = GatewayMetrics::new(&service.metrics, clients.names());
     let redactor = Redactor::new(&config.pii).map(Arc::new);
     let Actors { ingest, publishers, dead_letters } =
-        start_actors(&mut service, config, log, &metrics, redactor.as_ref());
+        start_actors(&mut service, config, log, &metrics, redactor.as_ref(), !served.is_empty());
     probe::start(&service, log, &metrics);
     service.tell(log.bus(), config.admin_token.clone());
     let shared = Data::new(Shared {
@@ -117,6 +127,7 @@ pub fn start(
         metrics,
         sources: config.sources.clone(),
         tokens: config.webhook_tokens.clone(),
+        served: served.into(),
         drain: drain.clone(),
         lines: Sampler::per_second(LINES_PER_SECOND),
     });
@@ -145,6 +156,7 @@ fn start_actors(
     log: &SharedLog,
     metrics: &GatewayMetrics,
     redactor: Option<&Arc<Redactor>>,
+    converts: bool,
 ) -> Actors {
     let requests = service.group("requests");
     let publish = service.group("publish");
@@ -175,8 +187,16 @@ fn start_actors(
             validate::Validator { redactor: redactor.clone(), samples: samples.clone() }
         })
     });
+    let validators = validators.collect();
+    let converters = (1..=if converts { CONVERTERS } else { 0 }).map(|number| {
+        let (redactor, samples) = (redactor.cloned(), samples.clone());
+        requests.actor(&format!("convert.{number}"), CONVERT_BOUND, &service.thread(), move || {
+            declared::Converter { redactor: redactor.clone(), samples: samples.clone() }
+        })
+    });
     let parts = ingest::Parts {
-        validators: validators.collect(),
+        validators,
+        converters: converters.collect(),
         publishers: publishers.clone(),
         dead_letters: dead_letters.clone(),
         metrics: metrics.clone(),

@@ -1,16 +1,19 @@
 //! The description of the gateway's routes, for `/openapi.json`: the routes of each source and the schemas of its events
 //! follow from the registry of sources.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 use utoipa::openapi::path::{HttpMethod, Operation, ParameterBuilder, ParameterIn, PathItem};
-use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, Required, ResponseBuilder};
 use utoipa::{OpenApi, ToSchema};
 
 use super::answer::EventErrors;
-use super::refusal::response;
+use super::refusal::{Address, response};
 use crate::event::{FunnelStage, MAX_EVENT_BYTES, Source};
 use crate::ops::metrics::RequestOutcome;
+use crate::source::declared::{Accept, Served, Subject};
 use crate::source::{Handshake, capitalized};
 
 /// The schemas that all sources share.
@@ -63,31 +66,90 @@ fn any_source() {}
 struct Routes;
 
 /// The document of the gateway's routes.
-pub(super) fn document() -> Document {
+pub(super) fn document(served: &[Arc<Served>]) -> Document {
     let mut document = Routes::openapi();
     let Some(any) = document.paths.paths.get_mut("/webhook").and_then(|item| item.post.as_mut()) else {
         return document;
     };
-    add_responses(any);
-    let any = any.clone();
+    let mut own = any.clone();
+    add_responses(any, Address::Shared);
+    add_responses(&mut own, Address::Own);
     for source in Source::built_in() {
-        let mut item = PathItem::new(HttpMethod::Post, webhook(source, any.clone()));
+        let mut item = PathItem::new(HttpMethod::Post, webhook(source, own.clone()));
         if let Some(handshake) = source.handshake() {
             item.get = Some(challenge(source, handshake));
         }
         document.paths.paths.insert(format!("/webhook/{source}"), item);
     }
+    for served in served {
+        document.paths.paths.insert(format!("/webhook/{}", served.source), declared(served, &own));
+    }
     document
 }
 
-/// Adds the responses to a body of events, one for each outcome.
-fn add_responses(route: &mut Operation) {
+/// The path of a declared source.
+fn declared(served: &Served, own: &Operation) -> PathItem {
+    let (source, file) = (served.source, &served.file);
+    let mut post = own.clone();
+    post.operation_id = Some(source.name().to_owned());
+    post.summary = Some(format!("Takes events of {}.", file.title()));
+    if file.subject() != Subject::Token {
+        post.security = None;
+    }
+    let configured = file.answer();
+    if let Some(success) = post.responses.responses.remove("200") {
+        let success = match (&configured.body, success) {
+            (None, success) => success,
+            (Some(_), RefOr::T(success)) => {
+                ResponseBuilder::new().description(success.description).build().into()
+            }
+            (Some(_), success) => success,
+        };
+        post.responses.responses.insert(configured.status.to_string(), success);
+    }
+    if let Some(RefOr::T(body)) = &mut post.request_body {
+        body.content.clear();
+        for accept in file.accept() {
+            let (media, kinds) = match accept {
+                Accept::Json => ("application/json", vec![Type::Object, Type::Array]),
+                Accept::Form => ("application/x-www-form-urlencoded", vec![Type::Object]),
+                Accept::Query => continue,
+            };
+            let schema = ObjectBuilder::new().schema_type(SchemaType::from_iter(kinds));
+            body.content.insert(media.to_owned(), Content::new(Some(schema)).into());
+        }
+        body.required = Some(Required::False);
+    }
+    let mut item = PathItem::new(HttpMethod::Post, post.clone());
+    if file.takes_get() {
+        let mut get = post;
+        get.operation_id = Some(format!("{source}_get"));
+        get.request_body = None;
+        let answer = |about: &str| ResponseBuilder::new().description(about).build().into();
+        if file.accept().contains(&Accept::Query) {
+            get.summary = Some(format!("Takes an event of {} in the query.", file.title()));
+        } else {
+            get.summary = Some(format!("Answers a challenge of {}.", file.title()));
+            get.responses.responses.clear();
+            get.responses.responses.insert("200".to_owned(), answer("The answer to the challenge"));
+        }
+        get.responses.responses.insert("400".to_owned(), answer("Neither a challenge nor an event"));
+        if file.has_challenge() {
+            get.responses.responses.insert("403".to_owned(), answer("Another token"));
+        }
+        item.get = Some(get);
+    }
+    item
+}
+
+/// Adds the responses to a body of events at an address, one for each status.
+fn add_responses(route: &mut Operation, address: Address) {
     for outcome in RequestOutcome::ALL {
-        let (status, about) = response(*outcome);
+        let (status, about) = response(*outcome, address);
         let answer = ResponseBuilder::new().description(about);
         let schema = |name| Content::new(Some(Ref::from_schema_name(name)));
         let answer = match outcome {
-            RequestOutcome::Accepted => answer.content("application/json", schema("Accepted")),
+            _ if status.is_success() => answer.content("application/json", schema("Accepted")),
             RequestOutcome::Rejected => answer.content("application/problem+json", schema("Rejection")),
             // The common description adds the schema of problems.
             _ => answer,
@@ -105,7 +167,7 @@ fn webhook(source: Source, mut route: Operation) -> Operation {
     route.operation_id = Some(source.name().to_owned());
     route.summary = Some(format!("Takes events of {title}{}.", signed.unwrap_or_default()));
     if let Some(RefOr::T(body)) = &mut route.request_body {
-        let schema = Ref::from_schema_name(events_name(&source.schema_prefix()));
+        let schema = Ref::from_schema_name(body_name(&source.schema_prefix()));
         body.content.insert("application/json".to_owned(), Content::new(Some(schema)).into());
     }
     route
@@ -166,6 +228,7 @@ pub(super) fn schemas() -> Result<String, serde_json::Error> {
         let about = format!("An event of {}. Keys that are not named here are kept.", source.title());
         schemas.insert(format!("{prefix}Event"), json!({"description": about, "oneOf": stages}));
         schemas.insert(events_name(&prefix), events(&prefix));
+        schemas.insert(body_name(&prefix), body(&prefix));
         sources.push(reference(&format!("{prefix}Event")));
     }
     let about = format!(
@@ -183,6 +246,18 @@ fn reference(name: &str) -> Value {
 
 fn events_name(prefix: &str) -> String {
     format!("{prefix}Events")
+}
+
+fn body_name(prefix: &str) -> String {
+    format!("{prefix}Body")
+}
+
+/// The schema of a body on a source's own path, where events that break the contract are kept as dead letters.
+fn body(prefix: &str) -> Value {
+    json!({
+        "description": "Events. Other objects, and other elements of an array, are kept as dead letters.",
+        "anyOf": [reference(&events_name(prefix)), {"type": "object"}, {"type": "array"}],
+    })
 }
 
 /// The schema of a body: one event, or an array.
@@ -286,7 +361,7 @@ mod tests {
 
     #[test]
     fn each_source_has_its_route_and_its_handshake() {
-        let document = document();
+        let document = document(&[]);
         for source in Source::built_in() {
             let route = &document.paths.paths[&format!("/webhook/{source}")];
             assert!(route.post.is_some());

@@ -14,7 +14,8 @@ use super::bounds::MAX_CODINGS;
 use crate::log::Origin;
 use crate::ops::http::Problem;
 use crate::ops::metrics::RequestOutcome;
-use crate::source::SignatureError;
+use crate::source::declared::Unverified;
+use crate::source::{SignatureError, Source};
 
 /// Time after which a client that was told to wait may send again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -31,6 +32,9 @@ pub(super) enum RequestRefusal {
     /// No signature, or a wrong one.
     #[error(transparent)]
     Signature(#[from] SignatureError),
+    /// A declared source's signature or secret is missing or wrong.
+    #[error(transparent)]
+    Unverified(#[from] Unverified),
     /// The client is over its limit of requests.
     #[error("more requests a second than this publisher may send (ESS_RATE_LIMIT); send it again")]
     OverLimit {
@@ -40,6 +44,9 @@ pub(super) enum RequestRefusal {
     /// The Content-Type is not JSON.
     #[error("Content-Type `{0}` is not supported: it must be application/json")]
     ContentType(String),
+    /// The type or form of the body is none that a declared source takes.
+    #[error("{0}")]
+    Media(String),
     /// A Content-Encoding is unknown.
     #[error("Content-Encoding `{0}` is not supported: it must be gzip or zstd")]
     ContentEncoding(String),
@@ -76,6 +83,9 @@ pub(super) enum RequestRefusal {
     /// The body is not encoded as its Content-Encoding says.
     #[error("the body could not be unpacked: {0}")]
     BrokenEncoding(String),
+    /// The body of a declared source is neither JSON nor a form that can be taken.
+    #[error("the body cannot be read: {0}")]
+    Unreadable(String),
     /// The body is not JSON, or neither object nor array.
     #[error("the body is no JSON object or array: {0}")]
     NotJson(String),
@@ -86,6 +96,12 @@ pub(super) enum RequestRefusal {
         accepted: usize,
         /// The reason, without details that are not for clients.
         why: String,
+    },
+    /// Not all refused events are known to be kept as dead letters, on a source's own path.
+    #[error("the refused events could not be kept; send the whole again")]
+    NotKept {
+        /// Number of accepted events, which are in the log.
+        accepted: usize,
     },
     /// Every event is invalid. Each is a dead letter already.
     #[error("every event was rejected")]
@@ -128,8 +144,42 @@ const fn rules(
     Rules { outcome, closing, retry_after, dead_letter }
 }
 
-/// Status of an outcome, and its description in the OpenAPI document.
-pub(super) const fn response(outcome: RequestOutcome) -> (StatusCode, &'static str) {
+/// Address to which a request came: the last column of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Address {
+    /// `/webhook`, for clients that read answers.
+    Shared,
+    /// The path of one source. Its platform takes anything but 200 for a failure, and some never send again after a 4xx:
+    /// refused events that are kept are success, and all that passes by itself is 503.
+    Own,
+}
+
+impl Address {
+    /// The address of requests that came to the path of `only`, or to the shared one.
+    pub const fn of(only: Option<Source>) -> Self {
+        match only {
+            Some(_) => Self::Own,
+            None => Self::Shared,
+        }
+    }
+}
+
+/// Status of an outcome at an address, and its description in the OpenAPI document.
+pub(super) const fn response(outcome: RequestOutcome, address: Address) -> (StatusCode, &'static str) {
+    match (address, outcome) {
+        (Address::Own, RequestOutcome::Accepted | RequestOutcome::Rejected) => {
+            (StatusCode::OK, "What was accepted is stored, and what was refused is kept as a dead letter")
+        }
+        (Address::Own, RequestOutcome::Limited | RequestOutcome::TimedOut | RequestOutcome::Unavailable) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Saturated, draining, over a limit, or the log is away: send the whole again",
+        ),
+        (_, outcome) => shared_response(outcome),
+    }
+}
+
+/// Status of an outcome on the shared path, and wherever it is the same.
+const fn shared_response(outcome: RequestOutcome) -> (StatusCode, &'static str) {
     match outcome {
         RequestOutcome::Accepted => (
             StatusCode::ACCEPTED,
@@ -161,8 +211,10 @@ impl RequestRefusal {
             Self::Draining => rules(Unavailable, Always, Some(RETRY_AFTER), None),
             Self::Token => rules(Unauthorized, BeforeBody, None, None),
             Self::Signature(_) => rules(Unauthorized, BeforeBody, None, None),
+            Self::Unverified(_) => rules(Unauthorized, BeforeBody, None, None),
             Self::OverLimit { wait } => rules(Limited, BeforeBody, Some(*wait), None),
             Self::ContentType(_) => rules(Unsupported, BeforeBody, None, None),
+            Self::Media(_) => rules(Unsupported, BeforeBody, None, None),
             Self::ContentEncoding(_) => rules(Unsupported, BeforeBody, None, None),
             Self::TooManyCodings => rules(Unsupported, BeforeBody, None, None),
             Self::TooLarge { .. } => rules(TooLarge, Always, None, None),
@@ -173,8 +225,10 @@ impl RequestRefusal {
             Self::NoRoom => rules(Unavailable, Never, Some(RETRY_AFTER), None),
             Self::NotUnpacked => rules(Unavailable, Never, Some(RETRY_AFTER), None),
             Self::BrokenEncoding(why) => rules(Unreadable, Never, None, Some(why.as_str())),
+            Self::Unreadable(why) => rules(Unreadable, Never, None, Some(why.as_str())),
             Self::NotJson(why) => rules(Unreadable, Never, None, Some(why.as_str())),
             Self::NotDurable { .. } => rules(Unavailable, Never, Some(RETRY_AFTER), None),
+            Self::NotKept { .. } => rules(Unavailable, Never, Some(RETRY_AFTER), None),
             Self::AllRejected { .. } => rules(Rejected, Never, None, None),
         }
     }
@@ -189,11 +243,14 @@ impl RequestRefusal {
         self.rules().dead_letter
     }
 
-    /// The answer. `body_read` is true once the whole body has arrived.
-    pub fn respond(self, body_read: bool, origin: &Origin) -> HttpResponse {
+    /// The answer at an address. `body_read` is true once the whole body has arrived.
+    pub fn respond(self, address: Address, body_read: bool, origin: &Origin) -> HttpResponse {
         let Rules { outcome, closing, retry_after, .. } = self.rules();
-        let mut problem = Problem::new(response(outcome).0, self.to_string());
-        if let Some(wait) = retry_after {
+        let (status, _) = response(outcome, address);
+        let mut problem = Problem::new(status, self.to_string());
+        // Every 503 says when to come again, also one that is another status on the shared path.
+        let is_unavailable = status == StatusCode::SERVICE_UNAVAILABLE;
+        if let Some(wait) = retry_after.or(is_unavailable.then_some(RETRY_AFTER)) {
             // The header has whole seconds.
             let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             problem = problem.retry_after(Duration::from_secs(whole));
@@ -211,7 +268,9 @@ impl RequestRefusal {
             Self::Draining | Self::OverLimit { .. } | Self::TooSlow | Self::NoRoom | Self::NotUnpacked => {
                 problem.with("accepted", 0)
             }
-            Self::NotDurable { accepted, .. } => problem.with("accepted", accepted),
+            Self::NotDurable { accepted, .. } | Self::NotKept { accepted } => {
+                problem.with("accepted", accepted)
+            }
             Self::AllRejected { rejected, errors, truncated } => problem
                 .with("accepted", 0)
                 .with("rejected", rejected)
@@ -219,6 +278,9 @@ impl RequestRefusal {
                 .with("errorsTruncated", truncated),
             Self::Token
             | Self::Signature(_)
+            | Self::Unverified(_)
+            | Self::Media(_)
+            | Self::Unreadable(_)
             | Self::ContentType(_)
             | Self::ContentEncoding(_)
             | Self::TooManyCodings
@@ -246,6 +308,9 @@ mod tests {
             RequestRefusal::Draining,
             RequestRefusal::Token,
             RequestRefusal::Signature(SignatureError::Missing("X-Signature")),
+            RequestRefusal::Unverified(Unverified(text())),
+            RequestRefusal::Media(text()),
+            RequestRefusal::Unreadable(text()),
             RequestRefusal::OverLimit { wait: Duration::from_millis(1_001) },
             RequestRefusal::ContentType(text()),
             RequestRefusal::ContentEncoding(text()),
@@ -260,6 +325,7 @@ mod tests {
             RequestRefusal::BrokenEncoding(text()),
             RequestRefusal::NotJson(text()),
             RequestRefusal::NotDurable { accepted: 3, why: text() },
+            RequestRefusal::NotKept { accepted: 4 },
             RequestRefusal::AllRejected { rejected: 2, errors: "[]".to_owned(), truncated: false },
         ]
     }
@@ -269,26 +335,47 @@ mod tests {
     }
 
     #[test]
-    fn each_outcome_has_a_status_of_its_own() {
-        let statuses: BTreeSet<_> =
-            RequestOutcome::ALL.iter().map(|outcome| response(*outcome).0.as_u16()).collect();
+    fn each_outcome_has_a_status_of_its_own_on_the_shared_path() {
+        let statuses: BTreeSet<_> = RequestOutcome::ALL
+            .iter()
+            .map(|outcome| response(*outcome, Address::Shared).0.as_u16())
+            .collect();
         assert_eq!(statuses.len(), RequestOutcome::ALL.len());
+    }
+
+    #[actix_web::test]
+    async fn on_a_sources_own_path_only_what_never_passes_is_4xx() {
+        let statuses: BTreeSet<_> =
+            RequestOutcome::ALL.iter().map(|outcome| response(*outcome, Address::Own).0.as_u16()).collect();
+        assert_eq!(statuses, BTreeSet::from([200, 400, 401, 413, 415, 503]));
+        for refusal in refusals().into_iter().filter(|refusal| refusal.outcome() != RequestOutcome::Rejected)
+        {
+            let name = format!("{refusal:?}");
+            let answer = refusal.respond(Address::Own, true, &origin());
+            let again = answer.headers().contains_key(header::RETRY_AFTER);
+            assert_eq!(again, answer.status().as_u16() == 503, "{name}");
+        }
     }
 
     #[test]
     fn every_outcome_but_accepted_comes_from_a_refusal() {
-        let refused: BTreeSet<_> =
-            refusals().iter().map(|refusal| response(refusal.outcome()).0.as_u16()).collect();
+        let refused: BTreeSet<_> = refusals()
+            .iter()
+            .map(|refusal| response(refusal.outcome(), Address::Shared).0.as_u16())
+            .collect();
         let described = RequestOutcome::ALL.iter().filter(|outcome| **outcome != RequestOutcome::Accepted);
-        assert_eq!(refused, described.map(|outcome| response(*outcome).0.as_u16()).collect());
+        assert_eq!(
+            refused,
+            described.map(|outcome| response(*outcome, Address::Shared).0.as_u16()).collect()
+        );
     }
 
     #[actix_web::test]
     async fn a_client_that_may_send_again_learns_when_and_how_many_events_are_in_the_log() {
         for refusal in refusals() {
             let name = format!("{refusal:?}");
-            let (status, _) = response(refusal.outcome());
-            let answer = refusal.respond(true, &origin());
+            let (status, _) = response(refusal.outcome(), Address::Shared);
+            let answer = refusal.respond(Address::Shared, true, &origin());
             assert_eq!(answer.status(), status, "{name}");
             let again = matches!(status.as_u16(), 429 | 503);
             assert_eq!(answer.headers().contains_key(header::RETRY_AFTER), again, "{name}");
@@ -301,15 +388,18 @@ mod tests {
 
     #[test]
     fn the_time_to_wait_is_rounded_up_to_whole_seconds() {
-        let answer =
-            RequestRefusal::OverLimit { wait: Duration::from_millis(1_001) }.respond(true, &origin());
+        let answer = RequestRefusal::OverLimit { wait: Duration::from_millis(1_001) }.respond(
+            Address::Own,
+            true,
+            &origin(),
+        );
         assert_eq!(answer.headers().get(header::RETRY_AFTER).unwrap(), "2");
     }
 
     #[test]
     fn a_refusal_before_the_body_closes_the_connection_and_one_after_it_does_not() {
         let closes = |refusal: RequestRefusal, body_read| {
-            refusal.respond(body_read, &origin()).head().connection_type()
+            refusal.respond(Address::Shared, body_read, &origin()).head().connection_type()
                 == actix_web::http::ConnectionType::Close
         };
         let signature = || RequestRefusal::Signature(SignatureError::Missing("X-Signature"));
@@ -322,6 +412,11 @@ mod tests {
     fn only_a_body_that_cannot_be_read_becomes_a_dead_letter() {
         let kept = refusals().into_iter().filter(|refusal| refusal.dead_letter().is_some());
         let kept: Vec<_> = kept.map(|refusal| refusal.to_string()).collect();
-        assert_eq!(kept, ["the body could not be unpacked: x", "the body is no JSON object or array: x"]);
+        let expected = [
+            "the body cannot be read: x",
+            "the body could not be unpacked: x",
+            "the body is no JSON object or array: x",
+        ];
+        assert_eq!(kept, expected);
     }
 }

@@ -10,6 +10,7 @@ use super::validate::Validated;
 use crate::event::decode;
 use crate::fleet::{Lease, Outcome, Sample, Sampling};
 use crate::log::{Bus, Subject};
+use crate::source::CanonicalEvent;
 
 /// Interval at which leases that were not renewed end.
 const EXPIRY: Duration = Duration::from_secs(1);
@@ -76,8 +77,18 @@ impl Samples {
             }
         }
         let kept = validated.redacted.as_deref().unwrap_or(body);
-        for range in validated.accepted.iter().flat_map(|(_, ranges)| ranges).take(LOOKED_AT) {
+        let accepted = validated.accepted.iter();
+        let accepted = accepted.flat_map(|(source, ranges)| ranges.iter().map(move |range| (source, range)));
+        for (source, range) in accepted.take(LOOKED_AT) {
             let bytes = &kept[range.clone()];
+            if !source.is_built_in() {
+                let Ok(event) = CanonicalEvent::read(bytes) else { continue };
+                let (name, kind) = (Some(source.name()), Some(&*event.event_type));
+                if self.sampling.take(name, kind, Outcome::Accepted) {
+                    samples.push(Sample::new(name, kind, Some(&event.id), None, event.raw.as_bytes()));
+                }
+                continue;
+            }
             // Without personal data the event may be valid no more: what is shown is read anew, and only a few are.
             let Ok(event) = decode(bytes, None) else { continue };
             let (source, kind) = (event.source.name(), event.kind.name());

@@ -11,12 +11,14 @@ use serde_json::value::RawValue;
 
 use super::samples::Samples;
 use crate::event::{FieldError, MAX_EVENT_BYTES, Redactor, Refusal, Source, SourceMap, decode};
+use crate::log::Reason;
 use crate::runtime::Held;
+use crate::source::declared::RefusedBody;
 
 /// Events of one slice: a few milliseconds of work.
 pub(super) const SLICE: usize = 1_000;
 /// Bytes after which a slice ends as well.
-const SLICE_BYTES: usize = 512 * 1_024;
+pub(super) const SLICE_BYTES: usize = 512 * 1_024;
 
 /// The position at which a slice of a body begins.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,6 +29,25 @@ pub(super) struct Cursor {
     index: usize,
     /// True within an array.
     in_array: bool,
+}
+
+impl Cursor {
+    /// Position in the body, in bytes.
+    pub fn offset(self) -> usize {
+        self.offset
+    }
+
+    /// Number of events before it.
+    pub fn index(self) -> usize {
+        self.index
+    }
+
+    /// The next element of a body; `None` at the body's end. The cursor goes behind it.
+    pub fn next_element(&mut self, body: &[u8]) -> Result<Option<Range<usize>>, String> {
+        let element = element(body, self)?;
+        self.index += usize::from(element.is_some());
+        Ok(element)
+    }
 }
 
 /// Validate the next events of a body.
@@ -45,8 +66,9 @@ pub(super) struct Rejected {
     pub index: usize,
     /// Its bytes in the body.
     pub bytes: Range<usize>,
-    /// The same without personal data, where that is not kept.
+    /// The same without personal data, where that is not kept; the event itself of a declared source.
     pub redacted: Option<Vec<u8>>,
+    pub reason: Reason,
     pub refusal: Refusal,
 }
 
@@ -57,6 +79,8 @@ pub(super) enum Next {
     End,
     /// The body as a whole is no JSON, or neither object nor array.
     NotJson(String),
+    /// The body as a whole is none that the declared source takes.
+    Refused(RefusedBody),
 }
 
 /// The result of a slice.
@@ -65,7 +89,7 @@ pub(super) struct Validated {
     /// Valid events, as ranges of the body, or of `redacted`.
     pub accepted: SourceMap<Vec<Range<usize>>>,
     pub rejected: Vec<Rejected>,
-    /// The valid events without personal data, where that is not kept.
+    /// The valid events without personal data, where that is not kept; the canonical events of a declared source.
     pub redacted: Option<Vec<u8>>,
     pub next: Next,
 }
@@ -107,13 +131,10 @@ impl Validate {
         };
         let mut at = self.from;
         validated.next = loop {
-            match self.element(&mut at) {
+            match at.next_element(&self.body) {
                 Ok(None) => break Next::End,
                 Err(why) => break Next::NotJson(why),
-                Ok(Some(bytes)) => {
-                    self.validate_one(at.index, bytes, redactor, &mut validated);
-                    at.index += 1;
-                }
+                Ok(Some(bytes)) => self.validate_one(at.index - 1, bytes, redactor, &mut validated),
             }
             if at.index - self.from.index == SLICE || at.offset - self.from.offset >= SLICE_BYTES {
                 break Next::More(at);
@@ -140,7 +161,8 @@ impl Validate {
                     }
                     kept
                 });
-                return validated.rejected.push(Rejected { index, bytes, redacted, refusal });
+                let reason = Reason::Invalid;
+                return validated.rejected.push(Rejected { index, bytes, redacted, reason, refusal });
             }
         };
         let range = match (redactor, &mut validated.redacted) {
@@ -156,8 +178,8 @@ impl Validate {
                         errors: vec![FieldError { path: String::new(), message }],
                         truncated: false,
                     };
-                    let redacted = Some(Vec::new());
-                    return validated.rejected.push(Rejected { index, bytes, redacted, refusal });
+                    let (redacted, reason) = (Some(Vec::new()), Reason::Invalid);
+                    return validated.rejected.push(Rejected { index, bytes, redacted, reason, refusal });
                 }
                 from..redacted.len()
             }
@@ -165,45 +187,44 @@ impl Validate {
         };
         validated.accepted.of_mut(event.source).push(range);
     }
+}
 
-    /// The next element; `None` at the body's end. The cursor goes behind it.
-    fn element(&self, cursor: &mut Cursor) -> Result<Option<Range<usize>>, String> {
-        let body = &self.body[..];
-        let mut at = skip_space(body, if cursor.index == 0 { begin(body)? } else { cursor.offset });
-        if cursor.index == 0 {
-            match body.get(at) {
-                Some(b'{') => {}
-                Some(b'[') => {
-                    cursor.in_array = true;
-                    at = skip_space(body, at + 1);
-                    if body.get(at) == Some(&b']') {
-                        return end(body, at + 1).map(|()| None);
-                    }
+/// The next element; `None` at the body's end. The cursor goes behind it.
+fn element(body: &[u8], cursor: &mut Cursor) -> Result<Option<Range<usize>>, String> {
+    let mut at = skip_space(body, if cursor.index == 0 { begin(body)? } else { cursor.offset });
+    if cursor.index == 0 {
+        match body.get(at) {
+            Some(b'{') => {}
+            Some(b'[') => {
+                cursor.in_array = true;
+                at = skip_space(body, at + 1);
+                if body.get(at) == Some(&b']') {
+                    return end(body, at + 1).map(|()| None);
                 }
-                Some(_) => return Err(format!("neither an object nor an array: at byte {at}")),
-                None => return Err("the body is empty".to_owned()),
             }
-        } else if cursor.in_array {
-            match body.get(at) {
-                Some(b',') => at = skip_space(body, at + 1),
-                Some(b']') => return end(body, at + 1).map(|()| None),
-                Some(_) => return Err(format!("unexpected character at byte {at}")),
-                None => return Err("the array does not end".to_owned()),
-            }
-        } else {
-            // After a single object nothing may follow.
-            return end(body, at).map(|()| None);
+            Some(_) => return Err(format!("neither an object nor an array: at byte {at}")),
+            None => return Err("the body is empty".to_owned()),
         }
-        let mut reader = serde_json::Deserializer::from_slice(&body[at..]);
-        let raw = <&RawValue>::deserialize(&mut reader).map_err(|error| describe(&error, at))?;
-        let element = at..at + raw.get().len();
-        cursor.offset = element.end;
-        if !cursor.in_array {
-            // Whatever follows a single object makes the body something else, and it counts for nothing.
-            end(body, element.end)?;
+    } else if cursor.in_array {
+        match body.get(at) {
+            Some(b',') => at = skip_space(body, at + 1),
+            Some(b']') => return end(body, at + 1).map(|()| None),
+            Some(_) => return Err(format!("unexpected character at byte {at}")),
+            None => return Err("the array does not end".to_owned()),
         }
-        Ok(Some(element))
+    } else {
+        // After a single object nothing may follow.
+        return end(body, at).map(|()| None);
     }
+    let mut reader = serde_json::Deserializer::from_slice(&body[at..]);
+    let raw = <&RawValue>::deserialize(&mut reader).map_err(|error| describe(&error, at))?;
+    let element = at..at + raw.get().len();
+    cursor.offset = element.end;
+    if !cursor.in_array {
+        // Whatever follows a single object makes the body something else, and it counts for nothing.
+        end(body, element.end)?;
+    }
+    Ok(Some(element))
 }
 
 /// The beginning of the JSON: a byte order mark before it is passed over, as RFC 8259 allows (8.1).
@@ -252,7 +273,7 @@ pub(super) fn all(body: Bytes, redactor: Option<&Redactor>) -> Vec<(Source, Vec<
         }
         match validated.next {
             Next::More(next) => from = next,
-            Next::End | Next::NotJson(_) => return all,
+            Next::End | Next::NotJson(_) | Next::Refused(_) => return all,
         }
     }
 }
@@ -279,6 +300,7 @@ mod tests {
                 Next::More(next) => from = next,
                 Next::End => return Ok(elements),
                 Next::NotJson(why) => return Err(why),
+                Next::Refused(refused) => panic!("{refused}"),
             }
         }
     }

@@ -20,6 +20,8 @@ pub enum Reason {
     Invalid,
     /// The body is not JSON.
     NotJson,
+    /// The filter of a declared source fails on the body, or exceeds a bound: the body is set aside whole.
+    Filter,
     /// The database refused its row.
     Database,
     /// Collectors crashed repeatedly while they processed it.
@@ -30,14 +32,21 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 5] =
-        [Self::Invalid, Self::NotJson, Self::Database, Self::TooManyDeliveries, Self::UnreadableFrame];
+    pub const ALL: [Self; 6] = [
+        Self::Invalid,
+        Self::NotJson,
+        Self::Filter,
+        Self::Database,
+        Self::TooManyDeliveries,
+        Self::UnreadableFrame,
+    ];
 
     /// The name in metrics, queries and the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Invalid => "invalid",
             Self::NotJson => "not_json",
+            Self::Filter => "filter",
             Self::Database => "database",
             Self::TooManyDeliveries => "too_many_deliveries",
             Self::UnreadableFrame => "unreadable_frame",
@@ -51,7 +60,7 @@ impl Reason {
 
     /// True if the gateway refused the event; else it was accepted, and a collector set it aside.
     pub const fn at_gateway(self) -> bool {
-        matches!(self, Self::Invalid | Self::NotJson)
+        matches!(self, Self::Invalid | Self::NotJson | Self::Filter)
     }
 }
 

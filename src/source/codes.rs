@@ -24,6 +24,10 @@ pub(super) trait Named: Copy {
     fn names() -> Vec<&'static str>;
     /// The member of this name, compared exactly.
     fn parse(name: &str) -> Option<Self>;
+    /// The error of a name that is not allowed.
+    fn not_allowed(_name: &str) -> String {
+        format!("must be one of {}", Self::names().join(", "))
+    }
 }
 
 /// Reads a member of a closed set; the error lists the allowed names.
@@ -35,7 +39,7 @@ pub(super) fn read_named<'de, D: Deserializer<'de>, T: Named>(de: D) -> Result<T
             write!(f, "one of {}", T::names().join(", "))
         }
         fn visit_str<E: Error>(self, name: &str) -> Result<T, E> {
-            T::parse(name).ok_or_else(|| E::custom(format_args!("must be one of {}", T::names().join(", "))))
+            T::parse(name).ok_or_else(|| E::custom(T::not_allowed(name)))
         }
     }
     de.deserialize_str(Visit(PhantomData))

@@ -237,6 +237,14 @@ impl Named for Source {
     fn parse(name: &str) -> Option<Self> {
         Self::built_in().find(|source| source.name() == name)
     }
+
+    fn not_allowed(name: &str) -> String {
+        let allowed = format!("must be one of {}", <Self as Named>::names().join(", "));
+        match Self::parse(name) {
+            Some(declared) => format!("{allowed}; events of {declared} are taken at /webhook/{declared}"),
+            None => allowed,
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Source {

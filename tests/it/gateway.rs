@@ -171,7 +171,7 @@ fn the_path_of_a_source_accepts_only_events_of_that_source() {
     let system = System::embedded(&[]);
     let mixed = json!([simple("a", "facebook"), simple("b", "tiktok"), {"source": "tiktok"}]);
     let answer = http::post(&system.gateway_url("/webhook/facebook"), &mixed.to_string()).unwrap();
-    assert_eq!(answer.status, 202);
+    assert_eq!(answer.status, 200);
     let body = answer.json();
     assert_eq!((body["accepted"].as_u64(), body["rejected"].as_u64()), (Some(1), Some(2)));
     assert_eq!(
@@ -186,6 +186,57 @@ fn the_path_of_a_source_accepts_only_events_of_that_source() {
         .collect();
     assert!(paths.contains(&"source") && paths.contains(&"eventId") && paths.contains(&"data"), "{paths:?}");
     assert_eq!(http::get(&system.gateway_url("/webhook/tiktok")).unwrap().status, 405);
+    for unknown in
+        [http::get(&system.gateway_url("/webhook/x")), http::post(&system.gateway_url("/webhook/x"), "[]")]
+    {
+        let unknown = unknown.unwrap();
+        assert_eq!((unknown.status, unknown.header("content-type")), (404, Some("application/problem+json")));
+    }
+}
+
+#[test]
+fn a_platform_is_answered_200_once_its_refused_events_are_dead_letters() {
+    let mut system = System::real(&[]);
+    let own = system.gateway_url("/webhook/tiktok");
+    let letters = |system: &System| {
+        let ledger = system.report("/ledger");
+        let sources = ledger["sources"].as_array().unwrap().clone();
+        sources.iter().find(|line| line["source"] == "tiktok").unwrap()["rejected"].as_u64().unwrap()
+    };
+    for (body, accepted, rejected) in [
+        (json!([]), 0, 0),
+        (json!(simple("one", "tiktok")), 1, 0),
+        (json!([simple("two", "tiktok"), {"eventId": "a"}]), 1, 1),
+        (json!({"eventId": "b"}), 0, 1),
+        (json!(vec![json!({"eventId": "c"}); 700]), 0, 700),
+    ] {
+        let answer = http::post(&own, &body.to_string()).unwrap();
+        let told = answer.json();
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!((&told["accepted"], &told["rejected"]), (&json!(accepted), &json!(rejected)));
+        assert!(told["correlationId"].is_string() && told["errors"].is_array(), "{told}");
+    }
+    eventually("the letters are in the ledger", MINUTE, || (letters(&system) == 702).then_some(()));
+    // What passes by itself is 503, and what never passes is as on the shared path.
+    assert_eq!(http::post(&own, "{").unwrap().status, 400);
+    let typed = [("Content-Type", "text/plain")];
+    assert_eq!(http::post_with(&own, &typed, b"[]").unwrap().status, 415);
+    // Without the log no letter is durable.
+    system.nats().process.kill();
+    let away = http::post(&own, r#"{"eventId":"d"}"#).unwrap();
+    assert_eq!((away.status, &away.json()["accepted"]), (503, &json!(0)), "{}", away.text);
+    assert!(away.header("retry-after").is_some());
+}
+
+#[test]
+fn a_platform_over_its_limit_is_answered_503() {
+    let system = System::embedded(&[("ESS_RATE_LIMIT", "1")]);
+    let limited = eventually("the limit is reached", MINUTE, || {
+        let answer = http::post(&system.gateway_url("/webhook/tiktok"), "[]").unwrap();
+        (answer.status != 200).then_some(answer)
+    });
+    assert_eq!(limited.status, 503, "{}", limited.text);
+    assert!(limited.text.contains("ESS_RATE_LIMIT") && limited.header("retry-after").is_some());
 }
 
 #[test]
@@ -200,7 +251,7 @@ fn signatures_and_the_handshake_are_checked_if_their_secrets_are_set() {
     let facebook = system.gateway_url("/webhook/facebook");
     let signed =
         |body: &str| http::post_with(&facebook, &[JSON, ("X-Hub-Signature-256", signature)], body.as_bytes());
-    assert_eq!(signed("{\"a\":1}").unwrap().status, 422, "signed, and no event");
+    assert_eq!(signed("{\"a\":1}").unwrap().status, 200, "signed, and kept as a dead letter");
     assert_eq!(signed("{\"a\":2}").unwrap().status, 401);
     assert_eq!(http::post(&facebook, "{\"a\":1}").unwrap().status, 401);
     let bearer = [JSON, ("Authorization", "Bearer token")];
@@ -212,7 +263,7 @@ fn signatures_and_the_handshake_are_checked_if_their_secrets_are_set() {
     // TikTok has no secret here, so the token is asked for.
     let tiktok = system.gateway_url("/webhook/tiktok");
     assert_eq!(http::post(&tiktok, "[]").unwrap().status, 401);
-    assert_eq!(http::post_with(&tiktok, &bearer, b"[]").unwrap().status, 202);
+    assert_eq!(http::post_with(&tiktok, &bearer, b"[]").unwrap().status, 200);
 
     let shake = |query: &str| http::get(&format!("{facebook}?{query}")).unwrap();
     let answer = shake("hub.mode=subscribe&hub.verify_token=verify&hub.challenge=1158201444");

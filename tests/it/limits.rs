@@ -244,7 +244,7 @@ fn a_slow_request_with_an_unverified_signature_is_ended_when_others_wait_for_mem
         let headers = [("Content-Type", "application/json"), ("X-Hub-Signature-256", signature)];
         let answer =
             http::post_with(&system.gateway_url("/webhook/facebook"), &headers, b"{\"a\":1}").unwrap();
-        assert_eq!(answer.status, 422, "the signature is valid, the body is no event: {}", answer.text);
+        assert_eq!(answer.status, 200, "the signature is valid, the event a dead letter: {}", answer.text);
         slowest = slowest.max(started.elapsed());
     }
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");

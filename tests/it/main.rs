@@ -7,6 +7,7 @@ mod chaos;
 mod cluster;
 mod commands;
 mod console;
+mod declared_gateway;
 mod deployment;
 mod documents;
 mod embedded_log;

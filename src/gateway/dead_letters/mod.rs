@@ -4,7 +4,8 @@
 //! ingest ──letters──▶ outbox ──one message at a time──▶ publisher (actor) ──▶ log
 //! ```
 //!
-//! Valid events never wait for refused ones. Letters wait in the [`outbox`], which outlives the actor that sends it;
+//! Valid events never wait for refused ones. An answer that calls refused events kept, on a source's own path, waits for
+//! their letters. Letters wait in the [`outbox`], which outlives the actor that sends it;
 //! while one message is under way, the letters of all requests gather for the next. A letter without room is counted
 //! instead of kept, and the next message has the number of such events by source: the ledger's `rejected` grows by every
 //! refused event.
@@ -14,7 +15,9 @@ mod publisher;
 
 use std::sync::{Arc, Mutex};
 
-use self::outbox::{Outbox, Unkept, Waiting, lock};
+use tokio::sync::oneshot;
+
+use self::outbox::{Outbox, Pending, Unkept, Waiting, lock};
 pub(super) use self::publisher::DeadLetterPublisher;
 use self::publisher::Wake;
 use super::refusal::RequestRefusal;
@@ -29,6 +32,13 @@ pub(super) const BOUND: usize = 32 * 1_024;
 const UNIT: usize = 1_024;
 /// Bytes that a request reserves at a time, if there is so much room.
 const STEP: usize = 64 * UNIT;
+
+/// Refused events of one request and source whose bytes are not kept.
+pub(super) struct Uncounted {
+    pub source: Option<Source>,
+    pub events: u64,
+    pub why: &'static str,
+}
 
 /// Access to the dead letters for the gateway's requests.
 #[derive(Clone)]
@@ -58,13 +68,50 @@ impl DeadLetters {
         LetterRoom { mailbox: self.mailbox.clone(), room: None, reserved: 0, used: 0 }
     }
 
-    /// Puts letters into the outbox. The request's answer does not wait for the log to take them.
-    pub fn set_aside(&self, letters: Vec<DeadLetter>, room: LetterRoom) {
+    /// Puts letters into the outbox, and counts events whose bytes are not kept. The request's answer does not wait for
+    /// the log to take them.
+    pub fn set_aside(
+        &self,
+        letters: Vec<DeadLetter>,
+        room: LetterRoom,
+        uncounted: Vec<Uncounted>,
+        origin: &Origin,
+    ) {
+        self.set_aside_for(letters, room, uncounted, origin, None);
+    }
+
+    /// As [`set_aside`](Self::set_aside), for a request that calls its refused events kept: it awaits the receiver, which
+    /// gives an error if the log did not take all of them.
+    pub fn keep(
+        &self,
+        letters: Vec<DeadLetter>,
+        room: LetterRoom,
+        uncounted: Vec<Uncounted>,
+        origin: &Origin,
+    ) -> oneshot::Receiver<()> {
+        let (pending, confirmed) = Pending::new(letters.len() + uncounted.len());
+        self.set_aside_for(letters, room, uncounted, origin, Some(pending));
+        confirmed
+    }
+
+    fn set_aside_for(
+        &self,
+        letters: Vec<DeadLetter>,
+        room: LetterRoom,
+        uncounted: Vec<Uncounted>,
+        origin: &Origin,
+        pending: Option<Arc<Pending>>,
+    ) {
+        let pending = || Vec::from_iter(pending.clone());
+        for Uncounted { source, events, why } in uncounted {
+            self.count(source, Reason::Invalid, events, why, origin, pending());
+        }
         if letters.is_empty() {
             return;
         }
         let room = room.room.map(Arc::new);
-        let letters = letters.into_iter().map(|letter| Waiting { letter, room: room.clone() });
+        let letters =
+            letters.into_iter().map(|letter| Waiting { letter, pending: pending(), room: room.clone() });
         lock(&self.outbox).extend(letters);
         self.wake();
     }
@@ -88,29 +135,25 @@ impl DeadLetters {
             letter.withhold(redactor);
         }
         self.metrics.fail(only, GatewayFailure::NotJson, 1);
-        self.set_one_aside(letter);
-    }
-
-    /// Puts one letter into the outbox, or counts it if there is no room.
-    fn set_one_aside(&self, letter: DeadLetter) {
         let mut room = self.room();
         if room.take(letter.size()) {
-            return self.set_aside(vec![letter], room);
+            self.set_aside(vec![letter], room, Vec::new(), origin);
+        } else {
+            self.count(only, Reason::NotJson, 1, "too many wait to be kept", origin, Vec::new());
         }
-        let DeadLetter { source, reason, received_at, correlation_id, .. } = letter;
-        self.count(source, reason, 1, received_at, &correlation_id, "too many wait to be kept");
     }
 
     /// Counts refused events whose bytes are not kept; the next message has their number.
-    pub fn count(
+    fn count(
         &self,
         source: Option<Source>,
         reason: Reason,
         events: u64,
-        received_at: i64,
-        correlation_id: &str,
         why: &'static str,
+        origin: &Origin,
+        pending: Vec<Arc<Pending>>,
     ) {
+        let Origin { correlation_id, accepted_at, .. } = origin;
         tracing::warn!(
             correlation_id,
             events,
@@ -118,8 +161,16 @@ impl DeadLetters {
             "refused events are counted, and their bytes are not kept"
         );
         self.metrics.dead_letters_dropped.inc_by(events);
-        let correlation_id = correlation_id.to_owned();
-        lock(&self.outbox).count(Unkept { source, reason, events, received_at, correlation_id, why });
+        let (correlation_id, received_at) = (correlation_id.clone(), *accepted_at);
+        lock(&self.outbox).count(Unkept {
+            source,
+            reason,
+            events,
+            received_at,
+            correlation_id,
+            why,
+            pending,
+        });
         self.wake();
     }
 

@@ -1,10 +1,12 @@
 //! The outbox: refused events that wait for the log, and the one message that is under way.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::event::Source;
@@ -18,14 +20,41 @@ const MESSAGE_LETTERS: usize = 500;
 /// Time for which letters wait for a full log; then their bytes are dropped and they are counted.
 const FULL: Duration = Duration::from_secs(30);
 
-/// Locks the outbox. A panic while it was locked left it valid: each change of it is whole.
-pub(super) fn lock(outbox: &Mutex<Outbox>) -> MutexGuard<'_, Outbox> {
-    outbox.lock().unwrap_or_else(PoisonError::into_inner)
+/// Locks the outbox, or a part of it. A panic while it was locked left it valid: each change of it is whole.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Confirms to a request that all its letters are in the log. Dropped before that, the request learns that they are not.
+pub(super) struct Pending {
+    /// Number of letters that are not confirmed yet.
+    open: AtomicUsize,
+    done: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+impl Pending {
+    /// Waits for so many letters, at least one.
+    pub fn new(letters: usize) -> (Arc<Self>, oneshot::Receiver<()>) {
+        let (done, confirmed) = oneshot::channel();
+        (Arc::new(Self { open: AtomicUsize::new(letters), done: Mutex::new(Some(done)) }), confirmed)
+    }
+
+    /// Confirms one letter.
+    fn confirm(&self) {
+        if self.open.fetch_sub(1, Ordering::AcqRel) == 1
+            && let Some(done) = lock(&self.done).take()
+        {
+            // A request that gave up has been answered already.
+            let _ = done.send(());
+        }
+    }
 }
 
 /// A letter, and its room in the mailbox, which the letters of one request share.
 pub(super) struct Waiting {
     pub letter: DeadLetter,
+    /// Requests that wait for the letter: one, or several for a letter that counts events of several.
+    pub pending: Vec<Arc<Pending>>,
     #[expect(dead_code, reason = "held, not read")]
     pub room: Option<Arc<Room>>,
 }
@@ -51,6 +80,8 @@ pub(super) struct Unkept {
     pub correlation_id: String,
     /// The reason that the bytes are not kept.
     pub why: &'static str,
+    /// Requests that wait until the events are counted.
+    pub pending: Vec<Arc<Pending>>,
 }
 
 /// Refused events that wait for the log.
@@ -89,9 +120,9 @@ impl Outbox {
     /// Moves letters into a message, up to its bounds.
     fn fill(&mut self) -> Vec<u8> {
         for unkept in self.unkept.drain(..) {
-            let Unkept { source, reason, events, received_at, correlation_id, why } = unkept;
+            let Unkept { source, reason, events, received_at, correlation_id, why, pending } = unkept;
             let letter = DeadLetter::unkept(received_at, &correlation_id, source, reason, events, why);
-            self.waiting.push_front(Waiting { letter, room: None });
+            self.waiting.push_front(Waiting { letter, pending, room: None });
         }
         let most = self.most.unwrap_or(MESSAGE_LETTERS);
         let mut bytes = vec![b'['];
@@ -119,7 +150,9 @@ impl Outbox {
         let error = match result {
             Ok(()) => {
                 (self.sending, self.most) = (None, None);
-                self.letters.clear();
+                for Waiting { pending, .. } in self.letters.drain(..) {
+                    pending.iter().for_each(|pending| pending.confirm());
+                }
                 return 0;
             }
             Err(error) => error,
@@ -162,7 +195,9 @@ impl Outbox {
         for Waiting { letter, .. } in std::mem::take(&mut self.letters) {
             events += u64::from(!letter.payload.is_empty());
             let DeadLetter { source, reason, received_at, correlation_id, .. } = letter;
-            self.count(Unkept { source, reason, events: letter.events, received_at, correlation_id, why });
+            // A request that waits for the letter learns that it is not kept.
+            let (events, pending) = (letter.events, Vec::new());
+            self.count(Unkept { source, reason, events, received_at, correlation_id, why, pending });
         }
         events
     }
@@ -174,6 +209,7 @@ impl Outbox {
         let Some(known) = known else { return self.unkept.push(more) };
         known.events = known.events.saturating_add(more.events);
         known.received_at = more.received_at;
+        known.pending.extend(more.pending);
         if known.correlation_id != more.correlation_id {
             known.correlation_id.clear();
         }
@@ -191,8 +227,12 @@ mod tests {
         DeadLetter::new(1, "c", Reason::Invalid, &vec![b'x'; payload], refusal)
     }
 
+    fn waiting(letter: DeadLetter) -> Waiting {
+        Waiting { letter, pending: Vec::new(), room: None }
+    }
+
     fn outbox(letters: impl IntoIterator<Item = DeadLetter>) -> Outbox {
-        let waiting = letters.into_iter().map(|letter| Waiting { letter, room: None }).collect();
+        let waiting = letters.into_iter().map(waiting).collect();
         Outbox { waiting, ..Outbox::default() }
     }
 
@@ -255,12 +295,42 @@ mod tests {
         assert!(messages[0][0].errors[0].message.contains("500 more"), "{:?}", messages[0][0]);
     }
 
+    /// Letters for which one request waits.
+    fn awaited(letters: usize) -> (Outbox, oneshot::Receiver<()>) {
+        let (pending, confirmed) = Pending::new(letters);
+        let mut outbox = outbox((0..letters).map(|_| letter(10, "a")));
+        outbox.waiting.iter_mut().for_each(|waiting| waiting.pending.push(pending.clone()));
+        (outbox, confirmed)
+    }
+
+    #[test]
+    fn a_request_learns_that_all_its_letters_are_in_the_log_after_the_last_one() {
+        let (mut outbox, mut confirmed) = awaited(MESSAGE_LETTERS + 1);
+        outbox.message();
+        outbox.settle(Ok(()));
+        assert_eq!(confirmed.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        outbox.message();
+        outbox.settle(Ok(()));
+        assert_eq!(confirmed.try_recv(), Ok(()));
+    }
+
+    #[test]
+    fn a_request_learns_that_a_full_log_took_no_letter_of_it() {
+        let (mut outbox, mut confirmed) = awaited(3);
+        outbox.message();
+        if let Some(sending) = &mut outbox.sending {
+            sending.since -= FULL;
+        }
+        outbox.settle(Err(AppendError::Full(String::new())));
+        assert_eq!(confirmed.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    }
+
     #[test]
     fn a_message_without_an_answer_is_sent_again_unchanged() {
         let mut outbox = outbox([letter(10, "a")]);
         let first = outbox.message().unwrap();
         outbox.settle(Err(AppendError::Unavailable("".into())));
-        outbox.waiting.push_back(Waiting { letter: letter(10, "b"), room: None });
+        outbox.waiting.push_back(waiting(letter(10, "b")));
         let second = outbox.message().unwrap();
         assert_eq!((&first.id, &first.bytes), (&second.id, &second.bytes));
         outbox.settle(Ok(()));

@@ -9,7 +9,7 @@ use crate::event::decode;
 use crate::gateway::samples::Samples;
 use crate::gateway::testing::{TestGateway, origin};
 use crate::gateway::validate::SLICE;
-use crate::log::Topic;
+use crate::log::{Reason, Topic};
 
 const VALID: &str = include_str!("../../../tests/samples/valid.jsonl");
 const LARGE: u64 = 1 << 30;
@@ -42,6 +42,7 @@ impl Ingesting {
         };
         let parts = Parts {
             validators: vec![validator],
+            converters: Vec::new(),
             publishers: BySource::new(gateway.starts_publishers(usize::MAX)),
             dead_letters: dead_letters.clone(),
             metrics: gateway.metrics.clone(),
@@ -60,6 +61,7 @@ impl Ingesting {
             origin: origin("c"),
             only: None,
             deadline: Instant::now() + Duration::from_secs(60),
+            declared: None,
         };
         self.ingest.send(ingest).await.unwrap()
     }

@@ -47,11 +47,12 @@ label! {
 }
 
 label! {
-    /// Outcome of a webhook request. Each has a status of its own.
+    /// Outcome of a webhook request. Each has a status of its own on `/webhook`; on a source's own path refused events
+    /// are answered with 200, and 408 and 429 are 503.
     RequestOutcome {
-        /// 202: at least one event was accepted.
+        /// 202, or 200 on a source's own path: at least one event was accepted.
         Accepted "accepted",
-        /// 422: every event was refused.
+        /// 422, or 200 on a source's own path: every event was refused.
         Rejected "rejected",
         /// 400: the body could not be read.
         Unreadable "unreadable",

@@ -10,34 +10,57 @@ use super::verify::Check;
 /// Headers that filters never see, beside the one that carries the source's secret.
 const HIDDEN_HEADERS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
 
+/// The query, unless there is nothing in it beside the secret.
+fn is_more(query: Value) -> Option<Value> {
+    match &query {
+        Value::Object(object) if object.members.is_empty() => None,
+        _ => Some(query),
+    }
+}
+
 impl Declared {
     /// The body as a value, without a secret that travels in it; `None` for a body that holds nothing.
     pub(super) fn body(&self, request: &Request<'_>) -> Result<Option<Value>, RefusedBody> {
         let accepts = |form| self.accept.contains(&form);
         if request.method == Method::Get {
             return match accepts(Accept::Query) {
-                true => self.query(request).map(Some),
+                true => self.query(request).map(is_more),
                 false => Err(RefusedBody::Method("GET")),
             };
         }
         if request.is_empty() {
             return match accepts(Accept::Query) && !request.query.is_empty() {
-                true => self.query(request).map(Some),
+                true => self.query(request).map(is_more),
                 false => Ok(None),
             };
         }
+        let mut value = match self.media(request)? {
+            Accept::Json => json::parse(request.body)
+                .map_err(|error| RefusedBody::Unreadable(format!("not JSON: {error}")))?,
+            _ => {
+                let text = std::str::from_utf8(request.body);
+                let text = text.map_err(|_| RefusedBody::Unreadable("the form is no UTF-8".to_owned()))?;
+                form(text)
+                    .map_err(|name| RefusedBody::Unreadable(format!("the parameter `{name}` comes twice")))?
+            }
+        };
+        if let Some(Check::JsonField(at, _)) = &self.check {
+            at.remove(&mut value);
+        }
+        Ok(Some(value))
+    }
+
+    /// The form of a body, by its content type.
+    pub fn media(&self, request: &Request<'_>) -> Result<Accept, RefusedBody> {
+        let accepts = |form| self.accept.contains(&form);
         let content_type = request.header("content-type").unwrap_or_default();
         let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let is_json = media == "application/json" || media.ends_with("+json");
         let is_form = media == "application/x-www-form-urlencoded";
-        let mut value = if accepts(Accept::Json) && (is_json || media.is_empty()) {
-            json::parse(request.body)
-                .map_err(|error| RefusedBody::Unreadable(format!("not JSON: {error}")))?
+        if accepts(Accept::Json) && (is_json || media.is_empty()) {
+            Ok(Accept::Json)
         } else if accepts(Accept::Form) && (is_form || media.is_empty()) {
-            let text = std::str::from_utf8(request.body);
-            let text = text.map_err(|_| RefusedBody::Unreadable("the form is no UTF-8".to_owned()))?;
-            form(text)
-                .map_err(|name| RefusedBody::Unreadable(format!("the parameter `{name}` comes twice")))?
+            Ok(Accept::Form)
         } else {
             let types: Vec<&str> = self
                 .accept
@@ -48,15 +71,11 @@ impl Declared {
                     Accept::Query => None,
                 })
                 .collect();
-            return Err(match types.is_empty() {
+            Err(match types.is_empty() {
                 true => RefusedBody::Method("POST"),
                 false => RefusedBody::ContentType(format!("the content type must be {}", types.join(" or "))),
-            });
-        };
-        if let Some(Check::JsonField(at, _)) = &self.check {
-            at.remove(&mut value);
+            })
         }
-        Ok(Some(value))
     }
 
     /// The query as an object of texts, without a secret that travels in it.

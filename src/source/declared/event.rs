@@ -6,9 +6,11 @@ use crate::source::CanonicalEvent;
 /// An event that is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
+    /// The event's id, if it can be read.
+    pub id: Option<String>,
     /// All errors, each at its path.
     pub errors: Vec<FieldError>,
-    /// The event as compact JSON, secrets removed.
+    /// The event as compact JSON, secrets removed; empty if nothing of it may be kept.
     pub raw: String,
 }
 
@@ -34,6 +36,11 @@ pub enum RefusedBody {
     #[error("{0}")]
     Unreadable(String),
     /// The filter failed on the body, or exceeded a bound: the whole is set aside.
-    #[error("{0}")]
-    Filter(String),
+    #[error("{message}")]
+    Filter {
+        /// The filter's own message, or the bound.
+        message: String,
+        /// The body as compact JSON, secrets removed; empty where personal data is not kept.
+        body: String,
+    },
 }

@@ -17,7 +17,8 @@ pub(super) struct Example {
     pub(super) name: Option<String>,
     pub(super) place: Place,
     pub(super) given: Given,
-    pub(super) expect: Option<Vec<Vec<(String, Value)>>>,
+    /// Members of each event, with their values as JSON.
+    pub(super) expect: Option<Vec<Vec<(String, String)>>>,
     /// Paths that are refused, each with a part of its message.
     pub(super) refused: Option<Vec<(String, Option<String>)>>,
     pub(super) answer: Option<Expected>,
@@ -185,7 +186,7 @@ const MEMBERS: [&str; 20] = [
     "referrer",
 ];
 
-fn expect(node: &Node, faults: &mut Faults<'_>) -> Option<Vec<Vec<(String, Value)>>> {
+fn expect(node: &Node, faults: &mut Faults<'_>) -> Option<Vec<Vec<(String, String)>>> {
     let mut events = Vec::new();
     for item in list(node, faults)? {
         let mut known = MEMBERS.to_vec();
@@ -205,7 +206,7 @@ fn expect(node: &Node, faults: &mut Faults<'_>) -> Option<Vec<Vec<(String, Value
                 "amount" => same_amount(value),
                 _ => value,
             };
-            members.push((key.text.clone(), value));
+            members.push((key.text.clone(), value.to_json()));
         }
         events.push(members);
     }

@@ -13,7 +13,7 @@ use super::request::Request;
 use super::schema::Schema;
 use super::secrets::{SecretName, Secrets};
 use super::unverified::Unverified;
-use super::verify::Check;
+use super::verify::{Check, Subject};
 use super::yaml::{self, Kind, Node};
 use crate::source::Source;
 use crate::source::canonical::is_source_name;
@@ -31,7 +31,7 @@ pub struct Declared {
     pub(super) filter: Option<Filter>,
     pub(super) schema: Option<Schema>,
     pub(super) map: Map,
-    personal: Vec<Pointer>,
+    pub(super) personal: Vec<Pointer>,
     pub(super) examples: Vec<Example>,
 }
 
@@ -161,9 +161,14 @@ impl Declared {
         self.examples.len()
     }
 
-    /// True if the file names no check: the gateway then asks for `ESS_WEBHOOK_TOKEN`.
-    pub fn uses_webhook_token(&self) -> bool {
-        self.check.is_none()
+    /// Part of a request that shows where it comes from.
+    pub fn subject(&self) -> Subject {
+        self.check.as_ref().map_or(Subject::Token, Check::subject)
+    }
+
+    /// True if the source has a challenge.
+    pub fn has_challenge(&self) -> bool {
+        self.challenge.is_some()
     }
 
     /// True if the source answers a GET: a challenge, or events in the query.
@@ -174,7 +179,7 @@ impl Declared {
     /// Pointers to the personal data of an event: the user, the user's name, and the file's own list. A pointer to an
     /// object or array stands for all that is in it.
     pub fn personal(&self) -> impl Iterator<Item = &Pointer> {
-        self.map.personal().chain(&self.personal)
+        self.map.user_pointers().chain(self.map.name_pointers()).chain(&self.personal)
     }
 
     /// Variables of the secrets that the file names, each once.
@@ -184,6 +189,11 @@ impl Declared {
         let mut names: Vec<&SecretName> = check.into_iter().chain(challenge).collect();
         names.dedup();
         names
+    }
+
+    /// Checks what the head of a request shows, before its body is read: the whole check, unless that is over the body.
+    pub fn verify_head(&self, request: &Request<'_>, secrets: &Secrets) -> Result<(), Unverified> {
+        self.check.as_ref().map_or(Ok(()), |check| check.check_head(request, secrets))
     }
 
     /// Checks that a request comes from the platform. Without `verify` every request passes here.

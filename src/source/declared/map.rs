@@ -152,14 +152,28 @@ impl Map {
         self.event_type.types()
     }
 
-    /// Pointers to the user and the user's name.
-    pub fn personal(&self) -> impl Iterator<Item = &Pointer> {
-        let names =
-            self.columns.iter().filter(|(column, _)| *column == Column::Name).map(|(_, origins)| origins);
-        std::iter::once(&self.user).chain(names).flatten().filter_map(|origin| match origin {
+    /// Pointers to the id.
+    pub fn id_pointers(&self) -> impl Iterator<Item = &Pointer> {
+        self.id.iter().filter_map(|origin| match origin {
             Origin::At(pointer) => Some(pointer),
             _ => None,
         })
+    }
+
+    /// Pointers to the user.
+    pub fn user_pointers(&self) -> impl Iterator<Item = &Pointer> {
+        self.user.iter().flat_map(Origin::pointers)
+    }
+
+    /// Pointers to the user's name.
+    pub fn name_pointers(&self) -> impl Iterator<Item = &Pointer> {
+        let names = self.columns.iter().filter(|(column, _)| *column == Column::Name);
+        names.flat_map(|(_, origins)| origins).flat_map(Origin::pointers)
+    }
+
+    /// The id of an event, if it can be read.
+    pub fn id(&self, event: &Value) -> Option<String> {
+        first(&self.id, event, is_there)?.text(MAX_EVENT_ID).ok().filter(|id| !id.contains('\0'))
     }
 
     /// The canonical form of an event, all but `raw`; or all errors.
@@ -306,7 +320,7 @@ impl Origin {
     fn pointers(&self) -> &[Pointer] {
         match self {
             Self::At(pointer) => std::slice::from_ref(pointer),
-            Self::Hash(pointers) => pointers,
+            Self::Hash(pointers) => pointers.as_slice(),
             Self::Constant(_) => &[],
         }
     }

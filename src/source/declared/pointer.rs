@@ -44,13 +44,35 @@ impl Pointer {
 
     /// Replaces the value at the pointer by what `change` makes of it, or removes it; true if there was one.
     pub(super) fn replace(&self, value: &mut Value, change: impl FnOnce(&Value) -> Option<Value>) -> bool {
+        self.replace_at(value, false, change)
+    }
+
+    /// As [`replace`](Self::replace); a text on the way, which can hold the value as JSON, is changed whole.
+    pub(super) fn replace_through(
+        &self,
+        value: &mut Value,
+        change: impl FnOnce(&Value) -> Option<Value>,
+    ) -> bool {
+        self.replace_at(value, true, change)
+    }
+
+    fn replace_at(
+        &self,
+        value: &mut Value,
+        through: bool,
+        change: impl FnOnce(&Value) -> Option<Value>,
+    ) -> bool {
         fn inner(
             value: &Value,
             parts: &[String],
+            through: bool,
             change: impl FnOnce(&Value) -> Option<Value>,
         ) -> Option<Option<Value>> {
             let Some((part, rest)) = parts.split_first() else { return Some(change(value)) };
-            let changed = inner(child(value, part)?, rest, change)?;
+            if through && matches!(value, Value::Text(_)) {
+                return Some(change(value));
+            }
+            let changed = inner(child(value, part)?, rest, through, change)?;
             match value {
                 Value::Object(object) => {
                     let mut members = object.members.clone();
@@ -71,7 +93,7 @@ impl Pointer {
                 _ => None,
             }
         }
-        match inner(value, &self.0, change) {
+        match inner(value, &self.0, through, change) {
             Some(changed) => {
                 *value = changed.unwrap_or_default();
                 true

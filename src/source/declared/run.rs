@@ -146,6 +146,7 @@ impl Example {
             }
             for (index, (expected, event)) in expect.iter().zip(&events).enumerate() {
                 for (name, value) in expected {
+                    let value = &super::json::parse(value.as_bytes()).unwrap_or_default();
                     let found = member(event, name);
                     if found.as_ref() != Some(value) {
                         let found = found.unwrap_or_default();

@@ -171,7 +171,7 @@ impl Signature {
     }
 
     /// The signature's time, if there is one, and the signatures of the header.
-    fn shown<'r>(&self, request: &'r Request<'_>) -> Result<(Option<&'r str>, Vec<&'r str>), Unverified> {
+    pub fn shown<'r>(&self, request: &'r Request<'_>) -> Result<(Option<&'r str>, Vec<&'r str>), Unverified> {
         let missing = |name: &str| Unverified(format!("{name} is missing"));
         let name = self.headers.iter().find(|name| request.header(name).is_some());
         let name = name.ok_or_else(|| missing(&self.name()))?;

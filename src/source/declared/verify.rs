@@ -13,6 +13,19 @@ use super::unverified::Unverified;
 use super::value::Value;
 use super::yaml::Node;
 
+/// Part of a request that a check is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// Nothing of the file's own: `ESS_WEBHOOK_TOKEN`, if that is set.
+    Token,
+    /// Headers and query.
+    Head,
+    /// The body as it is on the wire.
+    Wire,
+    /// The body, decompressed.
+    Body,
+}
+
 /// The check of a source.
 #[derive(Debug, Clone)]
 pub(super) enum Check {
@@ -89,6 +102,24 @@ impl Check {
             Self::Hmac(signature) => signature.headers.iter().any(|header| header.eq_ignore_ascii_case(name)),
             Self::Header(header, _) => header.eq_ignore_ascii_case(name),
             _ => false,
+        }
+    }
+
+    /// Checks what the head of a request shows, before its body is there.
+    pub fn check_head(&self, request: &Request<'_>, secrets: &Secrets) -> Result<(), Unverified> {
+        match self {
+            Self::Hmac(signature) => signature.shown(request).map(drop),
+            Self::JsonField(..) => Ok(()),
+            _ => self.check(request, secrets),
+        }
+    }
+
+    /// The bytes that the check is over.
+    pub fn subject(&self) -> Subject {
+        match self {
+            Self::Hmac(_) => Subject::Wire,
+            Self::JsonField(..) => Subject::Body,
+            _ => Subject::Head,
         }
     }
 

@@ -6,6 +6,7 @@ pub mod http;
 pub mod nats;
 pub mod otlp;
 pub mod pgbouncer;
+pub mod platforms;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
