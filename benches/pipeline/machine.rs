@@ -55,7 +55,7 @@ impl Usage {
 const TICKS: f64 = 100.0;
 
 /// CPU seconds of a process and the children that it has waited for.
-fn cpu(process: u32) -> f64 {
+pub fn cpu(process: u32) -> f64 {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else { return 0.0 };
     // The command's name, in parentheses, may hold spaces.
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
@@ -187,6 +187,12 @@ impl Machine {
         let database = cpu(server) + children(server).into_iter().map(cpu).sum::<f64>();
         let all = [of("gateway"), of("collector"), of("reporter"), cpu(self.nats.process.id()), database];
         Usage(PROCESSES.into_iter().zip(all).collect())
+    }
+
+    /// Frames that the gateway has written.
+    pub fn frames(&self) -> f64 {
+        let of = |source| format!("ess_gateway_frames_total{{source=\"{source}\"}}");
+        ["facebook", "tiktok"].iter().map(|source| self.services[0].metric(&of(source))).sum()
     }
 
     /// The most memory that gateway and collectors have had, in MB.

@@ -109,31 +109,40 @@ fn arrays() -> Vec<Line> {
     ]
 }
 
-/// Single events, each answered after its own durability.
+/// Single events, each answered after its own durability, beside a handler that only parses them.
 fn singles() -> Vec<Line> {
     let machine = Machine::start(&[]);
-    let (_bare, bare) = limits::bare_handler(&machine.folder.path().join("bare.log"));
+    let (bare_process, bare) = limits::bare_handler(&machine.folder.path().join("bare.log"));
     let mut lines = Vec::new();
     let mut all = 0;
     for connections in ["1", "64", "256"] {
         let arguments = ["--batch", "1", "--connections", connections, "--duration", "10s"];
+        let bare_before = machine::cpu(bare_process.id());
         let limit = publish(&bare, &arguments);
-        let before = machine.usage();
+        let bare_cpu = machine::cpu(bare_process.id()) - bare_before;
+        let (before, frames_before) = (machine.usage(), machine.frames());
         let sent = publish(&machine.gateway(), &arguments);
         machine.settle(MINUTE);
         let used = machine.usage().since(&before);
         assert_eq!(sent.refused, 0, "single events were refused");
         all += sent.accepted;
         machine.check(all);
+        let frames = machine.frames() - frames_before;
         lines.push(line(
             &format!("single events, {connections} connections"),
             format!("{:.0}/s; {}", sent.rate(), latencies(&sent)),
             format!("{:.2} of a bare handler's {:.0}/s", sent.rate() / limit.rate(), limit.rate()),
         ));
+        lines.push(line("— CPU µs an event", used.per_event(sent.accepted), {
+            let bare = bare_cpu * 1e6 / limit.accepted as f64;
+            let ratio = used.of("gateway") * 1e6 / sent.accepted as f64 / bare;
+            let publisher = sent.cpu * 1e6 / sent.accepted as f64;
+            format!("bare handler {bare:.1}, the gateway {ratio:.1} × of it; publisher {publisher:.1}")
+        }));
         lines.push(line(
-            "— CPU µs an event",
-            used.per_event(sent.accepted),
-            format!("publisher {:.1}", sent.cpu * 1e6 / sent.accepted as f64),
+            "— events a frame",
+            format!("{:.1}", sent.accepted as f64 / frames.max(1.0)),
+            String::new(),
         ));
     }
     lines

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::fleet::{Outcome, SampleFilter};
 use crate::service::{Ending, Signals};
 use crate::terminal::tail::{self, Tail, TailError};
+use crate::terminal::text::printable;
 use crate::terminal::top::{self, TopError};
 use crate::terminal::{Reporter, ReporterError};
 
@@ -71,17 +72,18 @@ fn signals() -> Result<Signals, Failure> {
     Signals::listen().map_err(|error| Failure::Other(format!("signals: {error}")))
 }
 
-/// The failure of asking a reporter.
+/// The failure of asking a reporter, whose own words are not trusted.
 fn refused(url: &str, error: &ReporterError) -> Failure {
+    let said = printable(&error.to_string());
     match error {
         ReporterError::Refused { status, .. } if status.as_u16() == 401 => Failure::Usage(format!(
             "{url}: the reporter asks for a token, and it is missing or wrong: --token or ESS_REPORTER_TOKEN"
         )),
-        error if error.is_usage() => Failure::Usage(format!("{url}: {error}")),
-        ReporterError::Unreachable(error) => Failure::Other(format!(
-            "no reporter answers at {url}: {error}; is it running, and is --url right?"
+        error if error.is_usage() => Failure::Usage(format!("{url}: {said}")),
+        ReporterError::Unreachable(_) => Failure::Other(format!(
+            "no reporter answers at {url}: {said}; is it running, and is --url right?"
         )),
-        error => Failure::Other(format!("{url}: {error}")),
+        _ => Failure::Other(format!("{url}: {said}")),
     }
 }
 

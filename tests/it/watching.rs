@@ -130,6 +130,9 @@ fn top_gives_the_terminal_back_after_a_signal_and_after_a_panic() {
     top.press("\u{1b}[24~");
     assert_eq!(top.wait_end().code(), Some(101));
     let lines = top.wait_text("a test asked for a panic");
+    let written = String::from_utf8_lossy(&top.written).into_owned();
+    let (reported, left) = (written.rfind("a test asked"), written.rfind("\u{1b}[?1049l"));
+    assert!(reported > left, "nothing moves the cursor after the report: {written:?}");
     assert!(!lines.iter().any(|line| line.contains("all well")), "the screen is gone: {lines:#?}");
 }
 
@@ -165,6 +168,50 @@ fn wrong_usage_ends_with_2_and_a_reporter_that_does_not_answer_with_1() {
         let output = tail(&system, &["--limit", "1"]).wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(0));
     });
+}
+
+/// A server that answers every request with these bytes, and then closes the connection.
+fn impostor(answer: &'static [u8]) -> String {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", server.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for connection in server.incoming() {
+            let mut connection = connection.unwrap();
+            let mut head = [0; 4_096];
+            // The client may be gone already.
+            let _ = connection.read(&mut head);
+            let _ = std::io::Write::write_all(&mut connection, answer);
+        }
+    });
+    url
+}
+
+#[test]
+fn a_server_that_is_no_reporter_is_named_and_cannot_command_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let refusal =
+        b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\ncontent-length: 33\r\n\
+                    connection: close\r\n\r\n{\"detail\":\"\\u001b[2J\\u009bowned\"}";
+    let page =
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 6\r\nconnection: close\r\n\r\n<html>";
+    let cases: [(&'static [u8], i32, &str); 3] = [
+        (refusal, 2, "400 Bad Request: \\u{1b}[2J\\u{9b}owned"),
+        (page, 1, "not that of an ESS reporter"),
+        (b"\x1b[2J", 1, "no reporter answers"),
+    ];
+    for (answer, code, text) in cases {
+        let url = impostor(answer);
+        for command in ["tail", "top"] {
+            let mut terminal = Terminal::start(&[command, "--url", &url], &[], folder.path(), (200, 24));
+            assert_eq!(terminal.wait_end().code(), Some(code), "{command}: {text}");
+            let written = String::from_utf8(terminal.written.clone()).unwrap();
+            assert!(written.contains(text), "{command}: {written:?}");
+            assert!(
+                !written.chars().any(|letter| !"\r\n".contains(letter) && is_active(letter)),
+                "{written:?}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ const fn figure(title: &'static str, width: u16, rank: u8) -> Column {
 }
 
 const SOURCES: &[Column] = &[
-    text("SOURCE, events/s", 9, 0),
+    text("SOURCE /s", 9, 0),
     figure("RECEIVED", 8, 1),
     figure("ACCEPTED", 8, 3),
     figure("REFUSED", 7, 2),
@@ -51,7 +51,7 @@ const SOURCES: &[Column] = &[
 ];
 
 const LEDGER: &[Column] = &[
-    text("LEDGER, events", 8, 0),
+    text("LEDGER", 8, 0),
     figure("PUBLISHED", 10, 1),
     figure("STORED", 10, 1),
     figure("DUPLICATES", 10, 3),

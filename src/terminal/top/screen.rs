@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Stdout, stdin, stdout};
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crossterm::cursor::{Hide, Show};
@@ -37,6 +38,7 @@ impl Screen {
             }));
         });
         enable_raw_mode()?;
+        TAKEN.store(true, Ordering::SeqCst);
         let entered = execute!(stdout(), EnterAlternateScreen, Hide)
             .and_then(|()| Terminal::new(CrosstermBackend::new(stdout())));
         match entered {
@@ -61,8 +63,15 @@ impl Drop for Screen {
     }
 }
 
-/// Gives the terminal back. A terminal that is gone needs nothing.
+/// True while the terminal is taken.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Gives the terminal back, once: what is written after it, such as the report of a panic, stays. A terminal that is gone
+/// needs nothing.
 fn restore() {
+    if !TAKEN.swap(false, Ordering::SeqCst) {
+        return;
+    }
     let _ = execute!(stdout(), LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();
 }

@@ -26,6 +26,9 @@ pub struct Terminal {
     before: Termios,
 }
 
+/// A sequence without effect on the screen (OSC), written after the program has ended.
+const LAST: &[u8] = b"\x1b]777;end\x07";
+
 fn size(columns: u16, rows: u16) -> Winsize {
     Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
 }
@@ -128,12 +131,16 @@ impl Terminal {
             self.read();
             self.child.try_wait().unwrap()
         });
-        // What it wrote last may still be on its way.
-        eventually("the screen of before and the cursor are back", MINUTE, || {
+        // What it wrote last may still be on its way: this comes after it.
+        self.line.write_all(LAST).unwrap();
+        let length = eventually("all that it wrote", MINUTE, || {
             self.read();
-            let screen = self.screen.screen();
-            (!screen.alternate_screen() && !screen.hide_cursor()).then_some(())
+            self.written.windows(LAST.len()).rposition(|bytes| bytes == LAST)
         });
+        self.written.truncate(length);
+        let screen = self.screen.screen();
+        assert!(!screen.alternate_screen(), "the screen of before is back");
+        assert!(!screen.hide_cursor(), "the cursor shows");
         assert_eq!(ended.signal(), None, "{:#?}", self.lines());
         let after = tcgetattr(&self.line).unwrap();
         let modes = |of: &Termios| (of.input_modes, of.output_modes, of.control_modes, of.local_modes);
