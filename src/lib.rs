@@ -17,8 +17,8 @@
 //!
 //! # Rooms
 //! Arrows point down only: [`cli`] starts services ([`service`]) and shows a running system ([`terminal`]); services stand
-//! on [`ops`], [`store`] and [`log`]; these on [`runtime`] and [`event`]; this on [`config`], [`source`] and `json`, in
-//! this order. No service knows another.
+//! on [`ops`], [`store`] and [`log`]; these on [`runtime`] and [`event`]; this on [`config`], [`source`], `json` and
+//! [`money`], in this order. No service knows another.
 //!
 //! # Invariants
 //! 1. An event ends as stored, duplicate or set aside, and the ledger counts all three.
@@ -39,6 +39,7 @@ pub mod gateway;
 mod json;
 pub mod ledger;
 pub mod log;
+pub mod money;
 pub mod ops;
 pub mod publisher;
 pub mod reporter;

@@ -17,7 +17,30 @@ mod m20261126_000008_poison_searches;
 mod m20261126_000008_wide_sums;
 mod m20261126_000009_deltas;
 mod m20261126_000011_damaged_summaries;
+mod m20261127_000013_currencies;
 mod script;
+
+/// Number of the US dollar in ISO 4217.
+const USD: i16 = 840;
+
+tokio::task_local! {
+    static CURRENCY_BEFORE: i16;
+}
+
+/// The currency of amounts that were stored by versions without currencies.
+fn currency_before() -> i16 {
+    CURRENCY_BEFORE.try_with(|currency| *currency).unwrap_or(USD)
+}
+
+/// Applies all migrations that are missing. Amounts that a version without currencies stored are taken to be in
+/// `currency`, a number of ISO 4217.
+///
+/// # Errors
+///
+/// If the database cannot be reached, or refuses a migration.
+pub async fn migrate<'c>(db: impl IntoSchemaManagerConnection<'c>, currency: i16) -> Result<(), DbErr> {
+    CURRENCY_BEFORE.scope(currency, Migrator::up(db, None)).await
+}
 
 /// The migrations, in the order in which they are applied.
 #[derive(Debug)]
@@ -38,6 +61,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000008_poison_searches::migration()),
             Box::new(m20261126_000008_wide_sums::migration()),
             Box::new(m20261126_000011_damaged_summaries::migration()),
+            Box::new(m20261127_000013_currencies::migration(currency_before())),
         ]
     }
 }
@@ -65,6 +89,7 @@ mod tests {
                 "m20261126_000008_poison_searches",
                 "m20261126_000008_wide_sums",
                 "m20261126_000011_damaged_summaries",
+                "m20261127_000013_currencies",
             ]
         );
     }

@@ -44,7 +44,7 @@ pub(crate) struct SqlMigration {
     name: &'static str,
     up: Script,
     down: Script,
-    /// Table that has to be empty before `down`, and the error if it is not.
+    /// Table, or query in parentheses with a name, that has to be empty before `down`, and the error if it is not.
     empty: Option<(&'static str, &'static str)>,
 }
 
@@ -54,7 +54,7 @@ impl SqlMigration {
         Self { name, up, down, empty: None }
     }
 
-    /// The same migration; it is undone only if a table is empty.
+    /// The same migration; it is undone only if a table, or a query in parentheses with a name, is empty.
     pub fn down_only_if_empty(self, table: &'static str, otherwise: &'static str) -> Self {
         Self { empty: Some((table, otherwise)), ..self }
     }

@@ -170,7 +170,7 @@ fn date(day: i64) -> String {
 fn lines(differences: &DayDifferences) -> Vec<String> {
     let rollup = |found: &RollupDifference| {
         format!(
-            "rollup of {} min from {}: {} {}: events {:+}, transactions {:+}, revenue {:+} units {:+} millionths",
+            "rollup of {} min from {}: {} {}: events {:+}, transactions {:+}, revenue {:+} units {:+} millionths of {}",
             found.minutes,
             format_micros(found.first_minute() * MICROS_PER_MINUTE),
             name_of_code(found.source),
@@ -179,6 +179,7 @@ fn lines(differences: &DayDifferences) -> Vec<String> {
             found.transactions,
             found.units,
             found.micros,
+            found.currency,
         )
     };
     let hour = |(source, hour): &(Source, i32)| {

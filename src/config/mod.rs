@@ -36,6 +36,7 @@ pub use secret::{Token, hide_password};
 pub use settings::{SETTINGS, Setting};
 pub use variables::Variables;
 
+use crate::money::Currency;
 use crate::source::{BySource, Source};
 
 /// Ports, by service.
@@ -93,6 +94,8 @@ pub struct Config {
     pub body_timeout: Duration,
     /// Requests a second of one publisher; `None` for any number.
     pub rate_limit: Option<NonZeroU32>,
+    /// Currency of amounts that tell none, and of reports unless another one is asked for.
+    pub currency: Currency,
     /// Treatment of personal data.
     pub pii: Pii,
     /// Endpoint that receives traces.
@@ -283,6 +286,11 @@ impl Config {
             max_events: variables.count("ESS_MAX_EVENTS", 1, 10_000_000)?,
             body_timeout: variables.positive_duration("ESS_BODY_TIMEOUT")?,
             rate_limit: u32::try_from(rate_limit).ok().and_then(NonZeroU32::new),
+            currency: variables.parsed(
+                "ESS_CURRENCY",
+                "a currency's code of ISO 4217 in upper case, such as USD or EUR",
+                Currency::parse,
+            )?,
             pii: Pii::read(variables)?,
             otlp_endpoint: otlp_endpoint(variables)?,
             trace_fraction: variables.parsed("OTEL_TRACES_SAMPLER_ARG", "a number from 0 to 1", |text| {
@@ -374,6 +382,7 @@ mod tests {
         assert_eq!(config.max_body, 64 << 20);
         assert_eq!(config.log.max_bytes, 8 << 30);
         assert_eq!(config.log.max_age, None);
+        assert_eq!(config.currency.to_string(), "USD");
         assert_eq!(config.dead_letter_retention, Some(Duration::from_secs(30 * 86_400)));
         assert!(config.warnings.is_empty());
     }
@@ -396,6 +405,10 @@ mod tests {
         refused("ESS_CA_FILE", "/nowhere/ca.pem");
         refused("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318");
         refused("OTEL_TRACES_SAMPLER_ARG", "2");
+        for currency in ["XXX", "usd", "EURO", "840"] {
+            let error = refused("ESS_CURRENCY", currency);
+            assert!(error.contains(currency) && error.contains("ISO 4217"), "{error}");
+        }
     }
 
     #[test]

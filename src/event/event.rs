@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::money::Currency;
 use crate::source::{Columns, EventType, Source};
 
 /// An event that keeps the contract. Only [`decode`](super::decode()) makes one.
@@ -29,6 +30,11 @@ impl Event<'_> {
     /// The revenue that it makes, in millionths.
     pub fn revenue(&self) -> Option<i64> {
         self.columns.amount.filter(|_| self.kind.makes_revenue).map(|amount| amount.0)
+    }
+
+    /// The currency of its amount; the default currency if none is told.
+    pub fn currency(&self) -> Currency {
+        self.columns.currency.unwrap_or_default()
     }
 
     /// The key by which duplicates are found.

@@ -1,10 +1,13 @@
 //! JSON of the reports on events and revenue, and the numbers in it.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::query::{Interval, Range};
 use crate::event::{MICROS_PER_UNIT, name_of_code};
+use crate::money::Currency;
 use crate::store::report::{CampaignSum, EventCount, RevenueSum, Sum};
 
 /// Formats an amount in millionths as a decimal with at least two decimal places.
@@ -96,17 +99,22 @@ impl EventsEntry {
     }
 }
 
-/// Report on revenue. Amounts are decimals with at least two places.
+/// Report on revenue in one currency. Amounts are decimals with at least two places.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RevenueReport {
     pub range: Range,
+    /// Currency of all amounts but those of `otherCurrencies`, by its code of ISO 4217.
+    #[schema(example = "USD")]
+    pub currency: String,
     #[schema(example = "2415.60")]
     pub total_revenue: String,
     pub transactions: i64,
     #[schema(example = "12.34")]
     pub average_order_value: String,
     pub revenue: Vec<RevenueEntry>,
+    /// Revenue of the same filter in other currencies, ascending by code.
+    pub other_currencies: Vec<CurrencyEntry>,
     /// Present if an interval is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -115,6 +123,33 @@ pub(super) struct RevenueReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub campaigns: Option<Vec<CampaignEntry>>,
+}
+
+/// Revenue in another currency than the report's.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CurrencyEntry {
+    /// Code of ISO 4217.
+    #[schema(example = "EUR")]
+    pub currency: String,
+    #[schema(example = "2415.60")]
+    pub total_revenue: String,
+    pub transactions: i64,
+}
+
+impl CurrencyEntry {
+    /// Totals of sums, by currency.
+    pub fn of<'s>(sums: impl Iterator<Item = &'s RevenueSum>) -> Vec<Self> {
+        let mut totals: BTreeMap<String, (i128, i64)> = BTreeMap::new();
+        for sum in sums {
+            let total = totals.entry(Currency::from_number(sum.currency).to_string()).or_default();
+            total.0 += sum.total();
+            total.1 += sum.transactions;
+        }
+        let entry =
+            |(currency, (total, transactions))| Self { currency, total_revenue: money(total), transactions };
+        totals.into_iter().map(entry).collect()
+    }
 }
 
 /// Revenue of one event type.
@@ -192,6 +227,27 @@ mod tests {
         assert_eq!(mean_money(20_000_000, 3), "6.67");
         assert_eq!(mean_money(10_000, 2), "0.01", "0.005 goes up");
         assert_eq!(mean_money(9_998, 2), "0.00");
+    }
+
+    #[test]
+    fn other_currencies_are_summed_up_apart_and_listed_by_code() {
+        let sum = |currency, units| RevenueSum {
+            bucket: 0,
+            source: 1,
+            event_type: 2,
+            currency,
+            transactions: 1,
+            millions: 0,
+            units,
+            micros: 500_000,
+        };
+        let sums = [sum(826, 1), sum(978, 3), sum(392, 5), sum(978, 4), sum(7, 9)];
+        let found: Vec<_> = CurrencyEntry::of(sums.iter())
+            .into_iter()
+            .map(|one| (one.currency, one.total_revenue, one.transactions))
+            .collect();
+        let expected = [("007", "9.50", 1), ("EUR", "8.00", 2), ("GBP", "1.50", 1), ("JPY", "5.50", 1)];
+        assert_eq!(found, expected.map(|(code, total, count)| (code.to_owned(), total.to_owned(), count)));
     }
 
     #[test]

@@ -129,6 +129,7 @@ impl Table for RevenueReport {
         "source",
         "eventType",
         "campaignId",
+        "currency",
         "totalRevenue",
         "transactions",
         "averageOrderValue",
@@ -136,27 +137,33 @@ impl Table for RevenueReport {
 
     fn lines(&self) -> Vec<Vec<String>> {
         let mut lines = vec![range_line(&self.range, Self::COLUMNS.len())];
-        let mut line = |cells: [&str; 6], transactions: String| {
+        // Every amount names its currency: spreadsheets add up columns.
+        let mut line = |currency: &str, cells: [&str; 6], transactions: String| {
             let [section, at, source, kind, total, average] = cells;
             let (kind, campaign) = if section == "campaigns" { ("", kind) } else { (kind, "") };
-            let cells = [section, "", "", at, source, kind, campaign, total, &transactions, average];
+            let cells =
+                [section, "", "", at, source, kind, campaign, currency, total, &transactions, average];
             lines.push(cells.map(str::to_owned).to_vec());
         };
         let total = ["total", "", "", "", &self.total_revenue, &self.average_order_value];
-        line(total, self.transactions.to_string());
+        line(&self.currency, total, self.transactions.to_string());
+        for entry in &self.other_currencies {
+            let cells = ["otherCurrencies", "", "", "", &entry.total_revenue, ""];
+            line(&entry.currency, cells, entry.transactions.to_string());
+        }
         for entry in &self.revenue {
             let average = entry.average_order_value.as_deref().unwrap_or_default();
             let cells = ["revenue", "", entry.source, entry.event_type, &entry.total_revenue, average];
-            line(cells, entry.transactions.to_string());
+            line(&self.currency, cells, entry.transactions.to_string());
         }
         for entry in self.series.iter().flatten() {
             let at = entry.at.as_deref().unwrap_or_default();
             let cells = ["series", at, entry.source, entry.event_type, &entry.total_revenue, ""];
-            line(cells, entry.transactions.to_string());
+            line(&self.currency, cells, entry.transactions.to_string());
         }
         for entry in self.campaigns.iter().flatten() {
             let cells = ["campaigns", "", entry.source, &entry.campaign_id, &entry.total_revenue, ""];
-            line(cells, entry.transactions.to_string());
+            line(&self.currency, cells, entry.transactions.to_string());
         }
         lines
     }

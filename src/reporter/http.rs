@@ -115,6 +115,9 @@ parameters! {
         /// Only this campaign.
         #[param(schema_with = shapes::campaign)]
         campaign_id,
+        /// Currency of the report, by its code of ISO 4217; `ESS_CURRENCY` by default.
+        #[param(schema_with = shapes::currency)]
+        currency,
         /// `minute`, `hour` or `day`: adds a series, of 10,000 buckets at most.
         #[param(schema_with = shapes::interval)]
         interval,
@@ -226,7 +229,7 @@ async fn events(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
     let answer = async {
         guard(&request, &shared.tokens)?;
         let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(ReportError::from)?;
-        let filter = parameters.filter(1).map_err(ReportError::from)?;
+        let filter = parameters.filter(1, shared.store.currency()).map_err(ReportError::from)?;
         let interval = parameters.interval_within(&filter).map_err(ReportError::from)?;
         ask(&request, &shared, Report::Events, Question::Events { filter, interval }).await
     };
@@ -242,11 +245,12 @@ async fn events(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
         Refused,
     ))]
 async fn revenue(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
-    const ALLOWED: &[&str] = &["from", "to", "source", "campaignId", "interval", "groupBy", "limit"];
+    const ALLOWED: &[&str] =
+        &["from", "to", "source", "campaignId", "currency", "interval", "groupBy", "limit"];
     let answer = async {
         guard(&request, &shared.tokens)?;
         let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(ReportError::from)?;
-        let filter = parameters.filter(1).map_err(ReportError::from)?;
+        let filter = parameters.filter(1, shared.store.currency()).map_err(ReportError::from)?;
         let interval = parameters.interval_within(&filter).map_err(ReportError::from)?;
         let limit = parameters.limit().map_err(ReportError::from)?;
         let campaigns = parameters.by_campaign().map_err(ReportError::from)?.then_some(limit.into());
@@ -268,7 +272,7 @@ async fn demographics(request: HttpRequest, shared: web::Data<Shared>) -> HttpRe
     let answer = async {
         guard(&request, &shared.tokens)?;
         let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(ReportError::from)?;
-        let filter = parameters.filter(60).map_err(ReportError::from)?;
+        let filter = parameters.filter(60, shared.store.currency()).map_err(ReportError::from)?;
         let limit = parameters.limit().map_err(ReportError::from)?;
         ask(&request, &shared, Report::Demographics, Question::Demographics { filter, limit: limit.into() })
             .await

@@ -33,6 +33,8 @@ use crate::config::Config;
 use crate::console;
 use crate::ledger::Reconciler;
 use crate::log::{Bus, SharedLog};
+#[cfg(feature = "fuzzing")]
+use crate::money::Currency;
 use crate::ops::metrics::ReporterMetrics;
 use crate::runtime::{DrainHandle, Mailbox};
 use crate::service::{Builder, Listener, Running, StartError};
@@ -118,12 +120,22 @@ pub fn start(
 /// Parses a query string like the routes of the reports, for the fuzzer.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz_filters(query: &str) {
-    const ALLOWED: &[&str] =
-        &["from", "to", "source", "funnelStage", "eventType", "interval", "campaignId", "groupBy", "limit"];
+    const ALLOWED: &[&str] = &[
+        "from",
+        "to",
+        "source",
+        "funnelStage",
+        "eventType",
+        "interval",
+        "campaignId",
+        "groupBy",
+        "limit",
+        "currency",
+    ];
     for unit in [1, 60] {
         let Ok(parameters) = query::Parameters::read(query, ALLOWED) else { return };
         let _ = (parameters.limit(), parameters.by_campaign());
-        if let Ok(filter) = parameters.filter(unit) {
+        if let Ok(filter) = parameters.filter(unit, Currency::USD) {
             let _ = (parameters.interval_within(&filter), query::range_of(&filter));
         }
     }

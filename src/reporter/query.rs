@@ -9,6 +9,7 @@ use crate::event::{
     EventType, FunnelStage, MICROS_PER_MINUTE as MINUTE, Source, format_micros, parse_point_in_time,
 };
 use crate::fleet::Outcome;
+use crate::money::Currency;
 use crate::store::report::Filter;
 
 /// Maximum number of entries of a list.
@@ -152,6 +153,11 @@ impl Parameters {
         })
     }
 
+    /// A currency's code.
+    pub fn currency(&self) -> Result<Option<Currency>, BadParameter> {
+        self.take("currency", "a currency's code of ISO 4217 in upper case, such as EUR", Currency::parse)
+    }
+
     pub fn by_campaign(&self) -> Result<bool, BadParameter> {
         let by = self.take("groupBy", "campaign", |text| (text == "campaign").then_some(()))?;
         Ok(by.is_some())
@@ -204,8 +210,9 @@ impl Parameters {
         Ok((from, to))
     }
 
-    /// Filter by these parameters, its range widened to multiples of `unit` minutes.
-    pub fn filter(&self, unit: i64) -> Result<Filter, BadParameter> {
+    /// Filter by these parameters, its range widened to multiples of `unit` minutes. Its currency is `currency` unless
+    /// another one is asked for.
+    pub fn filter(&self, unit: i64, currency: Currency) -> Result<Filter, BadParameter> {
         let (from, to) = self.range(unit)?;
         let has = |name| self.allowed.contains(&name);
         Ok(Filter {
@@ -215,6 +222,7 @@ impl Parameters {
             stage: if has("funnelStage") { self.stage()? } else { None },
             event_types: if has("eventType") { self.event_types()? } else { None },
             campaign_id: if has("campaignId") { self.campaign_id()? } else { None },
+            currency: if has("currency") { self.currency()? } else { None }.unwrap_or(currency),
         })
     }
 
@@ -300,12 +308,13 @@ fn is_encoded(query: &str) -> bool {
 mod tests {
     use super::*;
 
-    const ALLOWED: &[&str] = &["from", "to", "source", "interval", "limit", "eventType", "funnelStage"];
+    const ALLOWED: &[&str] =
+        &["from", "to", "source", "interval", "limit", "eventType", "funnelStage", "currency"];
 
     fn read(query: &str) -> Result<Filter, BadParameter> {
         let parameters = Parameters::read(query, ALLOWED)?;
         parameters.limit()?;
-        let filter = parameters.filter(1)?;
+        let filter = parameters.filter(1, Currency::USD)?;
         parameters.interval_within(&filter)?;
         Ok(filter)
     }
@@ -344,7 +353,9 @@ mod tests {
                 "from=9999-12-31T23:59:59-23:59",
                 "to=0000-01-01T00:00:00%2B01:00",
             ] {
-                let filter = Parameters::read(query, ALLOWED).and_then(|read| read.filter(unit)).unwrap();
+                let filter = Parameters::read(query, ALLOWED)
+                    .and_then(|read| read.filter(unit, Currency::USD))
+                    .unwrap();
                 let range = range_of(&filter);
                 let shown = range.from.or(range.to).unwrap();
                 assert!(
@@ -365,6 +376,13 @@ mod tests {
         // The range ends in the 10,001st hour.
         assert!(read(&format!("{hours}2027-02-21T16:30:00Z")).is_err());
         assert!(read(&format!("{hours}2027-02-21T16:00:00Z")).is_ok());
+    }
+
+    #[test]
+    fn the_currency_is_the_reporters_unless_another_one_is_asked_for() {
+        let euro = Currency::parse("EUR").unwrap();
+        let of = |query| Parameters::read(query, ALLOWED).unwrap().filter(1, euro).unwrap().currency;
+        assert_eq!((of(""), of("currency=JPY").to_string()), (euro, "JPY".to_owned()));
     }
 
     #[test]
@@ -392,6 +410,9 @@ mod tests {
             ("from=2026-01-31T12:00:00.0000002Z&to=2026-01-31T12:00:00.0000001Z", "from"),
             ("eventType=ad", "eventType"),
             ("funnelStage=middle", "funnelStage"),
+            ("currency=XXX", "currency"),
+            ("currency=eur", "currency"),
+            ("currency=", "currency"),
         ] {
             assert_eq!(read(query).err().map(|error| error.name).as_deref(), Some(name), "{query}");
         }

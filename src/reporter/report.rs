@@ -8,7 +8,7 @@ use opentelemetry::trace::SpanKind;
 use tokio::sync::oneshot;
 
 use super::answer::{
-    CampaignEntry, EventsEntry, EventsReport, RevenueEntry, RevenueReport, mean_money, money,
+    CampaignEntry, CurrencyEntry, EventsEntry, EventsReport, RevenueEntry, RevenueReport, mean_money, money,
 };
 use super::demographics::{DemographicsReport, SourceDemographics};
 use super::error::ReportError;
@@ -169,6 +169,8 @@ async fn revenue(
     {
         return Err(ReportError::Parameter(too_many_buckets()));
     }
+    let (sums, others): (Vec<_>, Vec<_>) =
+        sums.into_iter().partition(|sum| sum.currency == filter.currency.number());
     let mut totals: Vec<RevenueSum> = Vec::new();
     for sum in &sums {
         let same = totals.iter_mut().find(|total| total.event_type == sum.event_type);
@@ -193,10 +195,12 @@ async fn revenue(
     let transactions = totals.iter().map(|total| total.transactions).sum();
     Ok(RevenueReport {
         range: range_of(filter),
+        currency: filter.currency.to_string(),
         total_revenue: money(total),
         transactions,
         average_order_value: mean_money(total, transactions),
         revenue: totals.iter().map(|total| RevenueEntry::new(total, None)).collect(),
+        other_currencies: CurrencyEntry::of(others.iter()),
         series: interval
             .map(|interval| sums.iter().map(|sum| RevenueEntry::new(sum, Some(interval))).collect()),
         campaigns,

@@ -7,6 +7,7 @@ use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, Object, ObjectBuilder, 
 use super::query::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::event::{FunnelStage, Source};
 use crate::log::Reason;
+use crate::money::Currency;
 
 fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> Object {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).build()
@@ -55,6 +56,11 @@ pub(super) fn reason() -> Object {
 pub(super) fn campaign() -> Object {
     let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(256));
     text.pattern(Some(r"^[^\u0000]*$")).build()
+}
+
+/// Code of a currency.
+pub(super) fn currency() -> Object {
+    one_of(Currency::all().map(|(code, _)| code))
 }
 
 /// Maximum number of entries of a list.

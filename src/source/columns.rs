@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::json::scalar::{Money, Text};
+use crate::money::Currency;
 
 /// The fields of user and engagement, as the store's columns. A source fills those that its events have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct Columns<'a> {
     pub browser: Option<i16>,
     /// `purchaseAmount`, revenue or not.
     pub amount: Option<Money>,
+    /// Currency of the amount; `None` if the event tells none.
+    pub currency: Option<Currency>,
     /// Watch time in billionths of a second.
     pub watch_time: Option<i64>,
     /// Percentage watched in billionths of a percent.

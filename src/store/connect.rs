@@ -9,6 +9,7 @@ use sea_orm::sqlx::{Connection, PgPool, SqlitePool};
 use sea_orm::{ConnectOptions, Database, DbErr};
 
 use crate::config::{Config, Secret};
+use crate::money::Currency;
 use crate::store::cancel::{CancelFlags, Cancellation};
 use crate::store::error::StoreError;
 use crate::store::session::Sessions;
@@ -56,6 +57,8 @@ pub struct Store {
     lists: Connections,
     /// Cancellation of reports. Every pool of SQLite has it, one of PostgreSQL if it is for reading.
     cancellation: Option<Cancellation>,
+    /// Currency of amounts that tell none, and of amounts from before the schema knew currencies.
+    currency: Currency,
     /// Duplicates that its writers found lately.
     pub(in crate::store) duplicates: DuplicateBackoff,
 }
@@ -88,7 +91,7 @@ impl Store {
             Purpose::Read { .. } => read_only.or(url),
             Purpose::Write { .. } => url,
         };
-        match url {
+        let store = match url {
             Some(url) => Self::connect(url, purpose).await,
             None => {
                 std::fs::create_dir_all(&config.data_dir).map_err(|error| {
@@ -97,10 +100,11 @@ impl Store {
                 })?;
                 Self::connect(&embedded_url(&config.data_dir), purpose).await
             }
-        }
+        };
+        Ok(store?.with_currency(config.currency))
     }
 
-    /// The store at a URL. Connections are made when they are needed.
+    /// The store at a URL, with US dollars as its currency. Connections are made when they are needed.
     ///
     /// # Errors
     ///
@@ -129,7 +133,19 @@ impl Store {
             Purpose::Read { .. } => open(LIST_CONNECTIONS).await?,
             Purpose::Write { .. } => db.clone(),
         };
-        Ok(Self { db, lists, cancellation, duplicates: DuplicateBackoff::default() })
+        let currency = Currency::default();
+        Ok(Self { db, lists, cancellation, currency, duplicates: DuplicateBackoff::default() })
+    }
+
+    /// The same store with another currency of amounts that tell none.
+    #[must_use]
+    pub fn with_currency(self, currency: Currency) -> Self {
+        Self { currency, ..self }
+    }
+
+    /// The currency of amounts that tell none.
+    pub fn currency(&self) -> Currency {
+        self.currency
     }
 
     /// Cancellation of reports, if the pool has it.

@@ -1,10 +1,10 @@
 //! Migrating the schema at start. Any number of processes may do so at the same time: they take turns.
 
-use migration::{Migrator, MigratorTrait};
 use sea_orm::sqlx::postgres::PgPoolOptions;
-use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait, Value};
 
 use crate::event::all_codes;
+use crate::money::Currency;
 use crate::store::connect::{ACQUIRE_TIMEOUT, Backend, Conflicts, Store};
 use crate::store::error::StoreError;
 use crate::store::locks::MIGRATION_LOCK;
@@ -21,8 +21,8 @@ impl Store {
         match self.backend() {
             Backend::Sqlite(_) => {
                 let _lock = self.lock_sqlite_file().await?;
-                Migrator::up(self.db().pool(), None).await?;
-                update_words(self.db().pool()).await?;
+                migration::migrate(self.db().pool(), self.currency().number()).await?;
+                update_codes(self.db().pool()).await?;
                 // A schema that only the write-ahead log holds would be lost if that was damaged.
                 self.checkpoint().await
             }
@@ -69,20 +69,30 @@ impl Store {
         // names before, and of this one after the transaction.
         let deallocate = if sessions.named() { "" } else { "DEALLOCATE ALL" };
         tx.execute_unprepared(deallocate).await?;
-        Migrator::up(&tx, None).await?;
-        update_words(&tx).await?;
+        migration::migrate(&tx, self.currency().number()).await?;
+        update_codes(&tx).await?;
         tx.execute_unprepared(deallocate).await?;
         tx.commit().await?;
         Ok(db.close().await?)
     }
 }
 
-/// Updates the table of enum codes, which the view `events` reads: the code of this version knows them all.
-async fn update_words(db: &impl ConnectionTrait) -> Result<(), StoreError> {
+/// Updates the tables of codes, which the view `events` reads: this version knows them all.
+async fn update_codes(db: &impl ConnectionTrait) -> Result<(), StoreError> {
     for code in all_codes() {
         let sql = "INSERT INTO words (code, word) VALUES ($1, $2)
                    ON CONFLICT (code) DO UPDATE SET word = excluded.word WHERE words.word <> excluded.word";
         Sql::new(sql).bind(code.number).bind(code.name).execute(db).await?;
     }
+    // One statement for all: a starting process waits for it.
+    let mut sql = Sql::new("INSERT INTO currencies (number, code) VALUES ");
+    for (position, (code, currency)) in Currency::all().enumerate() {
+        sql.push(if position == 0 { "(" } else { ", (" });
+        sql.push_list([Value::from(currency.number()), code.into()]).push(")");
+    }
+    let update =
+        " ON CONFLICT (number) DO UPDATE SET code = excluded.code WHERE currencies.code <> excluded.code";
+    sql.push(update);
+    sql.execute(db).await?;
     Ok(())
 }

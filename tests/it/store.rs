@@ -1,6 +1,7 @@
 //! The store by itself, on both databases.
 
 pub mod clock;
+pub mod currencies;
 pub mod exactly_once;
 pub mod money;
 pub mod refused;

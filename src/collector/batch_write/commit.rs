@@ -62,7 +62,8 @@ pub(super) async fn write_all(parts: &Parts, mut pending: Vec<PendingFrame>, poi
 /// Writes the first `frames` of the pending ones in one transaction.
 async fn attempt(parts: &Parts, pending: &[PendingFrame], frames: usize, poison: &[usize]) -> Attempt {
     let started = Instant::now();
-    let batch = keep_alive(decode_all(parts.source, &pending[..frames], poison), pending).await;
+    let mut batch = keep_alive(decode_all(parts.source, &pending[..frames], poison), pending).await;
+    batch.set_currency(parts.store.currency());
     let events: usize = batch.frames.iter().map(|frame| frame.rows.len()).sum();
     let mut progress = WriteProgress::new(parts.limit.events());
     let _storing = parts.progress.begin();

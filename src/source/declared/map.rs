@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::currency::decimals;
 use super::decimal::Decimal;
 use super::json;
 use super::pointer::Pointer;
@@ -15,6 +14,7 @@ use super::time::TimeForm;
 use super::value::Value;
 use super::yaml::{Kind, Node};
 use crate::json::FieldError;
+use crate::money::Currency;
 use crate::source::FunnelStage;
 use crate::source::canonical::{
     CanonicalColumns, CanonicalEvent, MAX_AGE, MAX_AMOUNT, MAX_EVENT_ID, MAX_FOLLOWERS, MAX_ID, MAX_TEXT,
@@ -437,8 +437,8 @@ impl AmountRule {
             None => None,
             Some(found) => {
                 let code = found.text(MAX_TEXT).map(|code| code.to_ascii_uppercase());
-                let checked = code.and_then(|code| match decimals(&code) {
-                    Some(decimals) => Ok((code, decimals)),
+                let checked = code.and_then(|code| match Currency::parse(&code) {
+                    Some(currency) => Ok((code, i32::from(currency.decimals()))),
                     None => Err(found.wrong("must be a currency's code of ISO 4217, such as EUR")),
                 });
                 Some(errors.take(&self.currency, checked)?)

@@ -13,7 +13,6 @@ mod body;
 mod budget;
 mod builtins;
 mod challenge;
-mod currency;
 mod decimal;
 mod event;
 mod example;

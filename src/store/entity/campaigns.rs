@@ -12,6 +12,9 @@ pub struct Model {
     /// Code of the source.
     #[sea_orm(primary_key, auto_increment = false)]
     pub source: i16,
+    /// Number of the currency in ISO 4217.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub currency: i16,
     /// Events with revenue.
     pub transactions: i64,
     /// Whole units of revenue.

@@ -18,6 +18,9 @@ pub struct Model {
     /// Shard: writers at the same time add to different ones.
     #[sea_orm(primary_key, auto_increment = false)]
     pub shard: i16,
+    /// Number of the currency in ISO 4217.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub currency: i16,
     /// Code of the source.
     pub source: i16,
     /// Code of the funnel stage.

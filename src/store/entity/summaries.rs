@@ -25,6 +25,8 @@ pub struct Model {
     pub body: Option<Vec<u8>>,
     /// True if the body lists campaigns; null if unknown.
     pub campaigns: Option<bool>,
+    /// Number of the currency of all campaigns in the body; without meaning if the body has none, or names theirs.
+    pub currency: i16,
 }
 
 /// No relations.

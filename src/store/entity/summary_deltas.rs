@@ -15,6 +15,8 @@ pub struct Model {
     pub events: i64,
     /// Chunk of 64 hours since 1970 that contains all its hours; null for a delta as a transaction inserted it.
     pub chunk: Option<i32>,
+    /// Number of the currency of all amounts in the body; without meaning if the body has none, or names theirs.
+    pub currency: i16,
     /// Encoded delta.
     pub body: Vec<u8>,
 }

@@ -8,7 +8,7 @@ use crate::store::sql::Sql;
 use crate::store::summary::fold_all;
 
 impl Store {
-    /// Number of a source's campaigns that differ from the rows; they are repaired if `mend` is true. `None` if rows were
+    /// Number of a source's campaigns, by currency, that differ from the rows; they are repaired if `mend` is true. `None` if rows were
     /// deleted by age, so that there is nothing to compare with.
     ///
     /// # Errors
@@ -35,7 +35,7 @@ impl Store {
                 OR (k.ends_of = k.transactions AND (t.first_units, t.last_units)
                     IS DISTINCT FROM (k.first_units, k.last_units))) AS wrong,
                 count(*) FILTER (WHERE k.ends_of <> k.transactions) AS unknown
-             FROM truth t FULL JOIN kept k ON k.campaign_id = t.campaign_id"
+             FROM truth t FULL JOIN kept k ON k.campaign_id = t.campaign_id AND k.currency = t.currency"
         );
         let of_source = |sql: &str| Sql::new(sql).bind(source.code());
         let (wrong, unknown) = match of_source(&sql).row(&tx).await? {
@@ -46,7 +46,8 @@ impl Store {
         if mend && wrong + unknown > 0 {
             // Only rows that differ are written, so that the index stays compact for readers.
             let none = "DELETE FROM campaigns WHERE source = $1 AND NOT EXISTS (SELECT 1 FROM event_rows e
-                WHERE e.campaign_id = campaigns.campaign_id AND e.source = $1 AND e.revenue IS NOT NULL)";
+                WHERE e.campaign_id = campaigns.campaign_id AND e.source = $1 AND e.currency = campaigns.currency
+                    AND e.revenue IS NOT NULL)";
             of_source(none).execute(&tx).await?;
             let sums = [
                 "transactions",
@@ -61,8 +62,8 @@ impl Store {
             ];
             let each = |form: &dyn Fn(&str) -> String| sums.map(form).join(", ");
             let sql = format!(
-                "INSERT INTO campaigns (campaign_id, source, {}) {rows}
-                 ON CONFLICT (campaign_id, source) DO UPDATE SET {} WHERE ({}) IS DISTINCT FROM ({})",
+                "INSERT INTO campaigns (campaign_id, source, currency, {}) {rows}
+                 ON CONFLICT (campaign_id, source, currency) DO UPDATE SET {} WHERE ({}) IS DISTINCT FROM ({})",
                 sums.join(", "),
                 each(&|sum| format!("{sum} = excluded.{sum}")),
                 each(&|sum| format!("campaigns.{sum}")),
@@ -81,7 +82,7 @@ impl Store {
     fn campaign_sums(&self) -> String {
         let minute = self.minute();
         format!(
-            "SELECT campaign_id, source, transactions,
+            "SELECT campaign_id, source, currency, transactions,
                 CAST(millions / 1000000000000 AS bigint) AS high,
                 CAST(millions % 1000000000000 * 1000000 + units AS bigint) AS units, micros, first_minute, last_minute,
                 CASE WHEN first_millions >= 1000000000000 THEN 1000000000000000000
@@ -89,12 +90,12 @@ impl Store {
                 CASE WHEN last_millions >= 1000000000000 THEN 1000000000000000000
                     ELSE last_millions * 1000000 + last_units END AS last_units,
                 transactions AS ends_of
-            FROM (SELECT campaign_id, source, transactions, first_minute, last_minute,
+            FROM (SELECT campaign_id, source, currency, transactions, first_minute, last_minute,
                     millions + (units + micros / 1000000) / 1000000 AS millions,
                     (units + micros / 1000000) % 1000000 AS units, micros % 1000000 AS micros,
                     first_millions + first_units / 1000000 AS first_millions, first_units % 1000000 AS first_units,
                     last_millions + last_units / 1000000 AS last_millions, last_units % 1000000 AS last_units
-                FROM (SELECT campaign_id, source, count(*) AS transactions,
+                FROM (SELECT campaign_id, source, currency, count(*) AS transactions,
                         CAST(min(minute) AS integer) AS first_minute, CAST(max(minute) AS integer) AS last_minute,
                         CAST(sum(revenue / 1000000000000) AS bigint) AS millions,
                         CAST(sum(revenue / 1000000 % 1000000) AS bigint) AS units,
@@ -103,11 +104,11 @@ impl Store {
                         CAST(sum(revenue / 1000000 % 1000000) FILTER (WHERE minute = first) AS bigint) AS first_units,
                         CAST(sum(revenue / 1000000000000) FILTER (WHERE minute = last) AS bigint) AS last_millions,
                         CAST(sum(revenue / 1000000 % 1000000) FILTER (WHERE minute = last) AS bigint) AS last_units
-                    FROM (SELECT campaign_id, source, revenue, {minute} AS minute,
+                    FROM (SELECT campaign_id, source, currency, revenue, {minute} AS minute,
                             min({minute}) OVER campaign AS first, max({minute}) OVER campaign AS last
                         FROM event_rows WHERE source = $1 AND revenue IS NOT NULL AND campaign_id IS NOT NULL
-                        WINDOW campaign AS (PARTITION BY campaign_id)) AS sales
-                    GROUP BY campaign_id, source) AS sums) AS parts WHERE true"
+                        WINDOW campaign AS (PARTITION BY campaign_id, currency)) AS sales
+                    GROUP BY campaign_id, source, currency) AS sums) AS parts WHERE true"
         )
     }
 }

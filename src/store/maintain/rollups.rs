@@ -3,6 +3,7 @@
 use sea_orm::FromQueryResult;
 
 use crate::event::{MICROS_PER_MINUTE, Source};
+use crate::money::Currency;
 use crate::store::connect::Store;
 use crate::store::error::StoreError;
 use crate::store::locks::SHARDS;
@@ -32,6 +33,8 @@ pub struct RollupDifference {
     pub funnel_stage: i16,
     /// Code of the event type.
     pub event_type: i16,
+    /// Currency of the revenue.
+    pub currency: Currency,
     /// Events.
     pub events: i64,
     /// Events with revenue.
@@ -50,6 +53,7 @@ struct Difference {
     source: i16,
     funnel_stage: i16,
     event_type: i16,
+    currency: i16,
     events: i64,
     transactions: i64,
     millions: i64,
@@ -62,8 +66,9 @@ impl From<Difference> for RollupDifference {
         let Difference {
             minutes, at, source, funnel_stage, event_type, events, transactions, micros, ..
         } = found;
+        let currency = Currency::from_number(found.currency);
         let units = i128::from(found.millions) * 1_000_000 + i128::from(found.units);
-        Self { minutes, at, source, funnel_stage, event_type, events, transactions, units, micros }
+        Self { minutes, at, source, funnel_stage, event_type, currency, events, transactions, units, micros }
     }
 }
 
@@ -88,33 +93,35 @@ impl Store {
         let whole = |sum: &str| format!("CAST(coalesce({sum}, 0) AS bigint)");
         let sql = format!(
             "WITH widths (minutes) AS (VALUES {widths}), by_minute AS (
-                SELECT {minute} AS minute, event_type, funnel_stage, count(*) AS events,
+                SELECT {minute} AS minute, event_type, funnel_stage, currency, count(*) AS events,
                     count(revenue) AS transactions, {} AS millions, {} AS units, {} AS micros
                 FROM event_rows WHERE source = $1 AND occurred_at >= {} AND occurred_at < {}
-                GROUP BY 1, 2, 3
+                GROUP BY 1, 2, 3, 4
             ), truth AS (
-                SELECT minutes, minute / minutes AS at, event_type, funnel_stage, {} AS events, {} AS transactions,
+                SELECT minutes, minute / minutes AS at, event_type, funnel_stage, currency, {} AS events, {} AS transactions,
                     {} AS millions, {} AS units, {} AS micros
-                FROM by_minute, widths GROUP BY 1, 2, 3, 4
+                FROM by_minute, widths GROUP BY 1, 2, 3, 4, 5
             ), kept AS (
-                SELECT r.minutes, r.at, r.event_type, r.funnel_stage, {} AS events, {} AS transactions,
+                SELECT r.minutes, r.at, r.event_type, r.funnel_stage, r.currency, {} AS events, {} AS transactions,
                     {} AS millions, {} AS units, {} AS micros
                 FROM rollups r JOIN widths w ON w.minutes = r.minutes
-                WHERE r.source = $1 AND r.at >= $2 / w.minutes AND r.at < $3 / w.minutes GROUP BY 1, 2, 3, 4
+                WHERE r.source = $1 AND r.at >= $2 / w.minutes AND r.at < $3 / w.minutes GROUP BY 1, 2, 3, 4, 5
             )
             SELECT CAST(coalesce(t.minutes, k.minutes) AS smallint) AS minutes,
                 CAST(coalesce(t.at, k.at) AS integer) AS at, CAST($1 AS smallint) AS source,
                 coalesce(t.funnel_stage, k.funnel_stage) AS funnel_stage,
                 coalesce(t.event_type, k.event_type) AS event_type,
+                coalesce(t.currency, k.currency) AS currency,
                 coalesce(t.events, 0) - coalesce(k.events, 0) AS events,
                 coalesce(t.transactions, 0) - coalesce(k.transactions, 0) AS transactions,
                 coalesce(t.millions, 0) - coalesce(k.millions, 0) AS millions,
                 coalesce(t.units, 0) - coalesce(k.units, 0) AS units,
                 coalesce(t.micros, 0) - coalesce(k.micros, 0) AS micros
             FROM truth t FULL JOIN kept k ON k.minutes = t.minutes AND k.at = t.at AND k.event_type = t.event_type
+                AND k.currency = t.currency
             WHERE (t.events, t.transactions, t.millions + t.units / 1000000, t.units % 1000000, t.micros)
                 IS DISTINCT FROM (k.events, k.transactions, k.millions + k.units / 1000000, k.units % 1000000, k.micros)
-            ORDER BY 1, 2, 5",
+            ORDER BY 1, 2, 5, 6",
             whole("sum(revenue / 1000000000000)"),
             whole("sum(revenue / 1000000 % 1000000)"),
             whole("sum(revenue % 1000000)"),
@@ -157,6 +164,7 @@ pub(super) async fn add(tx: &Transaction, differences: &[RollupDifference]) -> R
             .bind(difference.at)
             .bind(difference.event_type)
             .bind(REPAIR_SHARD)
+            .bind(difference.currency.number())
             .bind(difference.source)
             .bind(difference.funnel_stage)
             .bind(difference.events)

@@ -1,4 +1,4 @@
-//! Revenue by campaign.
+//! Revenue by campaign, in one currency.
 //!
 //! | campaigns asked for | read from |
 //! |---|---|
@@ -13,6 +13,7 @@ use compact_str::CompactString;
 use sea_orm::FromQueryResult;
 
 use crate::event::{MICROS_PER_MINUTE, Source};
+use crate::money::Currency;
 use crate::store::error::StoreError;
 use crate::store::money::total;
 use crate::store::report::{CampaignSum, Filter, Report, RevenueSum};
@@ -60,7 +61,7 @@ const SUMS: &str = "count(*) AS transactions, CAST(sum(revenue / 1000000000000) 
 
 /// The SQL of this file stays text: these queries were measured, and the databases hold times in different types.
 impl Report<'_> {
-    /// Sums the revenue of the filter's campaign by source and type, and by interval (in minutes).
+    /// Sums the revenue of the filter's campaign by source, type and currency, and by interval (in minutes).
     pub(super) async fn sum_campaign(
         &self,
         filter: &Filter,
@@ -69,14 +70,14 @@ impl Report<'_> {
         let minute = self.store.minute();
         let bucket = interval.map_or("0".to_owned(), |minutes| format!("{minute} / {minutes}"));
         let mut sql = Sql::new(format!(
-            "SELECT CAST({bucket} AS bigint) AS bucket, source, event_type, {SUMS} FROM event_rows WHERE "
+            "SELECT CAST({bucket} AS bigint) AS bucket, source, event_type, currency, {SUMS} FROM event_rows WHERE "
         ));
         self.push_condition(&mut sql, filter);
-        sql.push(" GROUP BY 1, source, event_type ORDER BY 1, source, event_type");
+        sql.push(" GROUP BY 1, source, event_type, currency ORDER BY 1, source, event_type, currency");
         sql.all(self.tx()?).await
     }
 
-    /// The campaigns with the highest revenue, the highest first.
+    /// The campaigns with the highest revenue in the filter's currency, the highest first.
     ///
     /// # Errors
     ///
@@ -104,19 +105,22 @@ impl Report<'_> {
         let (mut top, mut large) = (Vec::new(), Vec::new());
         let sums = self.sum_revenue(filter, None).await?;
         for source in filter.sources() {
-            let of_source = sums.iter().filter(|sum| sum.source == source.code());
-            match of_source.map(|sum| sum.transactions).sum::<i64>() {
-                0 => {}
+            let of_source = || sums.iter().filter(|sum| sum.source == source.code());
+            if !of_source().any(|sum| sum.currency == filter.currency.number()) {
+                continue;
+            }
+            // The rows of all currencies are read.
+            match of_source().map(|sum| sum.transactions).sum::<i64>() {
                 few if few <= ROWS_SUMMED || !has_whole_hour => {
                     top.extend(self.sum_rows_by_campaign(source, filter, Some(limit)).await?);
                 }
                 _ => large.push(source),
             }
         }
-        let large = self.sources_with_campaigns(large).await?;
+        let large = self.sources_with_campaigns(large, filter.currency).await?;
         for view in self.read_campaigns(&large, hours).await? {
             let source = view.source;
-            if let Some(sums) = view.sum_campaigns() {
+            if let Some(sums) = view.sum_campaigns(filter.currency) {
                 top.extend(self.add_minutes_beside(source, filter, hours, sums).await?);
                 continue;
             }
@@ -128,8 +132,12 @@ impl Report<'_> {
         Ok(top)
     }
 
-    /// The sources that ever had a campaign. Those that never had are not read for nothing.
-    async fn sources_with_campaigns(&self, sources: Vec<Source>) -> Result<Vec<Source>, StoreError> {
+    /// The sources that ever had a campaign in a currency. Those that never had are not read for nothing.
+    async fn sources_with_campaigns(
+        &self,
+        sources: Vec<Source>,
+        currency: Currency,
+    ) -> Result<Vec<Source>, StoreError> {
         if sources.is_empty() {
             return Ok(sources);
         }
@@ -141,7 +149,10 @@ impl Report<'_> {
         // The maximum is one look at the index.
         sql.push(
             ") SELECT source,
-                (SELECT max(high) FROM campaigns c WHERE c.source = asked.source) IS NOT NULL AS has_campaigns,
+                (SELECT max(high) FROM campaigns c WHERE c.source = asked.source AND c.currency = ",
+        );
+        sql.push_bind(currency.number()).push(
+            ") IS NOT NULL AS has_campaigns,
                 EXISTS (SELECT 1 FROM summary_deltas d WHERE d.source = asked.source) AS has_deltas FROM asked",
         );
         for found in sql.all::<SourceCampaigns>(self.tx()?).await? {
@@ -154,7 +165,7 @@ impl Report<'_> {
         }
         // An empty range: only the deltas are read.
         let views = self.read_campaigns(&with_deltas, (Some(0), Some(0))).await?;
-        let found = views.iter().filter(|view| view.has_campaign_deltas());
+        let found = views.iter().filter(|view| view.has_campaign_deltas(currency));
         with.extend(found.map(|view| view.source));
         Ok(with)
     }
@@ -228,17 +239,18 @@ impl Report<'_> {
         Ok(sums.into_iter().map(|sum| sum.into_sum(source)).collect())
     }
 
-    /// Appends the sums of a filter's rows by campaign, or of the campaigns with some ids.
+    /// Appends the sums of a filter's rows in its currency by campaign, or of the campaigns with some ids.
     fn push_sums_by_campaign(&self, sql: &mut Sql, filter: &Filter, campaign_ids: Option<Vec<String>>) {
         sql.push(format!("SELECT campaign_id, {SUMS} FROM event_rows WHERE "));
         self.push_condition(sql, filter);
+        sql.push(" AND currency = ").push_bind(filter.currency.number());
         if let Some(campaign_ids) = campaign_ids {
             sql.push(" AND campaign_id IN (").push_list(campaign_ids).push(")");
         }
         sql.push(" GROUP BY campaign_id");
     }
 
-    /// Appends the condition of rows that have revenue and a campaign and pass a filter.
+    /// Appends the condition of rows that have revenue, in any currency, and a campaign and pass a filter.
     fn push_condition(&self, sql: &mut Sql, filter: &Filter) {
         let micros = |minute: i64| minute.saturating_mul(MICROS_PER_MINUTE);
         sql.push("revenue IS NOT NULL AND campaign_id IS NOT NULL");

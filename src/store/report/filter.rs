@@ -1,6 +1,7 @@
 //! Filters of reports.
 
 use crate::event::{FunnelStage, Source};
+use crate::money::Currency;
 
 /// Events that a report counts. Bounds are minutes since 1970, `from` inclusive, `to` exclusive; `None` is open.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +18,8 @@ pub struct Filter {
     pub event_types: Option<Vec<i16>>,
     /// Events of this campaign only. Only revenue can be filtered by it.
     pub campaign_id: Option<String>,
+    /// Currency in which campaigns are ranked. Sums of revenue name theirs.
+    pub currency: Currency,
 }
 
 impl Filter {

@@ -112,7 +112,7 @@ impl Report<'_> {
         Ok(query.into_model::<EventCount>().all(self.tx()?).await?)
     }
 
-    /// Sums revenue by source and type, and by interval (in minutes) where one is given.
+    /// Sums revenue by source, type and currency, and by interval (in minutes) where one is given.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl Report<'_> {
             )
             .having(Expr::cust("sum(transactions) > 0"))
             .column_as(bucket(interval), "bucket")
-            .columns([Column::Source, Column::EventType])
+            .columns([Column::Source, Column::EventType, Column::Currency])
             .column_as(sum("transactions"), "transactions")
             .column_as(to_bigint(REVENUE_MILLIONS), "millions")
             .column_as(to_bigint(REVENUE_UNITS), "units")
@@ -144,9 +144,11 @@ impl Report<'_> {
             .group_by(Expr::col("bucket"))
             .group_by(Column::Source)
             .group_by(Column::EventType)
+            .group_by(Column::Currency)
             .order_by_asc(Expr::col("bucket"))
             .order_by_asc(Column::Source)
-            .order_by_asc(Column::EventType);
+            .order_by_asc(Column::EventType)
+            .order_by_asc(Column::Currency);
         Ok(query.into_model::<RevenueSum>().all(self.tx()?).await?)
     }
 

@@ -22,7 +22,7 @@ pub struct EventCount {
     pub events: i64,
 }
 
-/// Revenue of one type of event.
+/// Revenue of one type of event in one currency.
 #[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
 pub struct RevenueSum {
     /// Bucket, in intervals since 1970; 0 without an interval.
@@ -31,6 +31,8 @@ pub struct RevenueSum {
     pub source: i16,
     /// Code of the type of event.
     pub event_type: i16,
+    /// Number of the currency in ISO 4217.
+    pub currency: i16,
     /// Events with revenue.
     pub transactions: i64,
     /// Whole millions of units.

@@ -1,4 +1,4 @@
-//! The first campaigns of a range by revenue, where there are too many campaigns for summaries.
+//! The first campaigns of a range by revenue in one currency, where there are too many campaigns for summaries.
 //!
 //! The revenue of a campaign over all time, in table `campaigns`, is an upper bound of its revenue in any range. So
 //! campaigns are read from the highest such revenue down, until no further one can be among the first. The revenue of a
@@ -12,6 +12,7 @@ use std::collections::binary_heap::{BinaryHeap, PeekMut};
 use sea_orm::FromQueryResult;
 
 use crate::event::Source;
+use crate::money::Currency;
 use crate::store::error::StoreError;
 use crate::store::report::{CampaignSum, Filter, Report};
 use crate::store::sql::Sql;
@@ -31,7 +32,7 @@ const IDS: usize = 400;
 /// SQL: columns of a [`CampaignRevenue`].
 const COLUMNS: &str =
     "campaign_id, transactions, high, units, micros, first_minute, last_minute, first_units, last_units,
-    ends_of";
+    ends_of, currency";
 
 /// A campaign and its rank by revenue over all time, from 1.
 #[derive(Debug, FromQueryResult)]
@@ -127,7 +128,7 @@ impl Report<'_> {
         limit: usize,
         view: &SummaryView,
     ) -> Result<Option<Vec<CampaignSum>>, StoreError> {
-        let unfolded = self.campaigns_with_deltas(source, view).await?;
+        let unfolded = self.campaigns_with_deltas(source, filter.currency, view).await?;
         let mut waiting = unfolded.clone();
         waiting.sort_unstable_by_key(|campaign| Reverse(campaign.total()));
         let unfolded: HashSet<&str> = unfolded.iter().map(|campaign| campaign.campaign_id.as_str()).collect();
@@ -195,7 +196,7 @@ impl Report<'_> {
         let sql = format!(
             "SELECT {COLUMNS}, rank FROM (
                 SELECT {COLUMNS}, row_number() OVER (ORDER BY high DESC, units DESC, micros DESC, campaign_id) AS rank
-                FROM campaigns WHERE source = $1 ORDER BY high DESC, units DESC, micros DESC, campaign_id
+                FROM campaigns WHERE source = $1 AND currency = $7 ORDER BY high DESC, units DESC, micros DESC, campaign_id
                 LIMIT $2 OFFSET $3) AS ranked
              WHERE (last_minute >= $4 AND first_minute < $5) OR rank = $6 ORDER BY rank"
         );
@@ -207,22 +208,26 @@ impl Report<'_> {
             .bind(filter.from.unwrap_or(i64::MIN))
             .bind(filter.to.unwrap_or(i64::MAX))
             .bind(to_bigint(from + count))
+            .bind(filter.currency.number())
             .all(self.tx()?)
             .await
     }
 
-    /// The campaigns that have deltas, with their folded revenue.
+    /// The campaigns that have deltas in a currency, with their folded revenue.
     async fn campaigns_with_deltas(
         &self,
         source: Source,
+        currency: Currency,
         view: &SummaryView,
     ) -> Result<Vec<CampaignRevenue>, StoreError> {
-        let mut deltas = view.campaign_deltas();
+        let mut deltas = view.campaign_deltas(currency);
         let ids: Vec<String> = deltas.keys().cloned().collect();
         let mut campaigns = Vec::new();
         for part in ids.chunks(IDS) {
-            let sql = format!("SELECT {COLUMNS} FROM campaigns WHERE source = $1 AND campaign_id IN (");
-            let mut sql = Sql::new(sql).bind(source.code());
+            let sql = format!(
+                "SELECT {COLUMNS} FROM campaigns WHERE source = $1 AND currency = $2 AND campaign_id IN ("
+            );
+            let mut sql = Sql::new(sql).bind(source.code()).bind(currency.number());
             sql.push_list(part.iter().cloned()).push(")");
             for mut campaign in sql.all::<CampaignRevenue>(self.tx()?).await? {
                 if let Some(delta) = deltas.remove(&campaign.campaign_id) {
@@ -253,6 +258,7 @@ mod tests {
             last_minute_units: units.1,
             edge_transactions: 2,
             high: 0,
+            currency: 840,
         }
     }
 

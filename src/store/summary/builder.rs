@@ -36,7 +36,11 @@ impl SummaryBuilder {
         self.percentage_watched.merge(input.percentage_watched);
         self.users.add_hashes(&mut input.users.to_vec());
         for sale in input.sales.iter().filter(|_| !self.too_many_campaigns) {
-            let key = CampaignKey { event_type: sale.event_type, campaign_id: sale.campaign_id.clone() };
+            let key = CampaignKey {
+                event_type: sale.event_type,
+                campaign_id: sale.campaign_id.clone(),
+                currency: sale.currency,
+            };
             self.campaigns.entry(key).or_default().add(Some(sale.revenue));
         }
         let (mut countries, mut cities) = (GeoCountsBuilder::default(), GeoCountsBuilder::default());

@@ -9,7 +9,7 @@ use super::hour_input::CampaignSale;
 use crate::event::MICROS_PER_UNIT;
 use crate::store::money::{HIGH_UNITS, total};
 
-/// Revenue of a campaign: in one transaction, or over all time as in table `campaigns`. The order of the fields is
+/// Revenue of a campaign in one currency: in one transaction, or over all time as in table `campaigns`. The order of the fields is
 /// part of the stored format of deltas of version 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, FromQueryResult)]
 pub struct CampaignRevenue {
@@ -41,6 +41,9 @@ pub struct CampaignRevenue {
     /// [`HIGH_UNITS`] units each, beside the units.
     #[serde(skip)]
     pub high: i64,
+    /// Number of the currency.
+    #[serde(skip)]
+    pub currency: i16,
 }
 
 impl CampaignRevenue {
@@ -58,6 +61,7 @@ impl CampaignRevenue {
             last_minute_units: units,
             edge_transactions: 1,
             high: 0,
+            currency: sale.currency,
         }
     }
 
@@ -77,7 +81,7 @@ impl CampaignRevenue {
         self.total() - total(0, before, 0) - total(0, after, 0)
     }
 
-    /// Adds other revenue of the same campaign.
+    /// Adds other revenue of the same campaign and currency.
     pub fn merge(&mut self, other: &Self) {
         let edges_known =
             self.edge_transactions == self.transactions && other.edge_transactions == other.transactions;
@@ -106,11 +110,14 @@ impl CampaignRevenue {
     }
 }
 
-/// Merges entries of the same campaign; returns them ascending by campaign id.
+/// Merges entries of the same campaign and currency; returns them ascending by campaign id and currency.
 pub(super) fn merge_campaigns(mut campaigns: Vec<CampaignRevenue>) -> Vec<CampaignRevenue> {
-    campaigns.sort_unstable_by(|left, right| left.campaign_id.cmp(&right.campaign_id));
+    fn key(one: &CampaignRevenue) -> (&str, i16) {
+        (&one.campaign_id, one.currency)
+    }
+    campaigns.sort_unstable_by(|left, right| key(left).cmp(&key(right)));
     campaigns.dedup_by(|next, kept| {
-        let same = next.campaign_id == kept.campaign_id;
+        let same = key(next) == key(kept);
         if same {
             kept.merge(next);
         }
@@ -124,7 +131,13 @@ mod tests {
     use super::*;
 
     fn sale(minute: i32, revenue: i64) -> CampaignRevenue {
-        CampaignRevenue::of(&CampaignSale { event_type: 3, campaign_id: "c".into(), revenue, minute })
+        CampaignRevenue::of(&CampaignSale {
+            event_type: 3,
+            campaign_id: "c".into(),
+            revenue,
+            minute,
+            currency: 840,
+        })
     }
 
     #[test]
@@ -161,5 +174,10 @@ mod tests {
         let found: Vec<_> =
             merged.iter().map(|one| (&*one.campaign_id, one.transactions, one.total())).collect();
         assert_eq!(found, [("a", 1, 2), ("b", 2, 5)]);
+        // Money is never added across currencies.
+        let euro = CampaignRevenue { currency: 978, ..named("a", 9) };
+        let merged = merge_campaigns(vec![named("a", 1), euro.clone(), named("a", 2), euro]);
+        let found: Vec<_> = merged.iter().map(|one| (one.currency, one.transactions, one.total())).collect();
+        assert_eq!(found, [(840, 2, 3), (978, 2, 18)]);
     }
 }

@@ -9,6 +9,7 @@ use std::fmt;
 use sea_orm::FromQueryResult;
 
 use super::delta::DecodedDelta;
+use super::encoding::Encoded;
 use super::span::Span;
 use super::summary::Summary;
 use super::table::body;
@@ -50,6 +51,7 @@ impl fmt::Display for DamagedDelta {
 struct StoredDelta {
     id: i64,
     tag: i64,
+    currency: i16,
     body: Vec<u8>,
 }
 
@@ -140,14 +142,14 @@ impl Store {
         let tx = self.snapshot(Snapshot::Read).await?;
         let (mut last, mut damaged) = (0, Vec::new());
         loop {
-            let select =
-                "SELECT id, tag, body FROM summary_deltas WHERE source = $1 AND id > $2 ORDER BY id LIMIT $3";
+            let select = "SELECT id, tag, currency, body FROM summary_deltas WHERE source = $1 AND id > $2 ORDER BY id LIMIT $3";
             let select = Sql::new(select).bind(source.code()).bind(last).bind(DELTAS_READ);
             let deltas: Vec<StoredDelta> = select.all(&tx).await?;
             let Some(newest) = deltas.last() else { break };
             last = newest.id;
-            for StoredDelta { id, tag, body } in deltas {
-                if let Err(StoreError::Corrupt { reason, .. }) = DecodedDelta::decode(&body) {
+            for StoredDelta { id, tag, currency, body } in deltas {
+                let decoded = DecodedDelta::decode(&Encoded { currency, body });
+                if let Err(StoreError::Corrupt { reason, .. }) = decoded {
                     damaged.push(DamagedDelta { id, tag, reason });
                 }
             }

@@ -6,14 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::campaign_revenue::{CampaignRevenue, merge_campaigns};
 use super::earlier::{DELTA_V1, DeltaV1};
-use super::encoding::{decode, encode};
+use super::encoding::{Encoded, assign_currencies, decode, encode_amounts};
 use super::hour_input::{EventInput, HourInput};
 use super::span::{HOUR, to_i32};
 use super::summary::Summary;
 use crate::store::error::StoreError;
 
-/// Version of a delta's encoding; see [`super::earlier`] for the one before.
+/// Versions of a delta's encoding, for sales in one currency and in several; see [`super::earlier`] for the one before.
 const VERSION: u8 = 2;
+const SEVERAL_CURRENCIES: u8 = 3;
 
 /// An event that summaries count.
 pub trait Summarized {
@@ -46,21 +47,38 @@ impl Delta {
         delta
     }
 
-    /// Decodes a `body` column; `None` if an earlier version wrote it, which cannot be split by hours.
-    pub(super) fn decode(body: &[u8]) -> Result<Option<Self>, StoreError> {
-        if body.first() == Some(&DELTA_V1) {
-            return Ok(None);
-        }
-        let delta: Self = decode(body, VERSION)?;
+    /// Decodes a stored delta; `None` if an earlier version wrote it, which cannot be split by hours.
+    pub(super) fn decode(stored: &Encoded) -> Result<Option<Self>, StoreError> {
+        let delta = match stored.body.first() {
+            Some(&DELTA_V1) => return Ok(None),
+            Some(&SEVERAL_CURRENCIES) => {
+                let (mut delta, list): (Self, Vec<i16>) = decode(&stored.body, SEVERAL_CURRENCIES)?;
+                assign_currencies(delta.sales_mut(), list)?;
+                delta
+            }
+            _ => {
+                let mut delta: Self = decode(&stored.body, VERSION)?;
+                delta.sales_mut().for_each(|currency| *currency = stored.currency);
+                delta
+            }
+        };
         if !delta.hours.iter().all(|(_, input)| input.is_valid()) {
             return Err(StoreError::corrupt("its dimension numbers do not match its events"));
         }
         Ok(Some(delta))
     }
 
-    /// Encodes the delta for its `body` column.
-    pub fn encode(&self) -> Result<Vec<u8>, StoreError> {
-        encode(self, VERSION, self.hours.iter().map(|(_, input)| input.size()).sum())
+    /// Encodes the delta for its row.
+    pub fn encode(&self) -> Result<Encoded, StoreError> {
+        let currencies =
+            self.hours.iter().flat_map(|(_, input)| input.sales.iter().map(|sale| sale.currency));
+        let size = self.hours.iter().map(|(_, input)| input.size()).sum();
+        encode_amounts(self, currencies, (VERSION, SEVERAL_CURRENCIES), size)
+    }
+
+    /// The currency of each sale.
+    fn sales_mut(&mut self) -> impl Iterator<Item = &mut i16> {
+        self.hours.iter_mut().flat_map(|(_, input)| input.sales.iter_mut().map(|sale| &mut sale.currency))
     }
 
     /// Hours since 1970.
@@ -104,11 +122,11 @@ pub(super) enum DeltaHour<'d> {
 }
 
 impl DecodedDelta {
-    /// Decodes a `body` column.
-    pub(super) fn decode(body: &[u8]) -> Result<Self, StoreError> {
-        match Delta::decode(body)? {
+    /// Decodes a stored delta.
+    pub(super) fn decode(stored: &Encoded) -> Result<Self, StoreError> {
+        match Delta::decode(stored)? {
             Some(delta) => Ok(Self::Current(delta)),
-            None => Ok(Self::V1(DeltaV1::decode(body)?)),
+            None => Ok(Self::V1(DeltaV1::decode(stored)?)),
         }
     }
 
@@ -142,7 +160,7 @@ impl DecodedDelta {
         merged
     }
 
-    /// Revenue of all campaigns of several deltas, ascending by campaign id.
+    /// Revenue of all campaigns of several deltas, ascending by campaign id and currency.
     pub(super) fn campaigns<'d>(deltas: impl IntoIterator<Item = &'d Arc<Self>>) -> Vec<CampaignRevenue> {
         let mut campaigns = Vec::new();
         for delta in deltas {
@@ -169,6 +187,7 @@ impl DecodedDelta {
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::builder::SummaryBuilder;
+    use super::super::encoding::encode;
     use super::super::hour_input::tests::event;
     use super::*;
 
@@ -194,6 +213,11 @@ pub(super) mod tests {
     fn bytes(hex: &str) -> Vec<u8> {
         let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
         (0..hex.len()).step_by(2).map(byte).collect()
+    }
+
+    /// A stored body of amounts in US dollars.
+    fn dollars(hex: &str) -> Encoded {
+        Encoded { currency: 840, body: bytes(hex) }
     }
 
     fn of(user: u64, campaign_id: Option<&'static str>) -> EventInput<'static> {
@@ -222,15 +246,15 @@ pub(super) mod tests {
     #[test]
     fn the_stored_bytes_of_deltas_and_summaries_stay_the_same() {
         let delta = Delta { hours: vec![(1, first_hour()), (2, second_hour())] };
-        assert_eq!(delta.encode().unwrap(), bytes(DELTA_V2_BODY));
+        assert_eq!(delta.encode().unwrap(), dollars(DELTA_V2_BODY));
         let mut builder = SummaryBuilder::default();
         delta.hours.iter().for_each(|(_, input)| builder.add_input(input));
         let summary = builder.finish();
-        assert_eq!(summary.encode().unwrap(), bytes(SUMMARY_V3_BODY));
+        assert_eq!(summary.encode().unwrap(), dollars(SUMMARY_V3_BODY));
         // And they are read.
-        let stored = Summary::decode(&bytes(SUMMARY_V3_BODY)).unwrap();
+        let stored = Summary::decode(&dollars(SUMMARY_V3_BODY)).unwrap();
         assert!(stored.agrees(&summary) && stored.countries == summary.countries, "{stored:?}");
-        let read = Delta::decode(&bytes(DELTA_V2_BODY)).unwrap().unwrap();
+        let read = Delta::decode(&dollars(DELTA_V2_BODY)).unwrap().unwrap();
         assert_eq!(read.hours().collect::<Vec<_>>(), [1, 2]);
         let mut builder = SummaryBuilder::default();
         read.hours.iter().for_each(|(_, input)| builder.add_input(input));
@@ -238,10 +262,62 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn amounts_of_several_currencies_are_read_as_they_were_written() {
+        let euro = |user, campaign| EventInput { currency: 978, ..of(user, Some(campaign)) };
+        let input = HourInput::of([of(1, Some("a")), euro(2, "a"), of(3, None), euro(4, "b")].into_iter());
+        let delta = Delta { hours: vec![(1, first_hour()), (2, input)] };
+        let stored = delta.encode().unwrap();
+        assert_eq!((stored.body[0], stored.currency), (SEVERAL_CURRENCIES, 0));
+        let summary_of = |delta: &Delta| {
+            let mut builder = SummaryBuilder::default();
+            delta.hours.iter().for_each(|(_, input)| builder.add_input(input));
+            builder.finish()
+        };
+        let summary = summary_of(&delta);
+        let keys: Vec<_> = summary
+            .campaigns
+            .iter()
+            .flatten()
+            .map(|(key, sum)| (key.campaign_id.as_str(), key.currency, sum.count, sum.sum))
+            .collect();
+        let expected = [
+            ("a", 840, 2, 2_500_000),
+            ("a", 978, 1, 1_250_000),
+            ("b", 840, 2, 2_500_000),
+            ("b", 978, 1, 1_250_000),
+        ];
+        assert_eq!(keys, expected);
+        let read = Delta::decode(&stored).unwrap().unwrap();
+        assert!(summary_of(&read).agrees(&summary));
+        let body = summary.encode().unwrap();
+        assert_eq!(body.currency, 0);
+        assert!(Summary::decode(&body).unwrap().agrees(&summary));
+        let campaigns: Vec<_> = DecodedDelta::campaigns([&Arc::new(DecodedDelta::Current(read))])
+            .iter()
+            .map(|one| (one.campaign_id.clone(), one.currency, one.transactions, one.total()))
+            .collect();
+        assert_eq!(
+            campaigns,
+            expected.map(|(id, currency, count, sum)| (id.to_owned(), currency, count as i64, sum))
+        );
+    }
+
+    #[test]
+    fn a_body_without_a_currency_for_each_amount_is_corrupt() {
+        let sales = HourInput::of([of(1, Some("a")), of(2, Some("b"))].into_iter());
+        let delta = Delta { hours: vec![(1, sales)] };
+        for list in [vec![840_i16], vec![840, 978, 978]] {
+            let body = encode(&(&delta, list), SEVERAL_CURRENCIES, 64).unwrap();
+            let refused = Delta::decode(&Encoded { currency: 0, body });
+            assert!(matches!(refused, Err(StoreError::Corrupt { .. })), "{refused:?}");
+        }
+    }
+
+    #[test]
     fn a_delta_of_version_1_counts_like_one_of_today() {
         let delta = Delta { hours: vec![(1, first_hour())] };
-        let read = |body: &[u8]| {
-            let delta = Arc::new(DecodedDelta::decode(body).unwrap());
+        let read = |stored: &Encoded| {
+            let delta = Arc::new(DecodedDelta::decode(stored).unwrap());
             let mut builder = SummaryBuilder::default();
             match delta.entry(0) {
                 DeltaHour::Input(input) => builder.add_input(input),
@@ -261,7 +337,7 @@ pub(super) mod tests {
             campaigns.iter().map(|one| (&*one.campaign_id, one.transactions, one.total())).collect();
         assert_eq!(campaigns, [("a", 1, 1_250_000), ("b", 2, 2_500_000)]);
 
-        let before = read(&bytes(DELTA_V1_BODY));
+        let before = read(&dollars(DELTA_V1_BODY));
         assert!(before.0 == now.0 && before.1.agrees(summary));
         let without_edges = |now: CampaignRevenue| CampaignRevenue {
             first_minute_units: 0,

@@ -4,13 +4,16 @@
 //! |---|---|---|
 //! | 1 | countries and cities among the groups, registers of 8 bits only | summed up in the transaction of the rows |
 //! | 2 | the same, with registers of 4 bits | events ([`super::delta::Delta`]) |
-//! | 3 | [`super::summary::Summary`] | |
+//! | 3 | [`super::summary::Summary`] | the same, with the currencies of its sales |
+//! | 4 | the same, with the currencies of its campaigns | |
+//!
+//! Version 2 of a delta and version 3 of a summary are still written where all amounts are in one currency.
 
 use serde::Deserialize;
 
 use super::campaign_revenue::CampaignRevenue;
 use super::dimension::{Dimension, Sum};
-use super::encoding::decode;
+use super::encoding::{Encoded, decode};
 use super::geo_counts::GeoCountsBuilder;
 use super::summary::{CampaignKey, Group, Summary, validate_users};
 use crate::sketch::UserSet;
@@ -83,15 +86,20 @@ pub(super) struct DeltaV1 {
 }
 
 impl DeltaV1 {
-    /// Decodes a `body` column of version 1.
-    pub(super) fn decode(body: &[u8]) -> Result<Self, StoreError> {
+    /// Decodes a stored delta of version 1.
+    pub(super) fn decode(stored: &Encoded) -> Result<Self, StoreError> {
         #[derive(Deserialize)]
         struct Stored {
             hours: Vec<(i32, SummaryV2)>,
             campaigns: Vec<CampaignRevenue>,
         }
-        let Stored { hours, campaigns } = decode(body, DELTA_V1)?;
-        let hours = hours.into_iter().map(|(hour, summary)| Ok((hour, summary.upgrade()?)));
+        let Stored { hours, mut campaigns } = decode(&stored.body, DELTA_V1)?;
+        campaigns.iter_mut().for_each(|campaign| campaign.currency = stored.currency);
+        let hours = hours.into_iter().map(|(hour, summary)| {
+            let mut summary = summary.upgrade()?;
+            summary.currencies_mut().for_each(|currency| *currency = stored.currency);
+            Ok((hour, summary))
+        });
         Ok(Self { hours: hours.collect::<Result<_, StoreError>>()?, campaigns })
     }
 }
@@ -116,7 +124,7 @@ mod tests {
         // A city of 4 events, with one user; other cities were left out.
         body.extend([5, 1, b'a', 1, b'b', 4, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
         body.extend([1, 0]);
-        let read = Summary::decode(&body).unwrap();
+        let read = Summary::decode(&Encoded { currency: 840, body }).unwrap();
         assert_eq!((read.events, read.campaigns.as_deref()), (12, None));
         assert_eq!(read.groups[0].0, Dimension::Gender(1));
         assert_eq!((read.groups.len(), read.groups[0].1, read.groups[0].2 == read.users), (1, 9, true));
@@ -124,10 +132,10 @@ mod tests {
         assert_eq!((read.cities.error_bound(), read.countries.error_bound()), (8, 0));
         let mut builder = SummaryBuilder::default();
         builder.add(&read);
-        let body = builder.finish().encode().unwrap();
-        assert_eq!(body[0], VERSION);
-        assert!(body.len() < 1 << 16, "{} bytes", body.len());
-        let again = Summary::decode(&body).unwrap();
+        let stored = builder.finish().encode().unwrap();
+        assert_eq!(stored.body[0], VERSION);
+        assert!(stored.body.len() < 1 << 16, "{} bytes", stored.body.len());
+        let again = Summary::decode(&stored).unwrap();
         assert!(again.agrees(&read) && again.cities == read.cities);
     }
 }

@@ -2,10 +2,57 @@
 //!
 //! A new version of an encoding comes with a migration. So a version that this program does not know is damage, unless a
 //! newer program has migrated the database: see [`super::damaged`].
+//!
+//! Amounts of one currency name none: column `currency` of the row has it. Amounts of several are followed by a list of
+//! their currencies, under a version of its own.
 
 use serde::{Deserialize, Serialize};
 
 use crate::store::error::StoreError;
+
+/// An encoded body, and the column `currency` of its row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// Currency of all amounts; 0 if there are none, or if the body names their currencies.
+    pub currency: i16,
+    pub body: Vec<u8>,
+}
+
+/// Encodes a value under the version for one currency, or for several with their list. `currencies` has that of each
+/// amount, in the order in which the value has them.
+pub(super) fn encode_amounts<T: Serialize>(
+    value: &T,
+    currencies: impl Iterator<Item = i16> + Clone,
+    (one, several): (u8, u8),
+    size: usize,
+) -> Result<Encoded, StoreError> {
+    let currency = currencies.clone().next().unwrap_or(0);
+    if currencies.clone().all(|other| other == currency) {
+        return Ok(Encoded { currency, body: encode(value, one, size)? });
+    }
+    let list: Vec<i16> = currencies.collect();
+    let size = size + 2 * list.len();
+    Ok(Encoded { currency: 0, body: encode(&(value, list), several, size)? })
+}
+
+/// Gives amounts their currencies.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`] if there is not one for each.
+pub(super) fn assign_currencies<'a>(
+    amounts: impl Iterator<Item = &'a mut i16>,
+    list: Vec<i16>,
+) -> Result<(), StoreError> {
+    let mut list = list.into_iter();
+    for amount in amounts {
+        *amount = list.next().ok_or_else(|| StoreError::corrupt("an amount has no currency"))?;
+    }
+    match list.next() {
+        None => Ok(()),
+        Some(_) => Err(StoreError::corrupt("it has more currencies than amounts")),
+    }
+}
 
 /// Encodes a value; `size` is its approximate encoded size in bytes.
 pub(super) fn encode<T: Serialize>(value: &T, version: u8, size: usize) -> Result<Vec<u8>, StoreError> {

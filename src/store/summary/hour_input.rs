@@ -19,6 +19,8 @@ pub struct EventInput<'a> {
     pub minute: i32,
     /// Millionths.
     pub revenue: Option<i64>,
+    /// Number of the revenue's currency.
+    pub currency: i16,
     pub age: Option<i16>,
     pub gender: Option<i16>,
     pub followers: Option<i64>,
@@ -72,6 +74,9 @@ pub(super) struct CampaignSale {
     pub(super) revenue: i64,
     /// Minutes since 1970.
     pub(super) minute: i32,
+    /// Number of the currency; stored apart, see [`super::encoding`].
+    #[serde(skip)]
+    pub(super) currency: i16,
 }
 
 /// Largest bound that is not above a value. `bounds` ascend, and none of the values is below the first.
@@ -128,12 +133,13 @@ impl HourInput {
                 input.dimension_numbers.push(number);
             }
             if let Some((campaign_id, revenue)) = event.campaign_id.zip(event.revenue) {
-                let EventInput { event_type, minute, .. } = event;
+                let EventInput { event_type, minute, currency, .. } = event;
                 input.sales.push(CampaignSale {
                     event_type,
                     campaign_id: campaign_id.into(),
                     revenue,
                     minute,
+                    currency,
                 });
             }
         }
@@ -226,6 +232,7 @@ pub(super) mod tests {
             event_type: 3,
             minute: 61,
             revenue: Some(1_250_000),
+            currency: 840,
             age: Some(20),
             gender: None,
             followers: None,

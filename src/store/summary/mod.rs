@@ -48,6 +48,7 @@ pub(super) use damaged::COUNT_DAMAGED;
 pub use damaged::DamagedDelta;
 pub(super) use delta::{Delta, Summarized};
 pub use dimension::{AGE_BOUNDS, Dimension, FOLLOWER_BOUNDS, Sum};
+pub(super) use encoding::Encoded;
 pub(super) use fold::fold_all;
 pub(super) use hour_input::EventInput;
 pub(super) use span::to_i32;

@@ -12,6 +12,7 @@ use sea_orm::{FromQueryResult, Value};
 
 use super::block_plan::{DeltaKey, plan_blocks};
 use super::cache::{CachedDeltas, SummaryCache};
+use super::encoding::Encoded;
 use super::rows::sum_rows;
 use super::span::{Span, cover};
 use super::summary::Summary;
@@ -45,6 +46,7 @@ struct SummaryBody {
     level: i16,
     at: i32,
     version: i64,
+    currency: i16,
     body: Vec<u8>,
 }
 
@@ -61,6 +63,7 @@ struct DeltaBody {
     id: i64,
     tag: i64,
     source: i16,
+    currency: i16,
     body: Vec<u8>,
 }
 
@@ -183,13 +186,14 @@ impl Reader<'_> {
         for part in missing.chunks(SUMMARIES_READ) {
             // SQL text: a list of row values.
             let mut sql = Sql::new(
-                "SELECT source, level, at, version, body FROM summaries WHERE (source, level, at) IN (VALUES ",
+                "SELECT source, level, at, version, currency, body FROM summaries WHERE (source, level, at) IN (VALUES ",
             );
             push_spans(&mut sql, part.iter().copied());
             sql.push(")");
             let mut bodies = Vec::new();
-            for SummaryBody { source, level, at, version, body } in sql.all(self.tx).await? {
-                bodies.push(((self.view(source)?.source, Span { level, at }, version), body));
+            for SummaryBody { source, level, at, version, currency, body } in sql.all(self.tx).await? {
+                let key = (self.view(source)?.source, Span { level, at }, version);
+                bodies.push((key, Encoded { currency, body }));
             }
             let row = |(source, span, _): &(Source, Span, i64)| {
                 format!("summaries, source {source}, level {}, at {}", span.level, span.at)
@@ -236,11 +240,12 @@ impl Reader<'_> {
     /// Reads deltas into the cache.
     async fn read_deltas(&mut self, missing: &[DeltaKey]) -> Result<(), StoreError> {
         for part in missing.chunks(DELTAS_READ) {
-            let mut sql = Sql::new("SELECT id, tag, source, body FROM summary_deltas WHERE id IN (");
+            let mut sql =
+                Sql::new("SELECT id, tag, source, currency, body FROM summary_deltas WHERE id IN (");
             sql.push_list(part.iter().map(|(id, _)| *id)).push(")");
             let mut bodies = Vec::new();
-            for DeltaBody { id, tag, source, body } in sql.all(self.tx).await? {
-                bodies.push(((self.view(source)?.source, (id, tag)), body));
+            for DeltaBody { id, tag, source, currency, body } in sql.all(self.tx).await? {
+                bodies.push(((self.view(source)?.source, (id, tag)), Encoded { currency, body }));
             }
             let row =
                 |(source, (id, _)): &(Source, DeltaKey)| format!("summary_deltas, source {source}, id {id}");
@@ -270,12 +275,12 @@ fn push_spans(sql: &mut Sql, spans: impl Iterator<Item = (Source, Span)>) {
 
 /// Decodes bodies on a thread for blocking work. An error names the row.
 async fn decode_all<K: Send + 'static, T: Send + 'static>(
-    bodies: Vec<(K, Vec<u8>)>,
-    decode: fn(&[u8]) -> Result<T, StoreError>,
+    bodies: Vec<(K, Encoded)>,
+    decode: fn(&Encoded) -> Result<T, StoreError>,
     row: fn(&K) -> String,
 ) -> Result<Vec<(K, T)>, StoreError> {
     tokio::task::spawn_blocking(move || {
-        let decode = |(key, body): (K, Vec<u8>)| match decode(&body) {
+        let decode = |(key, body): (K, Encoded)| match decode(&body) {
             Ok(decoded) => Ok((key, decoded)),
             Err(error) => Err(error.in_row(row(&key))),
         };

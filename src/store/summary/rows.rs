@@ -25,7 +25,7 @@ pub(super) async fn sum_rows(
 ) -> Result<Summary, StoreError> {
     // SQL text, since the two databases hold times in different types. Rows are streamed.
     let mut sql = Sql::new(format!(
-        "SELECT user_id, event_type, CAST({} AS integer) AS minute, revenue, age, gender, followers, device,
+        "SELECT user_id, event_type, CAST({} AS integer) AS minute, revenue, currency, age, gender, followers, device,
             watch_time, percentage_watched, country, city, campaign_id
          FROM event_rows WHERE source = $1 AND occurred_at >= ",
         store.minute()
@@ -50,6 +50,7 @@ struct StoredEvent {
     event_type: i16,
     minute: i32,
     revenue: Option<i64>,
+    currency: i16,
     age: Option<i16>,
     gender: Option<i16>,
     followers: Option<i64>,
@@ -71,6 +72,7 @@ impl StoredEvent {
             event_type: row.try_get("", "event_type")?,
             minute: row.try_get("", "minute")?,
             revenue: number("revenue")?,
+            currency: row.try_get("", "currency")?,
             age: code("age")?,
             gender: code("gender")?,
             followers: number("followers")?,
@@ -89,6 +91,7 @@ impl StoredEvent {
             event_type: self.event_type,
             minute: self.minute,
             revenue: self.revenue,
+            currency: self.currency,
             age: self.age,
             gender: self.gender,
             followers: self.followers,

@@ -4,20 +4,24 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use super::dimension::{Dimension, Sum};
-use super::encoding::encode;
+use super::encoding::{Encoded, encode_amounts};
 use super::geo_counts::GeoCounts;
 use crate::sketch::UserSet;
 use crate::store::error::StoreError;
 
-/// Version of a summary's encoding; see [`super::earlier`] for those before.
+/// Versions of a summary's encoding, for campaigns in one currency and in several; see [`super::earlier`] for those before.
 pub(super) const VERSION: u8 = 3;
+pub(super) const SEVERAL_CURRENCIES: u8 = 4;
 
-/// One type of event of one campaign.
+/// One type of event of one campaign, in one currency.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct CampaignKey {
     /// Code of the type of event.
     pub(super) event_type: i16,
     pub(super) campaign_id: CompactString,
+    /// Number of the currency; stored apart, see [`super::encoding`].
+    #[serde(skip)]
+    pub(super) currency: i16,
 }
 
 /// A dimension with its events and its users.
@@ -47,9 +51,15 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// Encodes the summary for its `body` column.
-    pub(super) fn encode(&self) -> Result<Vec<u8>, StoreError> {
-        encode(self, VERSION, self.size())
+    /// Encodes the summary for its row.
+    pub(super) fn encode(&self) -> Result<Encoded, StoreError> {
+        let currencies = self.campaigns.iter().flatten().map(|(key, _)| key.currency);
+        encode_amounts(self, currencies, (VERSION, SEVERAL_CURRENCIES), self.size())
+    }
+
+    /// The currency of each campaign.
+    pub(super) fn currencies_mut(&mut self) -> impl Iterator<Item = &mut i16> {
+        self.campaigns.iter_mut().flatten().map(|(key, _)| &mut key.currency)
     }
 
     pub(super) fn validate(self) -> Result<Self, StoreError> {
@@ -105,7 +115,7 @@ mod tests {
             let mut body = vec![VERSION, 1, 0, 0, 0, 0, 0, 0];
             body.extend(users);
             body.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-            let refused = Summary::decode(&body);
+            let refused = Summary::decode(&Encoded { currency: 0, body: body.clone() });
             assert!(matches!(refused, Err(StoreError::Corrupt { .. })), "{body:?}: {refused:?}");
         }
     }

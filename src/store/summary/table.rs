@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Select};
 
+use super::encoding::Encoded;
 use super::span::Span;
 use super::summary::Summary;
 use crate::event::Source;
@@ -26,6 +27,7 @@ pub(super) fn current_row(
     span: Span,
     summary: &Summary,
 ) -> Result<summaries::ActiveModel, StoreError> {
+    let Encoded { currency, body } = summary.encode()?;
     Ok(summaries::ActiveModel {
         source: Set(source.code()),
         level: Set(span.level),
@@ -33,8 +35,9 @@ pub(super) fn current_row(
         version: Set(rand::random()),
         stale: Set(false),
         touched_at: Set(now()),
-        body: Set(Some(summary.encode()?)),
+        body: Set(Some(body)),
         campaigns: Set(Some(summary.campaigns.is_some())),
+        currency: Set(currency),
     })
 }
 
@@ -49,18 +52,19 @@ pub(super) fn stale_row(source: Source, span: Span) -> summaries::ActiveModel {
         touched_at: Set(now()),
         body: Set(None),
         campaigns: Set(None),
+        currency: Set(0),
     }
 }
 
 /// Inserts rows, or replaces those of the same spans.
 pub(super) async fn put(tx: &Transaction, rows: Vec<summaries::ActiveModel>) -> Result<(), StoreError> {
-    use summaries::Column::{At, Body, Campaigns, Level, Source, Stale, TouchedAt, Version};
+    use summaries::Column::{At, Body, Campaigns, Currency, Level, Source, Stale, TouchedAt, Version};
     let mut rows = rows.into_iter().peekable();
     while rows.peek().is_some() {
         summaries::Entity::insert_many(rows.by_ref().take(ROWS))
             .on_conflict(
                 OnConflict::columns([Source, Level, At])
-                    .update_columns([Version, Stale, TouchedAt, Body, Campaigns])
+                    .update_columns([Version, Stale, TouchedAt, Body, Campaigns, Currency])
                     .to_owned(),
             )
             .exec_without_returning(tx)
@@ -101,10 +105,10 @@ pub(super) async fn bodies(
     tx: &Transaction,
     source: Source,
     spans: &[Span],
-) -> Result<BTreeMap<Span, Option<Vec<u8>>>, StoreError> {
+) -> Result<BTreeMap<Span, Option<Encoded>>, StoreError> {
     let level = spans.first().map_or(0, |span| span.level);
     let found = of_one_level(source, spans).all(tx).await?;
-    Ok(found.into_iter().map(|row| (Span { level, at: row.at }, row.body)).collect())
+    Ok(found.into_iter().map(|row| (Span { level, at: row.at }, encoded(row))).collect())
 }
 
 /// The body of one span; `None` if it is stale or has no row.
@@ -112,7 +116,11 @@ pub(super) async fn body(
     tx: &Transaction,
     source: Source,
     span: Span,
-) -> Result<Option<Vec<u8>>, StoreError> {
+) -> Result<Option<Encoded>, StoreError> {
     let found = summaries::Entity::find_by_id((source.code(), span.level, span.at)).one(tx).await?;
-    Ok(found.and_then(|row| row.body))
+    Ok(found.and_then(encoded))
+}
+
+fn encoded(row: summaries::Model) -> Option<Encoded> {
+    row.body.map(|body| Encoded { currency: row.currency, body })
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::builder::SummaryBuilder;
 use super::campaign_revenue::CampaignRevenue;
 use super::delta::{DecodedDelta, DeltaHour};
+use super::encoding::Encoded;
 use super::span::Span;
 use super::summary::Summary;
 use crate::store::error::StoreError;
@@ -41,9 +42,9 @@ pub(super) struct UnfoldedDeltas {
 }
 
 impl UnfoldedDeltas {
-    /// Decodes the `body` column of one delta.
-    pub(super) fn decode(body: &[u8]) -> Result<Self, StoreError> {
-        Ok(Self::of(vec![Arc::new(DecodedDelta::decode(body)?)]))
+    /// Decodes one delta.
+    pub(super) fn decode(stored: &Encoded) -> Result<Self, StoreError> {
+        Ok(Self::of(vec![Arc::new(DecodedDelta::decode(stored)?)]))
     }
 
     fn of(deltas: Vec<Arc<DecodedDelta>>) -> Self {
@@ -120,7 +121,7 @@ impl UnfoldedDeltas {
         builder.finish()
     }
 
-    /// Revenue of all campaigns, ascending by campaign id.
+    /// Revenue of all campaigns, ascending by campaign id and currency.
     pub(super) fn campaigns(&self) -> &[CampaignRevenue] {
         self.campaigns.get_or_init(|| DecodedDelta::campaigns(&self.deltas))
     }
@@ -150,6 +151,7 @@ mod tests {
                 event_type: 3,
                 minute: 60,
                 revenue: (next(3) == 0).then_some(1_250_000),
+                currency: [840, 978][next(2) as usize],
                 age: (next(2) == 0).then_some(20 + next(40) as i16),
                 gender: Some(next(2) as i16),
                 followers: (next(2) == 0).then_some(next(1_000).cast_signed()),

@@ -12,6 +12,7 @@ use super::span::{Span, cover};
 use super::summary::Summary;
 use super::unfolded::UnfoldedDeltas;
 use crate::event::Source;
+use crate::money::Currency;
 
 /// Sections of summaries that a report reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,14 +95,15 @@ impl SummaryView {
         TopDimensions::cities(self.parts().iter().map(|part| &**part), limit)
     }
 
-    /// Transactions, and revenue in millionths, by campaign; `None` if there were too many campaigns for a summary.
-    pub fn sum_campaigns(&self) -> Option<HashMap<CompactString, (u64, i128)>> {
+    /// Transactions, and revenue in millionths, by campaign, in one currency; `None` if there were too many campaigns for a summary.
+    pub fn sum_campaigns(&self, currency: Currency) -> Option<HashMap<CompactString, (u64, i128)>> {
         if self.too_many_campaigns {
             return None;
         }
         let mut sums: HashMap<CompactString, (u64, i128)> = HashMap::new();
         for summary in self.parts() {
-            for (key, sum) in summary.campaigns.as_ref()? {
+            let campaigns = summary.campaigns.as_ref()?.iter();
+            for (key, sum) in campaigns.filter(|(key, _)| key.currency == currency.number()) {
                 let known = match sums.get_mut(&key.campaign_id) {
                     Some(known) => known,
                     None => sums.entry(key.campaign_id.clone()).or_default(),
@@ -118,14 +120,16 @@ impl SummaryView {
         !self.hours_from_rows.is_empty()
     }
 
-    /// True if a delta has revenue of a campaign.
-    pub fn has_campaign_deltas(&self) -> bool {
-        self.unfolded.iter().any(|deltas| !deltas.campaigns().is_empty())
+    /// True if a delta has revenue of a campaign in a currency.
+    pub fn has_campaign_deltas(&self, currency: Currency) -> bool {
+        let mut all = self.unfolded.iter().flat_map(|deltas| deltas.campaigns());
+        all.any(|revenue| revenue.currency == currency.number())
     }
 
-    /// Revenue in the deltas, by campaign, of any hours.
-    pub fn campaign_deltas(&self) -> HashMap<String, CampaignRevenue> {
-        let all = self.unfolded.iter().flat_map(|deltas| deltas.campaigns().iter().cloned()).collect();
+    /// Revenue in the deltas, by campaign, of any hours, in one currency.
+    pub fn campaign_deltas(&self, currency: Currency) -> HashMap<String, CampaignRevenue> {
+        let all = self.unfolded.iter().flat_map(|deltas| deltas.campaigns());
+        let all = all.filter(|revenue| revenue.currency == currency.number()).cloned().collect();
         merge_campaigns(all).into_iter().map(|revenue| (revenue.campaign_id.clone(), revenue)).collect()
     }
 }
@@ -154,9 +158,12 @@ mod tests {
         assert_eq!(view.sum().events, 5);
         assert_eq!(view.audience().users, 5);
         // Campaigns over all time are not of a range.
-        assert_eq!(view.campaign_deltas()["c"].transactions, 100);
-        assert!(view.has_campaign_deltas());
-        assert_eq!(view.sum_campaigns().unwrap()["c"], (5, 5 * 1_250_000));
+        assert_eq!(view.campaign_deltas(Currency::USD)["c"].transactions, 100);
+        assert!(view.has_campaign_deltas(Currency::USD));
+        let euro = Currency::parse("EUR").unwrap();
+        assert!(!view.has_campaign_deltas(euro) && view.campaign_deltas(euro).is_empty());
+        assert_eq!(view.sum_campaigns(euro), Some(HashMap::new()));
+        assert_eq!(view.sum_campaigns(Currency::USD).unwrap()["c"], (5, 5 * 1_250_000));
     }
 
     #[test]
@@ -172,8 +179,8 @@ mod tests {
     #[test]
     fn no_campaigns_are_summed_if_a_summary_has_none() {
         let mut view = SummaryView::new(Source::FACEBOOK, None, None);
-        assert_eq!(view.sum_campaigns(), Some(HashMap::new()), "empty, with campaigns");
+        assert_eq!(view.sum_campaigns(Currency::USD), Some(HashMap::new()), "empty, with campaigns");
         view.summaries.push(Arc::new(Summary { campaigns: None, ..Summary::default() }));
-        assert_eq!(view.sum_campaigns(), None);
+        assert_eq!(view.sum_campaigns(Currency::USD), None);
     }
 }

@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use crate::event::Source;
 use crate::log::{DeadLetter, WriterMark};
+use crate::money::Currency;
 use crate::store::error::StoreError;
+use crate::store::summary::Encoded;
 use crate::store::write::row::Row;
 
 /// A decoded frame.
@@ -55,6 +57,15 @@ pub struct Batch<'a> {
     pub frames: Vec<BatchFrame<'a>>,
 }
 
+impl Batch<'_> {
+    /// Gives amounts that tell no currency one.
+    pub fn set_currency(&mut self, currency: Currency) {
+        for row in self.frames.iter_mut().flat_map(|frame| &mut frame.rows) {
+            row.event.columns.currency.get_or_insert(currency);
+        }
+    }
+}
+
 /// Outcome of a batch, in events except where it says frames.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
@@ -82,7 +93,7 @@ pub(in crate::store) trait Write {
     /// Inserts rows and adds the new ones to the rollups; gives the new ones.
     async fn insert<'r, 'a>(&mut self, rows: &[&'r Row<'a>]) -> Result<Vec<&'r Row<'a>>, StoreError>;
     /// Inserts the encoded delta of new rows, to be folded into the summaries later.
-    async fn summarize(&mut self, source: Source, events: u64, delta: Vec<u8>) -> Result<(), StoreError>;
+    async fn summarize(&mut self, source: Source, events: u64, delta: Encoded) -> Result<(), StoreError>;
     /// Runs a statement without parameters.
     async fn run(&mut self, sql: &'static str) -> Result<(), StoreError>;
     /// Inserts dead letters.

@@ -12,11 +12,11 @@ use crate::store::write::row::Row;
 pub(in crate::store) const WIDTHS: [i16; 5] = [1, 10, 60, 360, 1_440];
 
 /// Columns of a rollup, but for `revenue_high`.
-pub(in crate::store) const COLUMNS: &str = "minutes, at, event_type, shard, source, funnel_stage, events, transactions, revenue_units, revenue_micros";
+pub(in crate::store) const COLUMNS: &str = "minutes, at, event_type, shard, currency, source, funnel_stage, events, transactions, revenue_units, revenue_micros";
 
 /// The end of an insert that adds to a rollup that exists already. `revenue_high` counts in 10^18 units what exceeds
 /// them in `revenue_units`.
-pub(in crate::store) const ADD: &str = "ON CONFLICT (minutes, at, event_type, shard) DO UPDATE SET
+pub(in crate::store) const ADD: &str = "ON CONFLICT (minutes, at, event_type, shard, currency) DO UPDATE SET
     events = rollups.events + excluded.events, transactions = rollups.transactions + excluded.transactions,
     revenue_units = (rollups.revenue_units + excluded.revenue_units) % 1000000000000000000,
     revenue_high = rollups.revenue_high + excluded.revenue_high
@@ -25,13 +25,13 @@ pub(in crate::store) const ADD: &str = "ON CONFLICT (minutes, at, event_type, sh
 
 /// Adds one rollup; its parameters are [`COLUMNS`].
 pub(in crate::store) static INSERT_ROLLUP: LazyLock<String> = LazyLock::new(|| {
-    format!("INSERT INTO rollups ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) {ADD}")
+    format!("INSERT INTO rollups ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) {ADD}")
 });
 
 /// Adds one rollup whose revenue may exceed 64 bits; its parameters are [`COLUMNS`] and `revenue_high`.
 pub(in crate::store) static INSERT_WIDE_ROLLUP: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "INSERT INTO rollups ({COLUMNS}, revenue_high) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) {ADD}"
+        "INSERT INTO rollups ({COLUMNS}, revenue_high) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) {ADD}"
     )
 });
 
@@ -41,6 +41,8 @@ pub(in crate::store) struct RollupKey {
     pub minutes: i16,
     pub at: i32,
     pub event_type: i16,
+    /// Number of the currency of its revenue. Events without an amount count under the default currency.
+    pub currency: i16,
     pub source: i16,
     pub funnel_stage: i16,
 }
@@ -61,11 +63,11 @@ impl RollupCounts {
     /// Counts rows.
     pub fn of(rows: &[&Row<'_>]) -> Self {
         // By minute first, and wider spans from minutes: there are far fewer minutes than rows.
-        let mut minutes: Map<(i64, i16), (&'static EventType, Source, Count)> = Map::default();
+        let mut minutes: Map<(i64, i16, i16), (&'static EventType, Source, Count)> = Map::default();
         for row in rows {
             let minute = row.event.occurred_at.div_euclid(MICROS_PER_MINUTE);
             let (kind, source) = (row.event.kind, row.event.source);
-            let of = (minute, kind.code());
+            let of = (minute, kind.code(), row.event.currency().number());
             let (_, _, count) = minutes.entry(of).or_insert_with(|| (kind, source, Count::default()));
             count.events += 1;
             if let Some(revenue) = row.event.revenue() {
@@ -75,13 +77,14 @@ impl RollupCounts {
             }
         }
         let mut counts: BTreeMap<RollupKey, Count> = BTreeMap::new();
-        for ((minute, _), (kind, source, more)) in minutes {
+        for ((minute, _, currency), (kind, source, more)) in minutes {
             for minutes in WIDTHS {
                 let key = RollupKey {
                     minutes,
                     // Instants of the contract are within 1970 to 2199.
                     at: i32::try_from(minute / i64::from(minutes)).unwrap_or(i32::MAX),
                     event_type: kind.code(),
+                    currency,
                     source: source.code(),
                     funnel_stage: kind.stage.code(),
                 };

@@ -190,6 +190,7 @@ mod tests {
     use super::*;
     use crate::event::Source;
     use crate::log::Origin;
+    use crate::store::summary::Encoded;
     use crate::store::write::batch::{Batch, BatchFrame, Written};
     use crate::store::write::samples::{origin, row, view};
 
@@ -226,7 +227,7 @@ mod tests {
             Ok(new)
         }
 
-        async fn summarize(&mut self, _: Source, _: u64, _: Vec<u8>) -> Result<(), StoreError> {
+        async fn summarize(&mut self, _: Source, _: u64, _: Encoded) -> Result<(), StoreError> {
             Ok(())
         }
 

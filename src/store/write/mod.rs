@@ -24,5 +24,6 @@ pub(super) mod strategy;
 mod summarized_row;
 mod transaction;
 
-/// Inserts a delta of the summaries; its parameters are source, number of events, and encoded body.
-const INSERT_DELTA: &str = "INSERT INTO summary_deltas (source, events, body) VALUES ($1, $2, $3)";
+/// Inserts a delta of the summaries; its parameters are source, number of events, currency and encoded body.
+const INSERT_DELTA: &str =
+    "INSERT INTO summary_deltas (source, events, currency, body) VALUES ($1, $2, $3, $4)";

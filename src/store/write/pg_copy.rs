@@ -121,7 +121,7 @@ mod tests {
             rest = later;
             taken.to_vec()
         };
-        assert_eq!(take(2), 31_i16.to_be_bytes());
+        assert_eq!(take(2), 32_i16.to_be_bytes());
         let mut columns = Vec::new();
         for _ in COLUMNS {
             let length = i32::from_be_bytes(take(4).try_into().unwrap());
@@ -137,6 +137,7 @@ mod tests {
             "microseconds since 2000"
         );
         assert_eq!(column("event_id").as_deref(), Some(&b"fb-1"[..]));
+        assert_eq!(column("currency").as_deref(), Some(&840_i16.to_be_bytes()[..]));
         assert_eq!(column("video_id"), &None, "null");
     }
 

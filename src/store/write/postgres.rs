@@ -17,6 +17,7 @@ use crate::log::DeadLetter;
 use crate::store::error::StoreError;
 use crate::store::locks::{SHARD_LOCKS, SHARDS, WRITER_LOCKS};
 use crate::store::session::{PostgresTransaction, Sessions, WRITES};
+use crate::store::summary::Encoded;
 use crate::store::write::INSERT_DELTA;
 use crate::store::write::batch::{Batch, BatchFrame, Write, Written, big};
 use crate::store::write::counts::{self, RollupCounts};
@@ -131,9 +132,10 @@ static COPY: LazyLock<String> =
 static ROLL_UP: LazyLock<String> = LazyLock::new(|| {
     format!(
         "INSERT INTO rollups ({COLUMNS})
-         SELECT minutes, at, event_type, $9, source, funnel_stage, events, transactions, units, micros
+         SELECT minutes, at, event_type, $9, currency, source, funnel_stage, events, transactions, units, micros
          FROM unnest($1::int2[], $2::int4[], $3::int2[], $4::int2[], $5::int2[], $6::int8[], $7::int8[], $8::int8[],
-            $10::int8[]) AS t (minutes, at, event_type, source, funnel_stage, events, transactions, units, micros)
+            $10::int8[], $11::int2[])
+            AS t (minutes, at, event_type, source, funnel_stage, events, transactions, units, micros, currency)
          {ADD}",
         COLUMNS = counts::COLUMNS,
         ADD = counts::ADD,
@@ -243,6 +245,7 @@ impl PostgresWrite {
             .bind(counts.column(|_, count| count.units))
             .bind(self.shard)
             .bind(counts.column(|_, count| count.micros))
+            .bind(counts.column(|key, _| key.currency))
             .execute(&mut *self.tx)
             .await?;
         Ok(())
@@ -369,12 +372,13 @@ impl Write for PostgresWrite {
         Ok(new)
     }
 
-    async fn summarize(&mut self, source: Source, events: u64, delta: Vec<u8>) -> Result<(), StoreError> {
+    async fn summarize(&mut self, source: Source, events: u64, delta: Encoded) -> Result<(), StoreError> {
         sqlx::query(INSERT_DELTA)
             .persistent(self.tx.named)
             .bind(source.code())
             .bind(big(events))
-            .bind(delta)
+            .bind(delta.currency)
+            .bind(delta.body)
             .execute(&mut *self.tx)
             .await?;
         Ok(())

@@ -77,6 +77,7 @@ impl Row<'_> {
             .int2(columns.click_position)
             .int2(columns.device)
             .int2(columns.browser)
+            .int2(Some(event.currency().number()))
             .text(Some(&event.id))
             .text(Some(&columns.user_id))
             .text(columns.user_name.as_deref())
@@ -92,7 +93,7 @@ impl Row<'_> {
 }
 
 /// Columns of `event_rows` that a row fills, with their PostgreSQL types.
-pub(in crate::store) const COLUMNS: [(&str, &str); 31] = [
+pub(in crate::store) const COLUMNS: [(&str, &str); 32] = [
     ("key", "uuid"),
     ("occurred_at", "timestamptz"),
     ("accepted_at", "timestamptz"),
@@ -113,6 +114,7 @@ pub(in crate::store) const COLUMNS: [(&str, &str); 31] = [
     ("click_position", "int2"),
     ("device", "int2"),
     ("browser", "int2"),
+    ("currency", "int2"),
     ("event_id", "text"),
     ("user_id", "text"),
     ("user_name", "text"),

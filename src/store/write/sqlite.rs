@@ -10,14 +10,19 @@ use uuid::Uuid;
 use crate::event::Source;
 use crate::log::DeadLetter;
 use crate::store::error::StoreError;
+use crate::store::summary::Encoded;
 use crate::store::write::INSERT_DELTA;
 use crate::store::write::batch::{Batch, BatchFrame, Write, Written, big};
 use crate::store::write::counts::{INSERT_ROLLUP, RollupCounts};
 use crate::store::write::letters::insert_sqlite;
 use crate::store::write::row::{COLUMNS, Columns, Row, column_names};
 
-/// Numbers of rows in one statement, the largest first; each size is prepared once. SQLite takes 32,766 parameters.
-const SIZES: [usize; 4] = [1_000, 100, 10, 1];
+/// Numbers of rows in one statement, the largest first; each size is prepared once.
+const SIZES: [usize; 4] = [800, 100, 10, 1];
+/// Parameters that SQLite takes in one statement.
+const PARAMETERS: usize = 32_766;
+const _: () =
+    assert!(SIZES[0] * (COLUMNS.len() + 1) <= PARAMETERS, "the largest statement has too many parameters");
 
 /// The statement that inserts a number of rows and gives the keys of the new ones.
 fn insert_statement(rows: usize) -> String {
@@ -149,6 +154,7 @@ impl Write for SqliteWrite {
                 .bind(span.at)
                 .bind(span.event_type)
                 .bind(0)
+                .bind(span.currency)
                 .bind(span.source)
                 .bind(span.funnel_stage)
                 .bind(count.events)
@@ -161,11 +167,12 @@ impl Write for SqliteWrite {
         Ok(new)
     }
 
-    async fn summarize(&mut self, source: Source, events: u64, delta: Vec<u8>) -> Result<(), StoreError> {
+    async fn summarize(&mut self, source: Source, events: u64, delta: Encoded) -> Result<(), StoreError> {
         sqlx::query(INSERT_DELTA)
             .bind(source.code())
             .bind(big(events))
-            .bind(delta)
+            .bind(delta.currency)
+            .bind(delta.body)
             .execute(&mut *self.tx)
             .await?;
         Ok(())

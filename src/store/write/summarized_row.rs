@@ -17,6 +17,7 @@ impl Summarized for Row<'_> {
             event_type: event.kind.code(),
             minute: to_i32(event.occurred_at.div_euclid(MICROS_PER_MINUTE)),
             revenue: event.revenue(),
+            currency: event.currency().number(),
             age,
             gender,
             followers,

@@ -88,7 +88,7 @@ function Request({ path }) {
 }
 
 function Events({ filters, range, zoom, shade }) {
-  const ask = (from, to) => `reports/events${query({ ...filters, campaignId: undefined, from: from === null ? undefined : iso(from), to: to === null ? undefined : iso(to), interval: range.interval })}`;
+  const ask = (from, to) => `reports/events${query({ ...filters, campaignId: undefined, currency: undefined, from: from === null ? undefined : iso(from), to: to === null ? undefined : iso(to), interval: range.interval })}`;
   const path = ask(range.from, range.to);
   const earlier = range.length ? ask(range.from - range.length, range.from) : null;
   const state = usePolling(async () => ({ now: await get(path), before: earlier ? await get(earlier) : null }), 10, [path]);
@@ -109,8 +109,8 @@ function Events({ filters, range, zoom, shade }) {
     <${Request} path=${path} /></section>`;
 }
 
-function Revenue({ filters, range, zoom, shade }) {
-  const ask = (from, to, more) => `reports/revenue${query({ source: filters.source, campaignId: filters.campaignId, from: from === null ? undefined : iso(from), to: to === null ? undefined : iso(to), interval: range.interval, ...more })}`;
+function Revenue({ filters, range, zoom, shade, choose }) {
+  const ask = (from, to, more) => `reports/revenue${query({ source: filters.source, campaignId: filters.campaignId, currency: filters.currency, from: from === null ? undefined : iso(from), to: to === null ? undefined : iso(to), interval: range.interval, ...more })}`;
   const path = ask(range.from, range.to, filters.campaignId ? {} : { groupBy: "campaign", limit: 20 });
   const earlier = range.length ? ask(range.from - range.length, range.from, {}) : null;
   const state = usePolling(async () => ({ now: await get(path), before: earlier ? await get(earlier) : null }), 10, [path]);
@@ -125,13 +125,15 @@ function Revenue({ filters, range, zoom, shade }) {
   }, [data, path]);
   const unit = data?.now.currency ?? "";
   const two = (amount) => money(amount.toFixed(2));
+  const others = data?.now.otherCurrencies ?? [];
+  const currencies = [...new Set([unit, ...others.map((one) => one.currency)])].filter((code) => code).sort();
   const campaigns = (data?.now.campaigns ?? []).map((one) => ({ key: `${one.source} ${one.campaignId}`, value: Number(one.totalRevenue), shown: money(one.totalRevenue), cells: [html`<${Source} name=${one.source} />`, one.campaignId, number(one.transactions)] }));
   return html`<section><h2>Revenue</h2>
     <${Away} error=${state.error} since=${state.since} />
     ${data ? html`<p>${money(data.now.totalRevenue)} ${unit} in ${number(data.now.transactions)} transactions, ${money(data.now.averageOrderValue)} on average${data.before ? html`<span class="second">; ${money(data.before.totalRevenue)} in the range before</span>` : null}</p>` : html`<p class="second">Asking…</p>`}
-    ${data?.now.otherCurrencies?.length ? html`<p class="second">Beside it: ${data.now.otherCurrencies.map((one) => `${money(one.totalRevenue)} ${one.currency}`).join(", ")}</p>` : null}
+    ${currencies.length > 1 || filters.currency ? html`<p class="row"><label>Currency <select value=${unit} onChange=${choose}>${currencies.map((code) => html`<option value=${code}>${code}</option>`)}</select></label>${others.length ? html`<span class="second">Also earned, not added: ${others.map((one) => `${money(one.totalRevenue)} ${one.currency}`).join(", ")}</span>` : null}</p>` : null}
     ${shown?.times.length && data.now.transactions ? html`<${Chart} ...${shown} unit=${unit} format=${two} onZoom=${zoom} theme=${shade} />` : data ? html`<${Notice} title="No revenue in this range"><p>Revenue comes from purchases that tell an amount.</p><//>` : null}
-    ${campaigns.length ? html`<h2>Campaigns, the highest first</h2><${Bars} rows=${campaigns} head=${["Source", "Campaign", "Transactions", "Revenue"]} />` : null}
+    ${campaigns.length ? html`<h2>Campaigns, the highest first</h2><${Bars} rows=${campaigns} head=${["Source", "Campaign", "Transactions", `Revenue, ${unit}`]} />` : null}
     <${Request} path=${path} /></section>`;
 }
 
@@ -169,7 +171,7 @@ export function Reports({ params, setParams }) {
   const shade = useSignal(theme);
   const minute = Math.floor(Date.now() / 60000);
   const range = useMemo(() => rangeOf(params), [params.range, params.from, params.to, minute]);
-  const filters = { source: params.source, funnelStage: params.funnelStage, eventType: params.eventType, campaignId: params.campaignId };
+  const filters = { source: params.source, funnelStage: params.funnelStage, eventType: params.eventType, campaignId: params.campaignId, currency: params.currency };
   const choose = (name) => (event) => setParams({ ...params, [name]: event.target.value });
   const zoom = (from, to) => setParams({ ...params, range: undefined, from: iso(Math.floor(from / 60) * 60), to: iso(Math.ceil(to / 60) * 60) });
   const instant = (name) => (event) => setParams({ ...params, range: undefined, [name]: event.target.value ? new Date(event.target.value).toISOString() : undefined });
@@ -186,7 +188,7 @@ export function Reports({ params, setParams }) {
     </div>
     <div class="columns wide">
       <${Events} filters=${filters} range=${range} zoom=${zoom} shade=${shade} />
-      <${Revenue} filters=${filters} range=${range} zoom=${zoom} shade=${shade} />
+      <${Revenue} filters=${filters} range=${range} zoom=${zoom} shade=${shade} choose=${choose("currency")} />
     </div>
     <${Demographics} filters=${filters} range=${range} />`;
 }

@@ -82,10 +82,15 @@ pub(super) async fn add_to_campaigns(
         last_minute_units: Set(added.last_minute_units),
         edge_transactions: Set(added.edge_transactions),
         high: Set(added.high),
+        currency: Set(added.currency),
     });
     let mut models = models.peekable();
     while models.peek().is_some() {
-        let mut sum = OnConflict::columns([campaigns::Column::CampaignId, campaigns::Column::Source]);
+        let mut sum = OnConflict::columns([
+            campaigns::Column::CampaignId,
+            campaigns::Column::Source,
+            campaigns::Column::Currency,
+        ]);
         sum.values(SUMS.map(|(column, sum)| (column, Expr::cust(sum))));
         campaigns::Entity::insert_many(models.by_ref().take(ROWS))
             .on_conflict(sum)

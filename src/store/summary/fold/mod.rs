@@ -26,6 +26,7 @@ use self::select::{PENDING_READ, PendingDelta, select};
 use self::sum::{Decoded, decode_and_sum};
 use super::damaged;
 use super::delta::Delta;
+use super::encoding::Encoded;
 use super::span::chunk_of;
 use crate::event::Source;
 use crate::store::connect::Store;
@@ -133,9 +134,11 @@ async fn split_by_chunks(tx: &Transaction, source: Source, deltas: Vec<Delta>) -
     drop(deltas);
     for (chunk, (events, delta)) in chunks {
         // SQL text: the entity lacks the tag, which the database chooses.
-        let insert = "INSERT INTO summary_deltas (source, events, chunk, body) VALUES ($1, $2, $3, $4)";
+        let insert =
+            "INSERT INTO summary_deltas (source, events, chunk, currency, body) VALUES ($1, $2, $3, $4, $5)";
+        let Encoded { currency, body } = delta.encode()?;
         let insert = Sql::new(insert).bind(source.code()).bind(events.cast_signed());
-        insert.bind(chunk).bind(delta.encode()?).execute(tx).await?;
+        insert.bind(chunk).bind(currency).bind(body).execute(tx).await?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::super::builder::SummaryBuilder;
 use super::super::campaign_revenue::{CampaignRevenue, merge_campaigns};
 use super::super::delta::Delta;
 use super::super::earlier::DeltaV1;
+use super::super::encoding::Encoded;
 use super::super::hour_input::HourInput;
 use crate::store::entity::summary_deltas;
 use crate::store::error::StoreError;
@@ -37,7 +38,7 @@ impl HourSums {
         self.hours.entry(hour).or_default().add_inputs(inputs);
     }
 
-    /// Revenue of all campaigns, ascending by campaign id.
+    /// Revenue of all campaigns, ascending by campaign id and currency.
     pub(super) fn take_campaigns(&mut self) -> Vec<CampaignRevenue> {
         merge_campaigns(std::mem::take(&mut self.campaigns))
     }
@@ -62,16 +63,18 @@ pub(super) async fn decode_and_sum(
     let mut sums = HourSums::default();
     let (mut current, mut corrupt) = (Vec::new(), Vec::new());
     for delta in deltas {
-        let decoded = match Delta::decode(&delta.body) {
+        let summary_deltas::Model { id, currency, body, .. } = delta;
+        let stored = Encoded { currency, body };
+        let decoded = match Delta::decode(&stored) {
             Ok(Some(delta)) => {
                 current.push(delta);
                 Ok(())
             }
-            Ok(None) => DeltaV1::decode(&delta.body).map(|delta| sums.add_v1(delta)),
+            Ok(None) => DeltaV1::decode(&stored).map(|delta| sums.add_v1(delta)),
             Err(error) => Err(error),
         };
         match decoded {
-            Err(StoreError::Corrupt { reason, .. }) => corrupt.push((delta.id, reason)),
+            Err(StoreError::Corrupt { reason, .. }) => corrupt.push((id, reason)),
             decoded => decoded?,
         }
         tokio::task::yield_now().await;
@@ -96,7 +99,7 @@ mod tests {
     use super::*;
 
     fn row(id: i64, body: Vec<u8>) -> summary_deltas::Model {
-        summary_deltas::Model { id, source: 1, events: 1, chunk: None, body }
+        summary_deltas::Model { id, source: 1, events: 1, chunk: None, currency: 840, body }
     }
 
     fn delta(hours: std::ops::Range<i32>) -> Vec<u8> {
@@ -105,7 +108,7 @@ mod tests {
             let sale = EventInput { campaign_id: Some("c"), ..event(7) };
             delta.push_hour(hour, &[&HourInput::of([sale].into_iter())]);
         }
-        delta.encode().unwrap()
+        delta.encode().unwrap().body
     }
 
     #[tokio::test]
