@@ -112,6 +112,7 @@ impl RollupCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::money::Currency;
     use crate::store::write::samples::{origin, row, sale};
 
     #[test]
@@ -135,5 +136,20 @@ mod tests {
         let keys: Vec<_> = counts.iter().map(|(key, _)| *key).collect();
         assert!(keys.is_sorted(), "transactions take the rollups' locks in one order");
         assert_eq!(counts.column(|key, _| key.minutes).len(), keys.len());
+    }
+
+    #[test]
+    fn another_currency_alone_adds_rollups() {
+        let origin = origin();
+        let texts = ["1", "2", "4"].map(|amount| sale(&format!("s-{amount}"), 0, amount));
+        let mut rows: Vec<_> = texts.iter().map(|text| row(text, &origin)).collect();
+        let count = |rows: &[Row<'_>]| {
+            let counts = RollupCounts::of(&rows.iter().collect::<Vec<_>>());
+            let each = counts.iter().filter(|(key, _)| key.minutes == 1);
+            each.map(|(key, count)| (key.currency, count.transactions, count.units)).collect::<Vec<_>>()
+        };
+        assert_eq!(count(&rows), [(840, 3, 7)]);
+        rows[1].event.columns.currency = Some(Currency::from_number(978));
+        assert_eq!(count(&rows), [(840, 2, 5), (978, 1, 2)]);
     }
 }
