@@ -75,24 +75,15 @@ pub async fn publish(
     stop: impl Future<Output = ()>,
     progress: impl Fn(&Tally),
 ) -> Result<Tally, TlsConfigError> {
-    let mut connector = Connector::new().limit(plan.connections).timeout(Duration::from_secs(5));
-    if plan.target.starts_with("https://") {
-        connector = connector.rustls_0_23(tls::client_config(plan.authorities.as_deref())?.into());
-    }
-    let client = Client::builder().connector(connector).timeout(TIMEOUT).no_default_headers().finish();
+    let client = client(plan)?;
     let tally = Rc::new(RefCell::new(Tally::default()));
     let slots = std::sync::Arc::new(Semaphore::new(plan.connections));
     let started = Instant::now();
     let mut due = started;
     let mut shown = started;
     let mut stop = std::pin::pin!(stop);
-    loop {
-        if plan
-            .duration
-            .is_some_and(|duration| due.duration_since(started) >= duration || started.elapsed() >= duration)
-        {
-            break;
-        }
+    let is_over = |at: Instant| plan.duration.is_some_and(|duration| at.duration_since(started) >= duration);
+    while !is_over(due) && !is_over(Instant::now()) {
         let slot = tokio::select! {
             slot = slots.clone().acquire_owned() => slot,
             () = &mut stop => break,
@@ -108,7 +99,7 @@ pub async fn publish(
             }
             // Events that were due during the pause are not sent later.
             due = due.max(Instant::now());
-            if plan.duration.is_some_and(|duration| started.elapsed() >= duration) {
+            if is_over(Instant::now()) {
                 break;
             }
         }
@@ -129,11 +120,7 @@ pub async fn publish(
             post.await;
             drop(slot);
         });
-        due = match plan.pace {
-            Pace::EverySecond => due + Duration::from_secs(1),
-            Pace::Rate(rate) => due + Duration::from_secs_f64(events as f64 / rate),
-            Pace::Closed => Instant::now(),
-        };
+        due = plan.pace.next(due, events);
         if shown.elapsed() >= Duration::from_millis(200) {
             shown = Instant::now();
             progress(&tally.borrow());
@@ -147,6 +134,26 @@ pub async fn publish(
     let _ = tokio::time::timeout(TIMEOUT, slots.acquire_many(all)).await;
     progress(&tally.borrow());
     Ok(tally.take())
+}
+
+impl Pace {
+    /// Time of the POST after one of `events` events that was due at `due`.
+    fn next(self, due: Instant, events: u64) -> Instant {
+        match self {
+            Self::EverySecond => due + Duration::from_secs(1),
+            Self::Rate(rate) => due + Duration::from_secs_f64(events as f64 / rate),
+            Self::Closed => Instant::now(),
+        }
+    }
+}
+
+/// The HTTP client of all POSTs.
+fn client(plan: &Plan) -> Result<Client, TlsConfigError> {
+    let mut connector = Connector::new().limit(plan.connections).timeout(Duration::from_secs(5));
+    if plan.target.starts_with("https://") {
+        connector = connector.rustls_0_23(tls::client_config(plan.authorities.as_deref())?.into());
+    }
+    Ok(Client::builder().connector(connector).timeout(TIMEOUT).no_default_headers().finish())
 }
 
 /// The body of one POST, and its number of events.

@@ -112,6 +112,36 @@ impl<'i> Reader<'_, 'i> {
         }
     }
 
+    /// The items of a sequence at a depth, up to its end.
+    fn items(&mut self, depth: usize) -> Found<Vec<Node>> {
+        let mut items = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if matches!(event, Event::SequenceEnd) {
+                return Ok(items);
+            }
+            items.push(self.node(event, &span, depth + 1)?);
+        }
+    }
+
+    /// The entries of a mapping at a depth, up to its end.
+    fn entries(&mut self, depth: usize) -> Found<Vec<(Key, Node)>> {
+        let mut entries = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if matches!(event, Event::MappingEnd) {
+                return Ok(entries);
+            }
+            let key = self.node(event, &span, depth + 1)?;
+            let Kind::Scalar(Scalar { text, .. }) = key.kind else {
+                return Err((key.place, "a key must be a name".to_owned()));
+            };
+            let (event, span) = self.next()?;
+            let value = self.node(event, &span, depth + 1)?;
+            entries.push((Key { place: key.place, text }, value));
+        }
+    }
+
     fn node(&mut self, event: Event<'i>, span: &Span, depth: usize) -> Found<Node> {
         let refuse = |message: &str| Err((place(span), message.to_owned()));
         if depth > MAX_DEPTH {
@@ -140,32 +170,10 @@ impl<'i> Reader<'_, 'i> {
                 Node { place: place(span), kind: Kind::Scalar(scalar) }
             }
             Event::SequenceStart(..) => {
-                let mut items = Vec::new();
-                loop {
-                    let (event, span) = self.next()?;
-                    if matches!(event, Event::SequenceEnd) {
-                        break;
-                    }
-                    items.push(self.node(event, &span, depth + 1)?);
-                }
-                Node { place: at(&span.start), kind: Kind::Sequence(items) }
+                Node { place: at(&span.start), kind: Kind::Sequence(self.items(depth)?) }
             }
             Event::MappingStart(..) => {
-                let mut entries = Vec::new();
-                loop {
-                    let (event, span) = self.next()?;
-                    if matches!(event, Event::MappingEnd) {
-                        break;
-                    }
-                    let key = self.node(event, &span, depth + 1)?;
-                    let Kind::Scalar(Scalar { text, .. }) = key.kind else {
-                        return Err((key.place, "a key must be a name".to_owned()));
-                    };
-                    let (event, span) = self.next()?;
-                    let value = self.node(event, &span, depth + 1)?;
-                    entries.push((Key { place: key.place, text }, value));
-                }
-                Node { place: at(&span.start), kind: Kind::Mapping(entries) }
+                Node { place: at(&span.start), kind: Kind::Mapping(self.entries(depth)?) }
             }
             Event::Alias(anchor) => {
                 let Some(node) = self.anchors.get(&anchor) else { return refuse("the anchor is not known") };
