@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
 use super::LedgerError;
-use crate::log::{Frame, FrameError, Log, Topic, TopicState, WriterMark};
+use crate::log::{self, Frame, FrameError, Log, Topic, TopicState, WriterMark};
 use crate::store::ledger::{LedgerCut, Ranges, Run, Runs};
 
 /// Maximum number of frames between processed ones that are all read.
@@ -101,6 +101,36 @@ pub(super) async fn size(
     Ok(sized)
 }
 
+/// True if the log gives sequence numbers a second time that the store processed: it was restored from an older copy.
+/// Reads one frame, the newest at a processed sequence number that the log still holds.
+pub(super) async fn reuses_sequences(
+    log: &dyn Log,
+    topic: Topic,
+    state: &TopicState,
+    cut: &LedgerCut,
+) -> Result<bool, LedgerError> {
+    let Some(sequence) = processed_and_held(state, cut).last() else { return Ok(false) };
+    Ok(match peek(log, topic, sequence).await? {
+        Peeked::Frame(frame) => {
+            cut.writers.get(&frame.writer).is_none_or(|cut| !cut.runs.contains(frame.mark.number))
+        }
+        Peeked::Newer | Peeked::Alien | Peeked::Left(_) => false,
+    })
+}
+
+/// Sequence numbers that the store processed and that the log still holds, or may hold. Computed by runs, not by
+/// numbers: millions of processed frames may lie above one that is not.
+fn processed_and_held(state: &TopicState, cut: &LedgerCut) -> log::Runs {
+    let mut processed = log::Runs::default();
+    for (first, last) in cut.sequences.as_slice() {
+        let (first, last) = (*first.max(&state.first), *last.min(&state.last));
+        if first <= last {
+            processed.add(first, last);
+        }
+    }
+    state.gone.as_ref().map_or_else(|| processed.clone(), |gone| processed.without(gone))
+}
+
 /// Adds the frames at sequence numbers that the store processed and a log that was restored gives a second time, to
 /// other frames.
 pub(super) async fn add_at_reused_sequences(
@@ -110,12 +140,8 @@ pub(super) async fn add_at_reused_sequences(
     cut: &LedgerCut,
     in_flight: &mut InFlight,
 ) -> Result<(), LedgerError> {
-    let processed = cut.sequences.as_slice().iter().flat_map(|(first, last)| {
-        let (first, last) = (*first.max(&state.first), *last.min(&state.last));
-        first..=last
-    });
-    let held = processed.filter(|sequence| state.gone.as_ref().is_none_or(|gone| !gone.contains(*sequence)));
-    for sequence in held.take(MAX_REUSED) {
+    let held = processed_and_held(state, cut);
+    for sequence in held.iter().flat_map(|(first, last)| first..=last).take(MAX_REUSED) {
         let Peeked::Frame(frame) = peek(log, topic, sequence).await? else { continue };
         let processed =
             cut.writers.get(&frame.writer).is_some_and(|cut| cut.runs.contains(frame.mark.number));

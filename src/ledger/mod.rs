@@ -172,7 +172,9 @@ async fn reconcile(log: &dyn Log, store: &Store, source: Source) -> Result<Recon
         cut = store.ledger(source, state.log_id, &writers).await?;
         in_flight.events = in_flight.events.saturating_sub(cut.processed() - before.min(cut.processed()));
     }
-    if missing::lacks_acknowledged(&state, &cut, &in_flight) {
+    if missing::lacks_acknowledged(&state, &cut, &in_flight)
+        || in_flight::reuses_sequences(log, topic, &state, &cut).await?
+    {
         in_flight::add_at_reused_sequences(log, topic, &state, &cut, &mut in_flight).await?;
     }
     let rejected = store.rejected().await?.get(&Some(source.code())).copied().unwrap_or(0);
