@@ -87,7 +87,7 @@ settings! {
     "ESS_DRAIN_TIMEOUT" "30s": "Time for a stopping service to finish its work.";
     "ESS_WEBHOOK_TOKEN" "" secret: "Bearer tokens that /webhook requires, comma-separated, each TOKEN or NAME:TOKEN. The name appears in logs and metrics.";
     "ESS_REPORTER_TOKEN" "" secret: "Bearer tokens that the reporter requires, comma-separated, each TOKEN or NAME:TOKEN.";
-    "ESS_ADMIN_TOKEN" "" secret: "Bearer token of operators' commands (POST /actors/{name}/restart). Unset, they are off.";
+    "ESS_ADMIN_TOKEN" "" secret: "Bearer token that operators show to restart actors and to replay dead letters over HTTP. Unset, both are refused.";
     "ESS_CURRENCY" "USD": "Currency (ISO 4217) of amounts that tell none, and of reports on revenue. Amounts that were stored before an upgrade from a version without currencies are taken to be in it.";
     "ESS_PII" "keep": "Treatment of personal data before events are stored: keep, hash (names, user names and user ids are hashed with ESS_PII_KEY) or drop (names and user names are removed, user ids are hashed).";
     "ESS_PII_KEY" "" secret: "Key of ESS_PII=hash and ESS_PII=drop, at least 16 characters. With another key the same user has another id.";
