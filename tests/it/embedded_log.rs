@@ -474,3 +474,34 @@ fn a_forgotten_person_is_in_no_file_after_the_next_clean_stop() {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     assert_eq!(holders(&system), Vec::<String>::new());
 }
+
+#[test]
+fn a_damaged_page_of_the_database_is_named_by_readiness_and_accepted_events_wait_in_the_log() {
+    let mut system = System::embedded(&[]);
+    assert_eq!(system.post(&simple("before", "facebook").to_string()).status, 202);
+    system.settle();
+    let page = &system.database.query("SELECT rootpage FROM sqlite_master WHERE name = 'event_rows'")[0];
+    let page: u64 = page.parse().unwrap();
+    let process = &mut system.services[0].process;
+    process.signal("TERM");
+    assert_eq!(process.wait(MINUTE).code(), Some(0), "{}", process.output());
+    let file = system.folder.path().join("data/ess.db");
+    let size = u64::from(u16::from_be_bytes(std::fs::read(&file).unwrap()[16..18].try_into().unwrap()));
+    overwrite(&file, (page - 1) * size, &[0xff; 512]);
+    system.services[0].start_again();
+    eventually("the gateway takes events", MINUTE, || {
+        let answer = http::post(&system.gateway_url("/webhook"), &simple("after", "facebook").to_string());
+        answer.is_ok_and(|answer| answer.status == 202).then_some(())
+    });
+    let port = system.environment.iter().find(|(name, _)| name == "ESS_FACEBOOK_COLLECTOR_PORT");
+    let ready = format!("http://127.0.0.1:{}/ready", port.unwrap().1);
+    eventually("readiness names the damage", MINUTE, || {
+        let answer = http::get(&ready).ok().filter(|answer| answer.status == 503)?;
+        (answer.text.contains("storing") && answer.text.contains("malformed")).then_some(())
+    });
+    let ledger = eventually("it is in flight", MINUTE, || {
+        let ledger = http::get(&system.reporter_url("/ledger")).ok()?.json();
+        (ledger["sources"][0]["inFlight"].as_u64()? >= 1).then_some(ledger)
+    });
+    assert_eq!(ledger["sources"][0]["missing"], 0, "{ledger}");
+}
