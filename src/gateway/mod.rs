@@ -20,6 +20,7 @@ mod body;
 mod bounds;
 mod dead_letters;
 mod declared;
+mod elements;
 mod handshake;
 mod http;
 mod ingest;
@@ -33,6 +34,7 @@ mod samples;
 mod testing;
 mod unverified;
 mod validate;
+mod validated;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::StreamExt;
 
-use super::validate::Validated;
+use super::validated::Validated;
 use crate::event::decode;
 use crate::fleet::{Lease, Outcome, Sample, Sampling};
 use crate::log::{Bus, Subject};

@@ -18,6 +18,12 @@ pub struct Code {
     pub name: &'static str,
 }
 
+/// A name with a capital letter at its beginning.
+pub(crate) fn capitalized(name: &str) -> String {
+    let (first, rest) = name.split_at(name.len().min(1));
+    first.to_ascii_uppercase() + rest
+}
+
 /// A closed set of names that is read from JSON by exact comparison.
 pub(super) trait Named: Copy {
     /// All names, for the error of one that is not allowed.

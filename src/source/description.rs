@@ -5,57 +5,15 @@
 use serde_json::value::RawValue;
 
 use super::codes::Code;
+use super::event_type::EventType;
 use super::reading::Reading;
 use super::sample::Samples;
+use super::setting::SourceSetting;
 use super::signature::Signature;
 use super::stage::FunnelStage;
 
-/// A type of event of one source. A declared source has a type of its own for each stage that a name was seen in.
-#[derive(Debug, PartialEq, Eq)]
-pub struct EventType {
-    /// The name and its number.
-    pub(super) entry: Code,
-    /// The funnel stage of all events of this type.
-    pub stage: FunnelStage,
-    /// True if the amount of such an event is revenue. Events of declared sources tell it one by one.
-    pub makes_revenue: bool,
-}
-
-impl EventType {
-    /// A type of the given number.
-    pub(super) const fn new(number: i16, name: &'static str, stage: FunnelStage) -> Self {
-        Self { entry: Code { number, name }, stage, makes_revenue: false }
-    }
-
-    /// A type whose amount is revenue.
-    pub(super) const fn with_revenue(number: i16, name: &'static str, stage: FunnelStage) -> Self {
-        Self { entry: Code { number, name }, stage, makes_revenue: true }
-    }
-
-    /// The name as publishers send it.
-    pub const fn name(&self) -> &'static str {
-        self.entry.name
-    }
-
-    /// The number that rows keep.
-    pub const fn code(&self) -> i16 {
-        self.entry.number
-    }
-}
-
 /// Reads one part of an event (the user, or an engagement) from its JSON.
 pub(crate) type ReadShape = for<'a> fn(&mut Reading<'a>, &'a RawValue);
-
-/// An environment variable that one source has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SourceSetting {
-    /// The variable.
-    pub name: &'static str,
-    /// The default as it would be written; empty for none.
-    pub default: &'static str,
-    /// The help text.
-    pub about: &'static str,
-}
 
 /// A handshake in which the platform asks for an echo of its challenge before it sends events (`GET`).
 #[derive(Debug, Clone, Copy)]

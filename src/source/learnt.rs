@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use super::canonical::{is_source_name, is_type_name};
-use super::description::EventType;
+use super::event_type::EventType;
 use super::stage::FunnelStage;
 
 /// Maximum number of declared sources of a process.
@@ -116,7 +116,7 @@ fn is_name(name: &str) -> bool {
 
 /// A title of a name: `meta_leads` is "Meta leads".
 fn title_of(name: &str) -> String {
-    super::registry::capitalized(&name.replace('_', " "))
+    super::codes::capitalized(&name.replace('_', " "))
 }
 
 impl Declared {

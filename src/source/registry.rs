@@ -7,9 +7,11 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer};
 
-use super::codes::{Code, Named, read_named};
-use super::description::{Breakdown, Contract, EventType, SourceSetting};
+use super::codes::{Code, Named, capitalized, read_named};
+use super::description::{Breakdown, Contract};
+use super::event_type::EventType;
 use super::learnt::{self, DeclareError, Declared, TypeTable};
+use super::setting::SourceSetting;
 use super::stage::FunnelStage;
 use super::{BUILT_IN, Handshake, Signature};
 
@@ -207,12 +209,6 @@ const DECLARED_DEMOGRAPHICS: &[Breakdown] = &[
     Breakdown::Cities,
     Breakdown::Devices,
 ];
-
-/// A name with a capital letter at its beginning.
-pub(crate) fn capitalized(name: &str) -> String {
-    let (first, rest) = name.split_at(name.len().min(1));
-    first.to_ascii_uppercase() + rest
-}
 
 const fn same(left: &[u8], right: &[u8]) -> bool {
     if left.len() != right.len() {

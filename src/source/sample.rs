@@ -4,7 +4,7 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::description::EventType;
+use super::event_type::EventType;
 
 const COUNTRIES: &str = include_str!("countries.txt");
 

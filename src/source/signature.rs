@@ -3,7 +3,7 @@
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-use super::description::SourceSetting;
+use super::setting::SourceSetting;
 
 /// A platform's signature, described.
 #[derive(Debug, Clone, Copy)]

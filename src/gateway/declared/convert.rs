@@ -7,8 +7,10 @@ use actix::{Actor, Context, Handler, Message, MessageResult};
 
 use super::incoming::Incoming;
 use crate::event::{FieldError, Redactor, Refusal, Source, SourceMap};
+use crate::gateway::elements::Cursor;
 use crate::gateway::samples::Samples;
-use crate::gateway::validate::{Cursor, Next, Rejected, SLICE, SLICE_BYTES, Validated};
+use crate::gateway::validate::{SLICE, SLICE_BYTES};
+use crate::gateway::validated::{Next, Rejected, Validated};
 use crate::log::Reason;
 use crate::runtime::Held;
 use crate::source::declared::{Outcome, Privacy, RefusedBody};

@@ -1,6 +1,6 @@
 //! Meta's signature: `X-Hub-Signature-256: sha256=<hex>`, HMAC-SHA256 of the body under the app secret.
 
-use crate::source::description::SourceSetting;
+use crate::source::setting::SourceSetting;
 use crate::source::signature::{Signature, SignatureError, SignedRequest};
 
 const HEADER: &str = "X-Hub-Signature-256";

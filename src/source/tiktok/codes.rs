@@ -1,7 +1,7 @@
 //! TikTok's types of event and code tables: numbers 200 to 299.
 
 use crate::source::codes::{Code, code_table};
-use crate::source::description::EventType;
+use crate::source::event_type::EventType;
 use crate::source::stage::FunnelStage;
 
 pub(super) const EVENT_TYPES: &[EventType] = &[

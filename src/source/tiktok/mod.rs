@@ -6,8 +6,9 @@ mod sample;
 mod signature;
 
 use super::codes::Code;
-use super::description::{Breakdown, Contract, SourceSetting};
+use super::description::{Breakdown, Contract};
 use super::registry::Source;
+use super::setting::SourceSetting;
 use super::stage::FunnelStage;
 
 const NAME: &str = "tiktok";

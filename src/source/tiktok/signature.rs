@@ -1,6 +1,6 @@
 //! TikTok's signature: `TikTok-Signature: t=<unix>,s=<hex>`, HMAC-SHA256 of `<t>.<body>` under the client secret.
 
-use crate::source::description::SourceSetting;
+use crate::source::setting::SourceSetting;
 use crate::source::signature::{Signature, SignatureError, SignedRequest};
 
 const HEADER: &str = "TikTok-Signature";
