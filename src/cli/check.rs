@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::config::{Config, hide_password};
 use crate::event::Source;
 use crate::log::LogRole;

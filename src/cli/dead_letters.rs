@@ -4,7 +4,7 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
-use super::Failure;
+use super::failure::Failure;
 use super::serve::{lock_data_dir, open_log, open_reading, open_writing};
 use crate::config::Config;
 use crate::event::{FieldError, Redactor, Source, decode, parse_point_in_time};

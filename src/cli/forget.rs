@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::Failure;
+use super::failure::Failure;
 use super::serve::{LOG_FILE, lock_data_dir};
 use crate::config::Config;
 use crate::event::{Redactor, Source};

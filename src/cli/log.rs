@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Failure;
+use super::failure::Failure;
 use super::serve::{LOG_FILE, lock_data_dir};
 use crate::config::Config;
 use crate::log::recover::recover;

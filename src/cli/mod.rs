@@ -5,6 +5,7 @@ mod output;
 
 mod check;
 mod dead_letters;
+mod failure;
 mod forget;
 mod log;
 mod publisher;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::SignalKind;
 
+use self::failure::Failure;
 use self::serve::Demo;
 use crate::config::Config;
 use crate::event::Source;
@@ -100,15 +102,6 @@ fn source(text: &str) -> Result<Source, String> {
 const DEMO_LOG: &str = "demo.log";
 /// Number of the signal SIGXFSZ on Linux and macOS: a write exceeded the file size limit.
 const SIGXFSZ: i32 = 25;
-
-/// Failure of a command, by its exit code.
-#[derive(Debug)]
-enum Failure {
-    /// Exit code 2: wrong usage or configuration.
-    Usage(String),
-    /// Exit code 1: any other failure.
-    Other(String),
-}
 
 /// Runs the command that the arguments name. Exit codes: 0 clean, 1 failed, 2 bad usage or configuration.
 pub fn main() -> ExitCode {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::config::Config;
 use crate::publisher::generate::{Generator, Mix};
 use crate::publisher::{Pace, Plan, Tally, publish};

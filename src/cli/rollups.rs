@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::config::Config;
 use crate::event::{MICROS_PER_MINUTE, Source, format_micros, name_of_code, parse_point_in_time};
 use crate::service::Ending;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::config::{Config, Secret};
 use crate::event::Source;
 use crate::log::embedded::Embedded;

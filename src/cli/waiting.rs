@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use super::Command;
+use super::failure::Failure;
 use super::serve::{alone, collector_port, failed};
-use super::{Command, Failure};
 use crate::config::Config;
 use crate::event::Source;
 use crate::ops::Away;

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::config::Config;
 use crate::fleet::{Outcome, SampleFilter};
 use crate::service::{Ending, Signals};

@@ -8,7 +8,8 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Row as TableRow, Table};
 
-use super::rows::{Cell, Column, Look, Panel, Row, rows};
+use super::panel::{Column, Panel};
+use super::rows::{Cell, Look, Row, rows};
 use super::view::View;
 use crate::terminal::model::{Finding, Level, Model};
 use crate::terminal::text::{duration, number, printable, rate};

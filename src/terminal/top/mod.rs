@@ -1,6 +1,7 @@
 //! `ess top`: the whole system on one screen, renewed as it changes.
 
 mod draw;
+mod panel;
 mod rows;
 mod screen;
 mod view;

@@ -2,21 +2,12 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::rows::Panel;
+use super::panel::{Panel, Sort};
 
 /// Longest filter, in characters.
 const MAX_FILTER: usize = 40;
 /// Rows that a page key moves by.
 const PAGE: usize = 10;
-
-/// Order of a panel's rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sort {
-    /// Number of the column.
-    pub column: usize,
-    /// True if the highest comes first.
-    pub descending: bool,
-}
 
 /// Effect of a key on the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
