@@ -102,20 +102,24 @@ pub(super) async fn size(
 }
 
 /// True if the log gives sequence numbers a second time that the store processed: it was restored from an older copy.
-/// Reads one frame, the newest at a processed sequence number that the log still holds.
+/// Reads two frames, the oldest and the newest at processed sequence numbers that the log still holds: one that the store
+/// does not know tells it.
 pub(super) async fn reuses_sequences(
     log: &dyn Log,
     topic: Topic,
     state: &TopicState,
     cut: &LedgerCut,
 ) -> Result<bool, LedgerError> {
-    let Some(sequence) = processed_and_held(state, cut).last() else { return Ok(false) };
-    Ok(match peek(log, topic, sequence).await? {
-        Peeked::Frame(frame) => {
-            cut.writers.get(&frame.writer).is_none_or(|cut| !cut.runs.contains(frame.mark.number))
+    let held = processed_and_held(state, cut);
+    let ends = [held.iter().next().map(|(first, _)| first), held.last()];
+    for sequence in ends.into_iter().flatten() {
+        if let Peeked::Frame(frame) = peek(log, topic, sequence).await?
+            && cut.writers.get(&frame.writer).is_none_or(|cut| !cut.runs.contains(frame.mark.number))
+        {
+            return Ok(true);
         }
-        Peeked::Newer | Peeked::Alien | Peeked::Left(_) => false,
-    })
+    }
+    Ok(false)
 }
 
 /// Sequence numbers that the store processed and that the log still holds, or may hold. Computed by runs, not by
