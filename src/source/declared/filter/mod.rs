@@ -3,14 +3,18 @@
 //! A filter sees the body as `.`, and three variables: `$headers` (an object of texts, names in lower case, values of
 //! one name joined by a comma), `$query` (an object of texts) and `$received` (the arrival as RFC 3339 text).
 
-use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term};
+mod mistake;
+mod subset;
+
 use jaq_core::load::{self, Arena, File, Loader, lex};
-use jaq_core::path::Part;
 use jaq_core::{Compiler, Ctx, Vars};
+
+use mistake::{Mistake, mistake};
+use subset::{nesting, subset};
 
 use super::budget::{self, Bound, Limits};
 use super::fault::nearest;
-use super::functions::{self, HIDDEN};
+use super::functions;
 use super::prelude::PRELUDE;
 use super::program::{Counted, Data};
 use super::value::Value;
@@ -44,14 +48,6 @@ pub(super) enum Failed {
     Error(String),
 }
 
-/// A mistake in a filter's text, with its place in bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mistake {
-    pub at: usize,
-    pub length: usize,
-    pub message: String,
-}
-
 /// Longest text of a filter, in bytes.
 const MAX_TEXT: usize = 32 * 1024;
 
@@ -77,7 +73,7 @@ impl Filter {
         if nesting(text) > MAX_BRACKETS {
             return Err(whole(format!("the filter nests brackets deeper than {MAX_BRACKETS} levels")));
         }
-        let found = subset(text)?;
+        let found = subset(text);
         if !found.is_empty() {
             return Err(found);
         }
@@ -91,10 +87,8 @@ impl Filter {
         let compiled = compiler.compile(modules).map_err(|errors| {
             errors
                 .into_iter()
-                .flat_map(|(file, errors)| {
-                    let code = file.code;
-                    errors.into_iter().map(move |(name, kind)| undefined(text, code, name, &kind))
-                })
+                .flat_map(|(_, errors)| errors)
+                .map(|(name, kind)| undefined(text, name, &kind))
                 .collect::<Vec<_>>()
         })?;
         Ok(Self { compiled, uses_headers: text.contains("$headers"), uses_query: text.contains("$query") })
@@ -139,34 +133,6 @@ impl Filter {
     }
 }
 
-/// Deepest nesting of brackets, those in texts included.
-fn nesting(text: &str) -> usize {
-    let (mut depth, mut most) = (0_usize, 0);
-    for byte in text.bytes() {
-        match byte {
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        most = most.max(depth);
-    }
-    most
-}
-
-/// Place of a part of the filter's text; the whole begins at 0 for a part of another text.
-fn place(text: &str, part: &str) -> (usize, usize) {
-    let (from, at) = (text.as_ptr().addr(), part.as_ptr().addr());
-    match at.checked_sub(from).filter(|at| *at <= text.len()) {
-        Some(at) => (at, part.chars().take_while(|char| !char.is_whitespace()).count().max(1)),
-        None => (0, 1),
-    }
-}
-
-fn mistake(text: &str, part: &str, message: String) -> Mistake {
-    let (at, length) = place(text, part);
-    Mistake { at, length, message }
-}
-
 /// Part of a text that a parser stopped at, in messages.
 fn found(part: &str) -> String {
     match part.split_whitespace().next() {
@@ -203,7 +169,7 @@ fn load_mistakes(text: &str, errors: load::Errors<&str, ()>) -> Vec<Mistake> {
     mistakes
 }
 
-fn undefined(text: &str, _code: &str, name: &str, kind: &jaq_core::compile::Undefined) -> Mistake {
+fn undefined(text: &str, name: &str, kind: &jaq_core::compile::Undefined) -> Mistake {
     use jaq_core::compile::Undefined;
     let message = match kind {
         Undefined::Filter(arguments) => {
@@ -221,123 +187,6 @@ fn undefined(text: &str, _code: &str, name: &str, kind: &jaq_core::compile::Unde
         other => format!("the {} `{name}` does not exist", other.as_str()),
     };
     mistake(text, name, message)
-}
-
-/// Finds definitions that call themselves, and calls of functions that filters do not have. Without recursion of
-/// the author's own the closures and paths of a run, which jaq frees by recursion, cannot grow.
-fn subset(text: &str) -> Result<Vec<Mistake>, Vec<Mistake>> {
-    let tokens = match load::Lexer::new(text).lex() {
-        Ok(tokens) => tokens,
-        // The loader tells these again, with their places.
-        Err(_) => return Ok(Vec::new()),
-    };
-    let term = match load::Parser::new(&tokens).parse(|parser| parser.term()) {
-        Ok(term) => term,
-        Err(_) => return Ok(Vec::new()),
-    };
-    let mut check = Check { text, defined: Vec::new(), mistakes: Vec::new() };
-    check.term(&term);
-    Ok(check.mistakes)
-}
-
-struct Check<'a> {
-    text: &'a str,
-    /// Definitions around the place, each with its number of arguments.
-    defined: Vec<(&'a str, usize)>,
-    mistakes: Vec<Mistake>,
-}
-
-impl<'a> Check<'a> {
-    fn definition(&mut self, definition: &Def<&'a str, Term<&'a str>>) {
-        self.defined.push((definition.name, definition.args.len()));
-        self.term(&definition.body);
-        self.defined.pop();
-    }
-
-    fn call(&mut self, name: &'a str, arguments: usize) {
-        if self.defined.contains(&(name, arguments)) {
-            let message = format!(
-                "`{name}` calls itself: a filter has no recursion of its own, but recurse, walk and until"
-            );
-            self.mistakes.push(mistake(self.text, name, message));
-        } else if HIDDEN.contains(&name) {
-            self.mistakes.push(mistake(
-                self.text,
-                name,
-                format!("the function `{name}/{arguments}` does not exist here"),
-            ));
-        }
-    }
-
-    fn pattern(&mut self, pattern: &Pattern<&'a str>) {
-        match pattern {
-            Pattern::Var(_) => {}
-            Pattern::Arr(parts) => parts.iter().for_each(|part| self.pattern(part)),
-            Pattern::Obj(parts) => parts.iter().for_each(|(key, part)| {
-                self.term(key);
-                self.pattern(part);
-            }),
-        }
-    }
-
-    fn term(&mut self, term: &Term<&'a str>) {
-        match term {
-            Term::Id | Term::Recurse | Term::Num(_) | Term::Break(_) | Term::Var(_) => {}
-            Term::Str(_, parts) => {
-                for part in parts {
-                    if let lex::StrPart::Term(term) = part {
-                        self.term(term);
-                    }
-                }
-            }
-            Term::Arr(inner) => inner.iter().for_each(|inner| self.term(inner)),
-            Term::Obj(members) => members.iter().for_each(|(key, value)| {
-                self.term(key);
-                value.iter().for_each(|value| self.term(value));
-            }),
-            Term::Neg(inner) | Term::Label(_, inner) => self.term(inner),
-            Term::BinOp(left, operation, right) => {
-                self.term(left);
-                if let BinaryOp::Pipe(Some(pattern)) = operation {
-                    self.pattern(pattern);
-                }
-                self.term(right);
-            }
-            Term::Fold(_, source, pattern, parts) => {
-                self.term(source);
-                self.pattern(pattern);
-                parts.iter().for_each(|part| self.term(part));
-            }
-            Term::TryCatch(inner, handler) => {
-                self.term(inner);
-                handler.iter().for_each(|handler| self.term(handler));
-            }
-            Term::IfThenElse(branches, otherwise) => {
-                for (condition, branch) in branches {
-                    self.term(condition);
-                    self.term(branch);
-                }
-                otherwise.iter().for_each(|otherwise| self.term(otherwise));
-            }
-            Term::Def(definitions, rest) => {
-                definitions.iter().for_each(|definition| self.definition(definition));
-                self.term(rest);
-            }
-            Term::Call(name, arguments) => {
-                self.call(name, arguments.len());
-                arguments.iter().for_each(|argument| self.term(argument));
-            }
-            Term::Path(inner, path) => {
-                self.term(inner);
-                for (part, _) in &path.0 {
-                    match part {
-                        Part::Index(index) => self.term(index),
-                        Part::Range(from, to) => from.iter().chain(to).for_each(|bound| self.term(bound)),
-                    }
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
