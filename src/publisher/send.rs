@@ -93,25 +93,18 @@ pub async fn publish(
         let turn = if plan.pace == Pace::EverySecond { None } else { tally.borrow_mut().failing.turn() };
         if let Some(turn) = turn {
             let until = plan.duration.map_or(turn, |duration| turn.min(started + duration));
-            tokio::select! {
-                () = tokio::time::sleep_until(until.into()) => {}
-                () = &mut stop => break,
+            if !wait_until(until, &mut stop).await || is_over(Instant::now()) {
+                break;
             }
             // Events that were due during the pause are not sent later.
             due = due.max(Instant::now());
-            if is_over(Instant::now()) {
-                break;
-            }
         }
         let size = generator.size(plan.sizes);
         let extra = plan.corrupt_posts && generator.chance(CORRUPTED_POSTS);
         let (body, events) = body(&mut generator, size, extra);
         // Timers have a resolution of a millisecond, so a POST that is due already does not wait for one.
-        if due > Instant::now() {
-            tokio::select! {
-                () = tokio::time::sleep_until(due.into()) => {}
-                () = &mut stop => break,
-            }
+        if due > Instant::now() && !wait_until(due, &mut stop).await {
+            break;
         }
         tally.borrow_mut().sent += events;
         tally.borrow_mut().posts += 1;
@@ -134,6 +127,14 @@ pub async fn publish(
     let _ = tokio::time::timeout(TIMEOUT, slots.acquire_many(all)).await;
     progress(&tally.borrow());
     Ok(tally.take())
+}
+
+/// Waits; false if `stop` was ready first.
+async fn wait_until(at: Instant, stop: &mut (impl Future<Output = ()> + Unpin)) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep_until(at.into()) => true,
+        () = stop => false,
+    }
 }
 
 impl Pace {
