@@ -190,6 +190,72 @@ fn inject(cluster: &mut Cluster, fault: Fault, victim: usize, load: &[Load]) -> 
         .collect()
 }
 
+/// Kills the leader of one source, pauses the other's, pauses the gateway's server, and restarts another server.
+fn inject_each(cluster: &mut Cluster, load: &[Load]) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for kind in [Fault::Kill, Fault::Pause, Fault::PauseTheGateways, Fault::Restart] {
+        // On a busy machine the first attempt may be too slow.
+        for attempt in 1..=2 {
+            separate(cluster);
+            let leader = |stream: &str| cluster.leader(stream, &[0, 1, 2]).expect("a leader");
+            let victim = match kind {
+                Fault::Kill => leader("ESS_FACEBOOK"),
+                Fault::Pause => leader("ESS_TIKTOK"),
+                Fault::PauseTheGateways => cluster.server_of("gateway").expect("its server"),
+                Fault::Restart => (leader("ESS_TIKTOK") + 1) % 3,
+            };
+            let done = inject(cluster, kind, victim, load);
+            let late = done.iter().any(|effect| effect.gap > effect.limit());
+            for Effect { source, gap, leaderless, touched } in &done {
+                println!(
+                    "{kind:?} of {}: {source} {gap:.1?} without a 202 (its stream {leaderless:.1?} without \
+                     a leader; led by the victim: {touched})",
+                    Cluster::name(victim)
+                );
+            }
+            effects.extend(done);
+            if !late {
+                break;
+            }
+            assert!(attempt < 2, "{kind:?}: a source was unavailable for too long, twice");
+        }
+    }
+    effects
+}
+
+/// Runs `during` while every client of each load sends.
+fn under_load<T>(load: &[Load], url: &str, during: impl FnOnce() -> T) -> T {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for load in load {
+            for client in 0..CLIENTS {
+                let stop = &stop;
+                scope.spawn(move || load.run(url, client, stop));
+            }
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(during));
+        stop.store(true, Ordering::Relaxed);
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Asserts that each acknowledged event of a load is stored.
+fn assert_stored(load: &Load, stored: &HashSet<&String>, effects: &[Effect]) {
+    let acknowledged = load.acknowledged.lock().unwrap();
+    let (tried, failed) = (load.tried.load(Ordering::Relaxed), load.failed.load(Ordering::Relaxed));
+    let longest = effects.iter().filter(|effect| effect.source == load.source).map(|effect| effect.gap).max();
+    println!(
+        "{}: {tried} sent, {} acknowledged, {failed} not; longest gap {:.1?}",
+        load.source,
+        acknowledged.len(),
+        longest.unwrap_or_default()
+    );
+    assert!(acknowledged.len() > 1_000, "an empty run");
+    let lost: Vec<_> = acknowledged.iter().filter(|id| !stored.contains(id)).collect();
+    assert!(lost.is_empty(), "{} lost, such as {:?}", lost.len(), lost[0]);
+}
+
 #[test]
 fn no_event_is_lost_when_a_server_of_a_cluster_is_killed_paused_or_restarted() {
     let (mut cluster, postgres) = (Cluster::start(), Postgres::start());
@@ -206,74 +272,15 @@ fn no_event_is_lost_when_a_server_of_a_cluster_is_killed_paused_or_restarted() {
     }
     cluster.wait_healthy();
     let load: Vec<Load> = SOURCES.map(Load::new).into_iter().collect();
-    let stop = AtomicBool::new(false);
-    let url = services[0].url("/webhook");
-    let mut effects: Vec<(Fault, Vec<Effect>)> = Vec::new();
-    std::thread::scope(|scope| {
-        for load in &load {
-            for client in 0..CLIENTS {
-                let (url, stop) = (&url, &stop);
-                scope.spawn(move || load.run(url, client, stop));
-            }
-        }
-        std::thread::sleep(Duration::from_secs(1));
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            // The leader of one source is killed, the other's is paused, then the gateway's server; another restarts.
-            for kind in [Fault::Kill, Fault::Pause, Fault::PauseTheGateways, Fault::Restart] {
-                // On a busy machine the first attempt may be too slow.
-                for attempt in 1..=2 {
-                    separate(&cluster);
-                    let leader = |stream: &str| cluster.leader(stream, &[0, 1, 2]).expect("a leader");
-                    let victim = match kind {
-                        Fault::Kill => leader("ESS_FACEBOOK"),
-                        Fault::Pause => leader("ESS_TIKTOK"),
-                        Fault::PauseTheGateways => cluster.server_of("gateway").expect("its server"),
-                        Fault::Restart => (leader("ESS_TIKTOK") + 1) % 3,
-                    };
-                    let done = inject(&mut cluster, kind, victim, &load);
-                    let late = done.iter().any(|effect| effect.gap > effect.limit());
-                    for Effect { source, gap, leaderless, touched } in &done {
-                        println!(
-                            "{kind:?} of {}: {source} {gap:.1?} without a 202 (its stream {leaderless:.1?} without \
-                             a leader; led by the victim: {touched})",
-                            Cluster::name(victim)
-                        );
-                    }
-                    effects.push((kind, done));
-                    if !late {
-                        break;
-                    }
-                    assert!(attempt < 2, "{kind:?}: a source was unavailable for too long, twice");
-                }
-            }
-        }));
-        stop.store(true, Ordering::Relaxed);
-        if let Err(panic) = outcome {
-            std::panic::resume_unwind(panic);
-        }
-    });
+    let effects = under_load(&load, &services[0].url("/webhook"), || inject_each(&mut cluster, &load));
     let ledger = services[3].url("/ledger");
     let ledger = eventually("everything is stored", MINUTE * 2, || http::settled(&ledger));
     let rows = postgres.query("SELECT event_id FROM event_rows");
     let stored: HashSet<&String> = rows.iter().collect();
     assert_eq!(stored.len(), rows.len(), "none twice");
-    let untouched = effects.iter().flat_map(|(_, effects)| effects).filter(|effect| !effect.touched).count();
+    let untouched = effects.iter().filter(|effect| !effect.touched).count();
     assert!(untouched >= 4, "each fault leaves a source untouched: {untouched}");
-    for load in &load {
-        let acknowledged = load.acknowledged.lock().unwrap();
-        let (tried, failed) = (load.tried.load(Ordering::Relaxed), load.failed.load(Ordering::Relaxed));
-        let longest =
-            effects.iter().flat_map(|(_, effects)| effects).filter(|effect| effect.source == load.source);
-        println!(
-            "{}: {tried} sent, {} acknowledged, {failed} not; longest gap {:.1?}",
-            load.source,
-            acknowledged.len(),
-            longest.map(|effect| effect.gap).max().unwrap_or_default()
-        );
-        assert!(acknowledged.len() > 1_000, "an empty run");
-        let lost: Vec<_> = acknowledged.iter().filter(|id| !stored.contains(id)).collect();
-        assert!(lost.is_empty(), "{} lost, such as {:?}", lost.len(), lost[0]);
-    }
+    load.iter().for_each(|load| assert_stored(load, &stored, &effects));
     for source in ledger["sources"].as_array().unwrap() {
         assert_eq!((&source["missing"], &source["quarantined"]), (&0.into(), &0.into()), "{ledger}");
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::system::{System, both, samples};
+use crate::support::system::{Database, System, both, samples};
 
 fn lines(file: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(samples().join(file)).unwrap();
@@ -40,91 +40,90 @@ fn every_sample(system: &mut System) {
 
     system.settle();
     assert_eq!(system.count_rows(), valid.len() as u64, "the second time they were duplicates");
-    assert_rows(system, &valid);
+    valid.iter().for_each(|event| assert_row(&system.database, event));
+    assert_sums(&system.database, &valid);
 }
 
-/// Every field of every valid sample, read back with SQL.
-fn assert_rows(system: &System, events: &[Value]) {
-    let postgres = matches!(system.database, crate::support::system::Database::Postgres(_));
-    for event in events {
-        let id = event["eventId"].as_str().unwrap();
-        let read = |columns: &str| {
-            let rows =
-                system.database.query(&format!("SELECT {columns} FROM events WHERE event_id = '{id}'"));
-            assert_eq!(rows.len(), 1, "{id}");
-            rows[0].clone()
-        };
-        let text = |value: &Value| match value {
-            Value::Null => String::new(),
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        assert_eq!(
-            read("source || '|' || funnel_stage || '|' || event_type"),
-            format!(
-                "{}|{}|{}",
-                text(&event["source"]),
-                text(&event["funnelStage"]),
-                text(&event["eventType"])
-            )
-        );
-        let (user, engagement) = (&event["data"]["user"], &event["data"]["engagement"]);
-        let is_facebook = event["source"] == "facebook";
-        let pairs = if is_facebook {
-            vec![
-                ("user_id", &user["userId"]),
-                ("user_name", &user["name"]),
-                ("age", &user["age"]),
-                ("gender", &user["gender"]),
-                ("country", &user["location"]["country"]),
-                ("city", &user["location"]["city"]),
-                ("referrer", &engagement["referrer"]),
-                ("video_id", &engagement["videoId"]),
-                ("ad_id", &engagement["adId"]),
-                ("campaign_id", &engagement["campaignId"]),
-                ("click_position", &engagement["clickPosition"]),
-                ("device", &engagement["device"]),
-                ("browser", &engagement["browser"]),
-                ("purchase_amount", &engagement["purchaseAmount"]),
-            ]
-        } else {
-            vec![
-                ("user_id", &user["userId"]),
-                ("user_name", &user["username"]),
-                ("followers", &user["followers"]),
-                ("device", &engagement["device"]),
-                ("country", &engagement["country"]),
-                ("video_id", &engagement["videoId"]),
-                ("profile_id", &engagement["profileId"]),
-                ("purchased_item", &engagement["purchasedItem"]),
-                ("purchase_amount", &engagement["purchaseAmount"]),
-            ]
-        };
-        for (column, sent) in pairs {
-            // psql prints rows by line, and one sample's name has a line break in it.
-            let escaped = if postgres {
-                format!("to_json({column}::text)")
-            } else {
-                format!("json_quote(CAST({column} AS text))")
-            };
-            let sent = if sent.is_null() { "null".to_owned() } else { Value::from(text(sent)).to_string() };
-            let read = read(&escaped);
-            let read = if read.is_empty() { "null".to_owned() } else { read };
-            assert_eq!(
-                serde_json::from_str::<Value>(&read).unwrap(),
-                serde_json::from_str::<Value>(&sent).unwrap(),
-                "{id}: {column}"
-            );
-        }
-        let at = if postgres {
-            "extract(epoch FROM occurred_at) * 1000"
-        } else {
-            "unixepoch(occurred_at, 'subsec') * 1000"
-        };
-        let occurred: f64 = read(at).parse().unwrap();
-        let sent = chrono::DateTime::parse_from_rfc3339(event["timestamp"].as_str().unwrap()).unwrap();
-        assert!((occurred - sent.timestamp_millis() as f64).abs() < 0.5, "{id}: {occurred}");
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     }
+}
+
+/// Columns of the view of events, and what an event has for each.
+fn columns(event: &Value) -> Vec<(&'static str, &Value)> {
+    let (user, engagement) = (&event["data"]["user"], &event["data"]["engagement"]);
+    if event["source"] == "facebook" {
+        vec![
+            ("user_id", &user["userId"]),
+            ("user_name", &user["name"]),
+            ("age", &user["age"]),
+            ("gender", &user["gender"]),
+            ("country", &user["location"]["country"]),
+            ("city", &user["location"]["city"]),
+            ("referrer", &engagement["referrer"]),
+            ("video_id", &engagement["videoId"]),
+            ("ad_id", &engagement["adId"]),
+            ("campaign_id", &engagement["campaignId"]),
+            ("click_position", &engagement["clickPosition"]),
+            ("device", &engagement["device"]),
+            ("browser", &engagement["browser"]),
+            ("purchase_amount", &engagement["purchaseAmount"]),
+        ]
+    } else {
+        vec![
+            ("user_id", &user["userId"]),
+            ("user_name", &user["username"]),
+            ("followers", &user["followers"]),
+            ("device", &engagement["device"]),
+            ("country", &engagement["country"]),
+            ("video_id", &engagement["videoId"]),
+            ("profile_id", &engagement["profileId"]),
+            ("purchased_item", &engagement["purchasedItem"]),
+            ("purchase_amount", &engagement["purchaseAmount"]),
+        ]
+    }
+}
+
+/// Every field of a valid sample, read back with SQL.
+fn assert_row(database: &Database, event: &Value) {
+    let postgres = matches!(database, Database::Postgres(_));
+    let id = event["eventId"].as_str().unwrap();
+    let read = |columns: &str| {
+        let rows = database.query(&format!("SELECT {columns} FROM events WHERE event_id = '{id}'"));
+        assert_eq!(rows.len(), 1, "{id}");
+        rows[0].clone()
+    };
+    let [source, stage, event_type] = ["source", "funnelStage", "eventType"].map(|name| text(&event[name]));
+    let named = read("source || '|' || funnel_stage || '|' || event_type");
+    assert_eq!(named, format!("{source}|{stage}|{event_type}"));
+    for (column, sent) in columns(event) {
+        // psql prints rows by line, and one sample's name has a line break in it.
+        let escaped = if postgres {
+            format!("to_json({column}::text)")
+        } else {
+            format!("json_quote(CAST({column} AS text))")
+        };
+        let sent = if sent.is_null() { Value::Null } else { Value::from(text(sent)) };
+        let read = read(&escaped);
+        let read = if read.is_empty() { Value::Null } else { serde_json::from_str(&read).unwrap() };
+        assert_eq!(read, sent, "{id}: {column}");
+    }
+    let at = if postgres {
+        "extract(epoch FROM occurred_at) * 1000"
+    } else {
+        "unixepoch(occurred_at, 'subsec') * 1000"
+    };
+    let occurred: f64 = read(at).parse().unwrap();
+    let sent = chrono::DateTime::parse_from_rfc3339(event["timestamp"].as_str().unwrap()).unwrap();
+    assert!((occurred - sent.timestamp_millis() as f64).abs() < 0.5, "{id}: {occurred}");
+}
+
+/// The revenue of all samples, and the members that no column has.
+fn assert_sums(database: &Database, events: &[Value]) {
+    let postgres = matches!(database, Database::Postgres(_));
     let revenue = if postgres { "sum(revenue)" } else { "printf('%.2f', sum(revenue))" };
     let earned: Vec<_> = events
         .iter()
@@ -134,8 +133,8 @@ fn assert_rows(system: &System, events: &[Value]) {
         .collect();
     let cents: i64 = earned.iter().sum();
     let expected = format!("{}.{:02}", cents / 100, cents % 100);
-    assert_eq!(system.database.query(&format!("SELECT {revenue} FROM events"))[0], expected);
-    let unknown = system.database.query("SELECT CAST(unknown AS text) FROM events WHERE unknown IS NOT NULL");
+    assert_eq!(database.query(&format!("SELECT {revenue} FROM events"))[0], expected);
+    let unknown = database.query("SELECT CAST(unknown AS text) FROM events WHERE unknown IS NOT NULL");
     assert_eq!(unknown.len(), 3, "{unknown:?}");
     assert!(unknown.iter().any(|rest| rest.contains("nested")), "{unknown:?}");
 }
