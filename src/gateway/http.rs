@@ -1,7 +1,7 @@
 //! The gateway's routes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
@@ -11,14 +11,13 @@ use super::body::{encoding, read, unpack};
 use super::ingest::{Ingest, deadline};
 use super::publishers::Client;
 use super::refusal::{Address, RequestRefusal};
+use super::taking::{Progress, by_token, count, hand_over, pass};
 use super::{declared, handshake, openapi};
 use crate::config::Secret;
 use crate::event::Source;
 use crate::log::Origin;
-use crate::ops::http::{origin, resource, token_index};
-use crate::ops::metrics::RequestOutcome;
+use crate::ops::http::{origin, resource};
 use crate::ops::openapi::describe;
-use crate::ops::trace_id;
 use crate::source::{Signature, SignatureError, SignedRequest};
 
 /// Adds the gateway's routes.
@@ -49,20 +48,6 @@ pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>)
     declared::routes(config, &served);
 }
 
-/// Progress of a request, for its answer and its metrics.
-pub(super) struct Progress {
-    /// Known once the token or signature is checked.
-    pub client: Client,
-    /// True once the whole body has arrived.
-    pub body_read: bool,
-}
-
-/// Counts an answered request.
-pub(super) fn count(shared: &Shared, progress: &Progress, outcome: RequestOutcome, started: Instant) {
-    shared.metrics.count_request(shared.clients.name(progress.client), outcome);
-    shared.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
-}
-
 /// Takes events; of `only` that source if the request came to the source's own path.
 async fn webhook(
     request: HttpRequest,
@@ -83,15 +68,6 @@ async fn webhook(
     };
     count(&shared, &progress, outcome, started);
     answer
-}
-
-/// The client of a request that shows a token, or none where none is asked for.
-pub(super) fn by_token(request: &HttpRequest, shared: &Shared) -> Result<Client, RequestRefusal> {
-    match token_index(request, &shared.tokens) {
-        Some(index) => Ok(shared.clients.with_token(index)),
-        None if shared.tokens.is_empty() => Ok(Client::ANONYMOUS),
-        None => Err(RequestRefusal::Token),
-    }
 }
 
 /// Checks the request in the order 401, 429, 415, 413, 400, then hands its events to ingest. Where a signature
@@ -154,37 +130,6 @@ async fn take(
         declared: None,
     };
     hand_over(shared, ingest, progress.client, bytes).await
-}
-
-/// Hands a request's events to ingest, and logs their outcome.
-pub(super) async fn hand_over(
-    shared: &Shared,
-    ingest: Ingest,
-    client: Client,
-    bytes: usize,
-) -> Result<Outcome, RequestRefusal> {
-    let origin = ingest.origin.clone();
-    let left = ingest.deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
-    let answer = shared.ingest.ask(ingest, left).await;
-    let outcome =
-        answer.map_err(|error| RequestRefusal::NotDurable { accepted: 0, why: error.to_string() })??;
-    log_outcome(shared, shared.clients.name(client), &origin, bytes, &outcome);
-    Ok(outcome)
-}
-
-fn log_outcome(shared: &Shared, publisher: &str, origin: &Origin, bytes: usize, outcome: &Outcome) {
-    let Outcome { accepted, rejected, .. } = outcome;
-    let (correlation_id, trace_id) = (&origin.correlation_id, trace_id(origin));
-    if *rejected > 0 || shared.lines.pass() {
-        tracing::info!(correlation_id, trace_id, publisher, accepted, rejected, bytes, "events taken");
-    } else {
-        tracing::debug!(correlation_id, trace_id, publisher, accepted, rejected, bytes, "events taken");
-    }
-}
-
-/// Counts a request against its client's limit.
-pub(super) fn pass(shared: &Shared, client: Client) -> Result<(), RequestRefusal> {
-    shared.clients.pass(client).map_err(|wait| RequestRefusal::OverLimit { wait })
 }
 
 /// The check of a source's signature, where its secrets are set.

@@ -30,6 +30,7 @@ mod publish;
 mod publishers;
 mod refusal;
 mod samples;
+mod taking;
 #[cfg(test)]
 mod testing;
 mod unverified;

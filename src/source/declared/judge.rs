@@ -7,6 +7,7 @@ use super::filter::{Failed, Variables};
 use super::json;
 use super::map::MISSING;
 use super::privacy::Privacy;
+use super::reason::{NOT_OBJECT, TOO_LARGE};
 use super::request::{Method, Request};
 use super::value::{Members, Value};
 use super::verify::Check;
@@ -22,12 +23,6 @@ const REFUSE: &str = "_refuse";
 
 /// The reason that a text is refused which the database cannot hold.
 const NUL: &str = "must not contain U+0000 or a lone surrogate";
-
-/// The reason of an element that is no object.
-pub(super) const NOT_OBJECT: &str = "must be an object";
-
-/// The reason of an event that is too large.
-pub(super) const TOO_LARGE: &str = "is larger than 256 KiB";
 
 /// Message of a filter's error where it could quote personal data.
 const FAILED: &str = "the filter fails on the body";

@@ -32,6 +32,7 @@ mod prelude;
 mod privacy;
 mod program;
 mod reader;
+mod reason;
 mod request;
 mod run;
 mod schema;

@@ -1,9 +1,9 @@
 //! Personal data of declared events, which the pointers of a file name: replaced before an event is kept anywhere.
 
 use super::file::Declared;
-use super::judge::{NOT_OBJECT, TOO_LARGE};
 use super::map::MISSING;
 use super::pointer::Pointer;
+use super::reason::{NOT_OBJECT, TOO_LARGE};
 use super::value::Value;
 use crate::json::FieldError;
 use crate::source::CanonicalEvent;
