@@ -42,6 +42,7 @@ pub mod log;
 pub mod money;
 pub mod ops;
 pub mod publisher;
+pub mod replay;
 pub mod reporter;
 pub mod runtime;
 pub mod service;

@@ -1,20 +1,17 @@
 //! `ess dead-letters`: lists, shows and replays dead letters.
 
-use bytes::Bytes;
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
 use super::failure::Failure;
 use super::serve::{lock_data_dir, open_log, open_reading, open_writing};
 use crate::config::Config;
-use crate::event::{FieldError, Redactor, Source, decode, parse_point_in_time};
-use crate::log::{FrameWriter, LogRole, Origin, Piece, Reason, SharedLog, Topic};
+use crate::event::{FieldError, Redactor, Source, parse_point_in_time};
+use crate::log::{LogRole, Reason};
+use crate::replay::{self, ReplayOutcome, Selection};
 use crate::service::Ending;
 use crate::store::{DeadLetterFilter, ListedLetter, Store, StoredLetter};
 use crate::terminal::text::printable;
-
-/// Dead letters whose bytes a replay holds at one time.
-const PAGE: usize = 100;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -160,10 +157,11 @@ async fn show(store: &Store, id: Uuid) -> Result<Ending, Failure> {
 }
 
 async fn run_replay(config: &Config, store: &Store, replay: &Replay) -> Result<Ending, Failure> {
-    let most = replay.limit.unwrap_or(u64::MAX);
-    let ids = store.letter_ids(&replay.filters.filter(&replay.ids, false, most)).await;
-    let ids = ids.map_err(|error| Failure::Other(error.to_string()))?;
-    if let Some(id) = replay.ids.iter().find(|id| !ids.contains(id)).filter(|_| replay.limit.is_none()) {
+    let other = |error: &dyn std::fmt::Display| Failure::Other(error.to_string());
+    let filter = replay.filters.filter(&replay.ids, false, replay.limit.unwrap_or(u64::MAX));
+    let selection = Selection::new(store, &filter, u64::MAX).await.map_err(|error| other(&error))?;
+    if let Some(letter) = selection.others.first().filter(|_| replay.limit.is_none()) {
+        let id = letter.id;
         return Err(Failure::Other(format!("there is no dead letter {id} that was not replayed yet")));
     }
     // One process at a time can use the embedded log.
@@ -172,82 +170,21 @@ async fn run_replay(config: &Config, store: &Store, replay: &Replay) -> Result<E
         true => None,
         false => Some(open_log(config, "ess dead-letters", LogRole::Observer).await?),
     };
-    // Letters that were set aside before ESS_PII was set are hashed now.
     let redactor = Redactor::new(&config.pii);
     let (mut passed, mut failed) = (0, 0);
-    for page in ids.chunks(PAGE) {
-        let of_page =
-            DeadLetterFilter { ids: page.to_vec(), limit: PAGE as u64, ..DeadLetterFilter::default() };
-        for letter in &find(store, &of_page).await? {
-            if replay_one(store, log.as_ref(), redactor.as_ref(), letter).await? {
-                passed += 1;
-            } else {
-                failed += 1;
-            }
+    let run = replay::Replay { store, log: log.as_ref(), redactor: redactor.as_ref() };
+    let run = run.run(&selection, |letter| {
+        if letter.outcome == ReplayOutcome::Accepted {
+            passed += 1;
+            println!("{}  {}", letter.id, if replay.dry_run { "would pass" } else { "replayed" });
+        } else {
+            failed += 1;
         }
-    }
+        for FieldError { path, message } in &letter.errors {
+            println!("{}  fails: {}: {}", letter.id, printable(path), printable(message));
+        }
+    });
+    run.await.map_err(|error| other(&error))?;
     println!("{passed} pass, {failed} fail");
     Ok(Ending::Clean)
-}
-
-/// Replays a letter, or only validates it if there is no log; true if it is valid.
-async fn replay_one(
-    store: &Store,
-    log: Option<&SharedLog>,
-    redactor: Option<&Redactor>,
-    letter: &StoredLetter,
-) -> Result<bool, Failure> {
-    let payload = match redactor {
-        Some(redactor) => {
-            let mut payload = Vec::new();
-            redactor.redact(&letter.payload, &mut payload);
-            payload
-        }
-        None => letter.payload.clone(),
-    };
-    let errors = match validate(letter, &payload) {
-        Ok(source) => {
-            if let Some(log) = log {
-                send(log, source, letter, &payload).await?;
-                let kept = store.letter_replayed(letter.id).await;
-                kept.map_err(|error| Failure::Other(format!("{} is in the log, but {error}", letter.id)))?;
-            }
-            println!("{}  {}", letter.id, if log.is_some() { "replayed" } else { "would pass" });
-            return Ok(true);
-        }
-        Err(errors) => errors,
-    };
-    if log.is_some() {
-        let kept = store.letter_failed_again(letter, &errors).await;
-        kept.map_err(|error| Failure::Other(error.to_string()))?;
-    }
-    for FieldError { path, message } in &errors {
-        println!("{}  fails: {}: {}", letter.id, printable(path), printable(message));
-    }
-    Ok(false)
-}
-
-/// Validates a letter by today's contract.
-fn validate(letter: &StoredLetter, payload: &[u8]) -> Result<Source, Vec<FieldError>> {
-    let whole = i64::try_from(letter.payload.len()).is_ok_and(|length| length == letter.payload_length);
-    if !whole {
-        let message = "only the beginning of its bytes was kept, so that it cannot be replayed".to_owned();
-        return Err(vec![FieldError { path: String::new(), message }]);
-    }
-    decode(payload, None).map(|event| event.source).map_err(|refusal| refusal.errors)
-}
-
-/// Appends a letter's event to the log, in a frame of a new writer: the log must not take it for a frame that it had
-/// before. If the event was stored meanwhile, the store recognises it as a duplicate.
-async fn send(log: &SharedLog, source: Source, letter: &StoredLetter, payload: &[u8]) -> Result<(), Failure> {
-    let origin = Origin {
-        correlation_id: letter.correlation_id.clone(),
-        traceparent: None,
-        accepted_at: chrono::Utc::now().timestamp_micros(),
-    };
-    let whole = 0..payload.len();
-    let piece = Piece { origin: &origin, body: payload, events: std::slice::from_ref(&whole) };
-    let (id, frame): (String, Bytes) = FrameWriter::default().write(&[piece]);
-    let appended = log.append(Topic::Events(source), id, frame).await;
-    appended.map(drop).map_err(|error| Failure::Other(format!("{}: {error}", letter.id)))
 }

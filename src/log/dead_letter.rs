@@ -148,9 +148,7 @@ impl DeadLetter {
 
     /// Replaces the messages of errors in the user's fields, because a message may quote a value.
     pub fn redact_errors(&mut self) {
-        for error in self.errors.iter_mut().filter(|error| error.path.starts_with("data.user")) {
-            "is not what the contract asks for".clone_into(&mut error.message);
-        }
+        redact_errors(&mut self.errors);
     }
 
     /// A dead letter that counts refused events without their payloads.
@@ -177,6 +175,13 @@ impl DeadLetter {
     pub fn size_of(payload: usize, errors: &[FieldError]) -> usize {
         let errors: usize = errors.iter().map(|error| error.path.len() + error.message.len() + 96).sum();
         768 + payload + errors
+    }
+}
+
+/// Replaces the messages of errors in the user's fields, because a message may quote a value.
+pub fn redact_errors(errors: &mut [FieldError]) {
+    for error in errors.iter_mut().filter(|error| error.path.starts_with("data.user")) {
+        "is not what the contract asks for".clone_into(&mut error.message);
     }
 }
 

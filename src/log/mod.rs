@@ -37,7 +37,7 @@ use crate::event::Source;
 
 pub use bus::{Bus, LocalBus, Subject};
 pub use catch_panic::StructureDamaged;
-pub use dead_letter::{DeadLetter, MAX_UNREADABLE_PAYLOAD, Reason};
+pub use dead_letter::{DeadLetter, MAX_UNREADABLE_PAYLOAD, Reason, redact_errors};
 pub use error::{AppendError, Cause, LogError};
 pub use frame::{
     FRAME_VERSION, Frame, FrameError, FrameEvent, FrameWriter, MAX_FRAME_BYTES, MAX_FRAME_EVENTS, Origin,

@@ -9,8 +9,9 @@ use super::query::BadParameter;
 use crate::ledger::LedgerError;
 use crate::log::LogError;
 use crate::ops::http::Problem;
+use crate::replay::ReplayError;
 use crate::runtime::Undelivered;
-use crate::store::StoreError;
+use crate::store::{ReadOnly, StoreError};
 
 /// Time after which a client may ask again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -54,6 +55,20 @@ pub(super) enum ReportError {
     /// The log did not answer.
     #[error("the log is away")]
     Log(#[source] LogError),
+    /// No dead letter has the id.
+    #[error("there is no such dead letter")]
+    UnknownLetter,
+    /// Another replay is under way.
+    #[error("another replay of dead letters is under way")]
+    Replaying,
+    /// Letters cannot be changed over the connections of this reporter.
+    #[error(
+        "this reporter cannot replay dead letters: {0}. Use a reporter without ESS_REPORTER_DATABASE_URL, or `ess dead-letters replay`"
+    )]
+    ReadOnly(ReadOnly),
+    /// A replay ended before its last letter.
+    #[error(transparent)]
+    Replay(ReplayError),
     /// The ledger was not reconciled in time, or too many ask for it.
     #[error(transparent)]
     Ledger(LedgerError),
@@ -69,11 +84,14 @@ impl ReportError {
     const fn status(&self) -> StatusCode {
         match self {
             Self::Parameter(_) => StatusCode::BAD_REQUEST,
-            Self::UnknownEvent => StatusCode::NOT_FOUND,
+            Self::UnknownEvent | Self::UnknownLetter => StatusCode::NOT_FOUND,
+            Self::ReadOnly(_) => StatusCode::CONFLICT,
             Self::Json(_) | Self::Csv(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::TooManyReports
             | Self::TooManyLists
             | Self::TooManyViewers
+            | Self::Replaying
+            | Self::Replay(_)
             | Self::TooLong
             | Self::ClientLeft
             | Self::Undelivered(_)
@@ -91,6 +109,7 @@ impl ReportError {
             Self::Corrupt(error) => tracing::error!(%error, "a report failed: stored data is corrupt"),
             Self::Store(error) => tracing::warn!(%error, "the store did not answer"),
             Self::Log(error) => tracing::warn!(%error, "the log did not answer"),
+            Self::Replay(error) => tracing::warn!(%error, "a replay of dead letters ended early"),
             _ => {}
         }
     }

@@ -11,23 +11,22 @@ use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use super::answer::{EventsReport, RevenueReport};
 use super::answered::{Answer, Refused, answered};
+use super::dead_letters;
 use super::demographics::DemographicsReport;
 use super::error::ReportError;
 use super::form::Form;
 use super::live_routes;
-use super::query::{BadParameter, Parameters};
+use super::query::Parameters;
 use super::report::{Ask, Question};
 use super::shapes;
 use super::shared::Shared;
 use crate::event::{Source, format_micros};
 use crate::ledger::SourceLedger;
-use crate::log::Reason;
 use crate::ops::http::{client_has, guard, origin, readable, resource};
 use crate::ops::left;
 use crate::ops::metrics::Report;
 use crate::ops::openapi::describe;
 use crate::runtime::Undelivered;
-use crate::store::{DeadLetterFilter, ListedLetter};
 
 /// Registers the routes.
 pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>) {
@@ -36,7 +35,10 @@ pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>)
     config.service(readable("/reports/revenue", revenue));
     config.service(readable("/reports/demographics", demographics));
     config.service(readable("/ledger", ledger));
-    config.service(readable("/dead-letters", dead_letters));
+    config.service(readable("/dead-letters", dead_letters::list));
+    let replays = resource("/dead-letters/replay", "POST, OPTIONS");
+    config.service(replays.route(web::post().to(dead_letters::replay)));
+    config.service(readable("/dead-letters/{id}", dead_letters::letter));
     config.service(readable("/events/{eventId}", event));
     config.service(readable("/fleet", live_routes::fleet));
     config.service(readable("/live", live_routes::live));
@@ -52,7 +54,9 @@ pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>)
     revenue,
     demographics,
     ledger,
-    dead_letters,
+    dead_letters::list,
+    dead_letters::letter,
+    dead_letters::replay,
     event,
     live_routes::fleet,
     live_routes::live,
@@ -63,12 +67,6 @@ struct Routes;
 #[derive(Serialize, ToSchema)]
 struct Ledger {
     sources: Vec<SourceLedger>,
-}
-
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct DeadLetters {
-    dead_letters: Vec<ListedLetter>,
 }
 
 /// Declares query parameters for the description; [`Parameters`] parses them.
@@ -139,23 +137,6 @@ parameters! {
         #[param(schema_with = shapes::source)]
         source,
         /// Maximum number of countries and of cities: 1 to 1,000, 50 by default.
-        #[param(schema_with = shapes::limit)]
-        limit,
-    }
-    DeadLetterParameters {
-        /// Reason of the dead letters.
-        #[param(schema_with = shapes::reason)]
-        reason,
-        /// A source's name.
-        #[param(schema_with = shapes::source)]
-        source,
-        /// RFC 3339 or a date; inclusive.
-        #[param(schema_with = shapes::point)]
-        from,
-        /// RFC 3339 or a date; exclusive.
-        #[param(schema_with = shapes::point)]
-        to,
-        /// Maximum number of letters: 1 to 1,000, 50 by default.
         #[param(schema_with = shapes::limit)]
         limit,
     }
@@ -297,45 +278,6 @@ async fn ledger(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
         }
         sources.extend(ledgers.refused_without_source().await.map_err(ReportError::from)?);
         Ok(HttpResponse::Ok().json(Ledger { sources }))
-    };
-    answered(&request, answer.await)
-}
-
-/// Dead letters: events that were refused or could not be stored, newest first.
-#[utoipa::path(get, path = "/dead-letters", tag = "reports", security((), ("bearer" = [])),
-    params(DeadLetterParameters),
-    responses(
-        (status = 200, description = "The letters", body = DeadLetters),
-        Refused,
-    ))]
-async fn dead_letters(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
-    const ALLOWED: &[&str] = &["reason", "source", "from", "to", "limit"];
-    let answer = async {
-        guard(&request, &shared.tokens)?;
-        let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(ReportError::from)?;
-        let reason = match parameters.text("reason") {
-            None => None,
-            Some(text) => Some(Reason::parse(text).ok_or_else(|| {
-                let allowed = Reason::ALL.map(Reason::as_str).join(", ");
-                ReportError::Parameter(BadParameter {
-                    name: "reason".to_owned(),
-                    message: format!("must be one of {allowed}"),
-                })
-            })?),
-        };
-        let (from, to) = parameters.instants().map_err(ReportError::from)?;
-        let filter = DeadLetterFilter {
-            reason,
-            source: parameters.source().map_err(ReportError::from)?,
-            from,
-            to,
-            limit: parameters.limit().map_err(ReportError::from)?.into(),
-            ids: Vec::new(),
-            replayed: true,
-        };
-        let turn = shared.lists.turn().await?;
-        let letters = shared.store.list_letters(&filter).await.map_err(ReportError::from)?;
-        turn.answer(&DeadLetters { dead_letters: letters })
     };
     answered(&request, answer.await)
 }

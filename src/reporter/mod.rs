@@ -11,6 +11,7 @@
 
 mod answer;
 mod answered;
+mod dead_letters;
 mod demographics;
 mod error;
 mod form;
@@ -28,9 +29,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use actix_web::web::Data;
+use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::console;
+use crate::event::Redactor;
 use crate::ledger::Reconciler;
 use crate::log::{Bus, SharedLog};
 #[cfg(feature = "fuzzing")]
@@ -95,6 +98,9 @@ pub fn start(
         store: store.clone(),
         lists: lists::Lists::default(),
         ledgers,
+        log: log.cloned(),
+        replaying: Semaphore::new(1),
+        redactor: Redactor::new(&config.pii),
         live,
         metrics,
         tokens: config.reporter_tokens.clone(),

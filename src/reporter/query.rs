@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::event::{
@@ -89,6 +90,35 @@ impl Parameters {
             if values.insert(name.clone(), value).is_some() {
                 return Err(bad(&name, "comes twice"));
             }
+        }
+        Ok(Self { values, allowed })
+    }
+
+    /// Takes parameters from the members of a JSON object: `limit` is a number, all others are text.
+    ///
+    /// # Errors
+    ///
+    /// If a name is not allowed, or a value is of another type.
+    pub fn from_json(
+        members: BTreeMap<String, Value>,
+        allowed: &'static [&'static str],
+    ) -> Result<Self, BadParameter> {
+        let mut values = BTreeMap::new();
+        for (name, value) in members {
+            if !allowed.contains(&name.as_str()) {
+                return Err(bad(&name, format!("is not known: allowed are {}", allowed.join(", "))));
+            }
+            let text = match value {
+                Value::String(text) if name != "limit" => text,
+                Value::Number(number) if name == "limit" => number.to_string(),
+                _ => {
+                    return Err(bad(
+                        &name,
+                        if name == "limit" { "must be a number" } else { "must be text" },
+                    ));
+                }
+            };
+            values.insert(name, text);
         }
         Ok(Self { values, allowed })
     }

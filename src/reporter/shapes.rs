@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::schema::{
+    AdditionalProperties, AnyOfBuilder, ArrayBuilder, KnownFormat, Object, ObjectBuilder, OneOfBuilder,
+    Schema, SchemaFormat, Type,
+};
 
 use super::query::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::event::{FunnelStage, Source};
@@ -67,4 +70,23 @@ pub(super) fn currency() -> Object {
 pub(super) fn limit() -> Object {
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(MAX_LIMIT));
     number.default(Some(DEFAULT_LIMIT.into())).build()
+}
+
+/// Body of a replay: ids of dead letters, or the filters of their list.
+pub(super) fn replay() -> Schema {
+    let flag = || ObjectBuilder::new().schema_type(Type::Boolean).default(Some(false.into()));
+    let closed = || ObjectBuilder::new().additional_properties(Some(AdditionalProperties::FreeForm(false)));
+    let id = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some("^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"));
+    let ids = ArrayBuilder::new().items(id).min_items(Some(1)).max_items(Some(MAX_LIMIT.into()));
+    let by_id = closed().property("ids", ids).required("ids").property("dryRun", flag());
+    let by_filter = closed()
+        .property("reason", reason())
+        .property("source", source())
+        .property("from", point())
+        .property("to", point())
+        .property("limit", limit())
+        .property("dryRun", flag());
+    OneOfBuilder::new().item(by_id).item(by_filter).build().into()
 }

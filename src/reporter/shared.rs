@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use tokio::sync::Semaphore;
+
 use super::lists::Lists;
 use super::live::Live;
 use super::report::Reporter;
 use crate::config::Token;
+use crate::event::Redactor;
 use crate::ledger::Reconciler;
+use crate::log::SharedLog;
 use crate::ops::metrics::ReporterMetrics;
 use crate::runtime::Mailbox;
 use crate::store::Store;
@@ -21,6 +25,12 @@ pub(super) struct Shared {
     pub lists: Lists,
     /// None if no log is configured.
     pub ledgers: Option<Arc<Reconciler>>,
+    /// Takes replayed events; `None` if no log is configured.
+    pub log: Option<SharedLog>,
+    /// Permit of the one replay at a time.
+    pub replaying: Semaphore,
+    /// Takes personal data out of letters that were set aside before `ESS_PII` was set.
+    pub redactor: Option<Redactor>,
     pub metrics: ReporterMetrics,
     pub live: Arc<Live>,
     pub tokens: Vec<Token>,

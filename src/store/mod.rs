@@ -37,7 +37,7 @@ mod transaction;
 mod write;
 
 pub use connect::{Purpose, SQLITE_FILE, Store};
-pub use dead_letters::{DeadLetterFilter, ListedLetter, Retention, StoredLetter};
+pub use dead_letters::{DeadLetterFilter, LetterSize, ListedLetter, ReadOnly, Retention, StoredLetter};
 pub use error::StoreError;
 pub use locate::{Location, Locations};
 pub use maintain::RetentionClock;

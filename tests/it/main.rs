@@ -25,6 +25,7 @@ mod poison;
 mod poolers;
 mod privacy;
 mod refused;
+mod replay;
 mod report_formats;
 mod report_oracle;
 mod reports;

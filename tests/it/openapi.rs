@@ -28,7 +28,7 @@ fn check(document: &Value, path: &str, method: &str, status: u16, answer: &http:
 
 #[test]
 fn answers_are_as_the_description_says() {
-    let system = System::embedded(&[]);
+    let system = System::embedded(&[("ESS_ADMIN_TOKEN", "an-operator")]);
     let reporter = system.report("/openapi.json");
     let gateway = http::get(&system.gateway_url("/openapi.json")).unwrap().json();
     for document in [&reporter, &gateway] {
@@ -64,6 +64,13 @@ fn answers_are_as_the_description_says() {
     }
     let answer = http::get(&system.reporter_url("/events/one")).unwrap();
     check(&reporter, "/events/{eventId}", "get", 200, &answer);
+    let id = system.report("/dead-letters")["deadLetters"][0]["id"].as_str().unwrap().to_owned();
+    let answer = http::get(&system.reporter_url(&format!("/dead-letters/{id}"))).unwrap();
+    check(&reporter, "/dead-letters/{id}", "get", 200, &answer);
+    let operator = [("Authorization", "Bearer an-operator")];
+    let url = system.reporter_url("/dead-letters/replay");
+    let answer = http::post_with(&url, &operator, br#"{"dryRun":true}"#).unwrap();
+    check(&reporter, "/dead-letters/replay", "post", 200, &answer);
     // Every parameter that is described is taken.
     for path in ["/reports/events", "/reports/revenue", "/reports/demographics", "/dead-letters"] {
         for parameter in reporter["paths"][path]["get"]["parameters"].as_array().unwrap() {
@@ -99,7 +106,7 @@ fn the_pages_are_served_by_the_services_and_guarded_like_the_rest() {
 }
 
 /// Asks a service whatever its description allows and forbids, with every check, for a minute at most.
-fn schemathesis(url: &str) {
+fn schemathesis(url: &str, more: &[&str], least: u32) {
     let tools = tool("schemathesis");
     let hooks = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let output = std::process::Command::new("python3")
@@ -116,6 +123,7 @@ fn schemathesis(url: &str) {
             "--max-time",
             "60",
         ])
+        .args(more)
         .env("PYTHONPATH", std::env::join_paths([&tools, &hooks]).unwrap())
         .env("SCHEMATHESIS_HOOKS", "schemathesis_hooks")
         .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -125,19 +133,21 @@ fn schemathesis(url: &str) {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     let tried = text.lines().find_map(|line| line.split_once(" generated")?.0.trim().parse().ok());
-    assert!(tried.is_some_and(|tried: u32| tried > 100), "it tried too little: {text}");
+    assert!(tried.is_some_and(|tried: u32| tried > least), "it tried too little: {text}");
 }
 
 #[test]
 fn a_client_that_tries_whatever_the_description_says_finds_nothing() {
-    let system = System::embedded(&[]);
+    let system = System::embedded(&[("ESS_ADMIN_TOKEN", "an-operator")]);
     let valid = std::fs::read_to_string(samples().join("valid.jsonl")).unwrap();
     let events = format!("[{}]", valid.lines().collect::<Vec<_>>().join(","));
     assert_eq!(system.post(&events).status, 202);
     system.settle();
     // The reporter first: what is posted then makes its reports long.
-    schemathesis(&system.reporter_url(""));
-    schemathesis(&system.gateway_url(""));
+    schemathesis(&system.reporter_url(""), &[], 100);
+    schemathesis(&system.gateway_url(""), &[], 100);
+    let replays = ["--include-path", "/dead-letters/replay", "-H", "Authorization: Bearer an-operator"];
+    schemathesis(&system.reporter_url(""), &replays, 20);
 }
 
 #[test]

@@ -280,6 +280,7 @@ pub fn the_reporter_reads_with_a_role_that_cannot_write() {
         ("NATS_URL", &nats_url),
         ("DATABASE_URL", &database_url),
         ("ESS_REPORTER_DATABASE_URL", &read_only),
+        ("ESS_ADMIN_TOKEN", "an-operator"),
     ]);
     let mut reporter = Service::start(&["reporter"], &pairs, folder.path());
     let waiting = eventually("the reporter answers without a schema", MINUTE, || {
@@ -306,6 +307,17 @@ pub fn the_reporter_reads_with_a_role_that_cannot_write() {
         let answer = http::get(&reporter.url(path)).unwrap();
         assert_eq!(answer.status, 200, "{path}: {}", answer.text);
     }
+    // Such a reporter says which letters would pass, and why it replays none.
+    let replay = |dry_run: bool| {
+        let headers = [("Authorization", "Bearer an-operator"), ("Content-Type", "application/json")];
+        let body = json!({"source": "facebook", "dryRun": dry_run}).to_string();
+        http::post_with(&reporter.url("/dead-letters/replay"), &headers, body.as_bytes()).unwrap()
+    };
+    let tried = replay(true);
+    assert_eq!((tried.status, &tried.json()["refused"]), (200, &json!(1)), "{}", tried.text);
+    let refused = replay(false);
+    assert_eq!(refused.status, 409, "{}", refused.text);
+    assert!(refused.text.contains("ESS_REPORTER_DATABASE_URL"), "{}", refused.text);
     let user = "SELECT DISTINCT usename FROM pg_stat_activity WHERE usename LIKE 'ess_%'";
     assert_eq!(postgres.query(user), ["ess_reporter"]);
     let write =

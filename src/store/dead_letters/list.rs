@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::event::{FieldError, Source, format_micros};
+use crate::event::{FieldError, MAX_EVENT_BYTES, Source, format_micros};
 use crate::log::Reason;
 use crate::store::connect::Store;
 use crate::store::error::StoreError;
@@ -72,6 +72,24 @@ pub struct StoredLetter {
     pub payload: Vec<u8>,
 }
 
+impl StoredLetter {
+    /// True if all bytes that were sent are kept.
+    pub fn is_whole(&self) -> bool {
+        i64::try_from(self.payload.len()).is_ok_and(|length| length == self.payload_length)
+    }
+}
+
+/// Id and size of a letter.
+#[derive(Debug, Clone, Copy)]
+pub struct LetterSize {
+    /// Id.
+    pub id: Uuid,
+    /// Upper bound of the bytes that reading the letter takes.
+    pub bytes: u64,
+    /// True if it was replayed.
+    pub replayed: bool,
+}
+
 impl std::ops::Deref for StoredLetter {
     type Target = ListedLetter;
 
@@ -99,13 +117,24 @@ impl Store {
         rows.iter().map(|row| read_letter(row, usize::try_from(share).ok())).collect()
     }
 
-    /// Ids of letters, the newest first.
+    /// Ids and sizes of letters, the newest first.
     ///
     /// # Errors
     ///
     /// If the store is unavailable.
-    pub async fn letter_ids(&self, filter: &DeadLetterFilter) -> Result<Vec<Uuid>, StoreError> {
-        self.select_letters(filter, Some(1), "").scalars(self.lists()).await
+    pub async fn letter_sizes(&self, filter: &DeadLetterFilter) -> Result<Vec<LetterSize>, StoreError> {
+        let rows = self.select_letters(filter, Some(1), "").rows(self.lists()).await?;
+        let size = |row: &QueryResult| {
+            // Of a body that is larger than any event only the beginning is kept.
+            let payload: i64 = row.try_get("", "payload_length")?;
+            let errors: i64 = row.try_get("", "errors_length")?;
+            let history: Option<i64> = row.try_get("", "history_length")?;
+            let replayed: Option<i64> = row.try_get("", "replayed")?;
+            let payload = payload.clamp(0, MAX_EVENT_BYTES as i64);
+            let bytes = (payload + errors + history.unwrap_or(0)).unsigned_abs();
+            Ok(LetterSize { id: row.try_get("", "id")?, bytes, replayed: replayed.is_some() })
+        };
+        rows.iter().map(size).collect()
     }
 
     /// Whole letters, the newest first.

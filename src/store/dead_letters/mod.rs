@@ -15,7 +15,7 @@ use crate::event::FieldError;
 use crate::log::Reason;
 use crate::store::connect::Store;
 pub use crate::store::dead_letters::expire::Retention;
-pub use crate::store::dead_letters::list::{DeadLetterFilter, ListedLetter, StoredLetter};
+pub use crate::store::dead_letters::list::{DeadLetterFilter, LetterSize, ListedLetter, StoredLetter};
 use crate::store::error::StoreError;
 use crate::store::sql::Sql;
 
@@ -27,7 +27,42 @@ pub(in crate::store) const COUNT_LETTERS: &str =
     "INSERT INTO dead_letter_counts (source, reason, letters) VALUES ($1, $2, $3)
     ON CONFLICT (source, reason) DO UPDATE SET letters = dead_letter_counts.letters + excluded.letters";
 
+/// Reason for which letters cannot be changed over a store's connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReadOnly {
+    /// The server is a standby.
+    #[error("its database is a standby")]
+    Standby,
+    /// The role's transactions are read-only by default.
+    #[error("transactions of its database role are read-only")]
+    Transactions,
+    /// The role has no right to change letters.
+    #[error("its database role may not change dead letters")]
+    Role,
+}
+
 impl Store {
+    /// Reason for which letters cannot be changed; `None` if they can.
+    ///
+    /// # Errors
+    ///
+    /// If the store is unavailable, or has no schema yet.
+    pub async fn letters_are_read_only(&self) -> Result<Option<ReadOnly>, StoreError> {
+        if !self.is_postgres() {
+            return Ok(None);
+        }
+        let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN 1
+                WHEN current_setting('transaction_read_only') = 'on' THEN 2
+                WHEN NOT has_table_privilege('dead_letters', 'UPDATE') THEN 3 ELSE 0 END";
+        let found: Option<i32> = Sql::new(sql).scalar(self.db()).await?;
+        Ok(match found {
+            Some(1) => Some(ReadOnly::Standby),
+            Some(2) => Some(ReadOnly::Transactions),
+            Some(3) => Some(ReadOnly::Role),
+            _ => None,
+        })
+    }
+
     /// Number of events that the gateway ever refused, by the code of their source; `None` where that was unknown.
     ///
     /// # Errors
