@@ -37,6 +37,10 @@ pub struct SourceFlow {
     pub in_flight: Option<u64>,
     /// Published events that neither the log nor the store has; null if it is not known.
     pub missing: Option<u64>,
+    /// Bytes that the log holds; null if it is not known.
+    pub log_bytes: Option<u64>,
+    /// Bytes that the log may hold; null if it is not known.
+    pub log_max_bytes: Option<u64>,
 }
 
 /// Flow of all sources at one moment.
@@ -49,6 +53,17 @@ pub struct Flow {
     pub sources: Vec<SourceFlow>,
     /// Seconds from acceptance to commit; null if nothing was committed in the last 10 s.
     pub post_to_row: Option<Latency>,
+}
+
+/// A service, and the time since it was heard of.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownInstance {
+    /// The service as it told of itself.
+    #[serde(flatten)]
+    pub instance: Instance,
+    /// Seconds since its last message; one is due each second.
+    pub silent_seconds: f64,
 }
 
 struct Entry {
@@ -92,8 +107,11 @@ impl Board {
     }
 
     /// Services that were heard of in the last 10 s, by name.
-    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
-        self.entries.values().map(|entry| &entry.status.instance)
+    pub fn instances(&self, now: Instant) -> impl Iterator<Item = KnownInstance> {
+        self.entries.values().map(move |entry| KnownInstance {
+            instance: entry.status.instance.clone(),
+            silent_seconds: (now.duration_since(entry.heard).as_secs_f64() * 10.0).round() / 10.0,
+        })
     }
 
     /// Rates since the last look, and the latencies of the last 10 s.
@@ -160,6 +178,7 @@ mod tests {
                 instance: "host-1".to_owned(),
                 version: "0.2.0".to_owned(),
                 started_at: started_at.to_owned(),
+                port: Some(3_000),
                 ready: true,
                 why: None,
                 cores: 0.0,
@@ -201,8 +220,11 @@ mod tests {
         let start = Instant::now();
         board.note(status("gateway", "a", 0, &[]), start);
         board.note(status("reporter", "a", 0, &[]), start + Duration::from_secs(5));
-        board.forget(start + Duration::from_secs(11));
-        assert_eq!(board.instances().map(|one| one.service.as_str()).collect::<Vec<_>>(), ["reporter"]);
+        let end = start + Duration::from_secs(11);
+        board.forget(end);
+        let left: Vec<_> =
+            board.instances(end).map(|one| (one.instance.service, one.silent_seconds)).collect();
+        assert_eq!(left, [("reporter".to_owned(), 6.0)]);
     }
 
     #[test]
@@ -225,6 +247,6 @@ mod tests {
         for number in 0..2 * MAX_INSTANCES {
             board.note(status(&format!("gateway-{number}"), "a", 0, &[]), Instant::now());
         }
-        assert_eq!(board.instances().count(), MAX_INSTANCES);
+        assert_eq!(board.instances(Instant::now()).count(), MAX_INSTANCES);
     }
 }

@@ -16,8 +16,8 @@ mod restart;
 mod sample;
 mod status;
 
-pub use board::{Board, Flow, SourceFlow};
+pub use board::{Board, Flow, KnownInstance, SourceFlow};
 pub use latency::Latency;
 pub use restart::{Restart, obey};
 pub use sample::{Lease, Outcome, Sample, SampleError, SampleFilter, Sampling};
-pub use status::{Counters, Instance, Status, tell};
+pub use status::{Counters, Instance, Service, Status, tell};

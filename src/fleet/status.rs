@@ -1,6 +1,6 @@
 //! A process tells of itself: its actors, its readiness, its counters.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -67,6 +67,9 @@ pub struct Instance {
     pub version: String,
     /// Time of the start, RFC 3339.
     pub started_at: String,
+    /// Port of its listener on its own host; null before it listens.
+    #[serde(default)]
+    pub port: Option<u16>,
     /// True if the service is ready.
     pub ready: bool,
     /// Reason for which it is not ready.
@@ -130,15 +133,23 @@ struct Usage {
 }
 
 impl Usage {
-    /// Seconds of CPU time and bytes of memory, as the process's own metrics have them.
+    /// Seconds of CPU time and bytes of memory of this process.
     fn read(families: &[MetricFamily]) -> (f64, u64) {
-        let first =
-            |name: &str| families.iter().find(|family| family.name() == name)?.get_metric().first().cloned();
-        let cpu = first("process_cpu_seconds_total").map_or(0.0, |metric| metric.get_counter().get_value());
-        let memory =
-            first("process_resident_memory_bytes").map_or(0.0, |metric| metric.get_gauge().get_value());
-        (cpu, memory as u64)
+        let memory = families.iter().find(|family| family.name() == "process_resident_memory_bytes");
+        let memory = memory.and_then(|family| family.get_metric().first());
+        let memory = memory.map_or(0.0, |metric| metric.get_gauge().get_value());
+        // The metric of CPU time has whole seconds, which is too coarse for a rate over one second.
+        let cpu = std::fs::read_to_string("/proc/self/stat").ok();
+        (cpu.and_then(|stat| cpu_seconds(&stat)).unwrap_or(0.0), memory as u64)
     }
+}
+
+/// CPU time in a text as of `/proc/self/stat`: the 14th and 15th field, in hundredths of a second (proc(5)). The second
+/// field, in parentheses, may hold any characters.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    let (_, after) = stat.rsplit_once(')')?;
+    let mut times = after.split_ascii_whitespace().skip(11).map(str::parse::<f64>);
+    Some((times.next()?.ok()? + times.next()?.ok()?) / 100.0)
 }
 
 /// Waits until the next message: a second while a reporter holds a lease, longer while none does. `watched` is the end
@@ -161,15 +172,23 @@ async fn wait(leases: &mut BoxStream<'static, Bytes>, watched: &mut Option<Insta
     }
 }
 
+/// A service that tells of itself.
+pub struct Service {
+    /// Its tree of actors and tasks.
+    pub tree: Arc<Tree>,
+    /// Its metrics.
+    pub metrics: ServiceMetrics,
+    /// State of its dependencies.
+    pub readiness: Arc<Readiness>,
+    /// Phase of its life.
+    pub drain: DrainHandle,
+    /// Port of its listener, once it listens.
+    pub port: Arc<OnceLock<u16>>,
+}
+
 /// Tells of a service until it is dropped: once a second while somebody looks, rarely while nobody does.
-pub async fn tell(
-    bus: Bus,
-    tree: Arc<Tree>,
-    metrics: ServiceMetrics,
-    readiness: Arc<Readiness>,
-    drain: DrainHandle,
-    told: impl Fn(),
-) {
+pub async fn tell(bus: Bus, service: Service, told: impl Fn()) {
+    let Service { tree, metrics, readiness, drain, port } = service;
     let started_at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
     let mut leases = bus.subscribe(Subject::Lease).await;
     let (mut before, mut watched): (Option<Usage>, Option<Instant>) = (None, None);
@@ -189,6 +208,7 @@ pub async fn tell(
                 instance: INSTANCE.clone(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 started_at: started_at.clone(),
+                port: port.get().copied(),
                 ready: why.is_none(),
                 why,
                 cores: (cores * 100.0).round() / 100.0,
@@ -280,7 +300,8 @@ mod tests {
         let tree = Tree::new("service", drain.handle());
         let metrics = ServiceMetrics::new(tree.clone());
         let readiness = Arc::new(Readiness::new("service", &[]));
-        actix::spawn(tell(bus.clone(), tree, metrics, readiness, drain.handle(), || ()));
+        let service = Service { tree, metrics, readiness, drain: drain.handle(), port: Arc::default() };
+        actix::spawn(tell(bus.clone(), service, || ()));
         let idle = count(&mut statuses, 60).await;
         assert!((14..=16).contains(&idle), "{idle} messages in a minute");
         let looks = bus.clone();
@@ -296,5 +317,13 @@ mod tests {
         count(&mut statuses, LEASE.as_secs() + 1).await;
         let idle = count(&mut statuses, 60).await;
         assert!((14..=16).contains(&idle), "{idle} messages in a minute");
+    }
+
+    #[test]
+    fn cpu_time_is_read_whatever_the_program_is_called() {
+        let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 100 0 0 0 150 25 0 0 20 0 9 0 123 456 789";
+        assert_eq!(cpu_seconds(stat), Some(1.75));
+        assert_eq!(cpu_seconds("42 (a) S 1"), None);
+        assert!(Usage::read(&[]).0 >= 0.0);
     }
 }

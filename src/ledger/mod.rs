@@ -81,6 +81,15 @@ impl From<StoreError> for LedgerError {
     }
 }
 
+/// Bytes of a source's log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogBytes {
+    /// Bytes that the log holds.
+    pub held: u64,
+    /// Bytes that the log may hold.
+    pub bound: u64,
+}
+
 /// Result of a reconciliation of one source, and the state of the log that the store should save.
 #[derive(Debug, Clone, Default)]
 pub struct Reconciliation {
@@ -90,6 +99,8 @@ pub struct Reconciliation {
     pub known: KnownLog,
     /// State of the log as it is now.
     pub observed: ObservedLog,
+    /// Bytes of the log.
+    pub log_bytes: LogBytes,
 }
 
 /// Reconciliations of one source, numbered in the order of their beginnings; the last one that ended.
@@ -198,7 +209,8 @@ async fn reconcile(log: &dyn Log, store: &Store, source: Source) -> Result<Recon
     };
     let acked = acknowledged(&known, &cut, &in_flight);
     let observed = ObservedLog { log_id: state.log_id, last: state.last, acked, missing };
-    Ok(Reconciliation { ledger, known, observed })
+    let log_bytes = LogBytes { held: state.bytes, bound: state.max_bytes };
+    Ok(Reconciliation { ledger, known, observed, log_bytes })
 }
 
 /// Frames of each writer that the log has acknowledged, by what the frames that were read say.

@@ -14,8 +14,8 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::event::Source;
-use crate::fleet::{Board, Flow, Instance, Lease, Sample, SampleFilter, Status};
-use crate::ledger::Reconciler;
+use crate::fleet::{Board, Flow, KnownInstance, Lease, Sample, SampleFilter, Status};
+use crate::ledger::{LogBytes, Reconciler, Reconciliation};
 use crate::log::{Bus, Subject};
 use crate::runtime::DrainHandle;
 
@@ -48,8 +48,8 @@ struct Viewer {
     missed: u64,
 }
 
-/// Events in flight and missing events of a source, if they are known.
-type Ledger = Vec<(Source, u64, u64)>;
+/// The sources whose ledger is known now.
+type Ledger = Vec<(Source, Reconciliation)>;
 
 #[derive(Serialize)]
 struct Missed {
@@ -70,10 +70,11 @@ impl Live {
     }
 
     /// Services that were heard of in the last 10 s.
-    pub fn instances(&self) -> Vec<Instance> {
+    pub fn instances(&self) -> Vec<KnownInstance> {
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-        board.forget(Instant::now());
-        board.instances().cloned().collect()
+        let now = Instant::now();
+        board.forget(now);
+        board.instances(now).collect()
     }
 
     /// The bus, to ask another process for something.
@@ -165,9 +166,12 @@ impl Live {
         let ledger = self.ledger().await;
         let (mut sources, post_to_row) = self.board.lock().unwrap_or_else(PoisonError::into_inner).look();
         for flow in &mut sources {
-            let known = ledger.iter().find(|(source, ..)| source.name() == flow.source);
-            flow.in_flight = known.map(|(_, in_flight, _)| *in_flight);
-            flow.missing = known.map(|(.., missing)| *missing);
+            let Some((_, known)) = ledger.iter().find(|(source, _)| source.name() == flow.source) else {
+                continue;
+            };
+            (flow.in_flight, flow.missing) = (Some(known.ledger.in_flight), Some(known.ledger.missing));
+            let LogBytes { held, bound } = known.log_bytes;
+            (flow.log_bytes, flow.log_max_bytes) = (Some(held), Some(bound));
         }
         let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         let Some(flow) = message("flow", &Flow { at, sources, post_to_row }) else { return };
@@ -199,7 +203,7 @@ impl Live {
             for source in Source::all() {
                 // A source whose ledger is not known now has no figures.
                 if let Ok(of) = reconciler.reconcile(source).await {
-                    all.push((source, of.ledger.in_flight, of.ledger.missing));
+                    all.push((source, of));
                 }
             }
             all

@@ -14,7 +14,7 @@ use super::error::ReportError;
 use super::query::Parameters;
 use super::shapes;
 use super::shared::Shared;
-use crate::fleet::{Flow, Instance, Outcome, Restart, SampleFilter};
+use crate::fleet::{Flow, KnownInstance, Outcome, Restart, SampleFilter};
 use crate::log::Subject;
 use crate::ops::http::{Problem, ServiceView, administers, guard};
 use crate::runtime::ActorView;
@@ -22,7 +22,7 @@ use crate::runtime::ActorView;
 /// The services that were heard of.
 #[derive(Serialize, ToSchema)]
 struct Fleet {
-    instances: Vec<Instance>,
+    instances: Vec<KnownInstance>,
 }
 
 /// Every service of every process that was heard of in the last 10 s.
@@ -112,8 +112,10 @@ pub(super) async fn restart(
     let answer = async {
         let token = administers(&request, &view)?;
         let (instance, actor) = path.into_inner();
-        let known =
-            shared.live.instances().iter().any(|one| one.instance == instance && has(&one.actors, &actor));
+        let is_it = |known: &KnownInstance| {
+            known.instance.instance == instance && has(&known.instance.actors, &actor)
+        };
+        let known = shared.live.instances().iter().any(is_it);
         let order = known.then(|| Restart::new(token, instance, actor)).flatten();
         let order = order.and_then(|order| serde_json::to_vec(&order).ok()).ok_or_else(|| {
             Problem::new(StatusCode::NOT_FOUND, "no such process was heard of, or it has no such actor")

@@ -1,6 +1,6 @@
 //! The builder that every service is made with.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use actix::{Arbiter, ArbiterHandle};
 use actix_web::web::ServiceConfig;
@@ -40,6 +40,8 @@ pub struct Builder {
     /// Phase of its life.
     pub drain: DrainHandle,
     threads: Vec<Arbiter>,
+    /// Port of the listener, once it listens.
+    port: Arc<OnceLock<u16>>,
 }
 
 /// Listener of a service.
@@ -62,7 +64,15 @@ impl Builder {
         let tree = Tree::new(root, drain.clone());
         let metrics = ServiceMetrics::new(tree.clone());
         let readiness = Arc::new(Readiness::new(name, dependencies));
-        Self { name, tree, metrics, readiness, drain: drain.clone(), threads: Vec::new() }
+        Self {
+            name,
+            tree,
+            metrics,
+            readiness,
+            drain: drain.clone(),
+            threads: Vec::new(),
+            port: Arc::default(),
+        }
     }
 
     /// Adds a group to the tree.
@@ -82,15 +92,21 @@ impl Builder {
     /// one of them.
     pub fn tell(&self, bus: Bus, admin_token: Option<Secret>) {
         let (tree, metrics, readiness) = (self.tree.clone(), self.metrics.clone(), self.readiness.clone());
-        let drain = self.drain.clone();
+        let (drain, port) = (self.drain.clone(), self.port.clone());
         let group = self.group("fleet");
         let (requests, actors) = (bus.clone(), tree.clone());
         group.task("restarts", &self.main_thread(), move |node| {
             fleet::obey(requests.clone(), actors.clone(), admin_token.clone(), move || node.count_handled())
         });
         group.task("status", &self.main_thread(), move |node| {
-            let (bus, tree, metrics) = (bus.clone(), tree.clone(), metrics.clone());
-            fleet::tell(bus, tree, metrics, readiness.clone(), drain.clone(), move || node.count_handled())
+            let service = fleet::Service {
+                tree: tree.clone(),
+                metrics: metrics.clone(),
+                readiness: readiness.clone(),
+                drain: drain.clone(),
+                port: port.clone(),
+            };
+            fleet::tell(bus.clone(), service, move || node.count_handled())
         });
     }
 
@@ -113,7 +129,7 @@ impl Builder {
     where
         R: Fn(&mut ServiceConfig) + Clone + Send + 'static,
     {
-        let Self { name, tree, metrics, readiness, drain, threads } = self;
+        let Self { name, tree, metrics, readiness, drain, threads, port: listens_at } = self;
         let Listener { port, workers, works_over_http, tokens, routes } = listener;
         let requests = Requests::default();
         let view = ServiceView {
@@ -128,6 +144,7 @@ impl Builder {
             settings: config.http.clone(),
         };
         let (server, address) = serve(view, port, workers, routes)?;
+        listens_at.get_or_init(|| address.port());
         let drained = Box::pin(drained);
         Ok(Running { name, address, server, requests, tree, readiness, drained, works_over_http, threads })
     }

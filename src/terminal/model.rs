@@ -391,6 +391,7 @@ pub(super) mod tests {
             instance: "host-1".to_owned(),
             version: "0.2.0".to_owned(),
             started_at: "2026-01-31T12:00:00Z".to_owned(),
+            port: Some(3_000),
             ready: true,
             why: None,
             cores: 0.25,
@@ -411,6 +412,8 @@ pub(super) mod tests {
             duplicates: 0.0,
             in_flight: Some(in_flight),
             missing: Some(0),
+            log_bytes: Some(0),
+            log_max_bytes: Some(1_000),
         };
         let at = "2026-01-31T12:00:00Z".to_owned();
         Update::Message(FeedMessage::Flow(Flow { at, sources: vec![of], post_to_row: None }))
