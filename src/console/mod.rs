@@ -36,6 +36,7 @@ const FILES: &[File] = files! {
     "style.css": STYLE;
     "api.js": SCRIPT;
     "catalog.js": SCRIPT;
+    "exact.js": SCRIPT;
     "feed.js": SCRIPT;
     "format.js": SCRIPT;
     "main.js": SCRIPT;
@@ -51,6 +52,7 @@ const FILES: &[File] = files! {
     "parts/chart.js": SCRIPT;
     "parts/json.js": SCRIPT;
     "parts/parts.js": SCRIPT;
+    "parts/replay.js": SCRIPT;
     "vendor/htm-preact-3.1.1.js": SCRIPT;
     "vendor/uplot-1.6.32.css": STYLE;
     "vendor/uplot-1.6.32.js": SCRIPT;
@@ -134,6 +136,65 @@ mod tests {
             checked += 1;
         }
         assert_eq!(checked, vendored.len() - 1, "all but the licences have a checksum");
+    }
+
+    /// Values of the colours in a block of the style sheet that begins with a text.
+    fn colors(style: &str, block: &str) -> std::collections::BTreeMap<String, [f64; 3]> {
+        let block = style.split_once(block).unwrap().1.split('}').next().unwrap();
+        let variables = block.split(';').filter_map(|line| line.trim().strip_prefix("--")?.split_once(": #"));
+        let color = |hex: &str| {
+            let part = |at: usize| f64::from(u8::from_str_radix(&hex[at..at + 2], 16).unwrap()) / 255.0;
+            [part(0), part(2), part(4)]
+        };
+        variables.map(|(name, hex)| (name.to_owned(), color(hex))).collect()
+    }
+
+    /// Contrast of two colours (WCAG 2.2, "contrast ratio").
+    fn contrast(one: [f64; 3], other: [f64; 3]) -> f64 {
+        let luminance = |color: [f64; 3]| {
+            let linear = color.map(|part| match part {
+                ..=0.04045 => part / 12.92,
+                _ => ((part + 0.055) / 1.055).powf(2.4),
+            });
+            0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        };
+        let (one, other) = (luminance(one) + 0.05, luminance(other) + 0.05);
+        one.max(other) / one.min(other)
+    }
+
+    #[test]
+    fn text_and_marks_have_enough_contrast_in_both_themes() {
+        let style = include_str!("page/style.css");
+        let dark = colors(style, ":root[data-theme=\"dark\"] {");
+        let by_system = colors(style, ":root:not([data-theme=\"light\"]) {");
+        assert_eq!(dark, by_system, "the dark theme is the same, whoever chose it");
+        let mut compared = 0;
+        for (theme, colors) in [("light", colors(style, ":root {")), ("dark", dark)] {
+            let mut check = |text: &str, ground: &str, least: f64| {
+                let found = contrast(colors[text], colors[ground]);
+                assert!(found >= least, "{theme}: {text} on {ground} has {found:.2}, and needs {least}");
+                compared += 1;
+            };
+            for ground in ["ground", "surface", "hover"] {
+                // AA of text is 4.5, of graphics and of the mark of the focus 3.
+                for text in ["text", "second", "accent", "amber", "red"] {
+                    check(text, ground, 4.5);
+                }
+                for hue in 0..8 {
+                    check(&format!("hue-{hue}"), ground, 3.0);
+                }
+            }
+            check("amber", "amber-ground", 4.5);
+            for text in ["text", "red", "second"] {
+                check(text, "red-ground", 4.5);
+            }
+            // JSON has these as text.
+            for text in ["hue-0", "hue-2"] {
+                check(text, "surface", 4.5);
+                check(text, "red-ground", 4.5);
+            }
+        }
+        assert_eq!(compared, 94);
     }
 
     #[test]

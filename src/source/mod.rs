@@ -72,13 +72,13 @@ mod tests {
         ("store/write/samples.rs", "facebook", "events that only tests use"),
     ];
 
-    /// All Rust files below a folder.
+    /// All Rust files and scripts of the console below a folder.
     fn files(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 files(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "js") {
                 found.push(path);
             }
         }

@@ -1,4 +1,5 @@
 // Requests to the reporter that served this page. Where it asks for a token, the token is kept for this tab alone.
+import { parseExact } from "./exact.js";
 import { signal } from "./store.js";
 
 const KEY = "ess-token";
@@ -11,6 +12,18 @@ export function setToken(value) {
   else sessionStorage.removeItem(KEY);
   denied.set(false);
   token.set(value);
+}
+
+// Resolves at once, or, after a 401, when another token is given: a loop does not ask again and again in vain.
+export function allowed() {
+  return new Promise((done) => {
+    if (!denied.get()) return done();
+    const end = denied.subscribe((value) => {
+      if (value) return;
+      end();
+      done();
+    });
+  });
 }
 
 // The admin token is another one: it is asked for where an action needs it.
@@ -80,7 +93,10 @@ export async function listen(path, abort, on) {
       buffer = buffer.slice(end + 2);
       const field = (name) => lines.filter((line) => line.startsWith(`${name}:`)).map((line) => line.slice(name.length + 1).trimStart());
       const data = field("data").join("\n");
-      if (data) on(field("event")[0] ?? "message", JSON.parse(data));
+      const event = field("event")[0] ?? "message";
+      // A sample shows an event as it was sent.
+      const value = event === "sample" ? parseExact(data) : JSON.parse(data);
+      if (value) on(event, value);
     }
   }
 }

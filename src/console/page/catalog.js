@@ -1,10 +1,11 @@
 // Sources and types of event that filters offer: those that the reporter knows.
-import { get } from "./api.js";
+import { allowed as mayAsk, get } from "./api.js";
 import { signal } from "./store.js";
 
 export const sources = signal([]);
 export const types = signal([]);
-export const stages = signal(["top", "bottom"]);
+export const stages = signal([]);
+export const reasons = signal([]);
 
 export async function loadCatalog() {
   try {
@@ -16,12 +17,24 @@ export async function loadCatalog() {
     };
     sources.set(values("source").filter((name) => name !== "unknown"));
     types.set(values("eventType").sort());
+    stages.set(values("funnelStage"));
+    reasons.set(values("reason"));
   } catch {
-    setTimeout(loadCatalog, 3000);
+    setTimeout(() => mayAsk().then(loadCatalog), 3000);
   }
 }
 
 function allowed(schema) {
   if (!schema) return [];
   return schema.enum ?? schema.items?.enum ?? [schema.oneOf, schema.anyOf, schema.allOf].flatMap((list) => (list ?? []).flatMap(allowed));
+}
+
+const HUES = 8;
+
+// The hue of a source by its place in the catalogue, so that it is the same on every page; of one that is not there, by
+// its name.
+export function hue(name) {
+  const place = sources.get().indexOf(name);
+  const index = place >= 0 ? place : [...String(name)].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) >>> 0, 7);
+  return `--hue-${index % HUES}`;
 }

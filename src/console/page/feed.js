@@ -1,5 +1,6 @@
 // The live feed: one connection to /live for all views, and the fleet once a second. Both come back by themselves.
-import { get, listen, query, token, Refused } from "./api.js";
+import { allowed, get, listen, query, Refused } from "./api.js";
+import { isSilent } from "./state.js";
 import { signal } from "./store.js";
 
 const HISTORY = 300; // seconds of flow that sparklines show
@@ -11,6 +12,7 @@ export const connection = signal({ state: "connecting", since: null, why: "" });
 export const flow = signal({ at: null, sources: [], postToRow: null, history: [] });
 export const samples = signal({ list: [], missed: 0, held: 0 });
 export const fleet = signal({ instances: [], error: null, since: null, at: null });
+export const ledger = signal({ value: null, error: null, since: null });
 export const notices = signal([]);
 
 let paused = false;
@@ -29,6 +31,7 @@ export function pause(value) {
 
 export function clearSamples() {
   waiting = [];
+  fresh.length = 0;
   samples.set({ list: [], missed: 0, held: 0 });
 }
 
@@ -59,14 +62,25 @@ function onFlow(data) {
 }
 
 let serial = 0;
+// Samples are shown twice a second: a list that moves with each of them cannot be read.
+const EVERY = 500;
+let fresh = [];
+
 function onSample(data) {
-  const sample = { ...data, serial: (serial += 1) };
+  serial += 1;
+  fresh.unshift({ ...data, serial });
+  if (fresh.length === 1) setTimeout(showSamples, EVERY);
+}
+
+function showSamples() {
+  const { list, ...rest } = samples.get();
   if (paused) {
-    waiting = [sample].concat(waiting).slice(0, SAMPLES);
-    samples.set({ ...samples.get(), held: waiting.length });
+    waiting = fresh.concat(waiting).slice(0, SAMPLES);
+    samples.set({ ...rest, list, held: waiting.length });
   } else {
-    samples.set({ ...samples.get(), list: [sample].concat(samples.get().list).slice(0, SAMPLES) });
+    samples.set({ ...rest, list: fresh.concat(list).slice(0, SAMPLES) });
   }
+  fresh = [];
 }
 
 function on(event, data) {
@@ -99,7 +113,7 @@ export async function run() {
       const why = error.name === "AbortError" ? "nothing came for 3 s" : error.message;
       const since = connection.get().since ?? new Date();
       connection.set({ state: refused ? "denied" : "away", since, why });
-      if (refused) await new Promise((done) => { const end = token.subscribe(() => { end(); done(); }); });
+      if (refused) await allowed();
     } finally {
       clearInterval(watch);
     }
@@ -108,14 +122,28 @@ export async function run() {
   }
 }
 
+export async function watchLedger() {
+  for (;;) {
+    await allowed();
+    try {
+      ledger.set({ value: await get("ledger"), error: null, since: null });
+    } catch (error) {
+      const known = ledger.get();
+      ledger.set({ ...known, error, since: known.since ?? new Date() });
+    }
+    await sleep(2);
+  }
+}
+
 export async function watchFleet() {
   let before = new Map();
   for (;;) {
+    await allowed();
     try {
       const { instances } = await get("fleet");
       const now = new Date();
       noticeChanges(before, instances, now);
-      before = new Map(instances.map((one) => [one.instance, one]));
+      before = new Map(instances.map((one) => [keyOf(one), one]));
       fleet.set({ instances, error: null, since: null, at: now });
     } catch (error) {
       const known = fleet.get();
@@ -133,6 +161,8 @@ function flatten(nodes, into = []) {
   return into;
 }
 
+const keyOf = (one) => `${one.service} ${one.instance}`;
+
 function notice(at, text, link, level) {
   notices.set([{ at, text, link, level }].concat(notices.get()).slice(0, 20));
 }
@@ -140,11 +170,13 @@ function notice(at, text, link, level) {
 function noticeChanges(before, instances, at) {
   if (!before.size) return;
   for (const one of instances) {
-    const known = before.get(one.instance);
+    const known = before.get(keyOf(one));
     if (!known) {
       notice(at, `${one.service} ${one.instance}: started`, "#/actors");
       continue;
     }
+    if (!isSilent(known) && isSilent(one)) notice(at, `${one.service} ${one.instance}: nothing heard for ${one.silentSeconds.toFixed(1)} s`, "#/actors", "amber");
+    if (isSilent(known) && !isSilent(one)) notice(at, `${one.service} ${one.instance}: heard again`, "#/actors");
     if (known.ready && !one.ready) notice(at, `${one.service} ${one.instance}: not ready: ${one.why ?? "no reason told"}`, "#/actors", "amber");
     if (!known.ready && one.ready) notice(at, `${one.service} ${one.instance}: ready again`, "#/actors");
     const restarts = new Map(flatten(known.actors).map((node) => [node.name, node.restarts]));
@@ -153,8 +185,8 @@ function noticeChanges(before, instances, at) {
       if (more > 0) notice(at, `${node.name} (${one.instance}): restarted${node.lastFailure ? `: ${node.lastFailure}` : ""}`, "#/actors", "amber");
     }
   }
-  for (const [name, known] of before) {
-    if (!instances.some((one) => one.instance === name)) notice(at, `${known.service} ${name}: not heard of for 10 s`, "#/actors", "amber");
+  for (const name of before.keys()) {
+    if (!instances.some((one) => keyOf(one) === name)) notice(at, `${name}: left the list, nothing heard for 10 s`, "#/actors", "amber");
   }
 }
 

@@ -64,12 +64,8 @@ export function zone() {
 
 export const utc = (at) => new Date(at).toISOString();
 
-// A hue of a source: the same on every page.
-const known = ["facebook", "tiktok"];
-export function hue(name) {
-  let index = known.indexOf(name);
-  if (index < 0) {
-    index = 2 + ([...name].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) >>> 0, 7) % 6);
-  }
-  return `var(--hue-${index})`;
+// An instant as an input of date and time in the viewer's zone has it.
+export function toLocal(text) {
+  const time = new Date(text);
+  return new Date(time - time.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
 }

@@ -1,10 +1,10 @@
 // The frame of the console: the state in words, the pages, keys. Each view is a URL: the page and its parameters
 // follow the number sign.
 import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
-import { denied, get, setToken, token } from "./api.js";
+import { denied, setToken, token } from "./api.js";
 import { loadCatalog } from "./catalog.js";
-import { connection, fleet, flow, run, watchFleet } from "./feed.js";
-import { zone } from "./format.js";
+import { connection, fleet, flow, ledger, run, watchFleet, watchLedger } from "./feed.js";
+import { clock, zone } from "./format.js";
 import { Actors } from "./pages/actors.js";
 import { DeadLetters } from "./pages/dead_letters.js";
 import { Event } from "./pages/event.js";
@@ -12,8 +12,8 @@ import { Live } from "./pages/live.js";
 import { Overview } from "./pages/overview.js";
 import { Reports } from "./pages/reports.js";
 import { AskToken, Dialog } from "./parts/parts.js";
-import { judge } from "./state.js";
-import { signal, useSignal } from "./store.js";
+import { judge, problems } from "./state.js";
+import { useSignal } from "./store.js";
 import { nextTheme, theme } from "./theme.js";
 
 const PAGES = [
@@ -24,16 +24,6 @@ const PAGES = [
   { path: "dead-letters", key: "d", title: "Dead letters", view: DeadLetters },
   { path: "actors", key: "a", title: "Actors", view: Actors },
 ];
-
-const ledger = signal(null);
-async function watchLedger() {
-  try {
-    ledger.set(await get("ledger"));
-  } catch {
-    // The state line says so by the feed; the last ledger stays.
-  }
-  setTimeout(watchLedger, 3000);
-}
 
 function here() {
   const [path, search = ""] = location.hash.replace(/^#\/?/, "").split("?");
@@ -51,8 +41,11 @@ function go(path, params = {}, replace = false) {
 }
 
 function State() {
-  const state = judge({ connection: useSignal(connection), flow: useSignal(flow), fleet: useSignal(fleet), ledger: useSignal(ledger) });
-  const text = html`<span class=${state.level === "well" ? "" : state.level}>${state.text}</span>`;
+  const link = useSignal(connection);
+  const found = problems({ connection: link, flow: useSignal(flow), fleet: useSignal(fleet), ledger: useSignal(ledger) });
+  const state = judge(found, link);
+  const since = state.since ? ` (since ${clock(state.since)})` : "";
+  const text = html`<span class=${state.level === "well" ? "" : state.level}>${state.text}${since}</span>`;
   return html`<span class=${`state ${state.level}`} role="status" aria-live="polite">${state.link ? html`<a href=${state.link}>${text}</a>` : text}</span>`;
 }
 
@@ -70,6 +63,7 @@ function useKeys(setHelp, page) {
     let after = 0;
     const onKey = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.key === "Escape") event.target.closest("input, select")?.blur();
       if (event.target.closest("input, select, textarea, dialog")) return;
       const going = Date.now() - after < 1200;
       after = 0;
@@ -111,7 +105,7 @@ function Console() {
     <header class="bar">
       <span class="name">ESS</span><${State} />
       <nav aria-label="Pages">${PAGES.map((one) => html`<a href=${`#/${one.path}`} aria-current=${one === place.page ? "page" : undefined}>${one.title}</a>`)}</nav>
-      <span class="tools"><span title="Times are shown in this zone; the exact time in UTC shows on hover">${zone()}</span>
+      <span class="tools"><span class="zone" title="Times are shown in this zone; the exact time in UTC shows on hover">${zone()}</span>
         <button class="link" onClick=${nextTheme} title="Light, dark, or as the system has it">${shade === "system" ? "◐" : shade === "light" ? "○" : "●"}<span class="visually-hidden"> theme: ${shade}</span></button>
         <button class="link" onClick=${() => (known ? setToken("") : setAsking(!asking))}>${known ? "forget token" : "token"}</button>
         <button class="link" onClick=${() => setHelp(true)} aria-label="Keys">?</button></span>
@@ -122,7 +116,7 @@ function Console() {
     </main>
     <${Dialog} title="Keys" open=${help} onClose=${() => setHelp(false)}>
       <dl class="keys">${PAGES.map((one) => html`<dt><kbd>g</kbd> <kbd>${one.key}</kbd></dt><dd>${one.title}</dd>`)}
-        <dt><kbd>/</kbd></dt><dd>Search</dd><dt><kbd>space</kbd></dt><dd>Pause the live list, and go on</dd><dt><kbd>j</kbd> <kbd>k</kbd></dt><dd>Next and previous row; Enter opens it</dd><dt><kbd>?</kbd></dt><dd>These keys</dd></dl>
+        <dt><kbd>/</kbd></dt><dd>Search; <kbd>Esc</kbd> leaves it</dd><dt><kbd>space</kbd></dt><dd>Pause the live list, and go on</dd><dt><kbd>j</kbd> <kbd>k</kbd></dt><dd>Next and previous row; Enter opens it</dd><dt><kbd>?</kbd></dt><dd>These keys</dd></dl>
       <p><button onClick=${() => setHelp(false)}>Close</button></p>
     <//>`;
 }

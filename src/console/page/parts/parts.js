@@ -1,9 +1,30 @@
 // Small views that several pages share.
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact-3.1.1.js";
-import { ago, dateTime, hue, utc } from "../format.js";
-import { setAdminToken, setToken } from "../api.js";
+import { setAdminToken, setToken, token } from "../api.js";
+import { hue, sources } from "../catalog.js";
+import { ago, dateTime, utc } from "../format.js";
+import { useSignal } from "../store.js";
 
-export const Source = ({ name }) => html`<span class="hue" style=${{ background: hue(name) }}></span>${name}`;
+export function Source({ name }) {
+  useSignal(sources);
+  return html`<span class="source"><span class="hue" style=${{ background: `var(${hue(name)})` }}></span>${name}</span>`;
+}
+
+// A choice of one value or all; a value that is not offered, as one from an old link, stays visible.
+export function Choice({ label, value = "", values, onChange }) {
+  const all = value && !values.includes(value) ? [value, ...values] : values;
+  return html`<label>${label} <select value=${value} onChange=${onChange}><option value="">all</option>${all.map((name) => html`<option value=${name} selected=${name === value}>${name}</option>`)}</select></label>`;
+}
+
+// Shown only if an answer takes a while, so that nothing flickers.
+export function Loading() {
+  const [late, setLate] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => setLate(true), 600);
+    return () => clearTimeout(timer);
+  }, []);
+  return late ? html`<p class="second" role="status">The reporter is asked…</p>` : null;
+}
 
 export const Time = ({ at, absolute }) =>
   at ? html`<time datetime=${utc(at)} title=${`${utc(at)} (UTC)`}>${absolute ? dateTime(at) : ago(at)}</time>` : "–";
@@ -26,26 +47,28 @@ export function Away({ error, since }) {
 
 export function AskToken() {
   const [value, setValue] = useState("");
+  const [wrong] = useState(Boolean(token.get()));
   const submit = (event) => {
     event.preventDefault();
     setToken(value.trim());
   };
   return html`<form class="notice row" onSubmit=${submit}>
-    <div class="grow"><h2>This reporter asks for a token</h2><p>The value of ESS_REPORTER_TOKEN. It is kept for this tab alone.</p></div>
-    <label class="row">Token <input type="password" autocomplete="off" value=${value} onInput=${(event) => setValue(event.target.value)} /></label>
-    <button type="submit">Use</button>
+    <div class="grow"><h2>This reporter asks for a token</h2><p>${wrong ? html`<span class="amber">The token that was given is not the one. </span>` : null}The value of <code>ESS_REPORTER_TOKEN</code>. It is kept for this tab alone.</p></div>
+    <label class="row">Token <input type="password" autocomplete="off" name="token" value=${value} onInput=${(event) => setValue(event.target.value)} /></label>
+    <button type="submit" class="main">Use</button>
   </form>`;
 }
 
 // Asks for the admin token in the place where an action needs it.
-export function AskAdminToken({ onDone }) {
+export function AskAdminToken({ why, wrong, onDone }) {
   const [value, setValue] = useState("");
   const submit = (event) => {
     event.preventDefault();
     setAdminToken(value.trim());
     onDone();
   };
-  return html`<form class="row" onSubmit=${submit}><label>ESS_ADMIN_TOKEN <input type="password" autocomplete="off" value=${value} onInput=${(event) => setValue(event.target.value)} /></label><button type="submit">Use</button></form>`;
+  return html`<form class="row" onSubmit=${submit}><span>${wrong ? html`<span class="amber">That is not the admin token. </span>` : null}${why ?? ""}</span>
+    <label><code>ESS_ADMIN_TOKEN</code> <input type="password" autocomplete="off" name="admin" value=${value} onInput=${(event) => setValue(event.target.value)} /></label><button type="submit" class="main">Use</button></form>`;
 }
 
 export function Copy({ text, label = "Copy" }) {
