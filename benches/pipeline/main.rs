@@ -18,6 +18,7 @@ mod limits;
 mod machine;
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
+mod viewers;
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,7 @@ type Line = (String, String, String);
 /// A part's name, whether it runs without being named, and what it does.
 type Part = (&'static str, bool, fn() -> Vec<Line>);
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     ("arrays", true, arrays),
     ("singles", true, singles),
     ("fairness", true, fairness),
@@ -39,6 +40,7 @@ const PARTS: [Part; 8] = [
     ("embedded", true, embedded),
     ("long", false, long),
     ("many-rows", false, many_rows),
+    ("viewers", false, viewers::viewers),
 ];
 
 fn main() {

@@ -208,6 +208,64 @@ fn viewers_are_bounded_and_the_feed_ends_when_the_reporter_drains() {
     assert!(system.services[0].process.wait(MINUTE).success(), "viewers do not hold up the drain");
 }
 
+/// Flows, samples and missed samples that a viewer has read until it has so many flows.
+fn read_flows(mut viewer: Viewer, flows: u64) -> (u64, u64, u64) {
+    let (mut flown, mut samples, mut missed) = (0, 0, 0);
+    while flown < flows {
+        let (event, data) = viewer.next().expect("the feed goes on");
+        match event.as_str() {
+            "flow" => flown += 1,
+            "sample" => samples += 1,
+            _ => missed += data["samples"].as_u64().unwrap(),
+        }
+    }
+    (flown, samples, missed)
+}
+
+#[test]
+fn two_hundred_viewers_are_fed_in_bounded_memory_and_those_that_do_not_read_hold_up_nobody() {
+    let system = System::embedded(&[]);
+    let url = system.reporter_url("/live");
+    let process = &system.services[0].process;
+    let post = |name: &str| {
+        let large = |number: u32| {
+            let mut event = simple(&format!("{name}-{number}"), "facebook");
+            event["data"]["user"]["note"] = json!("n".repeat(6_000));
+            event
+        };
+        let batch: Vec<Value> = (0..40).map(large).collect();
+        assert_eq!(system.post(&Value::from(batch).to_string()).status, 202);
+    };
+    // What the process needs by itself is in use before the viewers come.
+    (0..10).for_each(|round| post(&format!("warm-{round}")));
+    let before = process.memory_kib("VmRSS");
+    let frozen: Vec<Viewer> = (0..100).map(|_| Viewer::connect(&url)).collect();
+    let readers: Vec<_> = (0..100)
+        .map(|_| {
+            let viewer = Viewer::connect(&url);
+            std::thread::spawn(move || read_flows(viewer, 8))
+        })
+        .collect();
+    let mut rounds = 0;
+    while readers.iter().any(|reader| !reader.is_finished()) {
+        post(&format!("round-{rounds}"));
+        rounds += 1;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(rounds > 20, "{rounds} rounds");
+    let read: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+    for (flows, samples, missed) in &read {
+        assert!(*samples > 0 && *samples <= 20 * (flows + 1), "{samples} samples, {missed} missed");
+    }
+    assert_eq!(read.len(), 100);
+    let grown = process.memory_kib("VmRSS").saturating_sub(before);
+    println!("{grown} KiB more with 200 viewers, half of which do not read, after {rounds} rounds");
+    assert!(grown < 64 << 10, "{grown} KiB for 200 viewers");
+    drop(frozen);
+    let ledger = system.settle();
+    assert!(ledger["sources"].as_array().unwrap().iter().all(|source| source["missing"] == 0), "{ledger}");
+}
+
 #[test]
 fn an_operator_restarts_an_actor_of_another_process_with_the_admin_token_alone() {
     let token = "an-admin-token-of-the-tests";
