@@ -1,6 +1,7 @@
 //! Fixtures of the tests: servers, the `ess` binary, an HTTP client, and events.
 
 pub mod actors;
+pub mod browser;
 pub mod events;
 pub mod http;
 pub mod nats;
