@@ -8,7 +8,7 @@ use crate::support::browser::Browser;
 use crate::support::events::simple;
 use crate::support::http;
 use crate::support::system::System;
-use crate::support::{MINUTE, eventually};
+use crate::support::{MINUTE, block_on, eventually};
 
 const ADMIN: &str = "an-admin-token-of-the-tests";
 const PAGES: [&str; 6] = ["", "reports", "live", "event", "dead-letters", "actors"];
@@ -288,6 +288,31 @@ fn a_process_that_is_killed_is_told_within_3_s_and_so_is_its_return() {
     world.service("reporter").start_again();
     world.wait_ready();
     state("all well");
+    lose_three_events(&mut world);
+    state("facebook: 3 events are missing");
+    eventually("the figure of missing events is red", MINUTE, || {
+        let red = "return document.querySelector('.figure .value.red')?.innerText";
+        (browser.script(red, Vec::new()) == "3").then_some(())
+    });
+}
+
+/// Takes accepted events out of the log before they are collected.
+fn lose_three_events(world: &mut System) {
+    world.service("collector-facebook").process.kill();
+    let send = |world: &System, count: usize, name: &str| {
+        let all = (0..count).map(|number| recent(&format!("{name}-{number}"), "facebook", "ad.view", |_| {}));
+        assert_eq!(world.post(&Value::from(all.collect::<Vec<_>>()).to_string()).status, 202);
+    };
+    send(world, 3, "lost");
+    let url = world.nats().url();
+    block_on(async {
+        let context = async_nats::jetstream::new(async_nats::connect(url).await.unwrap());
+        context.get_stream("ESS_FACEBOOK").await.unwrap().purge().await.unwrap();
+    });
+    // A later frame tells that the lost one was acknowledged.
+    send(world, 2, "kept");
+    world.service("collector-facebook").start_again();
+    world.wait_ready();
 }
 
 #[test]

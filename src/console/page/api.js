@@ -14,7 +14,7 @@ export function setToken(value) {
   token.set(value);
 }
 
-// Resolves at once, or, after a 401, when another token is given: a loop does not ask again and again in vain.
+// Resolves at once, or, after a 401, when another token is given: a loop does not go on asking.
 export function allowed() {
   return new Promise((done) => {
     if (!denied.get()) return done();

@@ -12,7 +12,7 @@ import { Live } from "./pages/live.js";
 import { Overview } from "./pages/overview.js";
 import { Reports } from "./pages/reports.js";
 import { AskToken, Dialog } from "./parts/parts.js";
-import { judge, problems } from "./state.js";
+import { headline, problems } from "./state.js";
 import { useSignal } from "./store.js";
 import { nextTheme, theme } from "./theme.js";
 
@@ -43,7 +43,7 @@ function go(path, params = {}, replace = false) {
 function State() {
   const link = useSignal(connection);
   const found = problems({ connection: link, flow: useSignal(flow), fleet: useSignal(fleet), ledger: useSignal(ledger) });
-  const state = judge(found, link);
+  const state = headline(found, link);
   const since = state.since ? ` (since ${clock(state.since)})` : "";
   const text = html`<span class=${state.level === "well" ? "" : state.level}>${state.text}${since}</span>`;
   return html`<span class=${`state ${state.level}`} role="status" aria-live="polite">${state.link ? html`<a href=${state.link}>${text}</a>` : text}</span>`;

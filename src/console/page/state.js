@@ -31,7 +31,7 @@ export function problems({ connection, flow, fleet, ledger }) {
     one.since = firstSeen.get(one.key);
   }
   const order = { red: 0, amber: 1, note: 2 };
-  // A reporter that was started again has heard of nobody at first.
+  // A reporter that was started again has heard of no process at first.
   const lasting = found.filter((one) => !one.lasting || now - one.since >= one.lasting * 1000);
   return lasting.sort((left, right) => order[left.level] - order[right.level]);
 }
@@ -53,10 +53,10 @@ function ofLedger(ledger) {
 
 function ofProcesses({ instances, error, at }) {
   if (error || !at) return [];
-  const lame = instances.filter((one) => !one.ready || isSilent(one));
-  const found = lame.map((one) => ({ key: `process ${one.service} ${one.instance}`, level: "amber", link: `#/actors?instance=${encodeURIComponent(one.instance)}`, text: `${one.service} ${one.instance}: ${stateOf(one).text}` }));
+  const unwell = instances.filter((one) => !one.ready || isSilent(one));
+  const found = unwell.map((one) => ({ key: `process ${one.service} ${one.instance}`, level: "amber", link: `#/actors?instance=${encodeURIComponent(one.instance)}`, text: `${one.service} ${one.instance}: ${stateOf(one).text}` }));
   if (!instances.some((one) => one.service.startsWith("collector"))) found.push({ key: "no collector", lasting: 3, level: "amber", link: "#/actors", text: "no collector is heard of: accepted events wait in the log" });
-  if (!instances.some((one) => one.service.startsWith("gateway"))) found.push({ key: "no gateway", lasting: 3, level: "amber", link: "#/actors", text: "no gateway is heard of: nobody takes events" });
+  if (!instances.some((one) => one.service.startsWith("gateway"))) found.push({ key: "no gateway", lasting: 3, level: "amber", link: "#/actors", text: "no gateway is heard of: no events are taken" });
   return found;
 }
 
@@ -88,7 +88,7 @@ function grows(history, source) {
 }
 
 // The state of the whole in one line.
-export function judge(found, connection) {
+export function headline(found, connection) {
   const [first] = found;
   if (first && first.level !== "note") return first;
   if (connection.state === "connecting") return { level: "", text: "connecting" };

@@ -35,7 +35,7 @@ function State({ letter, result }) {
     return html`<span class=${result.outcome === "refused" ? "amber" : ""}>${text}</span>`;
   }
   if (letter.replayedAt) return html`replayed <${Time} at=${letter.replayedAt} />`;
-  return letter.history?.length ? html`<span class="second">replayed in vain: ${number(letter.history.length)}</span>` : html`<span class="second">kept</span>`;
+  return letter.history?.length ? html`<span class="second">refused again: ${number(letter.history.length)}</span>` : html`<span class="second">kept</span>`;
 }
 
 // A letter's bytes with the errors at their paths, and as they are kept.
@@ -51,7 +51,7 @@ function Letter({ letter, result, onResults }) {
   const value = state.value ? parseExact(state.value.payload) : undefined;
   return html`<div class="letter">
     <div class="row"><span>Letter <code>${letter.id}</code> <${Copy} text=${letter.id} /></span>
-      ${letter.eventId ? html`<a href=${`#/event?id=${encodeURIComponent(letter.eventId)}`}>The way of ${letter.eventId}</a>` : null}
+      ${letter.eventId ? html`<a href=${`#/event?id=${encodeURIComponent(letter.eventId)}`}>The path of ${letter.eventId}</a>` : null}
       <span class="second">request <code>${letter.correlationId}</code></span></div>
     ${state.error ? (state.error.status === 404 ? html`<p class="amber">The letter is no longer kept.</p>` : html`<${Away} error=${state.error} />`) : null}
     ${!state.value && !state.error ? html`<p class="second">Its bytes are asked for.</p>` : null}

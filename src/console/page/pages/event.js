@@ -1,4 +1,4 @@
-// One event's way through the system, found by its id.
+// The path of one event through the system, found by its id.
 import { html, useEffect, useState } from "../vendor/htm-preact-3.1.1.js";
 import { get, query } from "../api.js";
 import { dateTime, duration, utc } from "../format.js";

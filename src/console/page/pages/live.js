@@ -9,7 +9,7 @@ import { sources, types } from "../catalog.js";
 
 function Sample({ one }) {
   return html`<div class="letter">
-    <div class="row">${one.eventId ? html`<span><code>${one.eventId}</code> <${Copy} text=${one.eventId} /></span><a href=${`#/event?id=${encodeURIComponent(one.eventId)}`}>Its way through the system</a>` : null}
+    <div class="row">${one.eventId ? html`<span><code>${one.eventId}</code> <${Copy} text=${one.eventId} /></span><a href=${`#/event?id=${encodeURIComponent(one.eventId)}`}>Its path through the system</a>` : null}
       ${one.outcome === "refused" && one.eventId ? html`<a href=${`#/dead-letters?search=${encodeURIComponent(one.eventId)}`}>Its dead letter</a>` : null}<span class="second">${bytes(one.bytes)}</span></div>
     ${one.event === null || one.event === undefined
       ? html`<p class="second">The event is no JSON, or larger than a sample carries (8 KiB).</p><ul class="errors">${(one.errors ?? []).map((error) => html`<li><code>${error.path || "the event"}</code> <span class="mark">${error.message}</span></li>`)}</ul>`

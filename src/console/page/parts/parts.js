@@ -38,7 +38,7 @@ export function Spark({ values }) {
 
 export const Notice = ({ title, children }) => html`<div class="notice"><h2>${title}</h2>${children}</div>`;
 
-// Keeps what was shown while the source of it is away, and says since when.
+// Says that what is shown is not up to date, and since when.
 export function Away({ error, since }) {
   if (!error) return null;
   if (error.status === 401) return html`<${AskToken} />`;
