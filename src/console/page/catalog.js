@@ -15,7 +15,9 @@ export async function loadCatalog() {
       const all = parameters.filter((one) => one.name === name).flatMap((one) => allowed(one.schema));
       return [...new Set(all)];
     };
+    const before = sources.get();
     sources.set(values("source").filter((name) => name !== "unknown"));
+    learnSources(before);
     types.set(values("eventType").sort());
     stages.set(values("funnelStage"));
     reasons.set(values("reason"));
@@ -28,6 +30,14 @@ function allowed(schema) {
   if (!schema) return [];
   return schema.enum ?? schema.items?.enum ?? [schema.oneOf, schema.anyOf, schema.allOf].flatMap((list) => (list ?? []).flatMap(allowed));
 }
+
+// Adds what a figure or a report names and the description did not: a source may come while the reporter runs.
+const learn = (list) => (names) => {
+  const fresh = [...new Set(names)].filter((name) => name && name !== "unknown" && !list.get().includes(name));
+  if (fresh.length) list.set(list.get().concat(fresh));
+};
+export const learnSources = learn(sources);
+export const learnTypes = learn(types);
 
 const HUES = 8;
 

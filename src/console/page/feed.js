@@ -1,5 +1,6 @@
 // The live feed: one connection to /live for all views, and the fleet once a second. Both come back by themselves.
 import { allowed, get, listen, query, Refused } from "./api.js";
+import { learnSources } from "./catalog.js";
 import { isSilent } from "./state.js";
 import { signal } from "./store.js";
 
@@ -53,6 +54,7 @@ function mean(history, source, field) {
 const RATES = ["received", "accepted", "refused", "logged", "stored", "duplicates"];
 
 function onFlow(data) {
+  learnSources(data.sources.map((one) => one.source));
   const history = flow.get().history.concat([data]).slice(-HISTORY);
   const sources = data.sources.map((one) => ({
     ...one,
@@ -126,7 +128,9 @@ export async function watchLedger() {
   for (;;) {
     await allowed();
     try {
-      ledger.set({ value: await get("ledger"), error: null, since: null });
+      const value = await get("ledger");
+      learnSources(value.sources.map((one) => one.source));
+      ledger.set({ value, error: null, since: null });
     } catch (error) {
       const known = ledger.get();
       ledger.set({ ...known, error, since: known.since ?? new Date() });

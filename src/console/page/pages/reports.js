@@ -1,11 +1,11 @@
 // The three reports with all filters, as charts and tables.
-import { html, useMemo, useState } from "../vendor/htm-preact-3.1.1.js";
+import { html, useEffect, useMemo, useState } from "../vendor/htm-preact-3.1.1.js";
 import { get, getText, query, token } from "../api.js";
 import { money, number, toLocal, zone } from "../format.js";
 import { Chart } from "../parts/chart.js";
 import { Away, Choice, Copy, Loading, Notice, Source } from "../parts/parts.js";
 import { usePolling, useSignal } from "../store.js";
-import { hue, sources, stages, types } from "../catalog.js";
+import { hue, learnTypes, sources, stages, types } from "../catalog.js";
 import { theme } from "../theme.js";
 
 const RANGES = { "1h": [3600, "last hour", "minute"], "6h": [21600, "last 6 hours", "minute"], "24h": [86400, "last 24 hours", "hour"], "7d": [604800, "last 7 days", "hour"], "30d": [2592000, "last 30 days", "day"], all: [null, "all", "day"] };
@@ -94,6 +94,7 @@ function Events({ filters, range, zoom, shade }) {
   const earlier = range.length ? ask(range.from - range.length, range.from) : null;
   const state = usePolling(async () => ({ now: await get(path), before: earlier ? await get(earlier) : null }), 10, [path]);
   const data = state.value;
+  useEffect(() => learnTypes((data?.now.events ?? []).map((one) => one.eventType)), [data]);
   const shown = useMemo(() => {
     if (!data) return null;
     const key = lineOf(filters);
