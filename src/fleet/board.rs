@@ -62,7 +62,7 @@ pub struct KnownInstance {
     /// The service as it told of itself.
     #[serde(flatten)]
     pub instance: Instance,
-    /// Seconds since its last message; one is due each second.
+    /// Seconds since its last message; one is due each second while somebody looks at the feed.
     pub silent_seconds: f64,
 }
 

@@ -1,7 +1,7 @@
 // The live feed: one connection to /live for all views, and the fleet once a second. Both come back by themselves.
 import { allowed, get, listen, query, Refused } from "./api.js";
 import { learnSources } from "./catalog.js";
-import { isSilent } from "./state.js";
+import { isSilent, watching } from "./state.js";
 import { signal } from "./store.js";
 
 const HISTORY = 300; // seconds of flow that sparklines show
@@ -86,6 +86,7 @@ function showSamples() {
 }
 
 function on(event, data) {
+  watching(true);
   if (connection.get().state !== "connected") connection.set({ state: "connected", since: null, why: "" });
   if (event === "flow") onFlow(data);
   else if (event === "sample") onSample(data);
@@ -117,6 +118,7 @@ export async function run() {
       connection.set({ state: refused ? "denied" : "away", since, why });
       if (refused) await allowed();
     } finally {
+      watching(false);
       clearInterval(watch);
     }
     await sleep(wait);

@@ -1,7 +1,8 @@
 // What is not well now, in words, the most important first; and what is worth a look although all is well.
 import { number, rate } from "./format.js";
 
-// A process that sends nothing for this long, in seconds, is told to be silent; one message a second is due.
+// A process that sends nothing for this long, in seconds, is told to be silent; one message a second is due while
+// somebody looks.
 export const SILENT = 2;
 // Part of its bound from which a log is told to fill up.
 const FILLING = 0.8;
@@ -13,7 +14,14 @@ const SPAN = 10;
 // When each problem was first seen, by its key.
 const firstSeen = new Map();
 
-export const isSilent = (one) => one.silentSeconds >= SILENT;
+// While nobody looks a process tells of itself less often: silence counts once this page has looked for a while.
+const ATTENTIVE = 3;
+let watchedSince = null;
+export function watching(yes) {
+  watchedSince = yes ? (watchedSince ?? Date.now()) : null;
+}
+
+export const isSilent = (one) => one.silentSeconds >= SILENT && watchedSince !== null && Date.now() - watchedSince >= ATTENTIVE * 1000;
 
 export function stateOf(one) {
   if (isSilent(one)) return { level: "amber", text: "silent: nothing is heard of it" };
