@@ -181,6 +181,13 @@ impl Replay<'_> {
     }
 
     async fn replay(&self, letter: &StoredLetter) -> Result<ReplayedLetter, ReplayError> {
+        let source = letter.source.and_then(Source::parse);
+        if let Some(source) = source.filter(|source| !source.is_built_in()) {
+            let message = format!("{source} is declared by a file: its letters are not replayed");
+            let errors = vec![FieldError { path: String::new(), message }];
+            let (id, event_id) = (letter.id, letter.event_id.clone());
+            return Ok(ReplayedLetter { id, outcome: ReplayOutcome::Refused, kind: None, event_id, errors });
+        }
         let payload = shown_payload(letter, self.redactor);
         let replayed = |outcome, kind, event_id, errors| ReplayedLetter {
             id: letter.id,

@@ -85,7 +85,7 @@ fn check_behaviour(world: &System, browser: &Browser) {
         assert!(url.starts_with(&own) || url.starts_with("blob:"), "{url} is another host");
         asked += 1;
     }
-    assert!(asked > 20, "{asked} requests");
+    assert!(asked > 5, "{asked} requests");
     assert_eq!(browser.script("return document.querySelectorAll('img, b').length", Vec::new()), 0);
     let title = browser.script("return document.title", Vec::new());
     assert!(title.as_str().unwrap().ends_with("ESS"), "{title}");
@@ -262,9 +262,14 @@ fn a_process_that_is_killed_is_told_within_3_s_and_so_is_its_return() {
     let browser = Browser::start();
     browser.open(&page(&world, ""));
     browser.sees("all well");
+    // Silence counts once the page has looked for 3 s; it has a point of its line for each second.
+    eventually("the page has looked for some seconds", MINUTE, || {
+        let points = "return document.querySelector('.spark path')?.getAttribute('d').split('L').length ?? 0";
+        (browser.script(points, Vec::new()).as_u64()? >= 6).then_some(())
+    });
     world.service("collector-tiktok").process.kill();
-    let said = browser.sees("nothing heard for");
-    let line = said.lines().find(|line| line.contains("nothing heard for")).unwrap();
+    let said = browser.sees(": nothing heard for");
+    let line = said.lines().find(|line| line.contains(": nothing heard for")).unwrap();
     let seconds: f64 = line.split("heard for ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!(line.contains("collector.tiktok") && (2.0..4.0).contains(&seconds), "{line}");
     let state = "return document.querySelector('.state').innerText";

@@ -1,7 +1,7 @@
 // The live feed: one connection to /live for all views, and the fleet once a second. Both come back by themselves.
 import { allowed, get, listen, query, Refused } from "./api.js";
 import { learnSources } from "./catalog.js";
-import { isSilent, watching } from "./state.js";
+import { watching, withSilence } from "./state.js";
 import { signal } from "./store.js";
 
 const HISTORY = 300; // seconds of flow that sparklines show
@@ -146,7 +146,7 @@ export async function watchFleet() {
   for (;;) {
     await allowed();
     try {
-      const { instances } = await get("fleet");
+      const instances = withSilence((await get("fleet")).instances);
       const now = new Date();
       noticeChanges(before, instances, now);
       before = new Map(instances.map((one) => [keyOf(one), one]));
@@ -181,8 +181,8 @@ function noticeChanges(before, instances, at) {
       notice(at, `${one.service} ${one.instance}: started`, "#/actors");
       continue;
     }
-    if (!isSilent(known) && isSilent(one)) notice(at, `${one.service} ${one.instance}: nothing heard for ${one.silentSeconds.toFixed(1)} s`, "#/actors", "amber");
-    if (isSilent(known) && !isSilent(one)) notice(at, `${one.service} ${one.instance}: heard again`, "#/actors");
+    if (!known.silent && one.silent) notice(at, `${one.service} ${one.instance}: nothing heard for ${one.silentSeconds.toFixed(1)} s`, "#/actors", "amber");
+    if (known.silent && !one.silent) notice(at, `${one.service} ${one.instance}: heard again`, "#/actors");
     if (known.ready && !one.ready) notice(at, `${one.service} ${one.instance}: not ready: ${one.why ?? "no reason told"}`, "#/actors", "amber");
     if (!known.ready && one.ready) notice(at, `${one.service} ${one.instance}: ready again`, "#/actors");
     const restarts = new Map(flatten(known.actors).map((node) => [node.name, node.restarts]));

@@ -21,10 +21,16 @@ export function watching(yes) {
   watchedSince = yes ? (watchedSince ?? Date.now()) : null;
 }
 
-export const isSilent = (one) => one.silentSeconds >= SILENT && watchedSince !== null && Date.now() - watchedSince >= ATTENTIVE * 1000;
+const isAttentive = () => watchedSince !== null && Date.now() - watchedSince >= ATTENTIVE * 1000;
+
+// Processes with `silent`, as it is when they are asked for: later looks at the same answer do not change it.
+export function withSilence(instances) {
+  const attentive = isAttentive();
+  return instances.map((one) => ({ ...one, silent: attentive && one.silentSeconds >= SILENT }));
+}
 
 export function stateOf(one) {
-  if (isSilent(one)) return { level: "amber", text: "silent: nothing is heard of it" };
+  if (one.silent) return { level: "amber", text: "silent: nothing is heard of it" };
   if (!one.ready) return { level: "amber", text: `not ready: ${one.why ?? "no reason told"}` };
   return { level: "", text: "ready" };
 }
@@ -61,7 +67,7 @@ function ofLedger(ledger) {
 
 function ofProcesses({ instances, error, at }) {
   if (error || !at) return [];
-  const unwell = instances.filter((one) => !one.ready || isSilent(one));
+  const unwell = instances.filter((one) => !one.ready || one.silent);
   const found = unwell.map((one) => ({ key: `process ${one.service} ${one.instance}`, level: "amber", link: `#/actors?instance=${encodeURIComponent(one.instance)}`, text: `${one.service} ${one.instance}: ${stateOf(one).text}` }));
   if (!instances.some((one) => one.service.startsWith("collector"))) found.push({ key: "no collector", lasting: 3, level: "amber", link: "#/actors", text: "no collector is heard of: accepted events wait in the log" });
   if (!instances.some((one) => one.service.startsWith("gateway"))) found.push({ key: "no gateway", lasting: 3, level: "amber", link: "#/actors", text: "no gateway is heard of: no events are taken" });
