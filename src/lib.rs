@@ -41,6 +41,7 @@ pub mod ledger;
 pub mod log;
 pub mod money;
 pub mod ops;
+mod plan;
 pub mod publisher;
 pub mod replay;
 pub mod reporter;

@@ -8,6 +8,7 @@ mod dead_letters;
 mod failure;
 mod forget;
 mod log;
+mod plan;
 mod publisher;
 mod rollups;
 mod serve;
@@ -86,6 +87,8 @@ enum Command {
     Top(watch::Target),
     /// Print events of the running system as they are validated, one a line, up to 20 a second
     Tail(watch::TailArguments),
+    /// Show what so many events a second need: processes, cores, disks, and the first bottleneck
+    Plan(plan::Arguments),
     /// Show the effective configuration and try each connection
     Check,
     /// Exit 0 if the service on this machine is ready (for container health checks)
@@ -143,6 +146,7 @@ fn run(command: Command) -> Result<Ending, Failure> {
         | Command::Rollups(_)
         | Command::Forget(_)
         | Command::Log(_)
+        | Command::Plan(_)
         | Command::Sources(_) => ("ess", Output::Stderr),
     };
     logs::start(name, &config.log_level, output).map_err(|error| match error {
@@ -184,6 +188,7 @@ fn run(command: Command) -> Result<Ending, Failure> {
             Command::Sources(command) => sources::run(&config, command),
             Command::Top(target) => watch::top(&config, &target).await,
             Command::Tail(arguments) => watch::tail(&config, &arguments).await,
+            Command::Plan(arguments) => plan::run(&arguments),
             Command::Check => check::check(&config).await,
             Command::Health => check::health(&config).await,
         }

@@ -324,3 +324,38 @@ fn concurrent_migrations_all_succeed() {
     let system = System::real_with(&[], services);
     assert_eq!(system.count_rows(), 0);
 }
+
+#[test]
+fn a_plan_names_processes_disks_and_the_first_bottleneck_from_ten_thousand_to_ten_million() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = |arguments: &str| {
+        let arguments: Vec<&str> = ["plan"].into_iter().chain(arguments.split(' ')).collect();
+        ess(&arguments, &[], folder.path()).output().unwrap()
+    };
+    let mut cores = 0.0;
+    for (rate, feasible) in [(10_000, true), (100_000, true), (1_000_000, false), (10_000_000, false)] {
+        let done = plan(&format!("--events-per-second {rate} --retention 30d --replicas 3 --json"));
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let plan: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!((&plan["eventsPerSecond"], &plan["replicas"]), (&f64::from(rate).into(), &3.into()));
+        let roles = plan["roles"].as_array().unwrap();
+        assert_eq!(roles.len(), 5);
+        let used: f64 = roles.iter().map(|role| role["coresUsed"].as_f64().unwrap()).sum();
+        assert!(used > 5.0 * cores, "{rate}: {used} cores after {cores}");
+        cores = used;
+        assert!(roles.iter().all(|role| role["basis"] == "calculated"), "no cluster of three was measured");
+        let first = &plan["limits"][0];
+        assert_eq!((&plan["feasible"], &first["reached"]), (&feasible.into(), &(!feasible).into()), "{plan}");
+        assert_eq!(plan["disks"][1]["content"], "rows");
+    }
+    let text = plan("--events-per-second 50000 --retention 60s");
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.contains("first bottleneck: ") && text.contains("  measured"), "{text}");
+    for wrong in [
+        "--events-per-second 0",
+        "--events-per-second 5 --replicas 6",
+        "--events-per-second 5 --retention soon",
+    ] {
+        assert_eq!(plan(wrong).status.code(), Some(2), "{wrong}");
+    }
+}

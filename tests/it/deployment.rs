@@ -1,5 +1,6 @@
 //! Images, compose files and manifests, as far as they can be checked without a container engine.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -7,8 +8,9 @@ use std::time::Duration;
 use ess::config::SETTINGS;
 use serde_json::{Value, json};
 
+use crate::support::haproxy::HaProxy;
 use crate::support::nats::Nats;
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{Kind, Postgres, on, own, unprivileged};
 use crate::support::process::{Process, ess};
 use crate::support::{MINUTE, eventually, free_port, http, tool};
 
@@ -65,6 +67,9 @@ fn compose_files_keep_the_specification_and_wait_for_what_is_healthy() {
     all.extend(OVERLAYS.map(|overlay| compose(&[overlay])));
     all.push(compose(&["staging", "development"]));
     all.push(compose(&["production", "providers"]));
+    all.push(compose(&["cluster"]));
+    all.push(compose(&["pooler"]));
+    all.push(compose(&["cluster", "pooler"]));
     for config in &all {
         for (name, service) in services(config) {
             let image = service["image"].as_str().unwrap();
@@ -72,7 +77,8 @@ fn compose_files_keep_the_specification_and_wait_for_what_is_healthy() {
             let pinned = image.split_once(':').is_some_and(|(_, tag)| tag.contains('.'));
             assert!(pinned || is_ess(service) || image == "andriiuni/events", "{name}: {image}");
             assert!(service["container_name"].is_null(), "{name} could not be scaled");
-            let serves = name != "publisher";
+            // Images that hold nothing which could ask.
+            let serves = name != "publisher" && !name.starts_with("nats-exporter");
             assert_eq!(service["healthcheck"]["test"].is_array(), serves, "{name}");
             for (other, needed) in service["depends_on"].as_object().into_iter().flatten() {
                 assert_eq!(needed["condition"], "service_healthy", "{name} needs {other}");
@@ -111,19 +117,21 @@ fn compose_files_keep_the_specification_and_wait_for_what_is_healthy() {
         "fb-collector",
         "gateway",
         "grafana",
+        "haproxy",
         "nats",
+        "nats-exporter",
         "postgres",
+        "postgres-exporter",
         "prometheus",
         "publisher",
         "reporter",
         "ttk-collector",
     ];
     assert_eq!(names, expected);
-    // Three gateways and two collectors of a source find a port each.
-    let ports = plain["services"]["gateway"]["ports"].as_array().unwrap();
-    let published = ports[0]["published"].as_str().unwrap();
-    let (first, last) = published.split_once('-').expect("a range");
-    assert!(last.parse::<u16>().unwrap() - first.parse::<u16>().unwrap() >= 2, "{published}");
+    // The webhook is at one port however many gateways run; only HAProxy publishes it.
+    let ports = &plain["services"]["haproxy"]["ports"];
+    assert_eq!((&ports[0]["published"], &ports[0]["target"]), (&json!("3000"), &json!(3000)), "{ports}");
+    assert!(plain["services"]["gateway"]["ports"].is_null());
     assert!(plain["services"]["fb-collector"]["ports"].is_null());
     // On this machine alone.
     for (name, service) in services(&all[1]) {
@@ -173,7 +181,7 @@ fn what_the_example_files_name_reaches_the_services() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(root().join("compose.yaml"), folder.path().join("compose.yaml")).unwrap();
     std::fs::create_dir_all(folder.path().join("docker/env")).unwrap();
-    for name in ["event.env", "nats.env", "database.env", "postgres.env"] {
+    for name in ["event.env", "gateway.env", "nats.env", "database.env", "postgres.env"] {
         let path = Path::new("docker/env").join(name);
         std::fs::copy(root().join(&path), folder.path().join(&path)).unwrap();
     }
@@ -200,7 +208,9 @@ fn what_the_example_files_name_reaches_the_services() {
         let expected: &[&str] = match file {
             ".env.event" => &["gateway", "publisher"],
             ".env.nats" => &["fb-collector", "gateway", "reporter", "ttk-collector"],
-            ".env.database" => &["fb-collector", "postgres", "reporter", "ttk-collector"],
+            ".env.database" => {
+                &["fb-collector", "postgres", "postgres-exporter", "reporter", "ttk-collector"]
+            }
             _ => &["fb-collector", "gateway", "publisher", "reporter", "ttk-collector"],
         };
         assert_eq!(reached, expected, "{file}: {name}");
@@ -253,6 +263,104 @@ fn the_dockerfile_is_clean_and_builds_what_is_there() {
     }
 }
 
+/// Lines of a configuration without comments, indentation and empty lines.
+fn settings_of(text: &str) -> Vec<String> {
+    let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    lines.filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])).collect()
+}
+
+#[test]
+fn manifests_have_the_settings_of_the_shipped_configuration_files() {
+    let all = manifests();
+    let manifest = |name: &str, file: &str| {
+        let found = all.iter().find(|(_, it)| it["kind"] == "ConfigMap" && it["metadata"]["name"] == name);
+        settings_of(found.expect(name).1["data"][file].as_str().unwrap())
+    };
+    assert_eq!(manifest("postgres", "postgresql.conf"), settings_of(&read("docker/postgresql.conf")));
+    assert_eq!(manifest("pgbouncer", "pgbouncer.ini"), settings_of(&read("docker/pgbouncer.ini")));
+    let mut nats = settings_of(&read("docker/nats.conf"));
+    nats.extend(settings_of(&read("docker/nats-cluster.conf")));
+    // Servers have other names there, and one file holds everything.
+    let own = |line: &String| !line.starts_with("routes:") && !line.starts_with("include ");
+    nats.retain(own);
+    let mut there = manifest("nats", "nats.conf");
+    there.retain(own);
+    assert_eq!(there, nats);
+    // PostgreSQL 18 keeps its data below this folder, not in the one that images of earlier versions used.
+    let compose = compose(&[]);
+    let mounted = compose["services"]["postgres"]["volumes"].as_array().unwrap();
+    assert!(mounted.iter().any(|mount| mount["target"] == "/var/lib/postgresql"), "{mounted:?}");
+    let server =
+        all.iter().find(|(_, it)| it["kind"] == "StatefulSet" && it["metadata"]["name"] == "postgres");
+    let container = &server.unwrap().1["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], compose["services"]["postgres"]["image"]);
+    let mounted = container["volumeMounts"].as_array().unwrap();
+    assert!(mounted.iter().any(|mount| mount["mountPath"] == "/var/lib/postgresql"), "{mounted:?}");
+}
+
+#[test]
+fn the_overlay_of_a_cluster_has_three_servers_three_copies_and_two_of_each_service() {
+    let config = compose(&["cluster"]);
+    let service = |name: &str| &config["services"][name];
+    for name in ["gateway", "fb-collector", "ttk-collector", "reporter"] {
+        assert_eq!(service(name)["deploy"]["replicas"], 2, "{name}");
+        let environment = &service(name)["environment"];
+        assert_eq!(environment["ESS_NATS_REPLICAS"], "3", "{name}");
+        let urls: Vec<&str> = environment["NATS_URL"].as_str().unwrap().split(',').collect();
+        assert_eq!(urls, ["nats://nats:4222", "nats://nats-2:4222", "nats://nats-3:4222"], "{name}");
+    }
+    let routes = read("docker/nats-cluster.conf");
+    for name in ["nats", "nats-2", "nats-3"] {
+        assert_eq!(service(name)["environment"]["NATS_SERVER_NAME"], name);
+        assert!(routes.contains(&format!("\"nats://{name}:6222\"")), "{name}");
+        let volumes = service(name)["volumes"].as_array().unwrap();
+        assert!(volumes.iter().any(|mount| mount["source"] == name && mount["target"] == "/data"), "{name}");
+    }
+    // The shipped files as they are mounted, which the cluster's tests run with other addresses.
+    let folder = root().join("docker");
+    let checked = Command::new(tool("nats-server"))
+        .args(["-t", "-c", "nats-cluster.conf"])
+        .env("NATS_SERVER_NAME", "nats")
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}
+
+#[test]
+fn services_reach_postgresql_through_the_shipped_pooler() {
+    let postgres = Postgres::start();
+    postgres.query("ALTER ROLE ess PASSWORD 'ess'");
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let users = folder.path().join("userlist.txt");
+    std::fs::copy(root().join("docker/userlist.txt"), &users).unwrap();
+    let settings = read("docker/pgbouncer.ini")
+        .replace("host=postgres port=5432", &format!("host=127.0.0.1 port={}", postgres.port))
+        .replace("listen_addr = 0.0.0.0", "listen_addr = 127.0.0.1")
+        .replace("listen_port = 6432", &format!("listen_port = {port}"))
+        .replace("/etc/pgbouncer/userlist.txt", &users.display().to_string());
+    let file = folder.path().join("pgbouncer.ini");
+    std::fs::write(&file, settings).unwrap();
+    own(folder.path());
+    let mut command = unprivileged(Path::new("/usr/sbin/pgbouncer"));
+    command.arg(&file);
+    let _pooler = Process::spawn(command, &folder.path().join("pgbouncer.log"));
+    eventually("PgBouncer listens", MINUTE, || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+    let config = compose(&["pooler"]);
+    for name in ["fb-collector", "ttk-collector", "reporter"] {
+        let shipped = config["services"][name]["environment"]["DATABASE_URL"].as_str().unwrap();
+        let url = shipped.replace("@pgbouncer:6432", &format!("@127.0.0.1:{port}"));
+        assert_ne!(url, shipped, "{name}");
+        let environment = [("DATABASE_URL".to_owned(), url)];
+        for arguments in [&["migrate"][..], &["check"]] {
+            let done = ess(arguments, &environment, folder.path()).output().unwrap();
+            assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stdout));
+        }
+    }
+    assert!(!postgres.query("SELECT 1 FROM seaql_migrations").is_empty());
+}
+
 /// A container of ours as a process: its command and environment, with the servers where they are here.
 fn start(
     name: &str,
@@ -294,6 +402,11 @@ fn start(
 }
 
 #[test]
+fn every_command_and_health_check_of_the_compose_file_runs_on_its_postgresql() {
+    // The version of the compose file.
+    on(Kind::Eighteen, every_command_and_health_check_of_the_compose_file_runs);
+}
+
 fn every_command_and_health_check_of_the_compose_file_runs() {
     let config = compose(&[]);
     let nats = Nats::start();
@@ -315,10 +428,16 @@ fn every_command_and_health_check_of_the_compose_file_runs() {
         });
         running.push((name, process, port));
     }
-    let target = format!("http://127.0.0.1:{}/webhook", running[0].2);
+    let haproxy = HaProxy::start(&[Ipv4Addr::LOCALHOST], running[0].2);
+    let check = texts(&config["services"]["haproxy"]["healthcheck"]["test"]).pop().unwrap();
+    assert_eq!(check, "http://127.0.0.1:8404/health");
+    eventually("HAProxy is healthy", MINUTE, || {
+        http::get(&haproxy.metrics_url("/health")).ok().filter(|answer| answer.status == 200)
+    });
+    let target = haproxy.url("/webhook");
     let publisher = &config["services"]["publisher"];
     let endpoint = publisher["environment"]["EVENT_ENDPOINT"].as_str().unwrap();
-    assert_eq!(endpoint, "http://gateway:3000/webhook");
+    assert_eq!(endpoint, "http://haproxy:3000/webhook");
     let environment = vec![("EVENT_ENDPOINT".to_owned(), target)];
     let mut sending = texts(&publisher["command"]);
     sending.extend(["--duration", "2s", "--json"]);
@@ -347,6 +466,10 @@ fn humantime_seconds(text: &str) -> u64 {
 
 #[test]
 fn the_servers_health_checks_and_settings_are_what_these_servers_know() {
+    on(Kind::Eighteen, health_checks_and_settings);
+}
+
+fn health_checks_and_settings() {
     let config = compose(&[]);
     // NATS, with its monitoring port.
     let monitoring = free_port();

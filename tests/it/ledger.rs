@@ -3,7 +3,7 @@
 pub mod folding;
 pub mod frames;
 pub mod frozen;
-mod load;
+pub mod load;
 pub mod reconciliation;
 pub mod restored_log;
 pub mod standby;

@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod backup;
+mod balancer;
 mod browser;
 mod cancelled_reports;
 mod chaos;

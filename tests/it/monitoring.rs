@@ -1,6 +1,7 @@
 //! Prometheus and Grafana: alerts fire when they should, panels have data, queries name metrics that exist.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use regex_lite::Regex;
 use serde_json::{Value, json};
 
 use crate::support::events::simple;
+use crate::support::haproxy::HaProxy;
 use crate::support::process::Process;
 use crate::support::system::System;
 use crate::support::{MINUTE, eventually, free_port, http};
@@ -214,19 +216,48 @@ fn panels_and_alerts_ask_for_every_metric_and_for_none_that_does_not_exist() {
     assert!(unasked.is_empty(), "no panel and no alert shows {unasked:#?}");
 }
 
-/// A system on NATS and PostgreSQL, and the Prometheus that scrapes it.
-fn scraped_system(settings: &[(&str, &str)]) -> (System, Prometheus) {
-    let mut system = System::real(settings);
-    let jobs = ["gateway", "collector-facebook", "collector-tiktok", "reporter"];
-    let targets = jobs.map(|job| (job, system.service(job).port));
-    let prometheus = Prometheus::start(&targets);
-    (system, prometheus)
+/// A system on NATS and PostgreSQL behind HAProxy, PostgreSQL's exporter, and the Prometheus that scrapes all of it.
+struct Scraped {
+    system: System,
+    haproxy: HaProxy,
+    prometheus: Prometheus,
+    _exporter: Process,
+}
+
+impl Scraped {
+    fn start(settings: &[(&str, &str)]) -> Self {
+        let mut system = System::real(settings);
+        let haproxy = HaProxy::start(&[Ipv4Addr::LOCALHOST], system.service("gateway").port);
+        let (exporter, exporter_port) = postgres_exporter(&mut system);
+        let jobs = ["gateway", "collector-facebook", "collector-tiktok", "reporter"];
+        let mut targets: Vec<(&str, u16)> = jobs.map(|job| (job, system.service(job).port)).to_vec();
+        targets.extend([("haproxy", haproxy.metrics), ("postgres", exporter_port)]);
+        let prometheus = Prometheus::start(&targets);
+        haproxy.wait_gateways(1);
+        Self { system, haproxy, prometheus, _exporter: exporter }
+    }
+}
+
+/// Debian's exporter for the system's PostgreSQL, and its port. Panels use only metrics that the pinned version has too.
+fn postgres_exporter(system: &mut System) -> (Process, u16) {
+    let port = free_port();
+    let mut command = Command::new("prometheus-postgres-exporter");
+    command
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .env("DATA_SOURCE_NAME", format!("{}?sslmode=disable", system.postgres().url()));
+    let process = Process::spawn(command, &system.folder.path().join("exporter.log"));
+    eventually("the exporter reaches PostgreSQL", MINUTE, || {
+        let url = format!("http://127.0.0.1:{port}/metrics");
+        http::get(&url).ok().filter(|answer| answer.text.contains("\npg_up 1"))
+    });
+    (process, port)
 }
 
 #[test]
 fn every_panel_and_recorded_series_has_data_under_load() {
-    let (system, prometheus) = scraped_system(&[("ESS_ADMIN_TOKEN", "admin")]);
-    let target = system.gateway_url("/webhook");
+    let scraped = Scraped::start(&[("ESS_ADMIN_TOKEN", "admin")]);
+    let (system, prometheus) = (&scraped.system, &scraped.prometheus);
+    let target = scraped.haproxy.url("/webhook");
     let load =
         "publisher --rate 1000 --batch 50 --duration 100s --duplicates 0.1 --invalid 0.05 --seed 7 --target";
     let load: Vec<&str> = load.split(' ').chain([target.as_str()]).collect();
@@ -238,7 +269,9 @@ fn every_panel_and_recorded_series_has_data_under_load() {
     let restart = system.gateway_url("/actors/gateway.validate.1/restart");
     assert_eq!(http::post_with(&restart, &admin, b"").unwrap().status, 202);
     let mut open: Vec<(String, String, String)> = queries();
-    assert!(open.len() > 50);
+    // No package carries the exporter of NATS, so its panels are checked against its source alone.
+    open.retain(|(dashboard, ..)| dashboard != "nats.json");
+    assert!(open.len() > 80, "{}", open.len());
     let started = std::time::Instant::now();
     while !open.is_empty() {
         for path in ["events", "revenue", "demographics"] {
@@ -266,7 +299,7 @@ fn every_panel_and_recorded_series_has_data_under_load() {
 
 #[test]
 fn prometheus_sees_a_collector_that_cannot_finish_drain_to_the_end() {
-    let (mut system, prometheus) = scraped_system(&[]);
+    let Scraped { mut system, prometheus, .. } = Scraped::start(&[]);
     let lock_statement = "BEGIN; LOCK TABLE event_rows IN EXCLUSIVE MODE; SELECT pg_sleep(600)";
     let mut lock = Command::new("psql");
     lock.args(["-X", "-q", "-d", &system.postgres().url(), "-c", lock_statement]);

@@ -22,7 +22,8 @@ impl Answer {
     }
 }
 
-fn agent() -> ureq::Agent {
+/// A client that keeps its connections open between requests.
+pub fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(Duration::from_secs(60)))
@@ -61,6 +62,11 @@ pub fn post_with(url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Ans
 
 pub fn post(url: &str, body: &str) -> Result<Answer, ureq::Error> {
     post_with(url, &[("Content-Type", "application/json")], body.as_bytes())
+}
+
+/// Like [`post`], over a connection of this client.
+pub fn post_on(agent: &ureq::Agent, url: &str, body: &str) -> Result<Answer, ureq::Error> {
+    answer(agent.post(url).header("Content-Type", "application/json").send(body))
 }
 
 /// The value of one series, such as `ess_x_total{source="facebook"}`; 0 if it is missing.

@@ -3,7 +3,9 @@
 pub mod actors;
 pub mod browser;
 pub mod events;
+pub mod haproxy;
 pub mod http;
+pub mod names;
 pub mod nats;
 pub mod otlp;
 pub mod pgbouncer;
@@ -12,6 +14,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod stores;
+pub mod stream_backup;
 pub mod system;
 pub mod terminal;
 

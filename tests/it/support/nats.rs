@@ -109,17 +109,17 @@ impl Cluster {
     pub fn start() -> Self {
         let ports = || -> Vec<u16> { (0..3).map(|_| free_port()).collect() };
         let (clients, routes, monitors) = (ports(), ports(), ports());
-        let all: Vec<String> = routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
         let servers = (0..3)
             .map(|n| {
-                let more = format!(
-                    "server_name: {}\nhttp: \"127.0.0.1:{}\"\n\
-                     cluster {{ name: ess, listen: \"127.0.0.1:{}\", routes: [{}] }}",
-                    Self::name(n),
-                    monitors[n],
-                    routes[n],
-                    all.join(", ")
-                );
+                // The shipped settings of a cluster, with addresses of this machine.
+                let mut more = include_str!("../../../docker/nats-cluster.conf")
+                    .replace("include \"nats.conf\"", "")
+                    .replace("$NATS_SERVER_NAME", &Self::name(n))
+                    .replace("port: 6222", &format!("listen: \"127.0.0.1:{}\"", routes[n]));
+                for (name, port) in ["nats:", "nats-2:", "nats-3:"].iter().zip(&routes) {
+                    more = more.replace(&format!("//{name}6222"), &format!("//127.0.0.1:{port}"));
+                }
+                more += &format!("http: \"127.0.0.1:{}\"\n", monitors[n]);
                 Nats::start_on(clients[n], &more)
             })
             .collect();

@@ -223,6 +223,18 @@ impl Postgres {
         self.process = spawn(self.kind, self.port, &self.folder, &self.settings);
     }
 
+    /// Writes a dump of the database, consistent while it is in use.
+    pub fn dump(&self, file: &Path) {
+        let url = format!("postgres://ess@127.0.0.1:{}/ess", self.port);
+        run(Command::new(bin(self.kind, "pg_dump")).args(["-Fc", "-d", &url, "-f"]).arg(file));
+    }
+
+    /// Restores a dump into the database, which must be empty.
+    pub fn restore(&self, file: &Path) {
+        let url = format!("postgres://ess@127.0.0.1:{}/ess", self.port);
+        run(Command::new(bin(self.kind, "pg_restore")).args(["--exit-on-error", "-d", &url]).arg(file));
+    }
+
     /// Runs SQL; returns the rows, with columns separated by `|`.
     pub fn query(&self, sql: &str) -> Vec<String> {
         self.query_in("ess", sql)
