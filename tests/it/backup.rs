@@ -57,7 +57,9 @@ fn a_system_restored_from_a_backup_under_load_has_every_event_accepted_before_it
     let commands: [&[&str]; 4] =
         [&["gateway"], &["collector", "facebook"], &["collector", "tiktok"], &["reporter"]];
     let mut services = commands.map(|arguments| Service::start(arguments, &environment, folder.path()));
-    services.iter_mut().for_each(|service| drop(service.wait_ready()));
+    for service in &mut services {
+        service.wait_ready();
+    }
     let ledger_url = services[3].url("/ledger");
     let settle = || eventually("everything is stored", MINUTE * 2, || http::settled(&ledger_url));
     let sum = |ledger: &Value, member: &str| -> u64 {

@@ -135,7 +135,9 @@ fn answers_survive_the_balancer_while_gateways_are_killed_drained_and_added() {
         .iter()
         .map(|arguments| Service::start(arguments, &with_database, folder.path()))
         .collect();
-    services.iter_mut().for_each(|service| drop(service.wait_ready()));
+    for service in &mut services {
+        service.wait_ready();
+    }
 
     let load = Load::default();
     let url = haproxy.url("/webhook");

@@ -16,7 +16,7 @@ pub struct HaProxy {
     /// Port of metrics and health.
     pub metrics: u16,
     pub names: Names,
-    pub process: Process,
+    _process: Process,
     _folder: TempDir,
 }
 
@@ -36,7 +36,7 @@ impl HaProxy {
             ("BALANCER_GATEWAYS", format!("gateway:{gateway_port}")),
         ]);
         let process = Process::spawn(command, &folder.path().join("haproxy.log"));
-        let haproxy = Self { port, metrics, names, process, _folder: folder };
+        let haproxy = Self { port, metrics, names, _process: process, _folder: folder };
         eventually("HAProxy listens", MINUTE, || http::get(&haproxy.metrics_url("/metrics")).ok());
         haproxy
     }
