@@ -1,5 +1,7 @@
 //! Personal data of declared events, which the pointers of a file name: replaced before an event is kept anywhere.
 
+use std::collections::HashSet;
+
 use super::file::Declared;
 use super::map::MISSING;
 use super::pointer::Pointer;
@@ -34,7 +36,7 @@ impl Declared {
         event: Option<&mut CanonicalEvent<'_>>,
         privacy: &dyn Privacy,
     ) {
-        let mut hidden = Vec::new();
+        let mut hidden = HashSet::new();
         for pointer in self.map.user_pointers() {
             pointer.replace_through(value, |user| Some(with_pseudonyms(user, privacy, &mut hidden)));
         }
@@ -56,7 +58,7 @@ impl Declared {
         let columns = &mut event.columns;
         columns.name = columns.name.take().filter(|_| !privacy.drops());
         columns.name = columns.name.take().map(|name| privacy.pseudonym(&name).into());
-        let is_hidden = |text: &str| hidden.iter().any(|known| known == text);
+        let is_hidden = |text: &str| hidden.contains(text);
         if is_hidden(&event.id) {
             event.id = privacy.pseudonym(&event.id).into();
         }
@@ -102,7 +104,7 @@ impl Declared {
 
     /// An event's id, where it is personal data too: its pseudonym.
     pub(super) fn hide_id(&self, id: String, value: &Value, privacy: &dyn Privacy) -> String {
-        let mut texts = Vec::new();
+        let mut texts = HashSet::new();
         for pointer in self.personal() {
             if let Some(found) = pointer.find(value) {
                 with_pseudonyms(found, privacy, &mut texts);
@@ -122,7 +124,7 @@ fn text_of(value: &Value) -> Option<String> {
 }
 
 /// The value with a pseudonym wherever a hidden text stands once more.
-fn with_equals_hidden(value: &Value, hidden: &[String], privacy: &dyn Privacy) -> Value {
+fn with_equals_hidden(value: &Value, hidden: &HashSet<String>, privacy: &dyn Privacy) -> Value {
     match value {
         Value::Array(array) => {
             Value::array(array.items.iter().map(|item| with_equals_hidden(item, hidden, privacy)).collect())
@@ -140,7 +142,7 @@ fn with_equals_hidden(value: &Value, hidden: &[String], privacy: &dyn Privacy) -
 }
 
 /// The value with a pseudonym for each text and number in it, whose texts are added to `hidden`.
-fn with_pseudonyms(value: &Value, privacy: &dyn Privacy, hidden: &mut Vec<String>) -> Value {
+fn with_pseudonyms(value: &Value, privacy: &dyn Privacy, hidden: &mut HashSet<String>) -> Value {
     let text = match value {
         Value::Null | Value::Bool(_) => return value.clone(),
         Value::Text(text) if text.is_empty() => return value.clone(),
@@ -161,7 +163,7 @@ fn with_pseudonyms(value: &Value, privacy: &dyn Privacy, hidden: &mut Vec<String
         }
     };
     let pseudonym = Value::text(&privacy.pseudonym(&text));
-    hidden.push(text);
+    hidden.insert(text);
     pseudonym
 }
 
