@@ -172,7 +172,12 @@ async fn run_replay(config: &Config, store: &Store, replay: &Replay) -> Result<E
     };
     let redactor = Redactor::new(&config.pii);
     let (mut passed, mut failed) = (0, 0);
-    let run = replay::Replay { store, log: log.as_ref(), redactor: redactor.as_ref() };
+    let run = replay::Replay {
+        store,
+        log: log.as_ref(),
+        redactor: redactor.as_ref(),
+        source_folder: &config.source_folder,
+    };
     let run = run.run(&selection, |letter| {
         if letter.outcome == ReplayOutcome::Accepted {
             passed += 1;

@@ -1,14 +1,24 @@
 //! Replay of dead letters: their bytes are validated again, and those that are valid now are appended to the log.
 //!
-//! The command and the reporter replay by the same function. A letter is replayed once; if its event was stored
-//! meanwhile, the store recognises the replayed one as a duplicate.
+//! The command and the reporter replay by the same function. A letter of a built-in source is validated by its contract,
+//! one of a declared source converted by the file of today. A letter is replayed once; if its event was stored meanwhile,
+//! the store recognises the replayed one as a duplicate.
+
+mod declared;
+
+use std::ops::Range;
+use std::path::Path;
 
 use bytes::Bytes;
 use serde::Serialize;
 use uuid::Uuid;
 
+use self::declared::Converted;
 use crate::event::{FieldError, Redactor, Source, decode};
-use crate::log::{AppendError, FrameWriter, Origin, Piece, SharedLog, Topic, redact_errors};
+use crate::log::{
+    AppendError, FrameWriter, MAX_FRAME_BYTES, MAX_FRAME_EVENTS, Origin, Piece, SharedLog, Topic,
+    redact_errors,
+};
 use crate::store::{DeadLetterFilter, LetterSize, Store, StoreError, StoredLetter};
 
 /// Maximum number of letters whose bytes are held at one time.
@@ -157,6 +167,17 @@ pub struct Replay<'a> {
     pub log: Option<&'a SharedLog>,
     /// Replaces personal data of letters that were set aside before `ESS_PII` was set.
     pub redactor: Option<&'a Redactor>,
+    /// Folder of source files (`ESS_SOURCES`), for letters of declared sources.
+    pub source_folder: &'a Path,
+}
+
+/// The events of a letter that are valid now.
+struct Valid {
+    source: Source,
+    /// Type and id of the first event.
+    first: (String, String),
+    bytes: Vec<u8>,
+    events: Vec<Range<usize>>,
 }
 
 impl Replay<'_> {
@@ -170,25 +191,22 @@ impl Replay<'_> {
         selection: &Selection,
         mut each: impl FnMut(ReplayedLetter),
     ) -> Result<(), ReplayError> {
+        let files = declared::Files::of(self.source_folder);
         for ids in selection.pages() {
             let limit = ids.len() as u64;
             let page = DeadLetterFilter { ids, limit, ..DeadLetterFilter::default() };
             for letter in &self.store.letters(&page).await? {
-                each(self.replay(letter).await?);
+                each(self.replay(letter, &files).await?);
             }
         }
         Ok(())
     }
 
-    async fn replay(&self, letter: &StoredLetter) -> Result<ReplayedLetter, ReplayError> {
-        let source = letter.source.and_then(Source::parse);
-        if let Some(source) = source.filter(|source| !source.is_built_in()) {
-            let message = format!("{source} is declared by a file: its letters are not replayed");
-            let errors = vec![FieldError { path: String::new(), message }];
-            let (id, event_id) = (letter.id, letter.event_id.clone());
-            return Ok(ReplayedLetter { id, outcome: ReplayOutcome::Refused, kind: None, event_id, errors });
-        }
-        let payload = shown_payload(letter, self.redactor);
+    async fn replay(
+        &self,
+        letter: &StoredLetter,
+        files: &declared::Files<'_>,
+    ) -> Result<ReplayedLetter, ReplayError> {
         let replayed = |outcome, kind, event_id, errors| ReplayedLetter {
             id: letter.id,
             outcome,
@@ -196,18 +214,16 @@ impl Replay<'_> {
             event_id,
             errors,
         };
-        let mut errors = match validate(letter, &payload) {
-            Ok((source, kind, id)) => {
+        let errors = match validate(letter, self.redactor, files) {
+            Ok(valid) => {
                 if let Some(log) = self.log {
-                    self.append(log, source, letter, &payload).await?;
+                    self.append(log, letter, &valid).await?;
                 }
+                let Valid { source, first: (kind, id), .. } = valid;
                 return Ok(replayed(ReplayOutcome::Accepted, Some((source, kind)), Some(id), Vec::new()));
             }
             Err(errors) => errors,
         };
-        if self.redactor.is_some() {
-            redact_errors(&mut errors);
-        }
         if self.log.is_some() {
             let kept = self.store.letter_failed_again(letter, &errors).await;
             let failed = |error| ReplayError::Record { letter: letter.id, done: "was refused again", error };
@@ -216,27 +232,27 @@ impl Replay<'_> {
         Ok(replayed(ReplayOutcome::Refused, None, letter.event_id.clone(), errors))
     }
 
-    /// Appends a letter's event to the log, in a frame of a new writer: the log must not take it for a frame that it
+    /// Appends a letter's events to the log, in a frame of a new writer: the log must not take it for a frame that it
     /// had before.
     async fn append(
         &self,
         log: &SharedLog,
-        source: Source,
         letter: &StoredLetter,
-        payload: &[u8],
+        Valid { source, bytes, events, .. }: &Valid,
     ) -> Result<(), ReplayError> {
         let origin = Origin {
             correlation_id: letter.correlation_id.clone(),
             traceparent: None,
             accepted_at: chrono::Utc::now().timestamp_micros(),
         };
-        let whole = 0..payload.len();
-        let piece = Piece { origin: &origin, body: payload, events: std::slice::from_ref(&whole) };
-        let (id, frame): (String, Bytes) = FrameWriter::default().write(&[piece]);
         let letter = letter.id;
-        log.append(Topic::Events(source), id, frame)
-            .await
-            .map_err(|error| ReplayError::Log { letter, error })?;
+        for part in parts(events) {
+            let piece = Piece { origin: &origin, body: bytes, events: part };
+            let (id, frame): (String, Bytes) = FrameWriter::default().write(&[piece]);
+            log.append(Topic::Events(*source), id, frame)
+                .await
+                .map_err(|error| ReplayError::Log { letter, error })?;
+        }
         let kept = self.store.letter_replayed(letter).await;
         kept.map_err(|error| ReplayError::Record { letter, done: "is in the log", error })
     }
@@ -254,19 +270,72 @@ pub fn shown_payload(letter: &StoredLetter, redactor: Option<&Redactor>) -> Vec<
     }
 }
 
-/// Validates a letter by today's contract; gives source, type and id of its event.
-fn validate(letter: &StoredLetter, payload: &[u8]) -> Result<(Source, String, String), Vec<FieldError>> {
+/// Events in parts that a frame holds.
+fn parts(events: &[Range<usize>]) -> Vec<&[Range<usize>]> {
+    let (mut parts, mut from, mut bytes) = (Vec::new(), 0, 0);
+    for (index, event) in events.iter().enumerate() {
+        if index > from && (index - from == MAX_FRAME_EVENTS || bytes + event.len() > MAX_FRAME_BYTES) {
+            parts.push(&events[from..index]);
+            (from, bytes) = (index, 0);
+        }
+        bytes += event.len();
+    }
+    parts.push(&events[from..]);
+    parts
+}
+
+/// Validates a letter by today's contract, or converts it by today's source file.
+fn validate(
+    letter: &StoredLetter,
+    redactor: Option<&Redactor>,
+    files: &declared::Files<'_>,
+) -> Result<Valid, Vec<FieldError>> {
     if !letter.is_whole() {
         let message = "only the beginning of its bytes was kept, so that it cannot be replayed".to_owned();
         return Err(vec![FieldError { path: String::new(), message }]);
     }
-    let event = decode(payload, None).map_err(|refusal| refusal.errors)?;
-    Ok((event.source, event.kind.name().to_owned(), event.id.into_owned()))
+    // A process that has not read the dictionary yet does not know the source.
+    let source = letter.source.and_then(|name| Source::declare(name, "").ok());
+    if let Some(source) = source.filter(|source| !source.is_built_in()) {
+        let Converted { bytes, events, first } = declared::convert(letter, files.find(source)?, redactor)?;
+        return Ok(Valid { source, first, bytes, events });
+    }
+    let bytes = shown_payload(letter, redactor);
+    let valid = decode(&bytes, None)
+        .map(|event| (event.source, (event.kind.name().to_owned(), event.id.to_string())))
+        .map_err(|refusal| refusal.errors);
+    let (source, first) = valid.map_err(|mut errors| {
+        if redactor.is_some() {
+            redact_errors(&mut errors);
+        }
+        errors
+    })?;
+    let whole = 0..bytes.len();
+    Ok(Valid { source, first, bytes, events: vec![whole] })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_are_cut_into_parts_that_a_frame_holds() {
+        let sizes = |lengths: Vec<usize>| {
+            let mut from = 0;
+            let place = |length: &usize| {
+                from += length;
+                from - length..from
+            };
+            let events: Vec<Range<usize>> = lengths.iter().map(place).collect();
+            let parts = parts(&events);
+            assert_eq!(parts.concat(), events, "each event once and in order");
+            parts.iter().map(|part| part.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(vec![1; 2_500]), [1_000, 1_000, 500]);
+        assert_eq!(sizes(vec![MAX_FRAME_BYTES / 2; 5]), [2, 2, 1]);
+        assert_eq!(sizes(vec![MAX_FRAME_BYTES + 1, 1]), [1, 1]);
+        assert_eq!(sizes(vec![7]), [1]);
+    }
 
     #[test]
     fn letters_are_read_in_pages_of_bounded_number_and_size() {

@@ -307,7 +307,12 @@ async fn run(shared: &Shared, filter: &DeadLetterFilter, dry_run: bool) -> Resul
     let selection = Selection::new(&shared.store, filter, MAX_BYTES).await?;
     let share = (ERRORS / selection.len().max(1)).max(LEAST_ERRORS);
     let mut letters = Vec::new();
-    let replay = Replay { store: &shared.store, log, redactor: shared.redactor.as_ref() };
+    let replay = Replay {
+        store: &shared.store,
+        log,
+        redactor: shared.redactor.as_ref(),
+        source_folder: &shared.source_folder,
+    };
     let ended = replay.run(&selection, |letter| letters.push(LetterResult::new(letter, share))).await;
     let count = |outcome| letters.iter().filter(|letter| letter.outcome == outcome).count();
     let (accepted, refused) = (count(ReplayOutcome::Accepted), count(ReplayOutcome::Refused));

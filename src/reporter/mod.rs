@@ -101,6 +101,7 @@ pub fn start(
         log: log.cloned(),
         replaying: Semaphore::new(1),
         redactor: Redactor::new(&config.pii),
+        source_folder: config.source_folder.clone(),
         live,
         metrics,
         tokens: config.reporter_tokens.clone(),

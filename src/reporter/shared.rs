@@ -1,5 +1,6 @@
 //! State that the handlers of all routes share.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     pub replaying: Semaphore,
     /// Takes personal data out of letters that were set aside before `ESS_PII` was set.
     pub redactor: Option<Redactor>,
+    /// Folder of source files, for the replay of letters of declared sources.
+    pub source_folder: PathBuf,
     pub metrics: ReporterMetrics,
     pub live: Arc<Live>,
     pub tokens: Vec<Token>,

@@ -11,6 +11,7 @@ mod cluster;
 mod commands;
 mod console;
 mod declared_gateway;
+mod declared_reports;
 mod deployment;
 mod documents;
 mod embedded_log;

@@ -111,9 +111,11 @@ impl Declared {
         let body =
             json::parse(json).map_err(|error| RefusedBody::Unreadable(format!("not JSON: {error}")))?;
         let request = Request { method: Method::Post, headers: &[], query: "", body: json, received };
-        let values = self
-            .values(&body, &request, Value::object(Members::new()))
-            .map_err(|(message, _)| RefusedBody::Filter { message, body: String::new() })?;
+        let values =
+            self.values(&body, &request, Value::object(Members::new())).map_err(|(message, quotes)| {
+                let message = if privacy.is_some() && quotes { FAILED.to_owned() } else { message };
+                RefusedBody::Filter { message, body: String::new() }
+            })?;
         Ok(values.into_iter().map(|event| self.judge(event, received, privacy)).collect())
     }
 
