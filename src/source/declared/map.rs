@@ -1,24 +1,21 @@
 //! Mapping of an event to the canonical form.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
 use super::decimal::Decimal;
-use super::json;
+use super::kinds::{StageRule, TypeRule, revenue_types};
+use super::origin::{Errors, Origin, find, first, is_known, is_there, origins, path_of};
 use super::pointer::Pointer;
-use super::reader::{Faults, Fields, list, pointer, text, word};
+use super::reader::{Faults, Fields, pointer, word};
+pub(super) use super::reason::MISSING;
 use super::time::TimeForm;
 use super::value::Value;
 use super::yaml::{Kind, Node};
 use crate::json::FieldError;
 use crate::money::Currency;
-use crate::source::FunnelStage;
 use crate::source::canonical::{
     CanonicalColumns, CanonicalEvent, MAX_AGE, MAX_AMOUNT, MAX_EVENT_ID, MAX_FOLLOWERS, MAX_ID, MAX_TEXT,
-    is_type_name,
 };
 
 /// The mapping of a source.
@@ -34,41 +31,11 @@ pub(super) struct Map {
     revenue: Vec<Arc<str>>,
 }
 
-/// Origin of a value. Of several the first one that is there counts.
-#[derive(Debug)]
-enum Origin {
-    At(Pointer),
-    Constant(Constant),
-    /// SHA-256 of several values.
-    Hash(Vec<Pointer>),
-}
-
-/// A constant of the file: a text, or the digits of a number.
-#[derive(Debug)]
-struct Constant(String);
-
 #[derive(Debug)]
 enum TimeOrigin {
     At(Pointer, TimeForm),
     /// The arrival of the request.
     Received,
-}
-
-#[derive(Debug)]
-enum TypeRule {
-    Constant(Arc<str>),
-    /// A closed set of words; others are of the type `otherwise`, or refused.
-    Words {
-        at: Vec<Origin>,
-        words: HashMap<String, Arc<str>>,
-        otherwise: Option<Arc<str>>,
-    },
-}
-
-#[derive(Debug)]
-struct StageRule {
-    by_type: HashMap<Arc<str>, FunnelStage>,
-    otherwise: Option<FunnelStage>,
 }
 
 #[derive(Debug)]
@@ -108,11 +75,6 @@ const COLUMNS: [(&str, Column); 12] = [
     ("referrer", Column::Referrer),
     ("video", Column::Video),
 ];
-
-const STAGES: [(&str, FunnelStage); 2] = [("top", FunnelStage::TOP), ("bottom", FunnelStage::BOTTOM)];
-
-/// The reason of an error at a value that is not there.
-pub(super) const MISSING: &str = "is missing";
 
 impl Map {
     /// Reads `map` and `revenue`.
@@ -242,139 +204,6 @@ impl Map {
     }
 }
 
-/// Errors of an event.
-struct Errors(Vec<FieldError>);
-
-impl Errors {
-    fn add(&mut self, path: String, message: impl Into<String>) {
-        self.0.push(FieldError { path, message: message.into() });
-    }
-
-    fn missing<T>(&mut self, origins: &[Origin], name: &str) -> Option<T> {
-        self.add(path_of(origins.iter().flat_map(Origin::pointers), name), MISSING);
-        None
-    }
-
-    fn take<T>(&mut self, origins: &[Origin], result: Result<T, (Option<String>, String)>) -> Option<T> {
-        match result {
-            Ok(value) => Some(value),
-            Err((path, message)) => {
-                let path = path.unwrap_or_else(|| path_of(origins.iter().flat_map(Origin::pointers), ""));
-                self.add(path, message);
-                None
-            }
-        }
-    }
-
-    /// A text of at most so many characters, if it is there.
-    fn optional(&mut self, origins: &[Origin], event: &Value, most: usize) -> Option<String> {
-        let found = first(origins, event, is_there)?;
-        self.take(origins, found.text(most))
-    }
-}
-
-/// Path of errors of a value: of several pointers the first one that a platform sends; the names of a filter's own
-/// members begin with an underscore.
-fn path_of<'p>(pointers: impl Iterator<Item = &'p Pointer>, name: &str) -> String {
-    let paths: Vec<String> = pointers.map(Pointer::to_string).collect();
-    let sent = paths.iter().find(|path| !path.starts_with('_'));
-    sent.or(paths.first()).cloned().unwrap_or_else(|| name.to_owned())
-}
-
-/// A value that was found, with its pointer.
-struct Found<'o> {
-    value: Value,
-    at: Option<&'o Pointer>,
-}
-
-impl Found<'_> {
-    fn wrong(&self, message: impl Into<String>) -> (Option<String>, String) {
-        (self.at.map(Pointer::to_string), message.into())
-    }
-
-    /// A text, or a number's digits.
-    fn text(&self, most: usize) -> Result<String, (Option<String>, String)> {
-        let text = match &self.value {
-            Value::Text(text) => text.to_string(),
-            Value::Int(_) | Value::Float(_) | Value::Number(_) => self.value.to_json(),
-            _ => return Err(self.wrong("must be a string or a number")),
-        };
-        // Bytes are no fewer than characters.
-        if text.len() > most && text.chars().count() > most {
-            return Err(self.wrong(format!("must have at most {most} characters")));
-        }
-        Ok(text)
-    }
-
-    /// A whole number in a range.
-    fn integer(&self, most: i64) -> Result<i64, (Option<String>, String)> {
-        let decimal = Decimal::read(&self.value).filter(|decimal| !decimal.is_negative);
-        match decimal.and_then(|decimal| decimal.shifted(0)) {
-            Some((number, true)) if number <= most => Ok(number),
-            _ => Err(self.wrong(format!("must be a whole number from 0 to {most}"))),
-        }
-    }
-}
-
-impl Origin {
-    fn pointers(&self) -> &[Pointer] {
-        match self {
-            Self::At(pointer) => std::slice::from_ref(pointer),
-            Self::Hash(pointers) => pointers.as_slice(),
-            Self::Constant(_) => &[],
-        }
-    }
-}
-
-/// The first value that is there.
-fn first<'o>(origins: &'o [Origin], event: &Value, counts: impl Fn(&Value) -> bool) -> Option<Found<'o>> {
-    origins.iter().find_map(|origin| match origin {
-        Origin::At(pointer) => {
-            find(event, pointer).filter(&counts).map(|value| Found { value, at: Some(pointer) })
-        }
-        Origin::Constant(Constant(text)) if text.is_empty() => None,
-        Origin::Constant(Constant(text)) => {
-            Some(Found { value: Value::Text(text.as_str().into()), at: None })
-        }
-        Origin::Hash(pointers) => {
-            hash(event, pointers).map(|hash| Found { value: Value::Text(hash.into()), at: None })
-        }
-    })
-}
-
-/// The value at a pointer, also within JSON in a string.
-fn find(event: &Value, pointer: &Pointer) -> Option<Value> {
-    pointer.find_through(event, |text| json::parse(text.as_bytes()).ok())
-}
-
-/// Absent, null and "" all mean that nothing is told.
-fn is_there(value: &Value) -> bool {
-    !matches!(value, Value::Null) && value.as_str() != Some("")
-}
-
-/// For campaigns and ads 0 and "0" mean the same.
-fn is_known(value: &Value) -> bool {
-    is_there(value) && !matches!(value, Value::Int(0)) && value.as_str() != Some("0")
-}
-
-/// SHA-256 in hex of values, each behind its length in bytes, so that "ab", "c" is another than "a", "bc"; a number is
-/// the string of its digits. `None` if none of them is there.
-fn hash(event: &Value, pointers: &[Pointer]) -> Option<String> {
-    let mut hash = Sha256::new();
-    let mut is_any = false;
-    for pointer in pointers {
-        let text = match find(event, pointer).filter(is_there) {
-            None => String::new(),
-            Some(Value::Text(text)) => text.to_string(),
-            Some(other) => other.to_json(),
-        };
-        is_any |= !text.is_empty();
-        hash.update((text.len() as u64).to_be_bytes());
-        hash.update(text.as_bytes());
-    }
-    is_any.then(|| hex::encode(hash.finalize()))
-}
-
 impl Column {
     fn fill(
         self,
@@ -463,159 +292,6 @@ impl AmountRule {
     }
 }
 
-impl TypeRule {
-    fn read(node: &Node, faults: &mut Faults<'_>) -> Option<Self> {
-        if !matches!(node.kind, Kind::Mapping(_)) {
-            faults.expected(node, "{value: NAME}, or {at: POINTER, words: {…}, else: other | refuse},");
-            return None;
-        }
-        let fields = Fields::read(node, "type", &["value", "at", "words", "else"], faults)?;
-        match (fields.get("value"), fields.get("at")) {
-            (Some(node), None) => {
-                let name = type_name(node, faults)?;
-                for (key, _) in fields.entries().filter(|(key, _)| key.text != "value") {
-                    faults.add(key.place, format!("`{}` has no use beside `value`", key.text));
-                }
-                Some(Self::Constant(name))
-            }
-            (None, Some(at)) => {
-                let at = origins(at, faults);
-                let words = fields.required("words", faults).and_then(|node| words(node, faults));
-                let otherwise = match fields.get("else") {
-                    None => None,
-                    Some(node) => match text(node, faults)? {
-                        "other" => Some("other".into()),
-                        "refuse" => None,
-                        found => {
-                            faults.add(
-                                node.place,
-                                format!("unknown word `{found}`: expected one of other, refuse"),
-                            );
-                            None
-                        }
-                    },
-                };
-                Some(Self::Words { at: at?, words: words?, otherwise })
-            }
-            _ => {
-                faults.add(node.place, "type has exactly one of value, at");
-                None
-            }
-        }
-    }
-
-    fn types(&self) -> Vec<Arc<str>> {
-        let mut types: Vec<Arc<str>> = match self {
-            Self::Constant(name) => vec![name.clone()],
-            Self::Words { words, otherwise, .. } => words.values().chain(otherwise).cloned().collect(),
-        };
-        types.sort_unstable();
-        types.dedup();
-        types
-    }
-
-    fn of(&self, event: &Value, errors: &mut Errors) -> Option<&Arc<str>> {
-        let (at, words, otherwise) = match self {
-            Self::Constant(name) => return Some(name),
-            Self::Words { at, words, otherwise } => (at, words, otherwise),
-        };
-        let Some(found) = first(at, event, is_there) else {
-            return otherwise.as_ref().or_else(|| errors.missing(at, "type"));
-        };
-        let known = match &found.value {
-            Value::Text(text) => words.get(&**text),
-            Value::Array(_) | Value::Object(_) => None,
-            other => words.get(&other.to_json()),
-        };
-        known
-            .or(otherwise.as_ref())
-            .or_else(|| errors.take(at, Err(found.wrong("is a word that the source does not know"))))
-    }
-}
-
-impl StageRule {
-    fn read(node: &Node, types: Option<&[Arc<str>]>, faults: &mut Faults<'_>) -> Option<Self> {
-        if !matches!(node.kind, Kind::Mapping(_)) {
-            faults.expected(node, "{value: top | bottom}, or {by_type: {…}, else: top | bottom},");
-            return None;
-        }
-        let fields = Fields::read(node, "stage", &["value", "by_type", "else"], faults)?;
-        if let Some(node) = fields.get("value") {
-            for (key, _) in fields.entries().filter(|(key, _)| key.text != "value") {
-                faults.add(key.place, format!("`{}` has no use beside `value`", key.text));
-            }
-            return Some(Self { by_type: HashMap::new(), otherwise: Some(word(node, &STAGES, faults)?) });
-        }
-        let otherwise = match fields.get("else") {
-            None => None,
-            Some(node) => Some(word(node, &STAGES, faults)?),
-        };
-        let by_type_node = fields.required("by_type", faults)?;
-        let mut by_type: HashMap<Arc<str>, FunnelStage> = HashMap::new();
-        for (key, node) in Fields::read_open(by_type_node, "by_type", faults)?.entries() {
-            if let Some(types) = types {
-                is_type(&key.text, key.place, types, faults);
-            }
-            if let Some(stage) = word(node, &STAGES, faults) {
-                by_type.insert(key.text.as_str().into(), stage);
-            }
-        }
-        if otherwise.is_none() {
-            for name in types.unwrap_or_default().iter().filter(|name| !by_type.contains_key(*name)) {
-                faults.add(
-                    by_type_node.place,
-                    format!("the type `{name}` has no stage: name it here, or add `else`"),
-                );
-            }
-        }
-        Some(Self { by_type, otherwise })
-    }
-
-    fn of(&self, event_type: &Arc<str>) -> Option<FunnelStage> {
-        self.by_type.get(event_type).copied().or(self.otherwise)
-    }
-}
-
-/// Origins of a value: a pointer, a constant, a hash, or a list of these.
-fn origins(node: &Node, faults: &mut Faults<'_>) -> Option<Vec<Origin>> {
-    match &node.kind {
-        Kind::Sequence(items) if items.is_empty() => {
-            faults.expected(node, "a pointer or a list with at least one");
-            None
-        }
-        Kind::Sequence(items) => {
-            let read: Vec<_> = items.iter().map(|item| origin(item, faults)).collect();
-            read.into_iter().collect()
-        }
-        _ => Some(vec![origin(node, faults)?]),
-    }
-}
-
-fn origin(node: &Node, faults: &mut Faults<'_>) -> Option<Origin> {
-    if !matches!(node.kind, Kind::Mapping(_)) {
-        return pointer(node, faults).map(Origin::At);
-    }
-    let fields = Fields::read(node, "a value", &["at", "value", "hash"], faults)?;
-    match (fields.get("at"), fields.get("value"), fields.get("hash")) {
-        (Some(node), None, None) => pointer(node, faults).map(Origin::At),
-        (None, Some(node), None) => {
-            text(node, faults).map(|text| Origin::Constant(Constant(text.to_owned())))
-        }
-        (None, None, Some(node)) => {
-            let items = list(node, faults)?;
-            if items.is_empty() {
-                faults.expected(node, "a list with at least one pointer");
-            }
-            let read: Vec<_> = items.iter().map(|item| pointer(item, faults)).collect();
-            read.into_iter().collect::<Option<_>>().map(Origin::Hash)
-        }
-        _ => {
-            faults.add(node.place, "a value has exactly one of at, value, hash");
-            None
-        }
-    }
-}
-
 fn time_origins(node: &Node, faults: &mut Faults<'_>) -> Option<Vec<TimeOrigin>> {
     let one = |node: &Node, faults: &mut Faults<'_>| {
         if !matches!(node.kind, Kind::Mapping(_)) {
@@ -636,60 +312,4 @@ fn time_origins(node: &Node, faults: &mut Faults<'_>) -> Option<Vec<TimeOrigin>>
         }
         _ => Some(vec![one(node, faults)?]),
     }
-}
-
-/// Words of a closed set: a mapping to types, or a list of words that stand for themselves.
-fn words(node: &Node, faults: &mut Faults<'_>) -> Option<HashMap<String, Arc<str>>> {
-    if let Kind::Sequence(items) = &node.kind {
-        let read: Vec<_> = items.iter().map(|item| type_name(item, faults)).collect();
-        return read.into_iter().map(|name| name.map(|name| (name.to_string(), name))).collect();
-    }
-    let mut words = HashMap::new();
-    for (key, node) in Fields::read_open(node, "words", faults)?.entries() {
-        if let Some(name) = type_name(node, faults) {
-            words.insert(key.text.clone(), name);
-        }
-    }
-    if words.is_empty() {
-        faults.add(node.place, "a closed set has at least one word");
-        return None;
-    }
-    Some(words)
-}
-
-/// Name of a type: it becomes a word of reports.
-fn type_name(node: &Node, faults: &mut Faults<'_>) -> Option<Arc<str>> {
-    let name = text(node, faults)?;
-    if is_type_name(name) {
-        return Some(name.into());
-    }
-    faults.add(
-        node.place,
-        format!("`{name}` is no name of a type: expected up to 64 of a-z, 0-9, `.`, `_`, `-`"),
-    );
-    None
-}
-
-fn is_type(name: &str, place: super::fault::Place, types: &[Arc<str>], faults: &mut Faults<'_>) -> bool {
-    let known = types.iter().any(|known| **known == *name);
-    if !known {
-        let names: Vec<&str> = types.iter().map(|name| &**name).collect();
-        let hint = match super::fault::nearest(name, names.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("expected one of {}", names.join(", ")),
-        };
-        faults.add(place, format!("`{name}` is no type of this source: {hint}"));
-    }
-    known
-}
-
-fn revenue_types(node: &Node, types: Option<&[Arc<str>]>, faults: &mut Faults<'_>) -> Option<Vec<Arc<str>>> {
-    let mut revenue = Vec::new();
-    for item in list(node, faults)? {
-        let name = text(item, faults)?;
-        if types.is_none_or(|types| is_type(name, item.place, types, faults)) {
-            revenue.push(name.into());
-        }
-    }
-    Some(revenue)
 }
