@@ -45,7 +45,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig, shared: web::Data<Shared>)
         };
         config.service(resource.route(web::post().to(own)));
     }
-    declared::routes(config, &served);
+    declared::paths::routes(config, &served);
 }
 
 /// Takes events; of `only` that source if the request came to the source's own path.
