@@ -88,7 +88,7 @@ impl Builder {
         handle
     }
 
-    /// Tells the other processes of this service, once a second, and restarts actors that an operator asks for through
+    /// Tells the other processes of this service while it runs, and restarts actors that an operator asks for through
     /// one of them.
     pub fn tell(&self, bus: Bus, admin_token: Option<Secret>) {
         let (tree, metrics, readiness) = (self.tree.clone(), self.metrics.clone(), self.readiness.clone());
