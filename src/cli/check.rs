@@ -8,8 +8,8 @@ use futures::future::join_all;
 use super::failure::Failure;
 use crate::config::{Config, hide_password};
 use crate::event::Source;
-use crate::log::LogRole;
 use crate::log::jetstream::JetStream;
+use crate::log::{Log, LogRole, Topic};
 use crate::ops::tls;
 use crate::service::Ending;
 use crate::store::{Purpose, SQLITE_FILE, Store, StoreError};
@@ -18,6 +18,9 @@ use crate::store::{Purpose, SQLITE_FILE, Store, StoreError};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit for trying one server of a list, beside the others.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Servers from which on copies survive the loss of one.
+const SERVERS_OF_A_QUORUM: usize = 3;
 
 /// A file that is written and removed again, to check that the data folder is writable.
 const PROBE_FILE: &str = "ess.check";
@@ -36,7 +39,12 @@ pub(super) async fn check(config: &Config) -> Result<Ending, Failure> {
     };
     match &config.nats_url {
         None => report("log", writable(config).map(|()| " (embedded)".to_owned())),
-        Some(url) => report("log", within(try_nats(url.expose(), config)).await),
+        Some(url) => {
+            report("log", within(try_nats(url.expose(), config)).await);
+            for warning in within(few_copies(url.expose(), config)).await.unwrap_or_default() {
+                println!("log: warning: {warning}");
+            }
+        }
     }
     let file = config.data_dir.join(SQLITE_FILE);
     if config.database_url.is_none() && !file.exists() {
@@ -74,7 +82,7 @@ fn distinct(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-async fn within(work: impl Future<Output = Result<String, String>>) -> Result<String, String> {
+async fn within<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     tokio::time::timeout(TIMEOUT, work).await.unwrap_or_else(|_| Err(format!("no answer within {TIMEOUT:?}")))
 }
 
@@ -104,6 +112,34 @@ async fn try_nats(urls: &str, config: &Config) -> Result<String, String> {
         }
         _ => Err(failed.join("; ")),
     }
+}
+
+/// Warnings about streams with one copy in a cluster of three servers or more: the loss of that server stops them.
+async fn few_copies(urls: &str, config: &Config) -> Result<Vec<String>, String> {
+    let log = JetStream::connect(urls, "ess check", config.log.clone(), &config.nats, LogRole::Observer)
+        .await
+        .map_err(|error| error.to_string())?;
+    // The connection is made in the background.
+    while log.ask().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let servers = log.servers();
+    if servers < SERVERS_OF_A_QUORUM {
+        return Ok(Vec::new());
+    }
+    let mut warnings = Vec::new();
+    for topic in Topic::all() {
+        // A stream that is not there yet is made with the settings.
+        let state = Log::state(&log, topic).await.ok();
+        let copies = state.and_then(|state| state.copies).map_or(config.log.replicas, |copies| copies.wanted);
+        if copies < 2 {
+            warnings.push(format!(
+                "the log of {topic} has one copy in a cluster of {servers} servers, so the loss of its server stops it \
+                 and may lose events: set ESS_NATS_REPLICAS=3 and restart the gateways"
+            ));
+        }
+    }
+    Ok(warnings)
 }
 
 /// A server's URL, with the credentials of the first URL of the list that has some: NATS uses them for all servers.

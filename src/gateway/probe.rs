@@ -1,14 +1,16 @@
 //! Readiness of the gateway: a background task probes each topic of the log.
 //!
 //! A gateway is ready while the log takes events of at least one source. Topics that are away, and the dead letters'
-//! topic, are named in the answer of `/ready`.
+//! topic, are named in the answer of `/ready`. So are copies of a topic on servers of a cluster that are away or behind:
+//! the topic takes events without them, but another server may not be lost then.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::LOG;
-use crate::log::{Log, LogError, SharedLog, Topic};
+use crate::log::{Copies, Log, LogError, SharedLog, Topic, TopicState};
 use crate::ops::metrics::GatewayMetrics;
 use crate::ops::{Away, Readiness};
 use crate::runtime::Node;
@@ -42,8 +44,22 @@ async fn probe(
     answers: Answers,
     node: Arc<Node>,
 ) {
+    let mut leader = None;
     loop {
-        let answer = readiness.probe_part(&part(topic), check(&*log, topic, &metrics)).await;
+        let mut found = None;
+        let checked = async { check(&*log, topic).await.map(|state| found = Some(state)) };
+        let answer = readiness.probe_part(&part(topic), checked).await;
+        if let Some(state) = found {
+            metrics.set_log(topic, &state);
+            if let Some(copies) = &state.copies {
+                if changes(&mut leader, copies) {
+                    metrics.count_leader(topic);
+                    tracing::info!(%topic, leader, "another server leads the stream");
+                }
+                let _ =
+                    readiness.probe_part(&format!("{}.copies", part(topic)), ready(complete(copies))).await;
+            }
+        }
         if let Some(answer) = whole(&answers, topic, answer) {
             readiness.report(LOG, answer);
         }
@@ -57,15 +73,33 @@ fn part(topic: Topic) -> String {
     format!("{LOG}.{topic}")
 }
 
-/// Makes a topic if it is not there, and asks for its state.
-async fn check(log: &dyn Log, topic: Topic, metrics: &GatewayMetrics) -> Result<(), LogError> {
+/// Remembers the leader; true if another one was known before.
+fn changes(known: &mut Option<String>, copies: &Copies) -> bool {
+    let Some(leader) = &copies.leader else { return false };
+    known.replace(leader.clone()).is_some_and(|before| before != *leader)
+}
+
+/// An error that names the servers whose copies are not up to date.
+fn complete(copies: &Copies) -> Result<(), String> {
+    let Copies { wanted, behind, .. } = copies;
+    if behind.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "{} of {wanted} copies are up to date: {}",
+        wanted.saturating_sub(behind.len()),
+        behind.join(", ")
+    ))
+}
+
+/// Makes a topic if it is not there, and asks for its state; an error if it is full.
+async fn check(log: &dyn Log, topic: Topic) -> Result<TopicState, LogError> {
     log.prepare(topic).await?;
     let state = log.state(topic).await?;
-    metrics.set_log(topic, &state);
     if state.bytes >= state.max_bytes {
         return Err(LogError::Unavailable("it is full".into()));
     }
-    Ok(())
+    Ok(state)
 }
 
 /// The answer of the whole log, after one topic's: `None` until each source's topic has answered.
@@ -88,6 +122,23 @@ fn whole(answers: &Answers, topic: Topic, answer: Result<(), Away>) -> Option<Re
 mod tests {
     use super::*;
     use crate::event::Source;
+
+    #[test]
+    fn a_copy_that_is_away_is_named_and_a_new_leader_is_noticed_once() {
+        let copies = |leader: &str, behind: &[&str]| Copies {
+            wanted: 3,
+            leader: Some(leader.to_owned()),
+            behind: behind.iter().map(|why| (*why).to_owned()).collect(),
+        };
+        assert_eq!(complete(&copies("n1", &[])), Ok(()));
+        let error = complete(&copies("n1", &["n3 is away"])).unwrap_err();
+        assert_eq!(error, "2 of 3 copies are up to date: n3 is away");
+        let mut known = None;
+        assert!(!changes(&mut known, &copies("n1", &[])), "the first that is seen");
+        assert!(!changes(&mut known, &copies("n1", &[])));
+        assert!(!changes(&mut known, &Copies { leader: None, ..copies("n1", &[]) }), "an election");
+        assert!(changes(&mut known, &copies("n2", &[])));
+    }
 
     #[test]
     fn the_log_is_ready_while_the_topic_of_one_source_is() {

@@ -89,6 +89,7 @@ mod tests {
             bytes: 0,
             max_bytes: 1,
             acknowledged: HashMap::new(),
+            copies: None,
         }
     }
 

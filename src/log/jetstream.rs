@@ -175,6 +175,12 @@ impl JetStream {
         Ok(())
     }
 
+    /// Number of servers of the cluster that the connection is to; 1 if it is to none, or to one whose servers do not
+    /// tell clients of each other.
+    pub fn servers(&self) -> usize {
+        self.client.server_info().connect_urls.len().max(1)
+    }
+
     /// Checks that JetStream answers; creates and changes nothing.
     ///
     /// # Errors
@@ -298,6 +304,7 @@ impl JetStream {
             bytes: info.state.bytes,
             max_bytes: u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX),
             acknowledged: HashMap::new(),
+            copies: info.cluster.as_ref().map(|cluster| topology::copies(&info.config, cluster)),
         })
     }
 

@@ -112,6 +112,17 @@ pub struct Delivery {
     pub receipt: Receipt,
 }
 
+/// Copies of a topic on the servers of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copies {
+    /// Number of copies that the topic is to have.
+    pub wanted: usize,
+    /// Server that leads the others; `None` during an election.
+    pub leader: Option<String>,
+    /// Servers whose copies are not up to date, each with the reason.
+    pub behind: Vec<String>,
+}
+
 /// Content of a topic at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicState {
@@ -132,6 +143,8 @@ pub struct TopicState {
     /// Acknowledged frames by writer, removed ones included: the highest number, and the number of events. It may lag
     /// after a power cut, and never leads. Empty for logs that keep no such record.
     pub acknowledged: HashMap<Uuid, WriterMark>,
+    /// Copies of the topic; `None` for a log that is no cluster.
+    pub copies: Option<Copies>,
 }
 
 /// Maximum number of sequences that a log is asked to list one by one, 80 kB: one frame that stays in the log while all

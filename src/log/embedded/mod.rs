@@ -234,7 +234,8 @@ impl Log for Embedded {
         let gone = Some(all.without(&queue.held.keys().copied().collect()));
         let max_bytes = self.shared.settings.topic_max_bytes(topic);
         let log_id = self.shared.log_id;
-        let state = TopicState { log_id, first, last, held, gone, bytes, max_bytes, acknowledged };
+        let state =
+            TopicState { log_id, first, last, held, gone, bytes, max_bytes, acknowledged, copies: None };
         Box::pin(async { Ok(state) })
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{
-    Config, ConsumerErrorKind, DiscardPolicy, Info, RetentionPolicy, StorageType,
+    ClusterInfo, Config, ConsumerErrorKind, DiscardPolicy, Info, RetentionPolicy, StorageType,
 };
 use async_nats::jetstream::{self, ErrorCode};
 use sha2::{Digest, Sha256};
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::lookup::ask_until_answered;
 use super::request::unavailable;
 use crate::config::LogSettings;
-use crate::log::{LogError, LogRole, Topic};
+use crate::log::{Copies, LogError, LogRole, Topic};
 
 /// Time without progress after which a frame is redelivered to another collector. Collectors report progress every
 /// third of it.
@@ -51,6 +51,17 @@ pub(super) fn log_id(info: &Info) -> Uuid {
         id.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
         uuid::Builder::from_custom_bytes(id).into_uuid()
     })
+}
+
+/// Copies of a stream, as its leader sees them.
+pub(super) fn copies(config: &Config, cluster: &ClusterInfo) -> Copies {
+    let behind = cluster.replicas.iter().filter(|replica| !replica.current || replica.offline);
+    let behind = behind.map(|replica| match (replica.offline, replica.lag) {
+        (true, _) => format!("{} is away", replica.name),
+        (false, Some(lag)) => format!("{} is {lag} operations behind", replica.name),
+        (false, None) => format!("{} is behind", replica.name),
+    });
+    Copies { wanted: config.num_replicas, leader: cluster.leader.clone(), behind: behind.collect() }
 }
 
 /// Identity and leader of a stream at one time.

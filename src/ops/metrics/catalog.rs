@@ -148,6 +148,12 @@ metrics! {
         "Bytes that the log holds";
     LOG_MAX_BYTES: Gateway Level, "bytes", "ess_log_max_bytes" ["topic"]
         "Bytes that the log may hold before it refuses new frames";
+    LOG_COPIES: Gateway Level, "copies", "ess_log_copies" ["topic"]
+        "Copies of the log that are up to date, on as many servers; 1 where there is no cluster";
+    LOG_COPIES_WANTED: Gateway Level, "copies", "ess_log_copies_wanted" ["topic"]
+        "Copies that the log is to have";
+    LOG_LEADER_CHANGES: Gateway Counter, "changes", "ess_log_leader_changes_total" ["topic"]
+        "Times that another server of a NATS cluster became the leader of the topic's stream, as this process saw it";
 
     COLLECTOR_ACCEPTED: Collector Counter, "events", "ess_collector_events_accepted_total" ["source"]
         "Events that the collector took from the log, redeliveries included";

@@ -4,7 +4,8 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::catalog::{
     GATEWAY_ACCEPTED, GATEWAY_DEAD_LETTERS_DROPPED, GATEWAY_FAILED, GATEWAY_FRAMES, GATEWAY_INFLIGHT_BYTES,
-    GATEWAY_PROCESSED, GATEWAY_REQUEST_SECONDS, GATEWAY_REQUESTS, LOG_BYTES, LOG_MAX_BYTES,
+    GATEWAY_PROCESSED, GATEWAY_REQUEST_SECONDS, GATEWAY_REQUESTS, LOG_BYTES, LOG_COPIES, LOG_COPIES_WANTED,
+    LOG_LEADER_CHANGES, LOG_MAX_BYTES,
 };
 use super::{ServiceMetrics, level, source_label};
 use crate::event::{BySource, Source};
@@ -84,6 +85,9 @@ pub struct GatewayMetrics {
     pub frames: BySource<IntCounter>,
     log_bytes: IntGaugeVec,
     log_max_bytes: IntGaugeVec,
+    log_copies: IntGaugeVec,
+    log_copies_wanted: IntGaugeVec,
+    log_leader_changes: IntCounterVec,
     /// Bytes of all requests at this moment.
     pub inflight_bytes: IntGauge,
     /// Refused events whose bytes were not kept.
@@ -109,6 +113,10 @@ impl GatewayMetrics {
                 failed.with_label_values(&[source_label(source), reason.as_str()]);
             }
         }
+        let log_leader_changes = LOG_LEADER_CHANGES.counters(registry);
+        for topic in Topic::all() {
+            log_leader_changes.with_label_values(&[&topic.to_string()]);
+        }
         Self {
             accepted: GATEWAY_ACCEPTED.by_source(registry),
             processed: GATEWAY_PROCESSED.by_source(registry),
@@ -117,6 +125,9 @@ impl GatewayMetrics {
             frames: GATEWAY_FRAMES.by_source(registry),
             log_bytes: LOG_BYTES.gauges(registry),
             log_max_bytes: LOG_MAX_BYTES.gauges(registry),
+            log_copies: LOG_COPIES.gauges(registry),
+            log_copies_wanted: LOG_COPIES_WANTED.gauges(registry),
+            log_leader_changes,
             inflight_bytes: GATEWAY_INFLIGHT_BYTES.gauge(registry),
             dead_letters_dropped: GATEWAY_DEAD_LETTERS_DROPPED.counter(registry),
             request_seconds: GATEWAY_REQUEST_SECONDS.histogram(registry),
@@ -128,11 +139,20 @@ impl GatewayMetrics {
         self.requests.with_label_values(&[publisher, outcome.as_str()]).inc();
     }
 
-    /// Sets the size of a topic of the log, and its bound.
+    /// Sets the size of a topic of the log, its bound, and its copies.
     pub fn set_log(&self, topic: Topic, state: &TopicState) {
         let topic = topic.to_string();
         self.log_bytes.with_label_values(&[&topic]).set(level(state.bytes));
         self.log_max_bytes.with_label_values(&[&topic]).set(level(state.max_bytes));
+        let (wanted, behind) =
+            state.copies.as_ref().map_or((1, 0), |copies| (copies.wanted, copies.behind.len()));
+        self.log_copies.with_label_values(&[&topic]).set(level(wanted.saturating_sub(behind) as u64));
+        self.log_copies_wanted.with_label_values(&[&topic]).set(level(wanted as u64));
+    }
+
+    /// Counts a change of the leader of a topic's stream.
+    pub fn count_leader(&self, topic: Topic) {
+        self.log_leader_changes.with_label_values(&[&topic.to_string()]).inc();
     }
 
     /// Counts events that were refused or that the log did not take.

@@ -79,8 +79,10 @@ mod tests {
                             bytes: 1,
                             max_bytes: 2,
                             acknowledged: std::collections::HashMap::new(),
+                            copies: None,
                         },
                     );
+                    metrics.count_leader(Topic::DeadLetters);
                 }
                 Scope::Collector => {
                     let metrics = CollectorMetrics::new(&service);
