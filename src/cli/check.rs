@@ -40,9 +40,15 @@ pub(super) async fn check(config: &Config) -> Result<Ending, Failure> {
     match &config.nats_url {
         None => report("log", writable(config).map(|()| " (embedded)".to_owned())),
         Some(url) => {
-            report("log", within(try_nats(url.expose(), config)).await);
-            for warning in within(few_copies(url.expose(), config)).await.unwrap_or_default() {
-                println!("log: warning: {warning}");
+            let found = within(try_nats(url.expose(), config)).await;
+            let copies = found.is_ok().then_some(few_copies(url.expose(), config));
+            report("log", found);
+            if let Some(copies) = copies {
+                within(copies)
+                    .await
+                    .unwrap_or_default()
+                    .iter()
+                    .for_each(|warning| println!("log: warning: {warning}"));
             }
         }
     }

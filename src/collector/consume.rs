@@ -1,9 +1,11 @@
-//! The task that takes frames from the log, as many as the batch writer has room for.
+//! The task that takes frames from the log, as many as the batch writer has room for, from every stream of the source.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::stream::{self, FuturesUnordered};
 use tokio::sync::watch;
 
 use super::LOG;
@@ -14,6 +16,8 @@ use crate::ops::metrics::CollectorMetrics;
 use crate::ops::{Away, Readiness};
 use crate::runtime::{DrainHandle, Mailbox, Node, Room};
 
+/// Interval at which further streams of the source are looked for.
+const LOOK_FOR_STREAMS: Duration = Duration::from_secs(5);
 /// Maximum frames of one pull.
 const PULL: usize = 32;
 /// Wait after a pull that failed; it doubles up to [`MAX_BACKOFF`].
@@ -47,13 +51,74 @@ pub(super) async fn consume(parts: Parts, node: Arc<Node>) {
         () = probe_log(&parts) => {}
         () = parts.drain.started() => return,
     }
+    let (parts, streams) = (&parts, Streams::default());
+    let mut consumed = FuturesUnordered::new();
+    let found = stream::unfold(Duration::ZERO, |wait| async move {
+        tokio::time::sleep(wait).await;
+        // The first one, also while the log does not answer.
+        let found = parts.log.streams(parts.source).await.unwrap_or_else(|_| vec![parts.topic()]);
+        Some((found, LOOK_FOR_STREAMS))
+    });
+    tokio::pin!(found);
+    loop {
+        tokio::select! {
+            Some(topics) = found.next(), if !parts.drain.draining() => {
+                for topic in topics.into_iter().filter(|topic| streams.begin(*topic)) {
+                    consumed.push(consume_stream(parts, topic, &streams, &node));
+                }
+            }
+            Some(()) = consumed.next() => {}
+            () = parts.drain.started(), if consumed.is_empty() => return,
+        }
+        if parts.drain.draining() && consumed.is_empty() {
+            return;
+        }
+    }
+}
+
+/// The streams of the source that are consumed, each with the log's last answer.
+#[derive(Default)]
+struct Streams(Mutex<HashMap<Topic, Result<(), Away>>>);
+
+impl Streams {
+    fn locked(&self) -> MutexGuard<'_, HashMap<Topic, Result<(), Away>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a stream; false if it is consumed already.
+    fn begin(&self, topic: Topic) -> bool {
+        let mut answers = self.locked();
+        let begins = !answers.contains_key(&topic);
+        answers.entry(topic).or_insert(Ok(()));
+        begins
+    }
+
+    fn end(&self, topic: Topic) {
+        self.locked().remove(&topic);
+    }
+
+    /// Records the answer of a stream, and gives that of the log: an error while one of its streams is away.
+    fn record(&self, topic: Topic, answer: Result<(), Away>) -> Result<(), Away> {
+        let mut answers = self.locked();
+        answers.insert(topic, answer);
+        answers.values().find(|answer| answer.is_err()).cloned().unwrap_or(Ok(()))
+    }
+
+    /// Frames that a stream may ask for at one time: all of them share the batch writer's room.
+    fn share(&self) -> usize {
+        (PULL / self.locked().len().max(1)).max(1)
+    }
+}
+
+/// Takes the frames of one stream until the collector drains, or the stream is gone.
+async fn consume_stream(parts: &Parts, topic: Topic, streams: &Streams, node: &Node) {
     let mut wait = BACKOFF;
     while !parts.drain.draining() {
-        let Some(rooms) = reserve(&parts).await else { return };
-        match parts.log.pull(parts.topic(), rooms.len()).await {
+        let Some(rooms) = reserve(parts, streams.share()).await else { break };
+        match parts.log.pull(topic, rooms.len()).await {
             Ok(frames) => {
-                parts.readiness.report(LOG, Ok(()));
-                match forward(&parts, frames, rooms, &node).await {
+                parts.readiness.report(LOG, streams.record(topic, Ok(())));
+                match forward(parts, frames, rooms, node).await {
                     Ok(()) => wait = BACKOFF,
                     Err(error) => {
                         tracing::debug!(%error, "a pull ended early");
@@ -62,11 +127,20 @@ pub(super) async fn consume(parts: Parts, node: Arc<Node>) {
                 }
             }
             Err(error) => {
-                parts.readiness.report(LOG, Err(Away::because(error)));
+                drop(rooms);
+                // A further stream that an operator removed, once it was empty.
+                if topic != parts.topic()
+                    && parts.log.streams(parts.source).await.is_ok_and(|there| !there.contains(&topic))
+                {
+                    tracing::info!(%topic, "the stream is gone");
+                    break;
+                }
+                parts.readiness.report(LOG, streams.record(topic, Err(Away::because(error))));
                 pause(&mut wait).await;
             }
         }
     }
+    streams.end(topic);
 }
 
 /// Reports whether the log answers, while no frame is taken from it.
@@ -83,14 +157,14 @@ async fn pause(wait: &mut Duration) {
     *wait = (*wait * 2).min(MAX_BACKOFF);
 }
 
-/// Waits for room for one frame, and takes the room for more that is free then. `None` when the collector drains.
-async fn reserve(parts: &Parts) -> Option<Vec<Room>> {
+/// Waits for room for one frame, and takes the room for `most` that is free then. `None` when the collector drains.
+async fn reserve(parts: &Parts, most: usize) -> Option<Vec<Room>> {
     let first = tokio::select! {
         room = parts.writer.reserve(1) => room.ok()?,
         () = parts.drain.started() => return None,
     };
     let mut rooms = vec![first];
-    while rooms.len() < PULL
+    while rooms.len() < most
         && let Some(room) = parts.writer.try_reserve(1)
     {
         rooms.push(room);

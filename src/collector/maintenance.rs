@@ -2,6 +2,7 @@
 //!
 //! Reports and the ledger are exact without them, and become slower: a task that fails in one round goes on in the next.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::event::Source;
 use crate::ledger::{Reconciler, Reconciliation};
-use crate::log::{SharedLog, Topic};
+use crate::log::{Log, LogError, SharedLog, TopicState};
 use crate::ops::metrics::CollectorMetrics;
 use crate::runtime::Node;
 use crate::store::{Retention, RetentionClock, Store, StoreError};
@@ -32,10 +33,14 @@ const EXPIRE_ROWS_WITHIN_RETENTION: u32 = 20;
 pub(super) async fn compact_ledger(source: Source, log: SharedLog, store: Store, node: Arc<Node>) {
     loop {
         tokio::time::sleep(LEDGER).await;
-        let Ok(state) = log.state(Topic::Events(source)).await else { continue };
+        let Ok(states) = states(&*log, source).await else { continue };
         let compact = async {
-            store.fold_ledger(source, state.log_id, state.first).await?;
-            store.expire_writers(source, &state.acknowledged).await
+            let mut remembered = HashMap::new();
+            for state in states {
+                store.fold_ledger(source, state.log_id, state.first).await?;
+                remembered.extend(state.acknowledged);
+            }
+            store.expire_writers(source, &remembered).await
         };
         match tokio::time::timeout(COMPACT_TIMEOUT, compact).await {
             Ok(Ok(())) => {}
@@ -44,6 +49,15 @@ pub(super) async fn compact_ledger(source: Source, log: SharedLog, store: Store,
         }
         node.count_handled();
     }
+}
+
+/// States of all streams of a source.
+async fn states(log: &dyn Log, source: Source) -> Result<Vec<TopicState>, LogError> {
+    let mut states = Vec::new();
+    for topic in log.streams(source).await? {
+        states.push(log.state(topic).await?);
+    }
+    Ok(states)
 }
 
 /// Measures how far the store is behind the log, and saves the observed state of the log in the store.
@@ -77,16 +91,30 @@ pub(super) async fn measure_lag(
 
 /// Logs that the log is another one than before, or has lost its newest frames.
 fn compare_logs(source: Source, found: &Reconciliation) {
-    let Some((before, last_before)) = found.known.log else { return };
-    let (log_id, last, missing) = (found.observed.log_id, found.observed.last, found.observed.missing);
-    if before != log_id {
-        tracing::warn!(%source, %log_id, %before, last_before, missing,
-            "another log than before: it was made anew. If that was not meant, put the former one back; what it had \
-             taken and the store has not is missing in /ledger");
-    } else if last < last_before {
-        tracing::error!(%source, %log_id, last, last_before, missing,
-            "the log went back: it was restored from an older copy, or lost its newest frames. What it had taken and \
-             the store has not is missing in /ledger; if a newer copy is there, put that back");
+    let (known, observed, missing) = (&found.known.logs, &found.observed.logs, found.observed.missing);
+    // The first observation of a source.
+    if known.is_empty() {
+        return;
+    }
+    let gone: Vec<_> = known.iter().filter(|(log_id, _)| !observed.contains_key(*log_id)).collect();
+    for (log_id, last) in observed {
+        match known.get(log_id) {
+            Some(last_before) if last < last_before => {
+                tracing::error!(%source, %log_id, last, last_before, missing,
+                    "the log went back: it was restored from an older copy, or lost its newest frames. What it had \
+                     taken and the store has not is missing in /ledger; if a newer copy is there, put that back");
+            }
+            Some(_) => {}
+            // One stream more than before is no fault.
+            None if gone.is_empty() => tracing::info!(%source, %log_id, "the log has another stream"),
+            None => {
+                let before = gone.iter().map(|(log_id, last)| format!("{log_id} up to {last}"));
+                let before = before.collect::<Vec<_>>().join(", ");
+                tracing::warn!(%source, %log_id, before, missing,
+                    "another log than before: it was made anew. If that was not meant, put the former one back; what \
+                     it had taken and the store has not is missing in /ledger");
+            }
+        }
     }
 }
 

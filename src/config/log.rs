@@ -20,6 +20,8 @@ pub struct LogSettings {
     pub duplicate_window: Duration,
     /// Copies of each message in a NATS cluster.
     pub replicas: usize,
+    /// Streams over which gateways spread a source's frames.
+    pub streams: usize,
 }
 
 /// Access to NATS, beside its URL.
@@ -32,6 +34,9 @@ pub struct NatsAccess {
     /// File of certificate authorities that are trusted beside the public ones.
     pub authorities: Option<PathBuf>,
 }
+
+/// Most streams of a source.
+pub const MAX_STREAMS: u8 = 16;
 
 /// The shortest age or duplicate window that NATS takes.
 const MIN_TIME: Duration = Duration::from_millis(100);
@@ -66,6 +71,7 @@ impl LogSettings {
             max_age,
             duplicate_window,
             replicas: variables.count("ESS_NATS_REPLICAS", 1, 5)?,
+            streams: variables.count("ESS_LOG_STREAMS", 1, u32::from(MAX_STREAMS))?,
         })
     }
 }
@@ -92,6 +98,7 @@ mod tests {
         assert!(refused("ESS_LOG_DUPLICATE_WINDOW", "50ms").contains("100ms"));
         refused("ESS_LOG_DUPLICATE_WINDOW", "0");
         refused("ESS_NATS_REPLICAS", "0");
+        refused("ESS_LOG_STREAMS", "17");
         assert!(validate(&[("ESS_LOG_MAX_AGE", "1m")]).is_err(), "the default window is longer");
         let short = [("ESS_LOG_MAX_AGE", "100ms"), ("ESS_LOG_DUPLICATE_WINDOW", "100ms")];
         let config = validate(&short).unwrap();

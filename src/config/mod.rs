@@ -30,7 +30,7 @@ use secret::{check_token, secrets, tokens};
 pub use crate::source::Secret;
 pub use error::{ConfigError, ConfigFault, ListError};
 pub use http::{HttpSettings, Identity};
-pub use log::{LogSettings, NatsAccess};
+pub use log::{LogSettings, MAX_STREAMS, NatsAccess};
 pub use pii::Pii;
 pub use secret::{Token, hide_password};
 pub use settings::{SETTINGS, Setting};

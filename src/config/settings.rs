@@ -79,6 +79,7 @@ settings! {
     "ESS_LOG_MAX_AGE" "0": "Age at which the log drops events that no collector took; 0 for never. Any other value can lose accepted events.";
     "ESS_LOG_DUPLICATE_WINDOW" "2m": "Time during which the log recognises a frame that is sent again.";
     "ESS_NATS_REPLICAS" "1": "Copies of each message in a NATS cluster, 1 to 5. Gateways add copies to existing streams, and never remove any.";
+    "ESS_LOG_STREAMS" "1": "NATS streams over which gateways spread the frames of each source, 1 to 16, which share ESS_LOG_MAX_BYTES. Collectors read every stream that exists, so lowering it loses nothing.";
     "ESS_MAX_DELIVERIES" "10": "Deliveries of a frame after which its events are processed one by one, to find the event that ends its collector.";
     "ESS_RETENTION" "0": "Age at which rows are deleted; 0 for never. Not shorter than ESS_LOG_MAX_AGE.";
     "ESS_DEAD_LETTER_RETENTION" "30d": "Age at which dead letters are deleted; 0 for never.";

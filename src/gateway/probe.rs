@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::LOG;
+use crate::event::Source;
 use crate::log::{Copies, Log, LogError, SharedLog, Topic, TopicState};
 use crate::ops::metrics::GatewayMetrics;
 use crate::ops::{Away, Readiness};
@@ -25,9 +26,10 @@ type Answers = Arc<Mutex<BTreeMap<String, Option<Result<(), Away>>>>>;
 /// Starts the probe of each topic.
 pub(super) fn start(service: &Builder, log: &SharedLog, metrics: &GatewayMetrics) {
     let (group, thread) = (service.group("probe"), service.main_thread());
-    let sources = Topic::all().filter(|topic| matches!(topic, Topic::Events(_)));
-    let answers: Answers = Arc::new(Mutex::new(sources.map(|topic| (part(topic), None)).collect()));
-    for topic in Topic::all() {
+    let streams = log.streams_per_source();
+    let sources: Vec<Topic> = Source::all().flat_map(|source| Topic::streams(source, streams)).collect();
+    let answers: Answers = Arc::new(Mutex::new(sources.iter().map(|topic| (part(*topic), None)).collect()));
+    for topic in sources.into_iter().chain([Topic::DeadLetters]) {
         let task = (log.clone(), service.readiness.clone(), metrics.clone(), answers.clone());
         group.task(&format!("probe.{topic}"), &thread, move |node| {
             let (log, readiness, metrics, answers) = task.clone();
@@ -47,11 +49,10 @@ async fn probe(
     let mut leader = None;
     loop {
         let mut found = None;
-        let checked = async { check(&*log, topic).await.map(|state| found = Some(state)) };
-        let answer = readiness.probe_part(&part(topic), checked).await;
+        let answer = readiness.probe_part(&part(topic), check(&*log, topic, &mut found)).await;
         if let Some(state) = found {
             metrics.set_log(topic, &state);
-            if let Some(copies) = &state.copies {
+            if let Some(copies) = state.copies.as_ref().filter(|copies| copies.wanted > 1) {
                 if changes(&mut leader, copies) {
                     metrics.count_leader(topic);
                     tracing::info!(%topic, leader, "another server leads the stream");
@@ -92,14 +93,13 @@ fn complete(copies: &Copies) -> Result<(), String> {
     ))
 }
 
-/// Makes a topic if it is not there, and asks for its state; an error if it is full.
-async fn check(log: &dyn Log, topic: Topic) -> Result<TopicState, LogError> {
+/// Makes a topic if it is not there, and finds its state; an error if it is full.
+async fn check(log: &dyn Log, topic: Topic, found: &mut Option<TopicState>) -> Result<(), LogError> {
     log.prepare(topic).await?;
     let state = log.state(topic).await?;
-    if state.bytes >= state.max_bytes {
-        return Err(LogError::Unavailable("it is full".into()));
-    }
-    Ok(state)
+    let full = state.bytes >= state.max_bytes;
+    *found = Some(state);
+    if full { Err(LogError::Unavailable("it is full".into())) } else { Ok(()) }
 }
 
 /// The answer of the whole log, after one topic's: `None` until each source's topic has answered.
@@ -121,7 +121,6 @@ fn whole(answers: &Answers, topic: Topic, answer: Result<(), Away>) -> Option<Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Source;
 
     #[test]
     fn a_copy_that_is_away_is_named_and_a_new_leader_is_noticed_once() {

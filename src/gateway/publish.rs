@@ -28,9 +28,9 @@ use crate::log::{AppendError, FrameWriter, MAX_FRAME_BYTES, MAX_FRAME_EVENTS, Pi
 use crate::ops::metrics::{GatewayFailure, GatewayMetrics};
 use crate::runtime::Held;
 
-/// Full frames that are under way at one time: 8 MiB.
+/// Full frames that are under way to one stream at one time: 8 MiB.
 const MAX_IN_FLIGHT: usize = 16;
-/// Frames that are under way before one that is not full waits for more events.
+/// Frames that are under way to each stream before one that is not full waits for more events.
 const EAGER_IN_FLIGHT: usize = 1;
 /// Interval at which requests past their deadline are answered.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -72,26 +72,48 @@ struct Outgoing {
     tickets: Vec<Part>,
 }
 
+/// Frames on their way to one stream. Each stream has writers of its own, so that the frames of a writer stand in one
+/// stream in their order: the ledger sizes those that wait in a stream by the numbers of its writers.
+struct Lane {
+    topic: Topic,
+    writer: FrameWriter,
+    /// Number of writers before this one, so that a late answer to an old one's frame is told apart.
+    epoch: u64,
+    in_flight: usize,
+    /// When the last frame was written.
+    wrote: Instant,
+}
+
+impl Lane {
+    fn new(topic: Topic) -> Self {
+        Self { topic, writer: FrameWriter::default(), epoch: 0, in_flight: 0, wrote: Instant::now() }
+    }
+
+    /// Another writer, whose numbers begin at 1.
+    fn begin_anew(&mut self) {
+        self.writer = FrameWriter::default();
+        self.epoch += 1;
+    }
+}
+
 /// The actor of one source.
 pub(super) struct FramePublisher {
     source: Source,
     log: SharedLog,
     metrics: GatewayMetrics,
     resend: Duration,
-    writer: FrameWriter,
-    /// Counts the writers, so that a late answer to an old one's frame is told apart.
-    epoch: u64,
+    /// One for each stream of the source; never empty.
+    lanes: Vec<Lane>,
+    /// The lane whose turn it is among those with the same number of frames under way.
+    turn: usize,
     waiting: VecDeque<Waiting>,
     waiting_events: usize,
-    in_flight: usize,
     /// Bytes of the bodies of all requests that are not answered.
     held: HeldBytes,
     /// Maximum of them while the log does not answer; a single request always fits.
     share: usize,
     /// Time since which frames are under way and none was acknowledged.
     unanswered: Option<Instant>,
-    /// When the last frame was written.
-    wrote: Instant,
 }
 
 impl FramePublisher {
@@ -102,43 +124,56 @@ impl FramePublisher {
         duplicate_window: Duration,
         share: usize,
     ) -> Self {
+        let lanes = Topic::streams(source, log.streams_per_source().max(1)).map(Lane::new).collect();
         Self {
             source,
             log,
             metrics,
             resend: MAX_RESEND.min(duplicate_window / 2),
-            writer: FrameWriter::default(),
-            epoch: 0,
+            lanes,
+            turn: 0,
             waiting: VecDeque::new(),
             waiting_events: 0,
-            in_flight: 0,
             held: HeldBytes::default(),
             share,
             unanswered: None,
-            wrote: Instant::now(),
         }
+    }
+
+    /// The lane with the fewest frames under way, in turn: a stream that does not answer keeps what it has, and the
+    /// others go on.
+    fn next_lane(&self) -> usize {
+        let lanes = self.lanes.len();
+        let in_turn = (0..lanes).map(|step| (self.turn + step) % lanes);
+        in_turn.min_by_key(|lane| self.lanes[*lane].in_flight).unwrap_or_default()
     }
 
     /// Sends frames while there is something to send and room in flight.
     fn pump(&mut self, context: &mut Context<Self>) {
-        while self.in_flight < MAX_IN_FLIGHT
-            && !self.waiting.is_empty()
-            && (self.in_flight < EAGER_IN_FLIGHT || self.waiting_events >= MAX_FRAME_EVENTS)
-        {
-            let Some(Outgoing { id, number, frame, tickets }) = self.next_frame() else { break };
-            self.in_flight += 1;
+        while !self.waiting.is_empty() {
+            let at = self.next_lane();
+            let under_way = self.lanes[at].in_flight;
+            if under_way >= MAX_IN_FLIGHT
+                || (under_way >= EAGER_IN_FLIGHT && self.waiting_events < MAX_FRAME_EVENTS)
+            {
+                break;
+            }
+            let Some(Outgoing { id, number, frame, tickets }) = self.next_frame(at) else { break };
+            self.turn = at + 1;
             self.unanswered.get_or_insert_with(Instant::now);
-            let send = send(self.log.clone(), Topic::Events(self.source), id, frame, self.resend);
-            let epoch = self.epoch;
+            let lane = &mut self.lanes[at];
+            lane.in_flight += 1;
+            let epoch = lane.epoch;
+            let send = send(self.log.clone(), lane.topic, id, frame, self.resend);
             context.spawn(send.into_actor(self).map(move |result, actor, context| {
-                actor.settle(epoch, number, &tickets, result);
+                actor.settle((at, epoch), number, &tickets, result);
                 actor.pump(context);
             }));
         }
     }
 
-    /// Fills a frame with waiting events.
-    fn next_frame(&mut self) -> Option<Outgoing> {
+    /// Fills a frame of a lane with waiting events.
+    fn next_frame(&mut self, lane: usize) -> Option<Outgoing> {
         let mut parts: Vec<(Publish, Range<usize>)> = Vec::new();
         let mut tickets = Vec::new();
         let (mut events, mut bytes) = (0, 0);
@@ -183,12 +218,13 @@ impl FramePublisher {
                 events: &publish.events[range.clone()],
             })
             .collect();
-        if self.wrote.elapsed() > WRITER_REST && self.writer.is_settled() {
-            self.begin_anew();
+        let lane = &mut self.lanes[lane];
+        if lane.wrote.elapsed() > WRITER_REST && lane.writer.is_settled() {
+            lane.begin_anew();
         }
-        self.wrote = Instant::now();
-        let (id, frame) = self.writer.write(&pieces);
-        Some(Outgoing { id, number: self.writer.number(), frame, tickets })
+        lane.wrote = Instant::now();
+        let (id, frame) = lane.writer.write(&pieces);
+        Some(Outgoing { id, number: lane.writer.number(), frame, tickets })
     }
 
     /// True if a request with a body of so many bytes has to be refused, so that other sources keep their room.
@@ -199,23 +235,25 @@ impl FramePublisher {
             && self.unanswered.is_some_and(|since| since.elapsed() > STALLED)
     }
 
-    /// Another writer, whose numbers begin at 1.
-    fn begin_anew(&mut self) {
-        self.writer = FrameWriter::default();
-        self.epoch += 1;
-    }
-
-    /// Handles the log's answer to a frame.
-    fn settle(&mut self, epoch: u64, number: u64, tickets: &[Part], result: Result<(), AppendError>) {
-        self.in_flight -= 1;
-        if result.is_ok() || self.in_flight == 0 {
-            self.unanswered = (self.in_flight > 0).then(Instant::now);
+    /// Handles the log's answer to a frame of a lane.
+    fn settle(
+        &mut self,
+        (lane, epoch): (usize, u64),
+        number: u64,
+        tickets: &[Part],
+        result: Result<(), AppendError>,
+    ) {
+        self.lanes[lane].in_flight -= 1;
+        let under_way = self.lanes.iter().any(|lane| lane.in_flight > 0);
+        if result.is_ok() || !under_way {
+            self.unanswered = under_way.then(Instant::now);
         }
+        let lane = &mut self.lanes[lane];
         let events: usize = tickets.iter().map(|(_, events)| events).sum();
         let error = match result {
             Ok(()) => {
-                if epoch == self.epoch {
-                    self.writer.acknowledge(number);
+                if epoch == lane.epoch {
+                    lane.writer.acknowledge(number);
                 }
                 self.metrics.processed.of(self.source).inc_by(events as u64);
                 self.metrics.frames.of(self.source).inc();
@@ -234,8 +272,8 @@ impl FramePublisher {
             }
         };
         // No later frame may count it as acknowledged.
-        if epoch == self.epoch {
-            self.begin_anew();
+        if epoch == lane.epoch {
+            lane.begin_anew();
         }
         self.metrics.fail(Some(self.source), reason, events as u64);
         for (ticket, _) in tickets {

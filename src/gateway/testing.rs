@@ -133,6 +133,7 @@ impl TestGateway {
             max_age: None,
             duplicate_window: window,
             replicas: 1,
+            streams: 1,
         };
         let log = Embedded::open(&folder.path().join("log.redb"), settings).unwrap();
         for topic in Topic::all() {

@@ -87,18 +87,17 @@ impl InFlight {
     }
 }
 
-/// Sizes the frames at the waiting sequence numbers.
+/// Adds the frames at the waiting sequence numbers of a stream. Frames of a writer stand in one stream.
 pub(super) async fn size(
     log: &dyn Log,
     topic: Topic,
     waiting: &Ranges,
-    cut: &LedgerCut,
-) -> Result<InFlight, LedgerError> {
-    let mut sized = InFlight::none();
-    let (gaps, tail) = waiting.split(cut.sequences.highest());
-    size_gaps(log, topic, &gaps, &mut sized).await?;
-    size_tail(log, topic, &tail, cut, &mut sized).await?;
-    Ok(sized)
+    (cut, processed): (&LedgerCut, &Ranges),
+    sized: &mut InFlight,
+) -> Result<(), LedgerError> {
+    let (gaps, tail) = waiting.split(processed.highest());
+    size_gaps(log, topic, &gaps, sized).await?;
+    size_tail(log, topic, &tail, cut, sized).await
 }
 
 /// True if the log gives sequence numbers a second time that the store processed: it was restored from an older copy.
@@ -126,7 +125,7 @@ pub(super) async fn reuses_sequences(
 /// numbers: millions of processed frames may lie above one that is not.
 fn processed_and_held(state: &TopicState, cut: &LedgerCut) -> log::Runs {
     let mut processed = log::Runs::default();
-    for (first, last) in cut.sequences.as_slice() {
+    for (first, last) in cut.sequences_of(&state.log_id).as_slice() {
         let (first, last) = (*first.max(&state.first), *last.min(&state.last));
         if first <= last {
             processed.add(first, last);

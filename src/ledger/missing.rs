@@ -3,15 +3,19 @@
 //! The writers' running totals size a missing frame by the frames around it. A sequence number that the log no longer
 //! holds, that was not processed, and that no later frame of its writer sizes, counts as one event.
 
-use crate::log::{self, TopicState};
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::log::{self, TopicState, WriterMark};
 use crate::store::ledger::{KnownLog, LedgerCut, Lost, Ranges, Runs};
 
 use super::in_flight::InFlight;
 
 /// Sequence numbers that the log holds and that were not processed. If the log does not list those that it no longer
 /// holds, all that were not processed count as held until they are read: frames leave the log once they are processed.
-pub(super) fn waiting_sequences(state: &TopicState, cut: &LedgerCut) -> Ranges {
-    let mut waiting = cut.sequences.gaps(state.first.max(1), state.last);
+pub(super) fn waiting_sequences(state: &TopicState, processed: &Ranges) -> Ranges {
+    let mut waiting = processed.gaps(state.first.max(1), state.last);
     for (first, last) in state.gone.iter().flat_map(log::Runs::iter) {
         waiting.remove(first, last);
     }
@@ -30,14 +34,14 @@ pub(super) fn lacks_acknowledged(state: &TopicState, cut: &LedgerCut, in_flight:
 }
 
 /// Number of sequence numbers that the log gave and that neither log nor store know.
-pub(super) fn lost_sequences(state: &TopicState, cut: &LedgerCut, waiting: u64) -> u64 {
-    cut.sequences.gaps(1, state.last).count().saturating_sub(waiting)
+pub(super) fn lost_sequences(state: &TopicState, processed: &Ranges, waiting: u64) -> u64 {
+    processed.gaps(1, state.last).count().saturating_sub(waiting)
 }
 
-/// Number of missing events.
+/// Number of missing events. `remembered` are the acknowledged frames that the log itself remembers, by writer.
 pub(super) fn missing_events(
     known: &KnownLog,
-    state: &TopicState,
+    remembered: &HashMap<Uuid, WriterMark>,
     cut: &LedgerCut,
     in_flight: &InFlight,
     lost_sequences: u64,
@@ -46,12 +50,12 @@ pub(super) fn missing_events(
     // If frames in flight were not read, any of them may be one that seems to be missing.
     if in_flight.complete {
         let nothing = Runs::default();
-        let remembered = state.acknowledged.keys().filter(|writer| !cut.writers.contains_key(writer));
-        for writer in cut.writers.keys().chain(remembered) {
+        let others = remembered.keys().filter(|writer| !cut.writers.contains_key(writer));
+        for writer in cut.writers.keys().chain(others) {
             let mut runs = cut.runs_of(writer);
             runs.extend(in_flight.writers.get(writer).unwrap_or(&nothing));
             let mut hole = runs.missing(known.acked.get(writer).copied().unwrap_or_default());
-            if let Some(mark) = state.acknowledged.get(writer) {
+            if let Some(mark) = remembered.get(writer) {
                 // The log's own sum holds acknowledged frames only.
                 let events = mark.total.saturating_sub(runs.events());
                 if events > hole.events {
@@ -69,12 +73,7 @@ pub(super) fn missing_events(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
-    use uuid::Uuid;
-
     use super::*;
-    use crate::log::WriterMark;
     use crate::store::ledger::{Run, WriterCut};
 
     const WRITER: Uuid = Uuid::from_u128(9);
@@ -127,15 +126,16 @@ mod tests {
         let known = KnownLog { acked: HashMap::from([(WRITER, mark(acked))]), ..KnownLog::default() };
         let in_flight =
             InFlight { writers: HashMap::from([(WRITER, runs(in_flight))]), complete, ..InFlight::none() };
-        let lost = lost_sequences(state, cut, waiting_sequences(state, cut).count());
-        missing_events(&known, state, cut, &in_flight, lost)
+        let processed = &cut.sequences;
+        let lost = lost_sequences(state, processed, waiting_sequences(state, processed).count());
+        missing_events(&known, &state.acknowledged, cut, &in_flight, lost)
     }
 
     #[test]
     fn a_sequence_number_that_neither_log_nor_store_knows_is_lost() {
         let lost = |state: TopicState, processed: &[(u64, u64)]| {
-            let cut = cut(processed);
-            lost_sequences(&state, &cut, waiting_sequences(&state, &cut).count())
+            let processed = cut(processed).sequences;
+            lost_sequences(&state, &processed, waiting_sequences(&state, &processed).count())
         };
         assert_eq!(lost(state(1, 0, &[]), &[]), 0, "nothing yet");
         assert_eq!(lost(state(5, 9, &[6]), &[(1, 4), (6, 6)]), 0, "all known");
@@ -178,11 +178,11 @@ mod tests {
         // Linear work: at quadratic cost this test would run for hours.
         let listed = state(1, 1_000_002, &(2..=1_000_001).collect::<Vec<_>>());
         let unlisted = TopicState { gone: None, ..listed.clone() };
-        let cut = cut(&[(2, 1_000_001)]);
+        let processed = cut(&[(2, 1_000_001)]).sequences;
         for state in [listed, unlisted] {
-            let waiting = waiting_sequences(&state, &cut);
+            let waiting = waiting_sequences(&state, &processed);
             assert_eq!(waiting.as_slice(), [(1, 1), (1_000_002, 1_000_002)]);
-            assert_eq!(lost_sequences(&state, &cut, waiting.count()), 0);
+            assert_eq!(lost_sequences(&state, &processed, waiting.count()), 0);
         }
     }
 }

@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::event::Source;
-use crate::log::{Log, LogError, SharedLog, Topic};
+use crate::log::{Log, LogError, SharedLog, Topic, TopicState, WriterMark};
 use crate::ops::metrics::UNKNOWN_SOURCE;
 use crate::store::ledger::{KnownLog, LedgerCut, ObservedLog};
 use crate::store::{Store, StoreError};
@@ -169,33 +169,52 @@ impl Reconciler {
 }
 
 async fn reconcile(log: &dyn Log, store: &Store, source: Source) -> Result<Reconciliation, LedgerError> {
-    let topic = Topic::Events(source);
     let known = store.known_log(source).await?;
-    let state = log.state(topic).await?;
-    let writers: Vec<Uuid> = state.acknowledged.keys().copied().collect();
-    let mut cut = store.ledger(source, state.log_id, &writers).await?;
-    let waiting = missing::waiting_sequences(&state, &cut);
-    let mut in_flight = in_flight::size(log, topic, &waiting, &cut).await?;
-    if !in_flight.left.is_empty() {
+    let mut streams = Vec::new();
+    for topic in log.streams(source).await? {
+        streams.push((topic, log.state(topic).await?));
+    }
+    let logs: Vec<Uuid> = streams.iter().map(|(_, state)| state.log_id).collect();
+    let remembered: HashMap<Uuid, WriterMark> = streams
+        .iter()
+        .flat_map(|(_, state)| state.acknowledged.iter().map(|(writer, mark)| (*writer, *mark)))
+        .collect();
+    let writers: Vec<Uuid> = remembered.keys().copied().collect();
+    let mut cut = store.ledger_of_logs(source, &logs, &writers).await?;
+    let mut in_flight = in_flight::InFlight::none();
+    // By stream, the number of waiting frames, and the sequence numbers of those that left the log meanwhile.
+    let mut waiting = Vec::new();
+    for (topic, state) in &streams {
+        let processed = cut.sequences_of(&state.log_id);
+        let open = missing::waiting_sequences(state, processed);
+        in_flight::size(log, *topic, &open, (&cut, processed), &mut in_flight).await?;
+        waiting.push((open.count(), std::mem::take(&mut in_flight.left)));
+    }
+    if waiting.iter().any(|(_, left)| !left.is_empty()) {
         // Frames that left the log after the store was read were processed in between: the store is read again, and
         // its new events are no longer in flight.
         let before = cut.processed();
-        cut = store.ledger(source, state.log_id, &writers).await?;
+        cut = store.ledger_of_logs(source, &logs, &writers).await?;
         in_flight.events = in_flight.events.saturating_sub(cut.processed() - before.min(cut.processed()));
     }
-    if missing::lacks_acknowledged(&state, &cut, &in_flight)
-        || in_flight::reuses_sequences(log, topic, &state, &cut).await?
-    {
-        in_flight::add_at_reused_sequences(log, topic, &state, &cut, &mut in_flight).await?;
+    for (topic, state) in &streams {
+        if missing::lacks_acknowledged(state, &cut, &in_flight)
+            || in_flight::reuses_sequences(log, *topic, state, &cut).await?
+        {
+            in_flight::add_at_reused_sequences(log, *topic, state, &cut, &mut in_flight).await?;
+        }
     }
     let rejected = store.rejected().await?.get(&Some(source.code())).copied().unwrap_or(0);
     // A frame is processed before it leaves the log. So one that left, and that the store read after that has not, is lost.
-    let vanished =
-        in_flight.left.iter().filter(|sequence| !cut.sequences.contains(**sequence)).count() as u64;
-    let lost_sequences = missing::lost_sequences(&state, &cut, waiting.count().saturating_sub(vanished));
+    let lost = |((_, state), (waiting, left)): (&(Topic, TopicState), &(u64, Vec<u64>))| {
+        let processed = cut.sequences_of(&state.log_id);
+        let vanished = left.iter().filter(|sequence| !processed.contains(**sequence)).count() as u64;
+        missing::lost_sequences(state, processed, waiting.saturating_sub(vanished))
+    };
+    let lost_sequences: u64 = streams.iter().zip(&waiting).map(lost).sum();
     let missing = match cut.copied_missing {
         Some(missing) => missing,
-        None => missing::missing_events(&known, &state, &cut, &in_flight, lost_sequences),
+        None => missing::missing_events(&known, &remembered, &cut, &in_flight, lost_sequences),
     };
     let ledger = SourceLedger {
         source: source.name(),
@@ -208,8 +227,10 @@ async fn reconcile(log: &dyn Log, store: &Store, source: Source) -> Result<Recon
         rejected: rejected.max(0).cast_unsigned(),
     };
     let acked = acknowledged(&known, &cut, &in_flight);
-    let observed = ObservedLog { log_id: state.log_id, last: state.last, acked, missing };
-    let log_bytes = LogBytes { held: state.bytes, bound: state.max_bytes };
+    let logs = streams.iter().map(|(_, state)| (state.log_id, state.last)).collect();
+    let observed = ObservedLog { logs, acked, missing };
+    let sum = |of: fn(&TopicState) -> u64| -> u64 { streams.iter().map(|(_, state)| of(state)).sum() };
+    let log_bytes = LogBytes { held: sum(|state| state.bytes), bound: sum(|state| state.max_bytes) };
     Ok(Reconciliation { ledger, known, observed, log_bytes })
 }
 
@@ -218,7 +239,7 @@ fn acknowledged(
     known: &KnownLog,
     cut: &LedgerCut,
     in_flight: &in_flight::InFlight,
-) -> HashMap<Uuid, crate::log::WriterMark> {
+) -> HashMap<Uuid, WriterMark> {
     let acked = in_flight.read.iter().map(|(writer, (read, named))| {
         let mut runs = cut.runs_of(writer);
         runs.extend(read);

@@ -5,6 +5,7 @@
 //! | topic | stream | subject | consumer | when full |
 //! |---|---|---|---|---|
 //! | a source's events | `ESS_<SOURCE>` | `ess.events.<source>` | `collector-<source>` | refuses the new |
+//! | its further streams, from 2 (`ESS_LOG_STREAMS`) | `ESS_<SOURCE>_2` | `ess.events.<source>.2` | `collector-<source>-2` | refuses the new |
 //! | dead letters | `ESS_DEAD_LETTERS` | `ess.dead_letters` | `collector-dead_letters` | drops the oldest |
 //!
 //! Retention is *work queue*: a message is deleted when it is acknowledged. The number of deliveries is unlimited.
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use async_nats::connection::State;
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::jetstream::response::Response;
 use async_nats::{Client, HeaderMap, Request, RequestErrorKind};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -31,6 +33,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::config::{LogSettings, NatsAccess};
+use crate::event::Source;
 
 use super::{
     AppendError, Appended, Bus, Cause, Log, LogError, LogRole, MAX_GONE, Pull, Runs, Topic, TopicState,
@@ -38,7 +41,7 @@ use super::{
 use lookup::Lookup;
 use request::{REQUEST_TIMEOUT, not_appended, unavailable};
 pub use topology::ACK_WAIT;
-use topology::{StreamState, Topology, log_id, stream_name, subject};
+use topology::{StreamState, Topology, further_number, further_subject, log_id, stream_name, subject};
 
 /// Time without an answer to a frame after which its stream is checked. A leader that died does not answer; the frame
 /// is sent again as soon as there is a new one.
@@ -320,6 +323,30 @@ impl JetStream {
     }
 }
 
+/// Names of streams, as JetStream lists them.
+#[derive(serde::Deserialize)]
+struct StreamNames {
+    #[serde(default)]
+    streams: Option<Vec<String>>,
+}
+
+impl JetStream {
+    async fn streams(&self, source: Source) -> Result<Vec<Topic>, LogError> {
+        self.connected()?;
+        let filter = serde_json::json!({"subject": further_subject(source, "*")});
+        let listed: Response<StreamNames> =
+            self.context.request("STREAM.NAMES", &filter).await.map_err(unavailable)?;
+        let names = match listed {
+            Response::Ok(names) => names.streams.unwrap_or_default(),
+            Response::Err { error } => return Err(unavailable(error)),
+        };
+        let mut numbers: Vec<u8> = names.iter().filter_map(|name| further_number(source, name)).collect();
+        numbers.sort_unstable();
+        let further = numbers.into_iter().map(|number| Topic::Further(source, number));
+        Ok([Topic::Events(source)].into_iter().chain(further).collect())
+    }
+}
+
 impl Log for JetStream {
     fn append(&self, topic: Topic, id: String, frame: Bytes) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(Self::append(self, topic, id, frame))
@@ -339,6 +366,14 @@ impl Log for JetStream {
 
     fn peek(&self, topic: Topic, sequence: u64) -> BoxFuture<'_, Result<Option<Bytes>, LogError>> {
         Box::pin(Self::peek(self, topic, sequence))
+    }
+
+    fn streams(&self, source: Source) -> BoxFuture<'_, Result<Vec<Topic>, LogError>> {
+        Box::pin(Self::streams(self, source))
+    }
+
+    fn streams_per_source(&self) -> usize {
+        self.topology.settings.streams
     }
 
     fn bus(&self) -> Bus {

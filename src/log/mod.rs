@@ -50,8 +50,10 @@ pub use search::find_frames;
 /// One queue of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Topic {
-    /// A source's events, in frames.
+    /// A source's events, in frames: the only stream, or the first of several.
     Events(Source),
+    /// A further stream of a source's events, by its number, from 2. A writer's frames stand in one stream.
+    Further(Source, u8),
     /// Refused events, on their way to the store.
     DeadLetters,
 }
@@ -61,22 +63,31 @@ impl Topic {
     pub fn all() -> impl Iterator<Item = Self> {
         Source::all().map(Self::Events).chain([Self::DeadLetters])
     }
+
+    /// The first streams of a source, so many.
+    pub fn streams(source: Source, count: usize) -> impl Iterator<Item = Self> {
+        (1..=count).map(move |number| match u8::try_from(number) {
+            Ok(number @ 2..) => Self::Further(source, number),
+            _ => Self::Events(source),
+        })
+    }
 }
 
 impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Events(source) => f.write_str(source.name()),
+            Self::Further(source, number) => write!(f, "{source}.{number}"),
             Self::DeadLetters => f.write_str("dead_letters"),
         }
     }
 }
 
 impl LogSettings {
-    /// The bound of one topic, in bytes.
+    /// The bound of one topic, in bytes. Streams of a source share its bytes.
     pub fn topic_max_bytes(&self, topic: Topic) -> u64 {
         match topic {
-            Topic::Events(_) => self.max_bytes,
+            Topic::Events(_) | Topic::Further(..) => self.max_bytes / self.streams.max(1) as u64,
             Topic::DeadLetters => self.dead_letter_max_bytes,
         }
     }
@@ -183,6 +194,17 @@ pub trait Log: Send + Sync {
 
     /// Reads a frame without taking it; `None` if it is not held.
     fn peek(&self, topic: Topic, sequence: u64) -> BoxFuture<'_, Result<Option<Bytes>, LogError>>;
+
+    /// Every stream of a source that exists, the first one in any case. All of them hold frames to be collected, also
+    /// those beyond the number that gateways write to.
+    fn streams(&self, source: Source) -> BoxFuture<'_, Result<Vec<Topic>, LogError>> {
+        Box::pin(std::future::ready(Ok(vec![Topic::Events(source)])))
+    }
+
+    /// Number of streams over which a gateway spreads a source's frames.
+    fn streams_per_source(&self) -> usize {
+        1
+    }
 
     /// The bus between the processes that share the log.
     fn bus(&self) -> Bus;

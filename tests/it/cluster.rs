@@ -386,3 +386,47 @@ fn every_server_of_a_list_is_tried() {
     let check = ess(&["check"], &pairs, folder.path()).output().unwrap();
     assert!(String::from_utf8_lossy(&check.stdout).contains("(JetStream, 2 servers)"), "{check:?}");
 }
+
+#[test]
+fn a_server_that_is_away_is_named_and_counted_while_the_gateway_stays_ready() {
+    let mut cluster = Cluster::start();
+    let folder = tempfile::tempdir().unwrap();
+    // A check before there are streams: the settings would make a single copy.
+    let check = |replicas: &str| {
+        let pairs = environment(&cluster, &[("ESS_NATS_REPLICAS", replicas)]);
+        let done = ess(&["check"], &pairs, folder.path()).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let warning = "log: warning: the log of facebook has one copy in a cluster of 3 servers";
+    assert!(check("1").contains(warning));
+    assert!(!check("3").contains("warning"));
+    let pairs = environment(&cluster, &[("ESS_NATS_REPLICAS", "3")]);
+    let mut gateway = Service::start(&["gateway"], &pairs, folder.path());
+    gateway.wait_ready();
+    cluster.wait_healthy();
+    assert!(!check("1").contains("warning"), "three copies are there");
+    let copies = |of: &Service| of.metric("ess_log_copies{topic=\"facebook\"}");
+    eventually("three copies are up to date", MINUTE, || (copies(&gateway) == 3.0).then_some(()));
+    assert_eq!(gateway.metric("ess_log_copies_wanted{topic=\"facebook\"}"), 3.0);
+    let leader = cluster.leader("ESS_FACEBOOK", &[0, 1, 2]).expect("a leader");
+    let follower = (leader + 1) % 3;
+    cluster.servers[follower].process.kill();
+    let text = eventually("the server is named", MINUTE, || {
+        let ready = http::get(&gateway.url("/ready")).ok()?;
+        let degraded = ready.json()["degraded"]["log.facebook.copies"].as_str().map(str::to_owned);
+        degraded.filter(|_| ready.status == 200)
+    });
+    assert!(text.starts_with("2 of 3 copies") && text.contains(&Cluster::name(follower)), "{text}");
+    eventually("a copy is missing", MINUTE, || (copies(&gateway) == 2.0).then_some(()));
+    let post = || http::post(&gateway.url("/webhook"), &simple("without", "facebook").to_string());
+    eventually("events are taken", MINUTE, || post().ok().filter(|answer| answer.status == 202));
+    cluster.servers[follower].start_again();
+    cluster.wait_healthy();
+    eventually("the copy is up to date again", MINUTE, || (copies(&gateway) == 3.0).then_some(()));
+    let leader = cluster.leader("ESS_FACEBOOK", &[0, 1, 2]).expect("a leader");
+    let elections = |of: &Service| of.metric("ess_log_leader_changes_total{topic=\"facebook\"}");
+    let before = elections(&gateway);
+    cluster.servers[leader].process.kill();
+    eventually("the election is counted", MINUTE, || (elections(&gateway) > before).then_some(()));
+}

@@ -38,6 +38,7 @@ mod samples;
 mod secured;
 mod set_aside;
 mod store;
+mod streams;
 mod summaries;
 mod support;
 mod terminal;

@@ -38,21 +38,30 @@ impl Queue {
     pub fn next_batch(&mut self, max_events: usize, max_deliveries: u64) -> Vec<PendingFrame> {
         let mut batch: Vec<PendingFrame> = Vec::new();
         let (mut events, mut bytes) = (0, 0);
-        while let Some(next) = self.frames.front() {
-            let fits = batch.first().is_none_or(|first| {
-                first.log_id == next.log_id
-                    && next.deliveries <= max_deliveries
+        // Frames of other streams of the source lie between them.
+        let mut others = VecDeque::new();
+        while let Some(next) = self.frames.pop_front() {
+            let first = batch.first();
+            if first.is_some_and(|first| first.log_id != next.log_id) {
+                others.push_back(next);
+                continue;
+            }
+            let fits = first.is_none_or(|first| {
+                next.deliveries <= max_deliveries
                     && first.deliveries <= max_deliveries
                     && events + next.events() <= max_events
                     && bytes + next.bytes() <= BATCH_BYTES
             });
             if !fits {
+                self.frames.push_front(next);
                 break;
             }
             events += next.events();
             bytes += next.bytes();
-            batch.extend(self.frames.pop_front());
+            batch.push(next);
         }
+        others.append(&mut self.frames);
+        self.frames = others;
         self.events -= events;
         batch
     }
@@ -105,6 +114,13 @@ mod tests {
     fn frames_of_two_logs_are_never_in_one_transaction() {
         let mut frames = [of(1, 1, 1), of(2, 1, 1), of(3, 1, 1)];
         frames[1].log_id = Uuid::from_u128(2);
-        assert_eq!(batches(queue(frames), 100), [[1], [2], [3]]);
+        assert_eq!(batches(queue(frames), 100), [vec![1, 3], vec![2]]);
+    }
+
+    #[test]
+    fn frames_of_two_logs_in_turn_fill_a_transaction_of_each() {
+        let mut frames: Vec<_> = (1..=6).map(|sequence| of(sequence, 1, 10)).collect();
+        frames.iter_mut().skip(1).step_by(2).for_each(|frame| frame.log_id = Uuid::from_u128(2));
+        assert_eq!(batches(queue(frames), 20), [vec![1, 3], vec![2, 4], vec![5], vec![6]]);
     }
 }

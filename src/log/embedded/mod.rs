@@ -221,7 +221,7 @@ impl Log for Embedded {
         // never lead.
         let acknowledged = match topic {
             Topic::Events(source) => self.shared.marks().acknowledged(source),
-            Topic::DeadLetters => HashMap::new(),
+            Topic::Further(..) | Topic::DeadLetters => HashMap::new(),
         };
         let (queue, _) = self.shared.queue(topic);
         let (last, bytes) = (queue.last, queue.bytes);

@@ -111,7 +111,7 @@ impl Shared {
         let why = self.why_failed().unwrap_or_default();
         let why = format!("{} could not be written ({why})", self.file.display());
         match topic {
-            Topic::Events(_) => AppendError::Refused(why.into()),
+            Topic::Events(_) | Topic::Further(..) => AppendError::Refused(why.into()),
             // Its sender tries again later.
             Topic::DeadLetters => AppendError::Unavailable(why.into()),
         }
@@ -262,7 +262,7 @@ impl Group {
     ) -> Result<(), redb::Error> {
         let mark = match topic {
             Topic::Events(source) => shared.marks().look(source, &frame),
-            Topic::DeadLetters => None,
+            Topic::Further(..) | Topic::DeadLetters => None,
         };
         let twin = self.placed.iter().find(|placed| placed.id == id).map(|placed| placed.sequence);
         if let Some(sequence) = twin.or_else(|| shared.queue(topic).0.recent.get(&id).copied()) {

@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use super::lookup::ask_until_answered;
 use super::request::unavailable;
-use crate::config::LogSettings;
+use crate::config::{LogSettings, MAX_STREAMS};
+use crate::event::Source;
 use crate::log::{Copies, LogError, LogRole, Topic};
 
 /// Time without progress after which a frame is redelivered to another collector. Collectors report progress every
@@ -28,13 +29,25 @@ const LOG_ID: &str = "ess-log-id";
 
 /// The name of a topic's stream.
 pub(super) fn stream_name(topic: Topic) -> String {
-    format!("ESS_{}", topic.to_string().to_ascii_uppercase())
+    format!("ESS_{}", topic.to_string().to_ascii_uppercase().replace('.', "_"))
+}
+
+/// The subject of a further stream of a source; of all of them, if `number` is `*`.
+pub(super) fn further_subject(source: Source, number: &str) -> String {
+    format!("ess.events.{source}.{number}")
+}
+
+/// The number of a source's further stream, from the stream's name.
+pub(super) fn further_number(source: Source, stream: &str) -> Option<u8> {
+    let number = stream.strip_prefix(&stream_name(Topic::Events(source)))?.strip_prefix('_')?.parse().ok()?;
+    (2..=MAX_STREAMS).contains(&number).then_some(number)
 }
 
 /// The subject of a topic.
 pub(super) fn subject(topic: Topic) -> String {
     match topic {
         Topic::Events(source) => format!("ess.events.{source}"),
+        Topic::Further(source, number) => further_subject(source, &number.to_string()),
         Topic::DeadLetters => "ess.dead_letters".to_owned(),
     }
 }
@@ -148,7 +161,7 @@ impl Topology {
         let wanted = self.wanted(topic);
         let info = match self.find(topic).await? {
             Some(info) => info,
-            None if self.role == LogRole::Observer => {
+            None if !self.creates(topic) => {
                 return Err(unavailable(format!("there is no stream {}: a gateway creates it", wanted.name)));
             }
             None => self.create(topic, wanted.clone()).await?,
@@ -165,6 +178,15 @@ impl Topology {
             }
         }
         Ok(StreamState::of(&info))
+    }
+
+    /// True if the role allows to create the stream. Gateways alone say how many streams a source has.
+    fn creates(&self, topic: Topic) -> bool {
+        match self.role {
+            LogRole::Gateway => true,
+            LogRole::Collector => !matches!(topic, Topic::Further(..)),
+            LogRole::Observer => false,
+        }
     }
 
     async fn create(&self, topic: Topic, wanted: Config) -> Result<Info, LogError> {
@@ -264,7 +286,8 @@ impl Topology {
 
 fn consumer_config(topic: Topic) -> pull::Config {
     pull::Config {
-        durable_name: Some(format!("collector-{topic}")),
+        // A name of NATS has no dot.
+        durable_name: Some(format!("collector-{topic}").replace('.', "-")),
         description: Some("shared by all collectors of the topic".to_owned()),
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::Explicit,

@@ -46,8 +46,10 @@ pub struct LedgerCut {
     pub duplicates: u64,
     /// Events that a collector set aside as dead letters.
     pub quarantined: u64,
-    /// Sequence numbers of processed frames in the requested log.
+    /// Sequence numbers of processed frames in the first requested log.
     pub sequences: Ranges,
+    /// The same of each further log.
+    pub further: HashMap<Uuid, Ranges>,
     /// Number of sequence numbers that were given up: the log no longer had them, and nothing had processed them.
     pub holes: u64,
     /// Events that version 0.1 counted as missing.
@@ -64,6 +66,11 @@ impl LedgerCut {
     /// Number of events that were stored, were duplicates, or were set aside.
     pub fn processed(&self) -> u64 {
         self.stored + self.duplicates + self.quarantined
+    }
+
+    /// Sequence numbers of processed frames in a requested log.
+    pub fn sequences_of(&self, log_id: &Uuid) -> &Ranges {
+        self.further.get(log_id).unwrap_or(&self.sequences)
     }
 
     /// Processed frames of a writer.

@@ -17,8 +17,8 @@ use crate::store::write::batch::big;
 /// State of a source's log as of the last observation.
 #[derive(Debug, Clone, Default)]
 pub struct KnownLog {
-    /// Identity of the log, and its highest sequence number.
-    pub log: Option<(Uuid, u64)>,
+    /// Identity of each of the source's logs, one for each stream, and its highest sequence number.
+    pub logs: HashMap<Uuid, u64>,
     /// By writer, the last frame that the log has acknowledged together with all before it.
     pub acked: HashMap<Uuid, WriterMark>,
 }
@@ -26,10 +26,8 @@ pub struct KnownLog {
 /// State of a source's log as it is now, to be saved.
 #[derive(Debug, Clone, Default)]
 pub struct ObservedLog {
-    /// Identity of the log.
-    pub log_id: Uuid,
-    /// Highest sequence number.
-    pub last: u64,
+    /// Identity of each of the source's logs, one for each stream, and its highest sequence number.
+    pub logs: HashMap<Uuid, u64>,
     /// By writer, the last frame that the log has acknowledged together with all before it.
     pub acked: HashMap<Uuid, WriterMark>,
     /// Number of missing events.
@@ -45,12 +43,8 @@ impl Store {
     /// If the store is unavailable.
     pub async fn known_log(&self, source: Source) -> Result<KnownLog, StoreError> {
         let mut known = KnownLog::default();
-        let last = Sql::new(
-            "SELECT log_id, last FROM ledger_logs WHERE source = $1 AND seen > 0 ORDER BY seen DESC, last DESC
-             LIMIT 1",
-        );
-        if let Some(row) = last.bind(source.code()).row(self.db()).await? {
-            known.log = Some((row.try_get("", "log_id")?, column(&row, "last")?));
+        for row in Sql::new(PRESENT_LOGS).bind(source.code()).bind(LEFT).rows(self.db()).await? {
+            known.logs.insert(row.try_get("", "log_id")?, column(&row, "last")?);
         }
         let sql = format!(
             "SELECT writer, acked, acked_total FROM ({KNOWN_WRITERS}) w
@@ -74,18 +68,20 @@ impl Store {
         known: &KnownLog,
         observed: &ObservedLog,
     ) -> Result<(), StoreError> {
-        let (log_id, last) = (observed.log_id, big(observed.last));
-        match known.log {
+        for (log_id, last) in &observed.logs {
             // The log lost its newest frames. The upsert below never lowers its highest sequence number.
-            Some((known_id, before)) if known_id == log_id && before > observed.last => {
+            if let Some(before) = known.logs.get(log_id).filter(|before| *before > last) {
                 let sql = "UPDATE ledger_logs SET last = $3 WHERE source = $1 AND log_id = $2 AND last = $4";
-                let sql = Sql::new(sql).bind(source.code()).bind(log_id).bind(last).bind(big(before));
+                let sql = Sql::new(sql).bind(source.code()).bind(*log_id).bind(big(*last)).bind(big(*before));
                 sql.execute(self.db()).await?;
             }
-            _ => {}
+            let sql = Sql::new(SAVE_LOG).bind(source.code()).bind(*log_id).bind(big(*last)).bind(now());
+            sql.execute(self.db()).await?;
         }
-        let sql = Sql::new(SAVE_LOG).bind(source.code()).bind(log_id).bind(last).bind(now());
-        sql.execute(self.db()).await?;
+        for log_id in known.logs.keys().filter(|log_id| !observed.logs.contains_key(*log_id)) {
+            let sql = "UPDATE ledger_logs SET seen = $3 WHERE source = $1 AND log_id = $2 AND seen > 0";
+            Sql::new(sql).bind(source.code()).bind(*log_id).bind(LEFT).execute(self.db()).await?;
+        }
         for (writer, acked) in &observed.acked {
             if known.acked.get(writer).is_none_or(|known| known.number < acked.number) {
                 let sql = Sql::new(SAVE_ACKED)
@@ -106,6 +102,14 @@ impl Store {
         Ok(())
     }
 }
+
+/// Time of a log's last observation (`seen`) once an observation no longer found it.
+const LEFT: i64 = 1;
+
+/// Logs of the last observation: the ones that were there, and not those that left since. Before there were several
+/// streams, a log that left kept its time, which lies before the others' by more than an observation takes.
+const PRESENT_LOGS: &str = "SELECT log_id, last FROM ledger_logs WHERE source = $1 AND seen > $2
+    AND seen >= (SELECT max(seen) FROM ledger_logs WHERE source = $1) - 60";
 
 /// Saves a log and its highest sequence number. A log that is observed again still has the events that the store had not
 /// processed when version 0.2 took over (`tail_before`): they are not lost.

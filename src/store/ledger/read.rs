@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sea_orm::{ConnectionTrait, QueryResult};
 use uuid::Uuid;
 
-use super::{LedgerCut, Lost, Run, WriterCut, column, mark, run};
+use super::{LedgerCut, Lost, Ranges, Run, WriterCut, column, mark, run};
 use crate::event::Source;
 use crate::store::connect::Store;
 use crate::store::error::StoreError;
@@ -13,8 +13,7 @@ use crate::store::sql::Sql;
 use crate::store::transaction::Snapshot;
 
 impl Store {
-    /// The ledger of a source in one snapshot, with the processed sequence numbers of one log. `writers` are included
-    /// even if they were not active lately.
+    /// The ledger of a source with one log: see [`Self::ledger_of_logs`].
     ///
     /// # Errors
     ///
@@ -25,16 +24,34 @@ impl Store {
         log_id: Uuid,
         writers: &[Uuid],
     ) -> Result<LedgerCut, StoreError> {
+        self.ledger_of_logs(source, &[log_id], writers).await
+    }
+
+    /// The ledger of a source in one snapshot, with the processed sequence numbers of its present logs, one for each
+    /// stream. `writers` are included even if they were not active lately.
+    ///
+    /// # Errors
+    ///
+    /// If the store is unavailable.
+    pub async fn ledger_of_logs(
+        &self,
+        source: Source,
+        logs: &[Uuid],
+        writers: &[Uuid],
+    ) -> Result<LedgerCut, StoreError> {
         let tx = self.snapshot(Snapshot::Read).await?;
         let of_source = |sql: &str| Sql::new(sql).bind(source.code());
-        let of_log = |sql: &str| Sql::new(sql).bind(source.code()).bind(log_id);
         let mut cut = LedgerCut::default();
         if let Some(row) = of_source(COUNTS).row(&tx).await? {
             (cut.stored, cut.duplicates) = (column(&row, "stored")?, column(&row, "duplicates")?);
             cut.quarantined = column(&row, "quarantined")?;
         }
-        if let Some(row) = of_log(LOST_SEQUENCES).row(&tx).await? {
-            (cut.holes, cut.lost_before) = (column(&row, "holes")?, column(&row, "lost_before")?);
+        for row in of_source(LOST_SEQUENCES).rows(&tx).await? {
+            cut.holes += column(&row, "holes")?;
+            cut.lost_before += column(&row, "lost_before")?;
+            if !logs.contains(&row.try_get("", "log_id")?) {
+                cut.lost_before += column(&row, "tail_before")?;
+            }
         }
         let mut missing = 0;
         if let Some(row) = of_source(TOTALS).row(&tx).await? {
@@ -42,8 +59,16 @@ impl Store {
                 Lost { frames: column(&row, "lost_frames")?, events: column(&row, "lost_events")? };
             missing = column(&row, "missing")?;
         }
-        for row in of_log(SEQUENCES).rows(&tx).await? {
-            cut.sequences.insert(column(&row, "first_place")?, column(&row, "last_place")?);
+        for (at, log_id) in logs.iter().enumerate() {
+            let mut sequences = Ranges::default();
+            for row in of_source(SEQUENCES).bind(*log_id).rows(&tx).await? {
+                sequences.insert(column(&row, "first_place")?, column(&row, "last_place")?);
+            }
+            if at == 0 {
+                cut.sequences = sequences;
+            } else {
+                cut.further.insert(*log_id, sequences);
+            }
         }
         cut.writers = read_writers(&tx, source, writers).await?;
         if self.is_postgres() {
@@ -107,11 +132,11 @@ const COUNTS: &str = "SELECT CAST(coalesce(sum(stored), 0) AS bigint) AS stored,
     CAST(coalesce(sum(duplicates), 0) AS bigint) AS duplicates,
     CAST(coalesce(sum(quarantined), 0) AS bigint) AS quarantined FROM ledger_counts WHERE source = $1";
 
-/// Sequence numbers that were given up, and events lost before version 0.2. Unprocessed events of another log than this
-/// one (`tail_before`) are lost.
-const LOST_SEQUENCES: &str = "SELECT CAST(coalesce(sum(holes), 0) AS bigint) AS holes,
-    CAST(coalesce(sum(lost_before + CASE WHEN log_id = $2 THEN 0 ELSE tail_before END), 0) AS bigint) AS lost_before
-    FROM ledger_logs WHERE source = $1";
+/// By log, sequence numbers that were given up, and events lost before version 0.2. Unprocessed events of another log
+/// than the present ones (`tail_before`) are lost.
+const LOST_SEQUENCES: &str =
+    "SELECT log_id, holes, lost_before, tail_before FROM ledger_logs WHERE source = $1
+    AND (holes > 0 OR lost_before > 0 OR tail_before > 0)";
 
 const TOTALS: &str = "SELECT lost_frames, lost_events, missing FROM ledger_totals WHERE source = $1";
 

@@ -77,7 +77,7 @@ fn every_setting_that_is_named_exists_and_every_setting_is_documented_with_its_d
     };
     // Streams are named like settings; the image's tag is Compose's.
     let other = |name: &str| {
-        ["ESS_FACEBOOK", "ESS_TIKTOK", "ESS_DEAD_LETTERS"].contains(&name)
+        ["ESS_FACEBOOK", "ESS_FACEBOOK_2", "ESS_FACEBOOK_4", "ESS_TIKTOK", "ESS_DEAD_LETTERS"].contains(&name)
             || read("compose.yaml").contains(&format!("${{{name}:"))
             || (name.starts_with("ESS_TEST_") && tests.contains(name))
     };
