@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use sea_orm::sqlx::encode::IsNull;
-use sea_orm::sqlx::error::BoxDynError;
+use sea_orm::sqlx::error::{BoxDynError, DatabaseError};
 use sea_orm::sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
 use sea_orm::sqlx::{self, AssertSqlSafe, Encode, PgPool, Postgres, Type};
 use uuid::Uuid;
@@ -252,10 +252,18 @@ impl PostgresWrite {
     }
 }
 
+/// True if the database gives no SQLSTATE that says what failed: none, or `internal_error`. A distributed PostgreSQL
+/// reports a duplicate key of one of its servers so.
+fn has_no_state(fault: &dyn DatabaseError) -> bool {
+    fault.code().is_none_or(|code| code.is_empty() || code == "XX000")
+}
+
 /// An error of COPY. A key that is stored already, or that another transaction inserts at the same time, is a conflict.
+/// So is an error of the server without a state: it is no lost connection, and the next strategy, which cannot fail
+/// because of a duplicate, succeeds or says what is wrong.
 fn copy_error(error: sqlx::Error) -> StoreError {
     match &error {
-        sqlx::Error::Database(fault) if fault.is_unique_violation() => {
+        sqlx::Error::Database(fault) if fault.is_unique_violation() || has_no_state(&**fault) => {
             let message = fault.message().to_owned();
             StoreError::conflict(message).because(error)
         }

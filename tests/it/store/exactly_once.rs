@@ -128,3 +128,46 @@ pub fn a_frame_that_comes_again_is_counted_once() {
         });
     }
 }
+
+/// Makes COPY of a stored key fail as a server of a distributed database reports it: without a state, and with the name
+/// of a constraint that is its own.
+const STATELESS: &str = "CREATE FUNCTION stateless() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE stored boolean;
+    BEGIN
+        IF current_query() LIKE 'COPY%' THEN
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE key = $1)', TG_RELID::regclass)
+                INTO stored USING NEW.key;
+            IF stored THEN
+                RAISE EXCEPTION 'duplicate key value violates unique constraint \"event_rows_pkey_102014\"'
+                    USING ERRCODE = 'XX000';
+            END IF;
+        END IF;
+        RETURN NEW;
+    END $$";
+
+/// Gives every table of rows that trigger.
+const STATELESS_TABLES: &str = "DO $$ DECLARE rows regclass; BEGIN
+    FOR rows IN SELECT c.oid::regclass FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'key'
+        WHERE c.relkind = 'r' AND c.relname LIKE 'event_rows%' LOOP
+        EXECUTE format('CREATE TRIGGER stateless BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION stateless()', rows);
+    END LOOP; END $$";
+
+#[test]
+fn a_duplicate_that_copy_reports_without_a_state_is_found_by_the_next_strategy() {
+    let stores = stores();
+    for url in stores.urls.iter().filter(|url| url.starts_with("postgres")) {
+        block_on(async {
+            let store = open(url).await;
+            store.execute(STATELESS).await.unwrap();
+            store.execute(STATELESS_TABLES).await.unwrap();
+            let origin = origin();
+            let ids: Vec<String> = (0..30).map(|id| format!("s-{id}")).collect();
+            let events = texts(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+            let first = write(&store, at(1, &origin, &events[..20])).await;
+            assert_eq!(first, Written { stored: 20, ..Written::default() });
+            let second = write(&store, at(2, &origin, &events[10..])).await;
+            assert_eq!(second, Written { stored: 10, duplicates: 10, ..Written::default() });
+            assert_eq!(number(&store, "SELECT count(*) FROM event_rows").await, 30);
+        });
+    }
+}
