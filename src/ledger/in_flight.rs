@@ -76,6 +76,17 @@ impl InFlight {
         Self { events: 0, writers: HashMap::new(), read: HashMap::new(), complete: true, left: Vec::new() }
     }
 
+    /// Events of these frames that a later look at the store has not processed. Only if the frames are complete.
+    pub fn unprocessed(&self, cut: &LedgerCut) -> u64 {
+        let of_writer = |(writer, runs): (&Uuid, &Runs)| {
+            let mut all = cut.runs_of(writer);
+            let processed = all.events();
+            all.extend(runs);
+            all.events().saturating_sub(processed)
+        };
+        self.writers.iter().map(of_writer).sum()
+    }
+
     fn record(&mut self, frame: &FrameMark) {
         let (runs, named) = self.read.entry(frame.writer).or_default();
         runs.add(frame.run());
@@ -287,10 +298,33 @@ async fn size_tail(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::ledger::WriterCut;
 
     fn frame(writer: u128, number: u64, events: u64) -> FrameMark {
         let mark = WriterMark { number, total: number * events };
         FrameMark { writer: Uuid::from_u128(writer), mark, events, acknowledged: WriterMark::default() }
+    }
+
+    #[test]
+    fn frames_that_were_processed_meanwhile_take_nothing_from_those_that_were_not() {
+        let run = |first: u64, last: u64| Run { first, last, before: (first - 1) * 5, total: last * 5 };
+        let runs = |first: u64, last: u64| {
+            let mut runs = Runs::default();
+            runs.add(run(first, last));
+            runs
+        };
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let writers = HashMap::from([(one, runs(5, 8)), (other, runs(1, 2))]);
+        let in_flight = InFlight { events: 30, writers, ..InFlight::none() };
+        let cut = |processed: Runs| LedgerCut {
+            writers: HashMap::from([(one, WriterCut { runs: processed, acked: WriterMark::default() })]),
+            ..LedgerCut::default()
+        };
+        assert_eq!(in_flight.unprocessed(&LedgerCut::default()), 30);
+        // Frames 1 to 4 were not in flight: that they are processed changes nothing.
+        assert_eq!(in_flight.unprocessed(&cut(runs(1, 4))), 30);
+        assert_eq!(in_flight.unprocessed(&cut(runs(1, 6))), 20);
+        assert_eq!(in_flight.unprocessed(&cut(runs(1, 9))), 10, "the other writer's");
     }
 
     #[test]

@@ -192,10 +192,14 @@ async fn reconcile(log: &dyn Log, store: &Store, source: Source) -> Result<Recon
     }
     if waiting.iter().any(|(_, left)| !left.is_empty()) {
         // Frames that left the log after the store was read were processed in between: the store is read again, and
-        // its new events are no longer in flight.
+        // what it has processed now is no longer in flight. Frames that are not all known are sized by its new events.
         let before = cut.processed();
         cut = store.ledger_of_logs(source, &logs, &writers).await?;
-        in_flight.events = in_flight.events.saturating_sub(cut.processed() - before.min(cut.processed()));
+        in_flight.events = if in_flight.complete {
+            in_flight.unprocessed(&cut)
+        } else {
+            in_flight.events.saturating_sub(cut.processed() - before.min(cut.processed()))
+        };
     }
     for (topic, state) in &streams {
         if missing::lacks_acknowledged(state, &cut, &in_flight)
