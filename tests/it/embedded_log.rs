@@ -285,6 +285,42 @@ fn a_log_that_is_removed_or_cut_is_told_by_its_marks() {
 }
 
 #[test]
+fn a_log_that_was_emptied_gives_back_its_space() {
+    const FRAMES: usize = 90;
+    let folder = Folder::new();
+    block_on(async {
+        let log = folder.open(settings(&[])).await;
+        let size = || std::fs::metadata(folder.file()).unwrap().len();
+        for round in 0..2 {
+            for frame in 0..FRAMES {
+                let bytes = vec![1; 1 << 20].into();
+                log.append(TOPIC, format!("{round}-{frame}"), bytes).await.unwrap();
+            }
+            let full = size();
+            assert!(full > FRAMES as u64 * (1 << 20), "{full} bytes");
+            process(&log, FRAMES - 1).await;
+            assert!(size() > 64 << 20, "with a frame it keeps its space");
+            process(&log, 1).await;
+            // The writing thread does it after its answers, at most every ten seconds.
+            let started = Instant::now();
+            while size() > 8 << 20 {
+                assert!(started.elapsed() < MINUTE, "{} bytes of {full} are kept", size());
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                if round > 0 {
+                    // Something has to be written for that.
+                    let id = started.elapsed().as_nanos().to_string();
+                    log.append(TOPIC, id, vec![1; 10].into()).await.unwrap();
+                    process(&log, 1).await;
+                }
+            }
+        }
+        log.append(TOPIC, "last".to_owned(), vec![1; 10].into()).await.unwrap();
+        let state = log.state(TOPIC).await.unwrap();
+        assert_eq!(log.peek(TOPIC, state.last).await.unwrap().unwrap().len(), 10, "and works as before");
+    });
+}
+
+#[test]
 fn a_frame_that_was_refused_is_not_acknowledged() {
     block_on(async {
         let folder = Folder::new();

@@ -25,6 +25,10 @@ const REOPEN_AT_LATEST: Duration = Duration::from_secs(60);
 const REFUSING: Duration = Duration::from_millis(20);
 /// Bytes that must fit into the file before it counts as writable again.
 const ROOM: usize = 1 << 20;
+/// Size from which on an empty log gives back the space of its file, in bytes.
+const SHRINK_FROM: u64 = 64 << 20;
+/// Shortest time between two such attempts: a log that is filled and emptied again and again keeps its space meanwhile.
+const SHRINK_AT_MOST_EVERY: Duration = Duration::from_secs(10);
 
 /// An order to the writing thread.
 pub(super) enum Write {
@@ -53,9 +57,13 @@ pub(super) enum Write {
 
 /// The writing thread: commits the orders that wait together, and answers them.
 pub(super) fn write_all(shared: &Shared, mut orders: mpsc::Receiver<Write>) {
+    let mut shrunk: Option<Instant> = None;
     loop {
         if shared.why_failed().is_some() && !refuse_until_writable(shared, &mut orders) {
             return;
+        }
+        if shrunk.is_none_or(|shrunk| shrunk.elapsed() >= SHRINK_AT_MOST_EVERY) && shrink(shared) {
+            shrunk = Some(Instant::now());
         }
         let Some(first) = orders.blocking_recv() else { return };
         let mut group = vec![first];
@@ -172,6 +180,26 @@ pub(super) fn forget(shared: &Shared) -> Result<(), LogError> {
     }
     renamed?;
     std::fs::remove_file(&asked).map_err(away)
+}
+
+/// Gives the space of the file back to the disk if the log is empty and its file large; true if that was tried. Frames
+/// that were deleted leave free pages, which are used again but never given back otherwise.
+fn shrink(shared: &Shared) -> bool {
+    let is_empty = || shared.queues.keys().all(|topic| shared.queue(*topic).0.held.is_empty());
+    let size = || std::fs::metadata(&shared.file).map_or(0, |file| file.len());
+    if !is_empty() || size() < SHRINK_FROM {
+        return false;
+    }
+    let before = size();
+    let mut slot = shared.database.write().unwrap_or_else(PoisonError::into_inner);
+    let Some(database) = slot.as_mut() else { return false };
+    match database.compact() {
+        Ok(_) => tracing::debug!(before, after = size(), "the emptied log gave back the space of its file"),
+        Err(redb::CompactionError::TransactionInProgress) => {}
+        // If the file cannot be written, the next commit fails as well, and the file is opened again.
+        Err(error) => tracing::warn!(%error, "the emptied log kept the space of its file"),
+    }
+    true
 }
 
 /// An append within a transaction.
