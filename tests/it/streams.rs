@@ -134,7 +134,7 @@ fn spread(count: usize) {
             .then_some((ledger, rows))
     });
     println!("{count} streams, {written:?}, the ledger was read {looked} times under load: {ledger}");
-    assert!(looked > 10, "{looked}");
+    assert!(looked > 2, "the ledger was read {looked} times under load");
     let accepted = load.accepted.lock().unwrap();
     assert!(accepted.len() >= 5_000);
     assert!(accepted.iter().all(|(_, id)| rows.contains(id)), "an accepted event is lost");
