@@ -70,6 +70,25 @@ pub(super) fn convert(
     }
 }
 
+/// Bytes of a letter as they may be shown where personal data is not kept: its event without the places that the file
+/// of today names as personal. Nothing of a letter that holds a whole body, or whose source no file declares.
+pub(super) fn shown(
+    letter: &StoredLetter,
+    source: Source,
+    files: &Files<'_>,
+    redactor: &Redactor,
+) -> Vec<u8> {
+    // A letter that was refused again may hold anything: its first reason is in its history.
+    let holds_event = Reason::parse(&letter.reason) == Some(Reason::Invalid) && letter.history.is_none();
+    let Some(file) = files.find(source).ok().filter(|_| holds_event) else { return Vec::new() };
+    let now = chrono::Utc::now().timestamp_micros();
+    match file.event(&letter.payload, now, Some(redactor as &dyn Privacy)) {
+        Ok(Outcome::Event(event)) => event.raw.as_bytes().to_vec(),
+        Ok(Outcome::Refused(refused)) => refused.raw.into_bytes(),
+        Err(_) => Vec::new(),
+    }
+}
+
 /// The source files of today, read when the first letter needs one. A file that is wrong declares nothing.
 pub(super) struct Files<'a> {
     folder: &'a Path,

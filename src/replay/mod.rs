@@ -258,16 +258,30 @@ impl Replay<'_> {
     }
 }
 
-/// Bytes of a letter as they may be shown and stored: without the personal data that `ESS_PII` takes out.
-pub fn shown_payload(letter: &StoredLetter, redactor: Option<&Redactor>) -> Vec<u8> {
-    match redactor {
-        Some(redactor) => {
-            let mut payload = Vec::new();
-            redactor.redact(&letter.payload, &mut payload);
-            payload
+/// Bytes of a letter as they may be shown: without the personal data that `ESS_PII` takes out. The file of a declared
+/// source, in `source_folder`, says which these are; without that nothing is shown.
+pub fn shown_payload(letter: &StoredLetter, redactor: Option<&Redactor>, source_folder: &Path) -> Vec<u8> {
+    match (redactor, declared_source(letter)) {
+        (Some(redactor), Some(source)) => {
+            declared::shown(letter, source, &declared::Files::of(source_folder), redactor)
         }
-        None => letter.payload.clone(),
+        _ => redacted(letter, redactor),
     }
+}
+
+/// Bytes of a letter of a built-in source without the personal data that `ESS_PII` takes out.
+fn redacted(letter: &StoredLetter, redactor: Option<&Redactor>) -> Vec<u8> {
+    let Some(redactor) = redactor else { return letter.payload.clone() };
+    let mut payload = Vec::new();
+    redactor.redact(&letter.payload, &mut payload);
+    payload
+}
+
+/// The source of a letter, if a file declares it.
+fn declared_source(letter: &StoredLetter) -> Option<Source> {
+    // A process that has not read the dictionary yet does not know the source.
+    let source = letter.source.and_then(|name| Source::declare(name, "").ok());
+    source.filter(|source| !source.is_built_in())
 }
 
 /// Events in parts that a frame holds.
@@ -294,13 +308,11 @@ fn validate(
         let message = "only the beginning of its bytes was kept, so that it cannot be replayed".to_owned();
         return Err(vec![FieldError { path: String::new(), message }]);
     }
-    // A process that has not read the dictionary yet does not know the source.
-    let source = letter.source.and_then(|name| Source::declare(name, "").ok());
-    if let Some(source) = source.filter(|source| !source.is_built_in()) {
+    if let Some(source) = declared_source(letter) {
         let Converted { bytes, events, first } = declared::convert(letter, files.find(source)?, redactor)?;
         return Ok(Valid { source, first, bytes, events });
     }
-    let bytes = shown_payload(letter, redactor);
+    let bytes = redacted(letter, redactor);
     let valid = decode(&bytes, None)
         .map(|event| (event.source, (event.kind.name().to_owned(), event.id.to_string())))
         .map_err(|refusal| refusal.errors);

@@ -131,7 +131,7 @@ pub(super) async fn letter(
             DeadLetterFilter { ids: vec![id], replayed: true, limit: 1, ..DeadLetterFilter::default() };
         let found: Option<StoredLetter> = shared.store.letters(&only).await.map_err(ReportError::from)?.pop();
         let letter = found.ok_or(ReportError::UnknownLetter)?;
-        let payload = shown_payload(&letter, shared.redactor.as_ref());
+        let payload = shown_payload(&letter, shared.redactor.as_ref(), &shared.source_folder);
         turn.answer(&WholeLetter {
             letter: &letter,
             payload: String::from_utf8_lossy(&payload).into_owned(),
