@@ -8,7 +8,7 @@ use super::kinds::{StageRule, TypeRule, revenue_types};
 use super::origin::{Errors, Origin, find, first, is_known, is_there, origins, path_of};
 use super::pointer::Pointer;
 use super::reader::{Faults, Fields, pointer, word};
-pub(super) use super::reason::MISSING;
+use super::reason::MISSING;
 use super::time::TimeForm;
 use super::value::Value;
 use super::yaml::{Kind, Node};

@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 
 use super::file::Declared;
-use super::map::MISSING;
 use super::pointer::Pointer;
-use super::reason::{NOT_OBJECT, TOO_LARGE};
+use super::reason::{MISSING, NOT_OBJECT, TOO_LARGE};
 use super::value::Value;
 use crate::json::FieldError;
 use crate::source::CanonicalEvent;

@@ -80,7 +80,7 @@ fn at_paths(error: ValidationError<'_>) -> Vec<FieldError> {
     match error.kind() {
         ValidationErrorKind::Required { property } => {
             let name = property.as_str().unwrap_or_default();
-            vec![FieldError { path: below(name), message: super::map::MISSING.to_owned() }]
+            vec![FieldError { path: below(name), message: super::reason::MISSING.to_owned() }]
         }
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => unexpected
