@@ -117,7 +117,7 @@ fn refused_events_and_bodies_are_replayed_by_the_file_of_today() {
         text
     };
     let letters = crate::support::eventually("the letters are stored", crate::support::MINUTE, || {
-        let letters = system.report("/dead-letters?source=notes")["letters"].clone();
+        let letters = system.report("/dead-letters?source=notes")["deadLetters"].clone();
         (letters.as_array()?.len() == 2).then_some(letters)
     });
     let reasons: Vec<&Value> = letters.as_array().unwrap().iter().map(|letter| &letter["reason"]).collect();
