@@ -17,6 +17,7 @@ mod m20261126_000008_poison_searches;
 mod m20261126_000008_wide_sums;
 mod m20261126_000009_deltas;
 mod m20261126_000011_damaged_summaries;
+mod m20261127_000012_dictionary;
 mod m20261127_000013_currencies;
 mod script;
 
@@ -61,6 +62,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000008_poison_searches::migration()),
             Box::new(m20261126_000008_wide_sums::migration()),
             Box::new(m20261126_000011_damaged_summaries::migration()),
+            Box::new(m20261127_000012_dictionary::migration()),
             Box::new(m20261127_000013_currencies::migration(currency_before())),
         ]
     }
@@ -89,6 +91,7 @@ mod tests {
                 "m20261126_000008_poison_searches",
                 "m20261126_000008_wide_sums",
                 "m20261126_000011_damaged_summaries",
+                "m20261127_000012_dictionary",
                 "m20261127_000013_currencies",
             ]
         );

@@ -71,6 +71,16 @@ pub(super) struct Replay {
     dry_run: bool,
 }
 
+impl Command {
+    /// The source whose letters are asked for.
+    fn source(&self) -> Option<Source> {
+        match self {
+            Self::List(Listing { filters, .. }) | Self::Replay(Replay { filters, .. }) => filters.source,
+            Self::Show { .. } => None,
+        }
+    }
+}
+
 fn reason(text: &str) -> Result<Reason, String> {
     Reason::parse(text)
         .ok_or_else(|| format!("must be one of {}", Reason::ALL.map(Reason::as_str).join(", ")))
@@ -100,6 +110,7 @@ pub(super) async fn run(config: &Config, command: Command) -> Result<Ending, Fai
         Command::Replay(_) => open_writing(config).await?,
         _ => open_reading(config).await?,
     };
+    super::known(&store, command.source()).await?;
     match command {
         Command::List(listing) => list(&store, &listing).await,
         Command::Show { id } => show(&store, id).await,

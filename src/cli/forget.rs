@@ -31,6 +31,7 @@ pub(super) async fn run(config: &Config, person: &Person) -> Result<Ending, Fail
     ids.dedup();
     let other = |error: crate::store::StoreError| Failure::Other(error.to_string());
     store.check().await.map_err(other)?;
+    super::known(&store, Some(person.source)).await?;
     let Erasure { rows, letters, hours, kept_hours } =
         store.erase_user(person.source, &ids).await.map_err(other)?;
     println!(

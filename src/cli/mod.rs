@@ -16,6 +16,7 @@ mod sources;
 mod waiting;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +24,7 @@ use tokio::signal::unix::SignalKind;
 
 use self::failure::Failure;
 use self::serve::Demo;
+use crate::collector::Selection;
 use crate::config::Config;
 use crate::event::Source;
 use crate::ops::logs::{self, LogsError, Output};
@@ -57,11 +59,11 @@ enum Command {
     Up,
     /// Run a gateway: receives events and makes them durable in NATS (needs NATS_URL)
     Gateway,
-    /// Run a collector of one source: from NATS to the database (needs NATS_URL and DATABASE_URL)
+    /// Run a collector of one source or several: from NATS to the database (needs NATS_URL and DATABASE_URL)
     Collector {
-        /// Source of the events
-        #[arg(value_parser = source)]
-        source: Source,
+        /// Sources of the events, or `all`: every source that NATS has a stream for
+        #[arg(required = true, value_name = "SOURCE", value_parser = collected)]
+        sources: Vec<Collected>,
     },
     /// Run a reporter: answers reports from the database (needs DATABASE_URL; NATS_URL only for /ledger)
     Reporter,
@@ -95,10 +97,44 @@ enum Command {
     Health,
 }
 
+/// An argument of `ess collector`.
+#[derive(Debug, Clone, Copy)]
+enum Collected {
+    All,
+    One(Source),
+}
+
+fn collected(text: &str) -> Result<Collected, String> {
+    if text == "all" { Ok(Collected::All) } else { source(text).map(Collected::One) }
+}
+
+/// The sources that the arguments of `ess collector` name.
+fn selection(arguments: &[Collected]) -> Selection {
+    let one = |argument: &Collected| match argument {
+        Collected::One(source) => Some(*source),
+        Collected::All => None,
+    };
+    match arguments.iter().map(one).collect::<Option<BTreeSet<_>>>() {
+        Some(sources) => Selection::Only(sources.into_iter().collect()),
+        None => Selection::All,
+    }
+}
+
+/// A source by its name. Names of declared sources are checked by [`known`] once the database is open.
 fn source(text: &str) -> Result<Source, String> {
-    let all: Vec<_> = Source::all().map(|source| source.name()).collect();
-    Source::parse(text)
-        .ok_or_else(|| format!("there is no source `{text}`: it must be one of {}", all.join(", ")))
+    Source::declare(text, "").map_err(|error| error.to_string())
+}
+
+/// Reads the database's names, and checks that a source is one of them.
+async fn known(store: &Store, source: Option<Source>) -> Result<(), Failure> {
+    // Without a schema there are no names; the command itself tells that.
+    if let Err(error) = store.read_dictionary().await {
+        tracing::debug!(%error, "the dictionary was not read");
+    }
+    let Some(source) = source.filter(|source| source.code() == 0) else { return Ok(()) };
+    let all = Source::all().filter(|source| source.code() != 0).map(Source::name);
+    let all = all.collect::<Vec<_>>().join(", ");
+    Err(Failure::Usage(format!("there is no source `{source}`: it must be one of {all}")))
 }
 
 /// File in the data folder that takes the demo's log lines while it shows figures.
@@ -133,7 +169,7 @@ fn run(command: Command) -> Result<Ending, Failure> {
     let (name, output) = match &command {
         Command::Demo { .. } | Command::Up => ("ess", demo_log.clone().map_or(Output::Stdout, Output::File)),
         Command::Gateway => (crate::gateway::NAME, Output::Stdout),
-        Command::Collector { source } => (crate::collector::name(*source), Output::Stdout),
+        Command::Collector { sources } => (selection(sources).name(), Output::Stdout),
         Command::Reporter => (crate::reporter::NAME, Output::Stdout),
         Command::Publisher(_) => ("publisher", Output::Stderr),
         // Log lines would be written across the screen.
@@ -177,7 +213,7 @@ fn run(command: Command) -> Result<Ending, Failure> {
             Command::Demo { .. } => serve::all(config, Some(Demo { log: demo_log })).await,
             Command::Up => serve::all(config, None).await,
             Command::Gateway => serve::gateway(config).await,
-            Command::Collector { source } => serve::collector(config, source).await,
+            Command::Collector { sources } => serve::collector(config, &selection(&sources)).await,
             Command::Reporter => serve::reporter(config).await,
             Command::Publisher(arguments) => publisher::run(&config, &arguments).await,
             Command::Migrate => migrate(&config).await,

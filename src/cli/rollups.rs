@@ -44,6 +44,7 @@ fn day(text: &str) -> Result<i64, String> {
 pub(super) async fn run(config: &Config, command: Command) -> Result<Ending, Failure> {
     let store = Store::open(config, Purpose::Write { transactions: 1 }).await;
     let store = store.map_err(|error| Failure::Usage(format!("DATABASE_URL: {error}")))?;
+    super::known(&store, None).await?;
     let mend = matches!(command, Command::Rebuild(_));
     let (Command::Verify(days) | Command::Rebuild(days)) = command;
     let (found, remaining) =

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::failure::Failure;
+use crate::collector::Selection;
 use crate::config::{Config, Secret};
 use crate::event::Source;
 use crate::log::embedded::Embedded;
@@ -23,6 +24,8 @@ use crate::{collector, gateway, reporter};
 pub(super) const LOG_FILE: &str = "log.redb";
 /// File in the data folder that is locked while a process uses the folder.
 const LOCK_FILE: &str = "ess.lock";
+/// Sources whose transactions have room in the pool of a collector of several sources at one time.
+const SHARED_POOL: usize = 4;
 /// Rate of the demo's publisher, in events per second.
 const DEMO_RATE: f64 = 500.0;
 
@@ -86,8 +89,10 @@ pub(super) async fn open_log(config: &Config, name: &str, role: LogRole) -> Resu
     }
 }
 
-fn writing(config: &Config) -> Purpose {
-    Purpose::Write { transactions: config.batch_concurrency }
+/// The pool of a collector. Several sources share one, in which those that wait for locks leave room for others.
+fn writing_of(config: &Config, selection: &Selection) -> Purpose {
+    let shares = if selection.single().is_some() { 1 } else { SHARED_POOL };
+    Purpose::Write { transactions: shares * config.batch_concurrency }
 }
 
 const READING: Purpose = Purpose::Read { connections: reporter::CONNECTIONS };
@@ -95,11 +100,6 @@ const READING: Purpose = Purpose::Read { connections: reporter::CONNECTIONS };
 /// Port of a service that runs alone: `PORT` if it is set, else the service's own port.
 pub(super) fn alone(config: &Config, own: u16) -> u16 {
     config.ports.alone.unwrap_or(own)
-}
-
-/// Port of a source's collector.
-pub(super) fn collector_port(config: &Config, source: Source) -> u16 {
-    config.sources.of(source).collector_port
 }
 
 /// `ess gateway`.
@@ -114,18 +114,24 @@ pub(super) async fn gateway(config: Config) -> Result<Ending, Failure> {
     serve(&config, vec![service], drain, flush(log)).await
 }
 
-/// `ess collector <source>`.
-pub(super) async fn collector(config: Config, source: Source) -> Result<Ending, Failure> {
-    let command = format!("collector {source}");
+/// `ess collector SOURCE… | all`.
+pub(super) async fn collector(config: Config, selection: &Selection) -> Result<Ending, Failure> {
+    let command = match selection {
+        Selection::Only(sources) => {
+            sources.iter().fold("collector".to_owned(), |all, one| format!("{all} {one}"))
+        }
+        Selection::All | Selection::Declared => "collector all".to_owned(),
+    };
     let url = config.nats_url.as_ref().ok_or_else(|| missing("NATS_URL", &command))?;
     if config.database_url.is_none() {
         return Err(missing("DATABASE_URL", &command));
     }
-    let log = connect(url, collector::name(source), &config, LogRole::Collector).await?;
-    let store = open(&config, writing(&config)).await?;
+    let log = connect(url, selection.name(), &config, LogRole::Collector).await?;
+    let store = open(&config, writing_of(&config, selection)).await?;
     let drain = Drain::default();
-    let port = alone(&config, collector_port(&config, source));
-    let service = collector::start(&config, source, port, &log, &store, &drain.handle()).map_err(failed)?;
+    let port = alone(&config, selection.port(&config));
+    let service =
+        collector::start(&config, selection, port, &log, &store, &drain.handle()).map_err(failed)?;
     let end = async move {
         flush(log).await;
         close(&store).await;
@@ -157,23 +163,25 @@ pub(super) async fn all(config: Config, demo: Option<Demo>) -> Result<Ending, Fa
     let _lock = embedded.then(|| lock_data_dir(&config)).transpose()?;
     let log = open_log(&config, "ess", LogRole::Gateway).await?;
     // All connections are opened before the demo prints its addresses, so that log lines do not push them away.
-    let mut stores: Vec<(Source, Store)> = Vec::new();
-    for source in Source::all() {
+    let mut stores: Vec<(Selection, Store)> = Vec::new();
+    let built_in = Source::built_in().map(|source| Selection::Only(vec![source]));
+    let declared = has_declared_sources(&log).await.then_some(Selection::Declared);
+    for selection in built_in.chain(declared) {
         let store = match stores.first() {
             // SQLite allows one writer, so the collectors share its connection.
             Some((_, first)) if !first.is_postgres() => first.clone(),
-            _ => open(&config, writing(&config)).await?,
+            _ => open(&config, writing_of(&config, &selection)).await?,
         };
-        stores.push((source, store));
+        stores.push((selection, store));
     }
     let reading = open(&config, READING).await?;
     let drain = Drain::default();
     let handle = drain.handle();
     let gateway = gateway::start(&config, config.ports.gateway, &log, served, &handle);
     let mut services = vec![gateway.map_err(failed)?];
-    for (source, store) in &stores {
-        let (source, port) = (*source, collector_port(&config, *source));
-        services.push(collector::start(&config, source, port, &log, store, &handle).map_err(failed)?);
+    for (selection, store) in &stores {
+        let port = selection.port(&config);
+        services.push(collector::start(&config, selection, port, &log, store, &handle).map_err(failed)?);
     }
     let port = config.ports.reporter;
     services.push(reporter::start(&config, port, Some(&log), &reading, &handle).map_err(failed)?);
@@ -187,6 +195,16 @@ pub(super) async fn all(config: Config, demo: Option<Demo>) -> Result<Ending, Fa
         }
     };
     serve(&config, services, drain, end).await
+}
+
+/// True if source files declare sources, or the log has a topic of another one than the built-in ones.
+async fn has_declared_sources(log: &SharedLog) -> bool {
+    if Source::declared().len() > 0 {
+        return true;
+    }
+    // Without an answer of NATS the source files decide.
+    let topics = log.topics().await.unwrap_or_default();
+    topics.iter().any(|name| Source::parse(name).is_none_or(|source| !source.is_built_in()))
 }
 
 async fn flush(log: SharedLog) {

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use super::Command;
 use super::failure::Failure;
-use super::serve::{alone, collector_port, failed};
+use super::serve::{alone, failed};
+use super::{Command, selection};
+use crate::collector::Selection;
 use crate::config::Config;
 use crate::event::Source;
 use crate::ops::Away;
@@ -20,15 +21,15 @@ const SECRETS: &str = "secrets";
 /// Names and ports of the services that a command runs; empty for a command that runs none.
 fn services(config: &Config, command: &Command) -> Vec<(&'static str, u16)> {
     let gateway = (crate::gateway::NAME, config.ports.gateway);
-    let collector = |source: Source| (crate::collector::name(source), collector_port(config, source));
+    let collector = |selection: Selection| (selection.name(), selection.port(config));
     let reporter = (crate::reporter::NAME, config.ports.reporter);
     let single = |(name, own)| vec![(name, alone(config, own))];
     match command {
         Command::Gateway => single(gateway),
-        Command::Collector { source } => single(collector(*source)),
+        Command::Collector { sources } => single(collector(selection(sources))),
         Command::Reporter => single(reporter),
         Command::Up | Command::Demo { .. } => {
-            let collectors = Source::all().map(collector);
+            let collectors = Source::built_in().map(|source| collector(Selection::Only(vec![source])));
             [gateway].into_iter().chain(collectors).chain([reporter]).collect()
         }
         _ => Vec::new(),

@@ -8,13 +8,14 @@ use futures::StreamExt;
 use futures::stream::{self, FuturesUnordered};
 use tokio::sync::watch;
 
-use super::LOG;
 use super::batch_write::{BatchWriter, Collect};
+use super::{Health, LOG};
 use crate::event::Source;
 use crate::log::{LogError, Pull, SharedLog, Topic};
+use crate::ops::Away;
 use crate::ops::metrics::CollectorMetrics;
-use crate::ops::{Away, Readiness};
 use crate::runtime::{DrainHandle, Mailbox, Node, Room};
+use crate::store::Store;
 
 /// Interval at which further streams of the source are looked for.
 const LOOK_FOR_STREAMS: Duration = Duration::from_secs(5);
@@ -29,12 +30,15 @@ const MAX_BACKOFF: Duration = Duration::from_secs(2);
 pub(super) struct Parts {
     pub source: Source,
     pub log: SharedLog,
+    pub store: Store,
     pub writer: Mailbox<BatchWriter>,
     pub metrics: CollectorMetrics,
-    pub readiness: Arc<Readiness>,
+    pub health: Health,
     pub drain: DrainHandle,
     /// True once the database has its schema.
     pub migrated: watch::Receiver<bool>,
+    /// Set to true once the source has its number in the database.
+    pub registered: Arc<watch::Sender<bool>>,
 }
 
 impl Parts {
@@ -49,6 +53,10 @@ pub(super) async fn consume(parts: Parts, node: Arc<Node>) {
     tokio::select! {
         _ = migrated.wait_for(|migrated| *migrated) => {}
         () = probe_log(&parts) => {}
+        () = parts.drain.started() => return,
+    }
+    tokio::select! {
+        () = register(&parts) => {}
         () = parts.drain.started() => return,
     }
     let (parts, streams) = (&parts, Streams::default());
@@ -117,7 +125,7 @@ async fn consume_stream(parts: &Parts, topic: Topic, streams: &Streams, node: &N
         let Some(rooms) = reserve(parts, streams.share()).await else { break };
         match parts.log.pull(topic, rooms.len()).await {
             Ok(frames) => {
-                parts.readiness.report(LOG, streams.record(topic, Ok(())));
+                parts.health.report(LOG, streams.record(topic, Ok(())));
                 match forward(parts, frames, rooms, node).await {
                     Ok(()) => wait = BACKOFF,
                     Err(error) => {
@@ -135,7 +143,7 @@ async fn consume_stream(parts: &Parts, topic: Topic, streams: &Streams, node: &N
                     tracing::info!(%topic, "the stream is gone");
                     break;
                 }
-                parts.readiness.report(LOG, streams.record(topic, Err(Away::because(error))));
+                parts.health.report(LOG, streams.record(topic, Err(Away::because(error))));
                 pause(&mut wait).await;
             }
         }
@@ -147,9 +155,29 @@ async fn consume_stream(parts: &Parts, topic: Topic, streams: &Streams, node: &N
 async fn probe_log(parts: &Parts) {
     loop {
         let answer = parts.log.state(parts.topic()).await;
-        parts.readiness.report(LOG, answer.map(drop).map_err(Away::because));
+        parts.health.report(LOG, answer.map(drop).map_err(Away::because));
         tokio::time::sleep(MAX_BACKOFF).await;
     }
+}
+
+/// Has the source's number given, once the log has a topic for it: a name that is only wrong gets none.
+async fn register(parts: &Parts) {
+    let mut wait = BACKOFF;
+    while parts.source.code() == 0 {
+        let answer = match parts.log.state(parts.topic()).await {
+            // The database's own probe reports the database.
+            Ok(_) => parts.store.register(parts.source).await.map_err(Away::because),
+            Err(error) => {
+                parts.health.report(LOG, Err(Away::because(&error)));
+                Err(Away::because(error))
+            }
+        };
+        if let Err(error) = answer {
+            tracing::debug!(source = %parts.source, %error, "the source has no number yet");
+            pause(&mut wait).await;
+        }
+    }
+    parts.registered.send_replace(true);
 }
 
 async fn pause(wait: &mut Duration) {

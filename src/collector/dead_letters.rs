@@ -73,6 +73,9 @@ async fn store(store: &Store, delivery: Delivery) -> Result<(), StoreLettersErro
     });
     let letters: Vec<_> =
         letters.into_iter().enumerate().map(|(index, letter)| (id(&delivery, index), letter)).collect();
+    for source in letters.iter().filter_map(|(_, letter)| letter.source) {
+        store.register(source).await?;
+    }
     store.keep_letters(&letters).await?;
     Ok(delivery.receipt.ack().await?)
 }

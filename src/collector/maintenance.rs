@@ -29,8 +29,21 @@ const EXPIRE_DEAD_LETTERS: Duration = Duration::from_secs(30);
 /// Number of times that rows expire within the time that they are kept: they leave a twentieth of it late at most.
 const EXPIRE_ROWS_WITHIN_RETENTION: u32 = 20;
 
+/// Waits until the database has its schema and the source's number.
+async fn wait_for(mut registered: watch::Receiver<bool>) {
+    // The sender lives as long as the source's pipeline.
+    let _ = registered.wait_for(|registered| *registered).await;
+}
+
 /// Compacts the ledger: folds the rows of processed frames into ranges, and removes writers that the log no longer has.
-pub(super) async fn compact_ledger(source: Source, log: SharedLog, store: Store, node: Arc<Node>) {
+pub(super) async fn compact_ledger(
+    source: Source,
+    log: SharedLog,
+    store: Store,
+    registered: watch::Receiver<bool>,
+    node: Arc<Node>,
+) {
+    wait_for(registered).await;
     loop {
         tokio::time::sleep(LEDGER).await;
         let Ok(states) = states(&*log, source).await else { continue };
@@ -66,9 +79,11 @@ pub(super) async fn measure_lag(
     log: SharedLog,
     store: Store,
     metrics: CollectorMetrics,
+    registered: watch::Receiver<bool>,
     node: Arc<Node>,
 ) {
     metrics.set_lag(source, Some(0));
+    wait_for(registered).await;
     let reconciler = Reconciler::new(log, store.clone());
     loop {
         tokio::time::sleep(LEDGER).await;
@@ -122,14 +137,11 @@ fn compare_logs(source: Source, found: &Reconciliation) {
 pub(super) async fn fold_summaries(
     source: Source,
     store: Store,
-    mut migrated: watch::Receiver<bool>,
+    registered: watch::Receiver<bool>,
     metrics: CollectorMetrics,
     node: Arc<Node>,
 ) {
-    if migrated.wait_for(|migrated| *migrated).await.is_err() {
-        // The database's probe is being restarted, and so is this task.
-        return;
-    }
+    wait_for(registered).await;
     let mut rest = FOLD;
     loop {
         tokio::time::sleep(rest).await;
@@ -160,7 +172,14 @@ async fn fold_once(source: Source, store: &Store, started: Instant) -> Result<(u
 }
 
 /// Deletes rows that are older than `retention`, at most a twentieth of it late.
-pub(super) async fn expire_rows(source: Source, store: Store, retention: Duration, node: Arc<Node>) {
+pub(super) async fn expire_rows(
+    source: Source,
+    store: Store,
+    retention: Duration,
+    registered: watch::Receiver<bool>,
+    node: Arc<Node>,
+) {
+    wait_for(registered).await;
     let interval = retention / EXPIRE_ROWS_WITHIN_RETENTION;
     let interval = interval.clamp(Duration::from_secs(1), Duration::from_hours(24));
     let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::batch_write::Progress;
-use super::{DATABASE, STORING};
+use super::{DATABASE, Health, STORING};
 use crate::event::Source;
 use crate::ops::{Away, Readiness};
 use crate::runtime::Node;
@@ -50,7 +50,7 @@ pub(super) async fn probe_database(
 pub(super) async fn watch_storing(
     source: Source,
     store: Store,
-    readiness: Arc<Readiness>,
+    health: Health,
     progress: Progress,
     node: Arc<Node>,
 ) {
@@ -63,7 +63,7 @@ pub(super) async fn watch_storing(
         }
         let not_storing = waited >= NOT_STORING;
         if not_storing || held_up {
-            readiness.report(STORING, if not_storing { Err(Away::Failed(why(&progress))) } else { Ok(()) });
+            health.report(STORING, if not_storing { Err(Away::Failed(why(&progress))) } else { Ok(()) });
         }
         held_up = not_storing;
         node.count_handled();

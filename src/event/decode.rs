@@ -3,6 +3,7 @@
 //! Two passes: a fast one for an event with every field as declared and nothing else, and a thorough one, which goes on
 //! after an error and keeps unknown keys, for all others.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 
 use garde::Validate;
@@ -89,7 +90,7 @@ fn read_thoroughly(bytes: &[u8], only: Option<Source>) -> Result<Event<'_>, Refu
         reading.notes.take().map(RefCell::into_inner).unwrap_or_default();
     match event {
         Some(mut event) if errors.is_empty() && !reading.failed => {
-            event.rest = rest(raw, unknown, &reading.inexact);
+            event.rest = rest(raw, unknown, &reading.inexact).map(Cow::Owned);
             Ok(event)
         }
         _ if errors.is_empty() => {

@@ -94,11 +94,13 @@ impl<'a> Envelope<'a> {
     /// The event, unless a field is missing or wrong.
     pub fn event(self, reading: &mut Reading<'a>) -> Option<Event<'a>> {
         let source = self.source?;
+        let kind = source.contract_type(&self.event_type?)?;
         Some(Event {
             id: self.event_id?.0,
             occurred_at: reading.instant("timestamp", self.timestamp?),
             source,
-            kind: source.contract_type(&self.event_type?)?,
+            kind,
+            is_revenue: kind.makes_revenue,
             columns: std::mem::take(&mut reading.columns),
             rest: None,
         })

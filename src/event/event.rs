@@ -8,7 +8,8 @@ use uuid::Uuid;
 use crate::money::Currency;
 use crate::source::{Columns, EventType, Source};
 
-/// An event that keeps the contract. Only [`decode`](super::decode()) makes one.
+/// An event that keeps the contract. Only [`decode`](super::decode()) and
+/// [`decode_canonical`](super::decode_canonical()) make one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event<'a> {
     /// The publisher's id, as sent.
@@ -19,17 +20,19 @@ pub struct Event<'a> {
     pub source: Source,
     /// The type, and with it the funnel stage.
     pub kind: &'static EventType,
+    /// True if its amount is revenue.
+    pub is_revenue: bool,
     /// The fields of user and engagement.
     pub columns: Columns<'a>,
     /// The part that no column holds exactly, as a JSON object in the event's own shape: unknown keys, and
-    /// known values that are finer than their columns.
-    pub rest: Option<String>,
+    /// known values that are finer than their columns. The whole event as it came, if its source is declared.
+    pub rest: Option<Cow<'a, str>>,
 }
 
 impl Event<'_> {
     /// The revenue that it makes, in millionths.
     pub fn revenue(&self) -> Option<i64> {
-        self.columns.amount.filter(|_| self.kind.makes_revenue).map(|amount| amount.0)
+        self.columns.amount.filter(|_| self.is_revenue).map(|amount| amount.0)
     }
 
     /// The currency of its amount; the default currency if none is told.

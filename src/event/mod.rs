@@ -10,6 +10,7 @@
 //! know. [`Redactor`] takes personal data out of an event's bytes. The contract itself is declared by each source
 //! ([`source`](crate::source)).
 
+mod canonical;
 mod decode;
 mod envelope;
 #[allow(clippy::module_inception, reason = "the room is named after its main type")]
@@ -18,6 +19,7 @@ mod redact;
 mod refusal;
 mod rest;
 
+pub use canonical::decode_canonical;
 pub use decode::decode;
 pub use event::{Event, event_key};
 pub use redact::{Redactor, names_user};
@@ -29,6 +31,6 @@ pub use crate::json::scalar::{
     parse_point_in_time,
 };
 pub use crate::source::{
-    BySource, Code, Columns, EventType, FunnelStage, MAX_EVENT_BYTES, Source, SourceMap, all_codes,
+    BySource, Code, Columns, EventType, FunnelStage, MAX_EVENT_BYTES, Source, SourceMap, all_codes, has_name,
     name_of_code,
 };

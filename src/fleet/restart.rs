@@ -65,7 +65,7 @@ pub async fn obey(bus: Bus, tree: Arc<Tree>, token: Option<Secret>, counted: imp
     let mut requests = bus.subscribe(Subject::Restart).await;
     while let Some(request) = requests.next().await {
         let Ok(request) = serde_json::from_slice::<Restart>(&request) else { continue };
-        if request.instance != *INSTANCE || tree.view().name != service_of(&request.actor) {
+        if request.instance != *INSTANCE || !is_within(&request.actor, &tree.view().name) {
             continue;
         }
         counted();
@@ -80,10 +80,9 @@ pub async fn obey(bus: Bus, tree: Arc<Tree>, token: Option<Secret>, counted: imp
     }
 }
 
-/// The service that an actor belongs to: its name's first part, and the source of a collector.
-fn service_of(actor: &str) -> String {
-    let parts = if actor.starts_with("collector.") { 2 } else { 1 };
-    actor.split('.').take(parts).collect::<Vec<_>>().join(".")
+/// True if an actor may be one of a service: its name begins with the service's.
+fn is_within(actor: &str, service: &str) -> bool {
+    actor.strip_prefix(service).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 #[cfg(test)]
@@ -105,7 +104,10 @@ mod tests {
 
     #[test]
     fn an_actors_service_is_told_by_its_name() {
-        assert_eq!(service_of("gateway.publish.facebook"), "gateway");
-        assert_eq!(service_of("collector.meta_leads.consume"), "collector.meta_leads");
+        assert!(is_within("gateway.publish.facebook", "gateway"));
+        assert!(is_within("collector.meta_leads.consume", "collector.meta_leads"));
+        assert!(is_within("collector.meta_leads.consume", "collector"));
+        assert!(!is_within("collector.meta_leads.consume", "collector.meta"));
+        assert!(!is_within("gateway", "gateway.publish"));
     }
 }

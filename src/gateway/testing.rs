@@ -102,6 +102,10 @@ impl Log for FaultyLog {
         self.log.peek(topic, sequence)
     }
 
+    fn topics(&self) -> BoxFuture<'_, Result<Vec<String>, LogError>> {
+        self.log.topics()
+    }
+
     fn bus(&self) -> Bus {
         self.log.bus()
     }

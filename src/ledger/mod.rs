@@ -24,7 +24,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::event::Source;
+use crate::event::{BySource, Source};
 use crate::log::{Log, LogError, SharedLog, Topic, TopicState, WriterMark};
 use crate::ops::metrics::UNKNOWN_SOURCE;
 use crate::store::ledger::{KnownLog, LedgerCut, ObservedLog};
@@ -115,14 +115,14 @@ struct Rounds {
 pub struct Reconciler {
     log: SharedLog,
     store: Store,
-    rounds: HashMap<Source, (Mutex<Rounds>, tokio::sync::Mutex<()>)>,
+    rounds: BySource<(Mutex<Rounds>, tokio::sync::Mutex<()>)>,
     waiting: Semaphore,
 }
 
 impl Reconciler {
     /// A reconciler of this log and this store.
     pub fn new(log: SharedLog, store: Store) -> Self {
-        let rounds = Source::all().map(|source| (source, Default::default())).collect();
+        let rounds = BySource::new(|_| Default::default());
         Self { log, store, rounds, waiting: Semaphore::new(MAX_WAITING) }
     }
 
@@ -148,7 +148,7 @@ impl Reconciler {
     }
 
     async fn take_turn(&self, source: Source) -> Result<Reconciliation, LedgerError> {
-        let (rounds, turn) = &self.rounds[&source];
+        let (rounds, turn) = self.rounds.of(source);
         let locked = || rounds.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = locked().began;
         let _turn = turn.lock().await;

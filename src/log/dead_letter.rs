@@ -205,7 +205,7 @@ mod source_name {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(de: D) -> Result<Option<Source>, D::Error> {
-        Ok(Option::<String>::deserialize(de)?.and_then(|name| Source::parse(&name)))
+        Ok(Option::<String>::deserialize(de)?.and_then(|name| Source::declare(&name, "").ok()))
     }
 }
 

@@ -28,12 +28,13 @@ use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::response::Response;
 use async_nats::{Client, HeaderMap, Request, RequestErrorKind};
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt};
 use tokio::sync::watch;
 
 use crate::config::{LogSettings, NatsAccess};
 use crate::event::Source;
+use crate::source::MAX_DECLARED;
 
 use super::{
     AppendError, Appended, Bus, Cause, Log, LogError, LogRole, MAX_GONE, Pull, Runs, Topic, TopicState,
@@ -41,7 +42,10 @@ use super::{
 use lookup::Lookup;
 use request::{REQUEST_TIMEOUT, not_appended, unavailable};
 pub use topology::ACK_WAIT;
-use topology::{StreamState, Topology, further_number, further_subject, log_id, stream_name, subject};
+use topology::{
+    STREAM_PREFIX, StreamState, Topology, event_subject, further_number, further_subject, log_id,
+    stream_name, subject,
+};
 
 /// Time without an answer to a frame after which its stream is checked. A leader that died does not answer; the frame
 /// is sent again as soon as there is a new one.
@@ -345,6 +349,28 @@ impl JetStream {
         let further = numbers.into_iter().map(|number| Topic::Further(source, number));
         Ok([Topic::Events(source)].into_iter().chain(further).collect())
     }
+
+    /// Names of the sources whose streams there are. A stream of another tool has another subject.
+    async fn topics(&self) -> Result<Vec<String>, LogError> {
+        self.connected()?;
+        let mut streams = self.context.stream_names();
+        let mut names = Vec::new();
+        while let Some(stream) = streams.try_next().await.map_err(unavailable)? {
+            let name = stream.strip_prefix(STREAM_PREFIX).map(str::to_ascii_lowercase);
+            let Some(name) = name.filter(|name| *name != Topic::DeadLetters.to_string()) else { continue };
+            let is_known = Source::parse(&name).is_some();
+            if is_known || names.len() < 2 * MAX_DECLARED && self.is_topic(&stream, &name).await? {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// True if a stream has the subject of a source of this name.
+    async fn is_topic(&self, stream: &str, name: &str) -> Result<bool, LogError> {
+        let found = self.context.get_stream(stream).await.map_err(unavailable)?;
+        Ok(found.cached_info().config.subjects == [event_subject(name)])
+    }
 }
 
 impl Log for JetStream {
@@ -374,6 +400,10 @@ impl Log for JetStream {
 
     fn streams_per_source(&self) -> usize {
         self.topology.settings.streams
+    }
+
+    fn topics(&self) -> BoxFuture<'_, Result<Vec<String>, LogError>> {
+        Box::pin(Self::topics(self))
     }
 
     fn bus(&self) -> Bus {

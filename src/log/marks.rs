@@ -11,6 +11,9 @@
 //!                                   events u64, CRC-32 of the bytes before it u32
 //! ```
 //!
+//! A built-in source has the number that rows keep. A declared one has a negative number of this file alone: a record of
+//! the kind 3 has it, with the name in the 40 bytes behind it, filled up with zeros.
+//!
 //! Numbers are little-endian. A damaged record is skipped. The file is rewritten once most of its records are
 //! superseded; writers whose frames are all done are left out then.
 
@@ -31,6 +34,7 @@ const MAGIC: &[u8; 8] = b"ESSMARK1";
 const RECORD: usize = 48;
 const TAKEN: u8 = 1;
 const DONE: u8 = 2;
+const NAME: u8 = 3;
 /// Size in bytes above which the file may be rewritten.
 const MAX_HISTORY: u64 = 256 * 1024;
 /// Writers whose last frame is remembered, to know how many events the next one holds.
@@ -80,6 +84,18 @@ fn record(out: &mut Vec<u8>, kind: u8, (source, writer): Key, (first, last): (u6
     out.extend(crc.to_le_bytes());
 }
 
+/// Appends the record of a declared source's number; longer names than a source can have are cut off.
+fn name_record(out: &mut Vec<u8>, number: i16, name: &str) {
+    let begin = out.len();
+    out.extend([NAME, 0]);
+    out.extend(number.to_le_bytes());
+    let mut text = [0; RECORD - 8];
+    text.iter_mut().zip(name.bytes()).for_each(|(to, byte)| *to = byte);
+    out.extend(text);
+    let crc = crc32fast::hash(&out[begin..]);
+    out.extend(crc.to_le_bytes());
+}
+
 /// The marks of a log.
 #[derive(Debug)]
 pub struct Marks {
@@ -94,6 +110,8 @@ pub struct Marks {
     seen: HashMap<Key, WriterMark>,
     /// The last writer of each source.
     current: HashMap<i16, Uuid>,
+    /// Numbers of declared sources by name.
+    numbers: HashMap<String, i16>,
     /// True while the file lacks marks; it is then rewritten.
     stale: bool,
 }
@@ -109,6 +127,7 @@ impl Marks {
             marked: HashMap::new(),
             seen: HashMap::new(),
             current: HashMap::new(),
+            numbers: HashMap::new(),
             stale: false,
         };
         if let Err(error) = marks.read() {
@@ -139,6 +158,15 @@ impl Marks {
         if crc32fast::hash(body).to_le_bytes() != crc {
             return;
         }
+        if body[0] == NAME {
+            let name = body[4..].split(|byte| *byte == 0).next().unwrap_or_default();
+            if let Ok(name) = std::str::from_utf8(name) {
+                // A log that lost all frames of a source has its name here alone.
+                let _ = Source::declare(name, "");
+                self.numbers.insert(name.to_owned(), i16::from_le_bytes([body[2], body[3]]));
+            }
+            return;
+        }
         let number = |at: usize| body[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
         let source = i16::from_le_bytes([body[2], body[3]]);
         let Ok(writer) = Uuid::from_slice(&body[4..20]) else { return };
@@ -157,11 +185,31 @@ impl Marks {
         }
     }
 
+    /// The number of a source; 0 for a declared one that has no marks.
+    fn number(&self, source: Source) -> i16 {
+        if source.is_built_in() {
+            return source.code();
+        }
+        self.numbers.get(source.name()).copied().unwrap_or(0)
+    }
+
+    /// The number of a source that gets its first mark.
+    fn give_number(&mut self, source: Source) -> i16 {
+        let known = self.number(source);
+        if known != 0 {
+            return known;
+        }
+        let number = self.numbers.values().min().copied().unwrap_or(0).saturating_sub(1);
+        self.numbers.insert(source.name().to_owned(), number);
+        name_record(&mut self.pending, number, source.name());
+        number
+    }
+
     /// Identity and size of a frame that is to be appended; `None` if the bytes are no frame. The frames of a writer come
     /// in their order, so that the difference of two running totals is the size of the later one.
     pub fn look(&mut self, source: Source, frame: &[u8]) -> Option<FrameMark> {
         let (writer, mark) = read_mark(frame)?;
-        let key = (source.code(), writer);
+        let key = (self.give_number(source), writer);
         if self.seen.len() >= MAX_SEEN {
             self.seen.clear();
         }
@@ -176,7 +224,7 @@ impl Marks {
 
     /// Marks a frame as taken: the log holds it, and is about to acknowledge it.
     pub fn take(&mut self, source: Source, frame: FrameMark) {
-        let key = (source.code(), frame.writer);
+        let key = (self.give_number(source), frame.writer);
         self.current.insert(key.0, frame.writer);
         let marked = self.marked.entry(key).or_default();
         marked.used = Some(Instant::now());
@@ -190,7 +238,7 @@ impl Marks {
 
     /// Marks a frame as done.
     pub fn finish(&mut self, source: Source, writer: Uuid, number: u64) {
-        let key = (source.code(), writer);
+        let key = (self.give_number(source), writer);
         let marked = self.marked.entry(key).or_default();
         if !marked.done.contains(number) {
             marked.done.add(number, number);
@@ -200,12 +248,12 @@ impl Marks {
 
     /// True if this frame was acknowledged.
     pub fn is_taken(&self, source: Source, writer: Uuid, number: u64) -> bool {
-        self.marked.get(&(source.code(), writer)).is_some_and(|marked| marked.taken.contains(number))
+        self.marked.get(&(self.number(source), writer)).is_some_and(|marked| marked.taken.contains(number))
     }
 
     /// True if a collector was done with this frame.
     pub fn is_done(&self, source: Source, writer: Uuid, number: u64) -> bool {
-        self.marked.get(&(source.code(), writer)).is_some_and(|marked| marked.done.contains(number))
+        self.marked.get(&(self.number(source), writer)).is_some_and(|marked| marked.done.contains(number))
     }
 
     /// Writes new marks to the file. A failure is logged once, and the write is tried again with the next frame.
@@ -241,7 +289,7 @@ impl Marks {
     /// Size that a rewritten file would have, in bytes.
     fn live(&self) -> u64 {
         let runs: usize = self.marked.values().map(|marked| marked.taken.count() + marked.done.count()).sum();
-        (MAGIC.len() + runs * RECORD) as u64
+        (MAGIC.len() + (runs + self.numbers.len()) * RECORD) as u64
     }
 
     /// Forgets writers that write no more and whose frames are all done.
@@ -257,6 +305,9 @@ impl Marks {
     /// Rewrites the file: a new file takes the place of the old one.
     fn rewrite(&mut self) {
         let mut bytes = MAGIC.to_vec();
+        for (name, number) in &self.numbers {
+            name_record(&mut bytes, *number, name);
+        }
         for (key, marked) in &self.marked {
             let mut events = marked.events;
             for (first, last) in marked.taken.iter() {
@@ -291,7 +342,8 @@ impl Marks {
 
     /// Acknowledged frames by writer: the highest number, and the number of their events.
     pub fn acknowledged(&self, source: Source) -> HashMap<Uuid, WriterMark> {
-        let of_source = self.marked.iter().filter(|((code, _), _)| *code == source.code());
+        let number = self.number(source);
+        let of_source = self.marked.iter().filter(|((of, _), _)| *of == number);
         of_source
             .filter_map(|((_, writer), marked)| {
                 let number = marked.taken.last()?;
@@ -302,7 +354,8 @@ impl Marks {
 
     /// Frames by writer that were taken, are not done, and are not among `present`.
     pub fn lost(&self, source: Source, present: &HashMap<Uuid, Runs>) -> HashMap<Uuid, Runs> {
-        let of_source = self.marked.iter().filter(|((code, _), _)| *code == source.code());
+        let number = self.number(source);
+        let of_source = self.marked.iter().filter(|((of, _), _)| *of == number);
         let nothing = Runs::default();
         of_source
             .map(|((_, writer), marked)| {

@@ -206,6 +206,9 @@ pub trait Log: Send + Sync {
         1
     }
 
+    /// Names of the sources that the log has a topic for, at most [`MAX_DECLARED`](crate::source::MAX_DECLARED) beside the built-in ones.
+    fn topics(&self) -> BoxFuture<'_, Result<Vec<String>, LogError>>;
+
     /// The bus between the processes that share the log.
     fn bus(&self) -> Bus;
 

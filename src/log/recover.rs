@@ -24,6 +24,7 @@ use super::overlay::Overlay;
 use super::runs::Runs;
 use super::search::find_frames;
 use crate::event::{Source, decode};
+use crate::source::canonical::CanonicalEvent;
 
 /// Bytes of messages in one commit.
 const COMMIT: usize = 16 << 20;
@@ -193,6 +194,9 @@ fn read_intact(file: &Path) -> Result<FrameNumbers, RecoverError> {
         let database = open(file)?;
         let read = database.begin_read()?;
         let mut found = FrameNumbers::new();
+        if let Ok(last) = read.open_table(embedded::LAST) {
+            embedded::declare_topics(&last)?;
+        }
         for entry in read.open_table(embedded::FRAMES)?.iter()? {
             let (key, value) = entry?;
             let (topic, sequence) = key.value();
@@ -362,5 +366,8 @@ impl NewLog {
 
 /// The source of a frame: the one of its first event that this version can decode.
 fn source_of(frame: &Frame) -> Option<Source> {
-    frame.events().find_map(|event| decode(event.bytes, None).ok().map(|event| event.source))
+    frame.events().find_map(|event| match decode(event.bytes, None) {
+        Ok(event) => Some(event.source),
+        Err(_) => Source::declare(&CanonicalEvent::read(event.bytes).ok()?.source, "").ok(),
+    })
 }

@@ -73,11 +73,16 @@ impl Readiness {
         probe: impl Future<Output = Result<(), E>>,
     ) -> Result<(), Away> {
         let answer = within(probe).await;
+        self.report_part(part, answer.clone());
+        answer
+    }
+
+    /// Records the answer of a part of a dependency.
+    pub fn report_part(&self, part: &str, answer: Result<(), Away>) {
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
         let before = parts.remove(part);
         let logged_at = log_change(self.service, part, before, &answer);
-        parts.insert(part.to_owned(), Answer { answer: answer.clone(), logged_at });
-        answer
+        parts.insert(part.to_owned(), Answer { answer, logged_at });
     }
 
     /// Records the answer of a dependency. Changes are logged; so is, every few seconds, that it is still away.

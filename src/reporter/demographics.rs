@@ -10,7 +10,7 @@ use super::answer::mean;
 use super::form::{Table, range_line};
 use super::query::Range;
 use crate::event::{NANOS_PER_ONE, Source, name_of_code};
-use crate::source::Breakdown;
+use crate::source::{Breakdown, DECLARED_DEMOGRAPHICS};
 use crate::store::report::{AGE_BOUNDS, Audience, Dimension, FOLLOWER_BOUNDS};
 
 /// Users that the events of a range reached, by source.
@@ -140,7 +140,9 @@ impl SourceDemographics {
     /// An audience by the breakdowns that its source declares.
     pub fn new(source: Source, audience: Audience) -> Self {
         let (events, users) = (audience.events, audience.users);
-        let parts = source.demographics().iter().map(|breakdown| Part::new(*breakdown, &audience)).collect();
+        let parts = source.demographics().iter().map(|breakdown| Part::new(*breakdown, &audience));
+        // A built-in source's part has all breakdowns, empty or not.
+        let parts = parts.filter(|part| source.is_built_in() || !part.is_empty()).collect();
         Self { events, users, parts }
     }
 }
@@ -190,6 +192,21 @@ impl Part {
             Breakdown::AveragePercentageWatched => {
                 Self::AveragePercentageWatched(mean(audience.percentage_watched, NANOS_PER_ONE))
             }
+        }
+    }
+}
+
+impl Part {
+    /// True if no event has a value for it.
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::AgeGroups(groups) => groups.is_empty(),
+            Self::Genders(genders) => genders.is_empty(),
+            Self::Followers(followers) => followers.ranges.is_empty(),
+            Self::Countries(countries) => countries.is_empty(),
+            Self::Cities { cities, .. } => cities.is_empty(),
+            Self::Devices(devices) => devices.is_empty(),
+            Self::AverageWatchTime(mean) | Self::AveragePercentageWatched(mean) => *mean == 0.0,
         }
     }
 }
@@ -248,10 +265,12 @@ impl PartialSchema for DemographicsReport {
             .required("range")
             .property("usersEstimated", estimated)
             .required("usersEstimated");
-        let report = Source::all().fold(report, |report, source| {
+        let report = Source::built_in().fold(report, |report, source| {
             report.property(source.name(), Ref::from_schema_name(schema_name(source)))
         });
-        report.into()
+        // Any other member is a declared source.
+        let declared = RefOr::<Schema>::Ref(Ref::from_schema_name(DECLARED_AUDIENCE));
+        report.additional_properties(Some(declared)).into()
     }
 }
 
@@ -268,26 +287,36 @@ impl ToSchema for DemographicsReport {
         add::<CountryUsers>(schemas);
         add::<CityUsers>(schemas);
         add::<DeviceUsers>(schemas);
-        schemas.extend(Source::all().map(|source| (schema_name(source), source_schema(source))));
+        schemas.extend(Source::built_in().map(|source| {
+            let about = format!("Users that the events of {} reached", source.title());
+            (schema_name(source), source_schema(&about, source.demographics(), true))
+        }));
+        let about =
+            "Users that the events of a declared source reached; breakdowns that its events have values for";
+        schemas.push((DECLARED_AUDIENCE.to_owned(), source_schema(about, DECLARED_DEMOGRAPHICS, false)));
     }
 }
+
+/// The name of the schema of all declared sources.
+const DECLARED_AUDIENCE: &str = "DeclaredSourceAudience";
 
 /// The name of a source's schema, by its prefix.
 fn schema_name(source: Source) -> String {
     format!("{}Audience", source.schema_prefix())
 }
 
-fn source_schema(source: Source) -> RefOr<Schema> {
+/// The schema of a source's part; `complete` if it has all breakdowns, empty or not.
+fn source_schema(about: &str, breakdowns: &[Breakdown], complete: bool) -> RefOr<Schema> {
     let count = || ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
     let number = || ObjectBuilder::new().schema_type(Type::Number);
     let list = |name: std::borrow::Cow<'static, str>| Ref::from_schema_name(name).to_array_builder();
     let mut schema = ObjectBuilder::new()
-        .description(Some(format!("Users that the events of {} reached", source.title())))
+        .description(Some(about))
         .property("events", count())
         .required("events")
         .property("users", count())
         .required("users");
-    for breakdown in source.demographics() {
+    for breakdown in breakdowns {
         schema = match breakdown {
             Breakdown::AgeGroups => schema.property("ageGroups", list(RangeUsers::name())).required("ageGroups"),
             Breakdown::Genders => schema.property("genders", list(GenderUsers::name())).required("genders"),
@@ -323,7 +352,11 @@ fn source_schema(source: Source) -> RefOr<Schema> {
             }
         };
     }
-    schema.into()
+    let mut object = schema.build();
+    if !complete {
+        object.required.retain(|member| member == "events" || member == "users");
+    }
+    Schema::Object(object).into()
 }
 
 impl Table for DemographicsReport {

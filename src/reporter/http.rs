@@ -274,7 +274,12 @@ async fn ledger(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
         let ledgers = shared.ledgers.as_ref().ok_or(ReportError::NoLog)?;
         let mut sources = Vec::new();
         for source in Source::all() {
-            sources.push(ledgers.reconcile(source).await.map_err(ReportError::from)?.ledger);
+            match ledgers.reconcile(source).await {
+                Ok(found) => sources.push(found.ledger),
+                // A source that was removed may have no topic any more.
+                Err(error) if !source.is_built_in() => tracing::debug!(%source, %error, "no ledger now"),
+                Err(error) => return Err(ReportError::from(error).into()),
+            }
         }
         sources.extend(ledgers.refused_without_source().await.map_err(ReportError::from)?);
         Ok(HttpResponse::Ok().json(Ledger { sources }))

@@ -17,6 +17,8 @@ use crate::store::report::Filter;
 pub(super) const MAX_LIMIT: u16 = 1_000;
 /// Number of entries of a list if `limit` is absent.
 pub(super) const DEFAULT_LIMIT: u16 = 50;
+/// Maximum number of types of events that an error names.
+const MAX_NAMES: usize = 60;
 /// Maximum number of buckets of a series.
 pub(super) const MAX_BUCKETS: i64 = 10_000;
 
@@ -146,7 +148,9 @@ impl Parameters {
     pub fn event_types(&self) -> Result<Option<Vec<i16>>, BadParameter> {
         let all = || Source::all().flat_map(Source::event_types);
         let allowed: std::collections::BTreeSet<_> = all().map(EventType::name).collect();
-        let allowed = format!("one of {}", allowed.into_iter().collect::<Vec<_>>().join(", "));
+        let (shown, more) = (MAX_NAMES.min(allowed.len()), allowed.len() > MAX_NAMES);
+        let allowed = allowed.into_iter().take(shown).collect::<Vec<_>>().join(", ");
+        let allowed = format!("one of {allowed}{}", if more { ", …" } else { "" });
         self.take("eventType", &allowed, |text| {
             let codes: Vec<i16> = all().filter(|kind| kind.name() == text).map(EventType::code).collect();
             (!codes.is_empty()).then_some(codes)

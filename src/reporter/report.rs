@@ -14,6 +14,7 @@ use super::demographics::{DemographicsReport, SourceDemographics};
 use super::error::ReportError;
 use super::form::Form;
 use super::query::{Interval, MAX_BUCKETS, range_of, too_many_buckets};
+use crate::event::has_name;
 use crate::log::Origin;
 use crate::ops::trace;
 use crate::runtime::Held;
@@ -110,6 +111,15 @@ async fn answer(reports: &Reports, question: Question, form: Form) -> Result<Vec
     answer
 }
 
+/// Reads the dictionary if a number of the report has no name yet: a collector may have given it since the last look.
+async fn learn_names(report: &Report<'_>, numbers: impl IntoIterator<Item = i16>) {
+    if numbers.into_iter().any(|number| !has_name(number))
+        && let Err(error) = report.store().read_dictionary().await
+    {
+        tracing::debug!(%error, "the dictionary was not read now");
+    }
+}
+
 /// Refuses a series of too many buckets over an open range, which is only known from the data. Revenue of one campaign
 /// is checked by its result instead.
 async fn check_buckets(
@@ -146,6 +156,7 @@ async fn events(
         }
     }
     totals.sort_by_key(|total| (total.source, total.funnel_stage, total.event_type));
+    learn_names(report, totals.iter().flat_map(|total| [total.source, total.event_type])).await;
     Ok(EventsReport {
         range: range_of(filter),
         total_events: totals.iter().map(|total| total.events).sum(),
@@ -185,6 +196,7 @@ async fn revenue(
         }
     }
     totals.sort_by_key(|total| (total.source, total.event_type));
+    learn_names(report, totals.iter().flat_map(|total| [total.source, total.event_type])).await;
     let campaigns = match campaigns {
         Some(limit) => {
             Some(report.top_campaigns(filter, limit).await?.into_iter().map(CampaignEntry::new).collect())
@@ -215,6 +227,7 @@ async fn demographics(
     let mut answer =
         DemographicsReport { range: range_of(filter), users_estimated: false, sources: Vec::new() };
     for (source, audience) in report.audiences(filter, limit).await? {
+        learn_names(report, audience.groups.iter().filter_map(|(group, _)| group.number())).await;
         answer.users_estimated |= audience.estimated;
         answer.sources.push((source, SourceDemographics::new(source, audience)));
     }

@@ -24,9 +24,10 @@ pub(super) fn point() -> Schema {
     AnyOfBuilder::new().item(text(KnownFormat::DateTime)).item(text(KnownFormat::Date)).build().into()
 }
 
-/// Name of a source.
+/// Name of a source. Those that are not built in are known by the database.
 pub(super) fn source() -> Object {
-    one_of(Source::all().map(|source| source.name()))
+    let name = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[a-z][a-z0-9_]{0,31}$"));
+    name.examples(Source::built_in().map(|source| source.name())).build()
 }
 
 /// Name of a funnel stage.
@@ -36,8 +37,10 @@ pub(super) fn stage() -> Object {
 
 /// Name of an event type of any source.
 pub(super) fn event_type() -> Object {
-    let types = Source::all().flat_map(Source::event_types);
-    one_of(types.map(|kind| kind.name()).collect::<BTreeSet<_>>())
+    let types = Source::built_in().flat_map(Source::event_types);
+    let types = types.map(|kind| kind.name()).collect::<BTreeSet<_>>();
+    let name = ObjectBuilder::new().schema_type(Type::String);
+    name.pattern(Some("^[a-z0-9][a-z0-9._-]{0,63}$")).examples(types).build()
 }
 
 /// Width of a series' buckets.

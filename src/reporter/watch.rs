@@ -46,6 +46,10 @@ async fn probe_database(store: Store, readiness: Arc<Readiness>, migrates: bool,
     loop {
         if migrated {
             readiness.probe(DATABASE, store.check()).await;
+            // Names that collectors have learnt meanwhile.
+            if let Err(error) = store.read_dictionary().await {
+                tracing::debug!(%error, "the dictionary was not read now");
+            }
         } else {
             // Without a time limit: a migration may rewrite large tables.
             let answer = store.migrate().await;

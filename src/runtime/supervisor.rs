@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | group | restart the one child that failed, with a backoff | [`CHILDREN`]: 20 restarts of its children in a minute |
 //! | service | restart all children of the group that gave up | [`GROUPS`]: 2 restarts of groups in ten minutes |
+//! | isolated group | restart all children after [`ISOLATED_WAIT`]; the service goes on | never |
 //! | process | end with exit code 1, so that the supervisor outside starts it anew | |
 //!
 //! The number of restarts within a time is what OTP calls a supervisor's intensity. A supervisor is state behind a lock,
@@ -45,6 +46,9 @@ const GROUPS: Intensity = Intensity {
     backoff: Duration::from_secs(1),
     max_backoff: Duration::from_secs(10),
 };
+
+/// Wait before an isolated group is restarted.
+const ISOLATED_WAIT: Duration = Duration::from_secs(30);
 
 /// Failures of a supervisor's children.
 struct Failures {
@@ -140,6 +144,8 @@ pub(super) struct Supervisor {
     pub node: Node,
     pub root: Arc<Root>,
     pub gate: watch::Sender<Gate>,
+    /// True if the service goes on when the group gives up.
+    pub is_isolated: bool,
     failures: Mutex<Failures>,
 }
 
@@ -157,10 +163,11 @@ pub(super) enum Verdict {
 }
 
 impl Supervisor {
-    pub fn new(name: String, root: Arc<Root>) -> Self {
+    pub fn new(name: String, root: Arc<Root>, is_isolated: bool) -> Self {
         let node = Node::new(name);
         node.set_state(State::Running);
-        Self { node, root, gate: watch::Sender::new(Gate::Open), failures: Failures::new(CHILDREN) }
+        let (gate, failures) = (watch::Sender::new(Gate::Open), Failures::new(CHILDREN));
+        Self { node, root, gate, is_isolated, failures }
     }
 
     /// Decides about a child that failed, and counts the failure of the group if it gives up.
@@ -180,7 +187,8 @@ impl Supervisor {
             "{group} gave up: {restarts} restarts within {within:?} did not help, lastly {child}: {why}"
         );
         self.node.set_last_failure(&why);
-        match self.root.group_failed(&why) {
+        let wait = if self.is_isolated { Some(ISOLATED_WAIT) } else { self.root.group_failed(&why) };
+        match wait {
             Some(wait) => {
                 tracing::error!(group, why, ?wait, "all actors of the group are restarted");
                 self.node.count_restart(reason);
@@ -224,9 +232,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_isolated_group_is_restarted_for_ever_and_its_service_goes_on() {
+        let root = Arc::new(Root::new("service", Drain::default().handle()));
+        let group = Supervisor::new("service.sick".to_owned(), root.clone(), true);
+        for _ in 0..20 {
+            for _ in 0..20 {
+                assert!(matches!(
+                    group.child_failed("service.sick.child", RestartReason::Panic, "boom"),
+                    Verdict::Restart(_)
+                ));
+            }
+            let verdict = group.child_failed("service.sick.child", RestartReason::Panic, "boom");
+            assert_eq!(verdict, Verdict::RestartGroup(ISOLATED_WAIT));
+            assert!(group.gave_up().is_some());
+            group.gate.send_replace(Gate::Open);
+        }
+        assert_eq!(root.failure(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_group_gives_up_to_the_service_and_the_service_to_the_process() {
         let root = Arc::new(Root::new("service", Drain::default().handle()));
-        let group = Supervisor::new("service.group".to_owned(), root.clone());
+        let group = Supervisor::new("service.group".to_owned(), root.clone(), false);
         let fail = || group.child_failed("service.child", RestartReason::Panic, "boom");
         for round in 1..=2 {
             for _ in 0..20 {

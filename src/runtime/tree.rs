@@ -33,7 +33,16 @@ impl Tree {
 
     /// Adds a group; its name is the service's and this one.
     pub fn group(self: &Arc<Self>, name: &str) -> Group {
-        let supervisor = Arc::new(Supervisor::new(self.name_of(name), self.root.clone()));
+        self.add_group(name, false)
+    }
+
+    /// Adds a group whose failure is not the service's: it is restarted again and again, and others go on.
+    pub fn isolated_group(self: &Arc<Self>, name: &str) -> Group {
+        self.add_group(name, true)
+    }
+
+    fn add_group(self: &Arc<Self>, name: &str, is_isolated: bool) -> Group {
+        let supervisor = Arc::new(Supervisor::new(self.name_of(name), self.root.clone(), is_isolated));
         let branch = Branch { supervisor: supervisor.clone(), children: Vec::new() };
         self.groups.write().unwrap_or_else(PoisonError::into_inner).push(branch);
         Group { tree: self.clone(), supervisor }
@@ -103,7 +112,8 @@ impl Tree {
     /// Reasons for which the service is not at work: it has failed, or a group gave up and waits for its restart.
     pub fn faults(&self) -> Vec<String> {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
-        let gave_up = groups.iter().filter_map(|branch| branch.supervisor.gave_up());
+        let gave_up = groups.iter().map(|branch| &branch.supervisor).filter(|group| !group.is_isolated);
+        let gave_up = gave_up.filter_map(|group| group.gave_up());
         self.failure().into_iter().chain(gave_up).collect()
     }
 

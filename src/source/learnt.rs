@@ -12,6 +12,10 @@ use super::stage::FunnelStage;
 
 /// Maximum number of declared sources of a process.
 pub const MAX_DECLARED: usize = 200;
+/// The first number of a learnt name; the numbers below are those of tables of this program.
+pub const FIRST_LEARNT: i16 = 1_000;
+/// Maximum number of words of a column of a source; further ones have the number of `other`.
+pub const MAX_WORDS: usize = 256;
 /// Maximum number of types of a declared source.
 pub const MAX_TYPES: usize = 1_000;
 
@@ -54,15 +58,37 @@ pub(super) struct Declared {
     pub name: &'static str,
     pub title: &'static str,
     code: OnceLock<i16>,
-    types: RwLock<Arc<TypeTable>>,
+    vocabulary: RwLock<Arc<Vocabulary>>,
 }
 
-/// Types of a declared source.
+/// A column of declared sources whose words rows keep as numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WordColumn {
+    /// Device.
+    Device,
+    /// Browser.
+    Browser,
+    /// Gender.
+    Gender,
+    /// Referrer.
+    Referrer,
+}
+
+impl WordColumn {
+    /// All columns, in the order of their variants.
+    pub const ALL: [Self; 4] = [Self::Device, Self::Browser, Self::Gender, Self::Referrer];
+}
+
+/// Words of one column.
+type Words = HashMap<&'static str, i16>;
+
+/// Types and words of a declared source.
 #[derive(Debug, Clone, Default)]
-pub struct TypeTable {
-    /// In the order in which they were learnt.
+pub struct Vocabulary {
+    /// Types in the order in which they were learnt.
     all: Vec<&'static EventType>,
     by_name: HashMap<&'static str, Vec<&'static EventType>>,
+    words: [Words; WordColumn::ALL.len()],
 }
 
 /// The declared sources; the first [`count`] slots are filled.
@@ -99,7 +125,7 @@ pub(super) fn declare(name: &str, title: &str) -> Result<usize, DeclareError> {
         name: leaked(name),
         title: leaked(&title),
         code: OnceLock::new(),
-        types: RwLock::default(),
+        vocabulary: RwLock::default(),
     });
     COUNT.store(index + 1, Ordering::Release);
     Ok(index)
@@ -129,12 +155,13 @@ impl Declared {
         if *self.code.get_or_init(|| code) != code {
             return Err(DeclareError::Conflict { name: self.name.to_owned(), code });
         }
+        learn_word(code, self.name);
         Ok(())
     }
 
-    /// The types that are known now.
-    pub fn types(&self) -> Arc<TypeTable> {
-        self.types.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The types and words that are known now.
+    pub fn vocabulary(&self) -> Arc<Vocabulary> {
+        self.vocabulary.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn learn_type(
@@ -146,7 +173,7 @@ impl Declared {
         if !is_type_name(name) {
             return Err(DeclareError::TypeName(name.to_owned()));
         }
-        let mut types = self.types.write().unwrap_or_else(PoisonError::into_inner);
+        let mut types = self.vocabulary.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = types.get(name, stage) {
             let conflict = || DeclareError::Conflict { name: name.to_owned(), code };
             return if known.code() == code { Ok(known) } else { Err(conflict()) };
@@ -164,12 +191,40 @@ impl Declared {
         table.by_name.entry(kind.name()).or_default().push(kind);
         Ok(kind)
     }
+
+    pub fn learn_word(&self, column: WordColumn, code: i16, text: &str) -> Result<(), DeclareError> {
+        let mut vocabulary = self.vocabulary.write().unwrap_or_else(PoisonError::into_inner);
+        match vocabulary.word(column, text) {
+            Some(known) if known == code => Ok(()),
+            Some(_) => Err(DeclareError::Conflict { name: text.to_owned(), code }),
+            None => {
+                let text = learn_word(code, text);
+                Arc::make_mut(&mut vocabulary).words[column as usize].insert(text, code);
+                Ok(())
+            }
+        }
+    }
 }
 
-impl TypeTable {
+impl Vocabulary {
     /// The type of this name and stage.
     pub fn get(&self, name: &str, stage: FunnelStage) -> Option<&'static EventType> {
         self.by_name.get(name)?.iter().find(|kind| kind.stage == stage).copied()
+    }
+
+    /// The number of a word of a column.
+    pub fn word(&self, column: WordColumn, text: &str) -> Option<i16> {
+        self.words[column as usize].get(text).copied()
+    }
+
+    /// Number of words of a column.
+    pub fn word_count(&self, column: WordColumn) -> usize {
+        self.words[column as usize].len()
+    }
+
+    /// Number of types.
+    pub fn type_count(&self) -> usize {
+        self.all.len()
     }
 
     /// All types, in the order in which they were learnt.
@@ -183,10 +238,10 @@ pub(super) fn word(number: i16) -> Option<&'static str> {
     WORDS.read().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(&number).copied()
 }
 
-/// Keeps the name of a number; the first one that was given stays.
-pub(super) fn learn_word(number: i16, name: &str) {
+/// Keeps the name of a number; gives the one that stays for ever, which is the first.
+fn learn_word(number: i16, name: &str) -> &'static str {
     let mut words = WORDS.write().unwrap_or_else(PoisonError::into_inner);
-    words.get_or_insert_default().entry(number).or_insert_with(|| leaked(name));
+    *words.get_or_insert_default().entry(number).or_insert_with(|| leaked(name))
 }
 
 #[cfg(test)]
@@ -245,13 +300,23 @@ mod tests {
         assert!(std::ptr::eq(source.learn_type(31_100, "form.submission", bottom).unwrap(), kind));
         let in_top = source.learn_type(31_101, "form.submission", top).unwrap();
         assert_eq!((in_top.stage, in_top.code(), in_top.name()), (top, 31_101, "form.submission"));
-        assert_eq!(source.type_table().get("form.submission", bottom), Some(kind));
-        assert_eq!(source.type_table().get("form", bottom), None);
+        assert_eq!(source.vocabulary().get("form.submission", bottom), Some(kind));
+        assert_eq!(source.vocabulary().get("form", bottom), None);
         assert_eq!(source.event_types().count(), 2);
         assert!(source.learn_type(31_100, "purchase", bottom).is_err(), "the number of another type");
         assert!(source.learn_type(31_103, "form.submission", top).is_err(), "another number");
         assert!(source.learn_type(31_104, "Form", top).is_err());
         assert_eq!(super::super::name_of_code(31_101), "form.submission");
+        source.learn_word(WordColumn::Device, 31_200, "Pixel 9 \u{2603}").unwrap();
+        source.learn_word(WordColumn::Device, 31_200, "Pixel 9 \u{2603}").unwrap();
+        assert!(source.learn_word(WordColumn::Device, 31_201, "Pixel 9 \u{2603}").is_err(), "another number");
+        source.learn_word(WordColumn::Browser, 31_202, "Pixel 9 \u{2603}").unwrap();
+        let vocabulary = source.vocabulary();
+        assert_eq!(vocabulary.word(WordColumn::Device, "Pixel 9 \u{2603}"), Some(31_200));
+        assert_eq!(vocabulary.word(WordColumn::Gender, "Pixel 9 \u{2603}"), None);
+        assert_eq!((vocabulary.word_count(WordColumn::Browser), vocabulary.type_count()), (1, 2));
+        assert_eq!(super::super::name_of_code(31_202), "Pixel 9 \u{2603}");
+        assert_eq!(super::super::name_of_code(31_000), "numbered");
         for number in 0..i16::try_from(MAX_TYPES).unwrap() - 2 {
             source.learn_type(30_000 + number, &format!("type.{number}"), top).unwrap();
         }

@@ -4,13 +4,14 @@
 //! no lock.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer};
 
 use super::codes::{Code, Named, capitalized, read_named};
 use super::description::{Breakdown, Contract};
 use super::event_type::EventType;
-use super::learnt::{self, DeclareError, Declared, TypeTable};
+use super::learnt::{self, DeclareError, Declared, Vocabulary, WordColumn};
 use super::setting::SourceSetting;
 use super::stage::FunnelStage;
 use super::{BUILT_IN, Handshake, Signature};
@@ -159,7 +160,7 @@ impl Source {
     /// The types of its events that are known now.
     pub fn event_types(self) -> impl Iterator<Item = &'static EventType> {
         let contract = self.contract().map(|contract| contract.event_types).unwrap_or_default();
-        let learnt = self.learnt().map(|declared| declared.types().all()).unwrap_or_default();
+        let learnt = self.learnt().map(|declared| declared.vocabulary().all()).unwrap_or_default();
         contract.iter().chain(learnt)
     }
 
@@ -168,9 +169,21 @@ impl Source {
         self.contract()?.event_types.iter().find(|kind| kind.name() == name)
     }
 
-    /// The types of a declared source by name and stage, as they are known now; to be asked for once for many events.
-    pub fn type_table(self) -> std::sync::Arc<TypeTable> {
-        self.learnt().map(Declared::types).unwrap_or_default()
+    /// The types and words of a declared source that are known now; to be asked for once for many events.
+    pub fn vocabulary(self) -> Arc<Vocabulary> {
+        self.learnt().map(Declared::vocabulary).unwrap_or_default()
+    }
+
+    /// Adds a word of a column to a declared source, as the database's dictionary has it, if it is not known yet.
+    ///
+    /// # Errors
+    ///
+    /// If the word has another number.
+    pub fn learn_word(self, column: WordColumn, code: i16, text: &str) -> Result<(), DeclareError> {
+        match self.learnt() {
+            Some(declared) => declared.learn_word(column, code, text),
+            None => Err(DeclareError::BuiltIn(self.name())),
+        }
     }
 
     /// The prefix of its schemas in `/openapi.json`.
@@ -201,7 +214,7 @@ impl Source {
 }
 
 /// The breakdowns that columns of declared sources can fill.
-const DECLARED_DEMOGRAPHICS: &[Breakdown] = &[
+pub(crate) const DECLARED_DEMOGRAPHICS: &[Breakdown] = &[
     Breakdown::AgeGroups,
     Breakdown::Genders,
     Breakdown::Followers,
@@ -270,11 +283,23 @@ pub fn all_codes() -> impl Iterator<Item = Code> {
     FunnelStage::all().map(FunnelStage::entry).chain(of_sources)
 }
 
+/// The word of values that have no number of their own, because their column has as many words as it can have.
+pub const OTHER: Code = Code { number: 20, name: "other" };
+
 /// The name of a number; `unknown` for a number that neither a table of this program nor the database's dictionary, as
 /// far as it was read, has.
 pub fn name_of_code(number: i16) -> &'static str {
-    let own = all_codes().find(|code| code.number == number).map(|code| code.name);
-    own.or_else(|| learnt::word(number)).unwrap_or("unknown")
+    name(number).unwrap_or("unknown")
+}
+
+/// True if the name of a number is known.
+pub fn has_name(number: i16) -> bool {
+    name(number).is_some()
+}
+
+fn name(number: i16) -> Option<&'static str> {
+    let own = all_codes().chain([OTHER]).find(|code| code.number == number).map(|code| code.name);
+    own.or_else(|| learnt::word(number))
 }
 
 #[cfg(test)]
@@ -282,11 +307,13 @@ mod tests {
     use std::collections::{HashMap, HashSet};
 
     use super::*;
+    use crate::source::FIRST_LEARNT;
 
     #[test]
     fn each_code_has_a_number_of_its_own() {
         let mut seen = HashMap::new();
-        for code in all_codes() {
+        for code in all_codes().chain([OTHER]) {
+            assert!(code.number < FIRST_LEARNT, "{code:?}");
             let before = seen.insert(code.number, code.name);
             assert_eq!(before, None, "{} is {:?} and {}", code.number, before, code.name);
         }

@@ -10,7 +10,7 @@ use super::codes::{Code, Named, read_named};
 const STAGES: [Code; 2] = [Code { number: 10, name: "top" }, Code { number: 11, name: "bottom" }];
 
 /// A stage of the funnel in which an event lies: a handle to an entry of the code table of stages.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FunnelStage(u8);
 
 impl FunnelStage {
@@ -37,6 +37,11 @@ impl FunnelStage {
     /// The number that rows keep.
     pub const fn code(self) -> i16 {
         self.entry().number
+    }
+
+    /// The stage of this number.
+    pub fn from_code(code: i16) -> Option<Self> {
+        Self::all().find(|stage| stage.code() == code)
     }
 
     /// The stage of this name, compared exactly.

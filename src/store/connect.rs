@@ -11,6 +11,7 @@ use sea_orm::{ConnectOptions, Database, DbErr};
 use crate::config::{Config, Secret};
 use crate::money::Currency;
 use crate::store::cancel::{CancelFlags, Cancellation};
+use crate::store::dictionary::LastRead;
 use crate::store::error::StoreError;
 use crate::store::session::Sessions;
 use crate::store::transaction::{Connections, Snapshot, Transaction};
@@ -61,6 +62,8 @@ pub struct Store {
     currency: Currency,
     /// Duplicates that its writers found lately.
     pub(in crate::store) duplicates: DuplicateBackoff,
+    /// The names that were read of its dictionary.
+    pub(in crate::store) names: LastRead,
 }
 
 /// The pool, as sqlx knows it.
@@ -134,7 +137,14 @@ impl Store {
             Purpose::Write { .. } => db.clone(),
         };
         let currency = Currency::default();
-        Ok(Self { db, lists, cancellation, currency, duplicates: DuplicateBackoff::default() })
+        Ok(Self {
+            db,
+            lists,
+            cancellation,
+            currency,
+            duplicates: DuplicateBackoff::default(),
+            names: LastRead::default(),
+        })
     }
 
     /// The same store with another currency of amounts that tell none.

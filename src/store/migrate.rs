@@ -5,6 +5,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait, Value};
 
 use crate::event::all_codes;
 use crate::money::Currency;
+use crate::source::OTHER;
 use crate::store::connect::{ACQUIRE_TIMEOUT, Backend, Conflicts, Store};
 use crate::store::error::StoreError;
 use crate::store::locks::MIGRATION_LOCK;
@@ -79,7 +80,7 @@ impl Store {
 
 /// Updates the tables of codes, which the view `events` reads: this version knows them all.
 async fn update_codes(db: &impl ConnectionTrait) -> Result<(), StoreError> {
-    for code in all_codes() {
+    for code in all_codes().chain([OTHER]) {
         let sql = "INSERT INTO words (code, word) VALUES ($1, $2)
                    ON CONFLICT (code) DO UPDATE SET word = excluded.word WHERE words.word <> excluded.word";
         Sql::new(sql).bind(code.number).bind(code.name).execute(db).await?;

@@ -17,6 +17,7 @@ mod cancel;
 mod connect;
 mod dead_letters;
 mod dialect;
+mod dictionary;
 mod entity;
 mod error;
 mod health;

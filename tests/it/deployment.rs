@@ -14,7 +14,7 @@ use crate::support::postgres::{Kind, Postgres, kind, on, own, unprivileged};
 use crate::support::process::{Process, ess};
 use crate::support::{MINUTE, eventually, free_port, http, tool};
 
-const OVERLAYS: [&str; 4] = ["development", "staging", "production", "real-publisher"];
+const OVERLAYS: [&str; 5] = ["development", "staging", "production", "real-publisher", "sources"];
 const EXAMPLES: [&str; 4] = [".env.event", ".env.nats", ".env.database", ".env.log"];
 
 fn root() -> &'static Path {
@@ -142,7 +142,7 @@ fn compose_files_keep_the_specification_and_wait_for_what_is_healthy() {
     let projects: Vec<&str> = all.iter().map(|config| config["name"].as_str().unwrap()).collect();
     assert_eq!(projects[..4], ["ess", "ess", "ess-staging", "ess-production"], "data of its own");
     // In production every secret comes from a file.
-    let production = &all[6];
+    let production = all.last().unwrap();
     for (name, service) in services(production) {
         for (variable, value) in service["environment"].as_object().into_iter().flatten() {
             let secret = SETTINGS.iter().any(|setting| setting.secret && setting.name == variable)
@@ -521,6 +521,7 @@ fn the_servers_health_checks_and_settings_are_what_these_servers_know() {
         assert_eq!(service["ports"][0]["target"].to_string(), port);
     }
     let prometheus: Value = serde_yaml_ng::from_str(&read("docker/prometheus/prometheus.yml")).unwrap();
+    let config = compose(&["sources"]);
     for job in prometheus["scrape_configs"].as_array().unwrap() {
         let Some(found) = job["dns_sd_configs"].get(0) else { continue };
         let service = &config["services"][found["names"][0].as_str().unwrap()];
@@ -575,7 +576,7 @@ fn kubernetes_manifests_keep_their_schemas_and_fit_the_binary() {
     let seconds = |name: &str| settings[name].as_str().unwrap().trim_end_matches('s').parse::<u64>().unwrap();
     let (_, secret) = all.iter().find(|(_, it)| it["kind"] == "Secret").unwrap();
     let deployments = of_kind("Deployment");
-    assert_eq!(deployments.len(), 4);
+    assert_eq!(deployments.len(), 5);
     for deployment in deployments {
         let name = &deployment["metadata"]["name"];
         let pod = &deployment["spec"]["template"]["spec"];

@@ -18,6 +18,7 @@ mod embedded_log;
 mod failover;
 mod faults;
 mod gateway;
+mod learnt_sources;
 mod ledger;
 mod limits;
 mod lists;

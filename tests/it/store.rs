@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod currencies;
+pub mod dictionary;
 pub mod exactly_once;
 pub mod money;
 pub mod refused;

@@ -62,7 +62,8 @@ pub(super) async fn write_all(parts: &Parts, mut pending: Vec<PendingFrame>, poi
 /// Writes the first `frames` of the pending ones in one transaction.
 async fn attempt(parts: &Parts, pending: &[PendingFrame], frames: usize, poison: &[usize]) -> Attempt {
     let started = Instant::now();
-    let mut batch = keep_alive(decode_all(parts.source, &pending[..frames], poison), pending).await;
+    let decoded = keep_alive(decode_all(parts, &pending[..frames], poison), pending).await;
+    let Some(mut batch) = decoded else { return Attempt::DrainOver };
     batch.set_currency(parts.store.currency());
     let events: usize = batch.frames.iter().map(|frame| frame.rows.len()).sum();
     let mut progress = WriteProgress::new(parts.limit.events());
@@ -169,6 +170,7 @@ mod tests {
     use super::super::frame::tests::{Settled, frame, ids};
     use super::super::{BatchLimit, Progress};
     use super::*;
+    use crate::collector::Health;
     use crate::event::Source;
     use crate::ops::metrics::{CollectorMetrics, ServiceMetrics};
     use crate::ops::{Readiness, Sampler};
@@ -182,7 +184,7 @@ mod tests {
             source: Source::FACEBOOK,
             store: Store::connect(&url, Purpose::Write { transactions: 1 }).await.unwrap(),
             metrics: CollectorMetrics::new(&service),
-            readiness: Arc::new(Readiness::new("collector-facebook", &[])),
+            health: Health { readiness: Arc::new(Readiness::new("collector-facebook", &[])), part_of: None },
             drain: drain.handle(),
             lanes: 1,
             max_deliveries: 10,

@@ -3,27 +3,43 @@
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::Parts;
+use super::commit::retrying;
 use super::frame::{Content, PendingFrame};
-use crate::event::{FieldError, Refusal, Source, decode};
+use crate::event::{FieldError, Refusal, Source, decode, decode_canonical};
 use crate::log::{DeadLetter, FrameEvent, Origin, Reason, WriterMark};
+use crate::source::Names;
 use crate::store::{Batch, BatchFrame, Row};
 
 /// Bytes of events that are decoded before other work of the thread has its turn, such as telling the log that work goes
 /// on.
 const SLICE_BYTES: usize = 128 * 1024;
 
-/// Decodes frames into the batch of one transaction. `poison` has positions of events that end collectors.
+/// Decodes frames into the batch of one transaction. `poison` has positions of events that end collectors. Names of a
+/// declared source that have no number are given one first. `None` if the time to drain is over before.
 pub(super) async fn decode_all<'t>(
-    source: Source,
+    parts: &Parts,
     pending: &'t [PendingFrame],
     poison: &[usize],
-) -> Batch<'t> {
-    let mut frames = Vec::with_capacity(pending.len());
-    let mut decoded = 0;
-    for pending in pending {
-        frames.push(decode_frame(source, pending, poison, &mut decoded).await);
+) -> Option<Batch<'t>> {
+    let source = parts.source;
+    let mut is_first = true;
+    loop {
+        let mut names = Names::new(source, parts.store.has_no_room_for_words());
+        let mut frames = Vec::with_capacity(pending.len());
+        let mut decoded = 0;
+        for pending in pending {
+            frames.push(decode_frame(source, pending, poison, &mut names, &mut decoded).await);
+        }
+        if !is_first || names.missing().is_empty() {
+            let log_id = pending.first().map_or(Uuid::nil(), |pending| pending.log_id);
+            return Some(Batch { source, log_id, frames });
+        }
+        // What has no number after this has no room.
+        let learn = async || parts.store.learn(source, names.missing()).await;
+        retrying(parts, pending, learn).await?;
+        is_first = false;
     }
-    Batch { source, log_id: pending.first().map_or(Uuid::nil(), |pending| pending.log_id), frames }
 }
 
 /// Counts decoded bytes, and yields to other work of this thread after every [`SLICE_BYTES`].
@@ -40,6 +56,7 @@ async fn decode_frame<'t>(
     source: Source,
     pending: &'t PendingFrame,
     poison: &[usize],
+    names: &mut Names,
     decoded: &mut usize,
 ) -> BatchFrame<'t> {
     let mut batch = BatchFrame {
@@ -75,9 +92,12 @@ async fn decode_frame<'t>(
         yield_after(decoded, event.bytes.len()).await;
         let (reason, refusal) = if poison.contains(&position) {
             let why = format!("collectors ended while they had it, {} deliveries", pending.deliveries);
-            (Reason::TooManyDeliveries, Refusal { event_id: event_id(event.bytes), ..refusal(source, why) })
+            (
+                Reason::TooManyDeliveries,
+                Refusal { event_id: event_id(source, event.bytes), ..refusal(source, why) },
+            )
         } else {
-            match decode_event(source, &event, pending) {
+            match decode_event(source, &event, pending, names) {
                 Ok(row) => {
                     batch.rows.push(row);
                     continue;
@@ -110,8 +130,13 @@ pub(super) fn decode_event<'t>(
     source: Source,
     event: &FrameEvent<'t>,
     pending: &PendingFrame,
+    names: &mut Names,
 ) -> Result<Row<'t>, Refusal> {
-    let decoded = decode(event.bytes, Some(source))?;
+    let decoded = if source.is_built_in() {
+        decode(event.bytes, Some(source))?
+    } else {
+        decode_canonical(source, event.bytes, names)?
+    };
     #[cfg(feature = "faults")]
     {
         assert!(!decoded.id.starts_with("fault-panic"), "an event that ends collectors");
@@ -122,10 +147,10 @@ pub(super) fn decode_event<'t>(
     Ok(Row::new(decoded, event.bytes, event.origin, pending.logged_at, pending.collected_at))
 }
 
-/// `eventId` of an event that must not be decoded.
-fn event_id(event: &[u8]) -> Option<String> {
+/// Id of an event that must not be decoded.
+fn event_id(source: Source, event: &[u8]) -> Option<String> {
     let event: serde_json::Value = serde_json::from_slice(event).ok()?;
-    event["eventId"].as_str().map(str::to_owned)
+    event[if source.is_built_in() { "eventId" } else { "id" }].as_str().map(str::to_owned)
 }
 
 fn refusal(source: Source, message: String) -> Refusal {

@@ -30,12 +30,13 @@ pub(super) use self::progress::Progress;
 
 use self::frame::{Content, PendingFrame};
 use self::queue::Queue;
-use super::FRAMES;
+use super::{FRAMES, Health};
 use crate::event::Source;
 use crate::log::{Delivery, Frame, FrameError};
 use crate::ops::metrics::CollectorMetrics;
-use crate::ops::{Away, Readiness, Sampler};
+use crate::ops::{Away, Sampler};
 use crate::runtime::{DrainHandle, Held};
+use crate::source::canonical::{CanonicalEvent, NotCanonical};
 use crate::store::Store;
 
 /// Events that must wait before a second transaction is begun beside one in flight.
@@ -62,7 +63,7 @@ pub(super) struct Parts {
     pub source: Source,
     pub store: Store,
     pub metrics: CollectorMetrics,
-    pub readiness: Arc<Readiness>,
+    pub health: Health,
     pub drain: DrainHandle,
     /// Maximum transactions in flight.
     pub lanes: usize,
@@ -144,7 +145,7 @@ impl Actor for BatchWriter {
             // Each frame of a newer version is delivered again within less time than this.
             if actor.newer.is_some_and(|seen| seen.elapsed() > NEWER_RETRY * 2) {
                 actor.newer = None;
-                actor.parts.readiness.report(FRAMES, Ok(()));
+                actor.parts.health.report(FRAMES, Ok(()));
             }
             actor.pump(context);
         });
@@ -158,11 +159,15 @@ impl Handler<Held<Collect>> for BatchWriter {
         let (Collect(delivery), room) = held.open();
         let Delivery { log_id, sequence, deliveries, logged_at, frame, receipt, .. } = delivery;
         let content = match Frame::read(frame.clone()) {
-            Ok(frame) => Content::Frame(frame),
-            Err(FrameError::Unreadable(why)) => Content::Unreadable(frame, why),
-            Err(error @ FrameError::Newer(_)) => {
+            Ok(frame) => newer_events(self.parts.source, &frame).map_or(Ok(Content::Frame(frame)), Err),
+            Err(FrameError::Unreadable(why)) => Ok(Content::Unreadable(frame, why)),
+            Err(error @ FrameError::Newer(_)) => Err(Away::because(error)),
+        };
+        let content = match content {
+            Ok(content) => content,
+            Err(why) => {
                 // Neither acknowledged nor set aside: a newer collector can read it.
-                self.parts.readiness.report(FRAMES, Err(Away::because(&error)));
+                self.parts.health.report(FRAMES, Err(why));
                 self.newer = Some(Instant::now());
                 let later = receipt.retry(NEWER_RETRY);
                 context.spawn(later.into_actor(self).map(|_, _, _| ()));
@@ -175,6 +180,15 @@ impl Handler<Held<Collect>> for BatchWriter {
         self.parts.metrics.accepted.of(self.parts.source).inc_by(frame.events() as u64);
         self.queue.push(frame);
         self.pump(context);
+    }
+}
+
+/// The reason, if a newer version wrote the events of a declared source's frame. All of a frame have one version.
+fn newer_events(source: Source, frame: &Frame) -> Option<Away> {
+    let first = frame.events().next().filter(|_| !source.is_built_in())?;
+    match CanonicalEvent::read(first.bytes) {
+        Err(error @ NotCanonical::Newer(_)) => Some(Away::because(error)),
+        _ => None,
     }
 }
 

@@ -13,6 +13,7 @@ use super::Parts;
 use super::commit::{retrying, write_all};
 use super::decode::{decode_event, yield_after};
 use super::frame::{Content, PendingFrame};
+use crate::source::Names;
 use crate::store::{LogPosition, PoisonSearch, StoreError};
 
 /// Held during a trial: of two events that are tried at one time, it would not be known which ended the process.
@@ -120,13 +121,15 @@ async fn try_part(
         return Ok(Vec::new());
     };
     parts.store.begin_trial(place, search, pending.deliveries).await?;
+    let mut names = Names::new(parts.source, parts.store.has_no_room_for_words());
     let (mut rows, mut found, mut decoded) = (Vec::new(), Vec::new(), 0);
     for (position, event) in frame.events().enumerate().skip(part.start).take(part.len()) {
         if search.is_poison(position) {
             continue;
         }
-        // Decoding only reads the event, so that a panic leaves nothing half changed.
-        match catch_unwind(AssertUnwindSafe(|| decode_event(parts.source, &event, pending))) {
+        // Decoding only reads the event and notes names, so that a panic leaves nothing half changed. An event whose
+        // type has no number yet is tried with the whole frame, which gives it one.
+        match catch_unwind(AssertUnwindSafe(|| decode_event(parts.source, &event, pending, &mut names))) {
             Ok(Ok(row)) => rows.push(row),
             // A refused event is set aside when the frame is stored.
             Ok(Err(_)) => {}

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::queue::{Held, Queue};
+use crate::event::{BySource, Source};
 use crate::log::Topic;
 use crate::log::frame::read_mark;
 
@@ -34,8 +35,52 @@ pub(super) const CACHE: usize = 32 * 1024 * 1024;
 /// Bytes of frames in one commit of a copy.
 const COPY: usize = 16 << 20;
 
-/// Queues by topic, each with the signal that a frame is ready.
-pub(super) type Queues = HashMap<Topic, (Mutex<Queue>, Notify)>;
+/// The queue of a topic, with the signal that a frame is ready.
+pub(super) type Waiting = (Mutex<Queue>, Notify);
+
+/// Queues by topic. That of a source that is declared later is made at its first use.
+pub(super) struct Queues {
+    events: BySource<Waiting>,
+    dead_letters: Waiting,
+}
+
+impl Queues {
+    /// Queues that begin with what the file holds.
+    fn new(mut held: HashMap<Topic, Queue>) -> Self {
+        let dead_letters = held.remove(&Topic::DeadLetters).unwrap_or_default();
+        let held = Mutex::new(held);
+        let events = BySource::new(move |source| {
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting(held.remove(&Topic::Events(source)).unwrap_or_default())
+        });
+        Self { events, dead_letters: waiting(dead_letters) }
+    }
+
+    /// The queue of a topic.
+    pub fn of(&self, topic: Topic) -> &Waiting {
+        match topic {
+            // A file has one queue for each source.
+            Topic::Events(source) | Topic::Further(source, _) => self.events.of(source),
+            Topic::DeadLetters => &self.dead_letters,
+        }
+    }
+
+    /// True if no topic holds a frame.
+    pub fn are_empty(&self) -> bool {
+        let all = self.events.iter().map(|(_, waiting)| waiting).chain([&self.dead_letters]);
+        let mut all = all.map(|(queue, _)| queue.lock().unwrap_or_else(PoisonError::into_inner));
+        all.all(|queue| queue.held.is_empty())
+    }
+
+    /// The queues of sources that were used.
+    pub fn of_sources(&self) -> impl Iterator<Item = (Source, &Waiting)> {
+        self.events.iter()
+    }
+}
+
+fn waiting(queue: Queue) -> Waiting {
+    (Mutex::new(queue), Notify::new())
+}
 
 /// Reads the log's id, made at the first open, and counts this open. Makes the tables.
 pub(super) fn identify(database: &Database) -> Result<(Uuid, u64), redb::Error> {
@@ -60,9 +105,30 @@ pub(super) fn identify(database: &Database) -> Result<(Uuid, u64), redb::Error> 
 
 /// Reads all frames into queues, each frame ready.
 pub(super) fn load(database: &Database) -> Result<Queues, redb::Error> {
+    Ok(Queues::new(read(database)?))
+}
+
+/// Declares the sources that the file has frames of, or had.
+pub(in crate::log) fn declare_topics(
+    last: &impl ReadableTable<&'static str, u64>,
+) -> Result<(), redb::Error> {
+    for entry in last.iter()? {
+        let (name, _) = entry?;
+        if name.value() != Topic::DeadLetters.to_string()
+            && let Err(error) = Source::declare(name.value(), "")
+        {
+            tracing::error!(topic = name.value(), %error, "a topic of the log is left as it is");
+        }
+    }
+    Ok(())
+}
+
+/// Reads all frames, each ready.
+pub(super) fn read(database: &Database) -> Result<HashMap<Topic, Queue>, redb::Error> {
     let read = database.begin_read()?;
     let (frames, last) = (read.open_table(FRAMES)?, read.open_table(LAST)?);
     let counts = read.open_table(DELIVERIES)?;
+    declare_topics(&last)?;
     let mut queues = HashMap::new();
     for topic in Topic::all() {
         let name = topic.to_string();
@@ -83,7 +149,7 @@ pub(super) fn load(database: &Database) -> Result<Queues, redb::Error> {
             queue.ready.insert(sequence);
             queue.bytes += bytes;
         }
-        queues.insert(topic, (Mutex::new(queue), Notify::new()));
+        queues.insert(topic, queue);
     }
     Ok(queues)
 }

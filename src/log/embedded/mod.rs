@@ -48,7 +48,7 @@ use pull::Pulling;
 use shared::{Shared, away};
 use writer::{Write, forget, write_all};
 
-pub(super) use file::{FRAMES, LAST, LOG_ID, META, PREFIX, copy, insert};
+pub(super) use file::{FRAMES, LAST, LOG_ID, META, PREFIX, copy, declare_topics, insert};
 pub use shared::FORGET_FILE;
 pub(super) use shared::now_micros;
 
@@ -144,8 +144,7 @@ impl Embedded {
 fn compare(file: &Path, database: &Database, queues: &Queues, marks: &mut Marks) -> Result<(), redb::Error> {
     let read = database.begin_read()?;
     let frames = read.open_table(FRAMES)?;
-    for (topic, (queue, _)) in queues {
-        let Topic::Events(source) = *topic else { continue };
+    for (source, (queue, _)) in queues.of_sources() {
         let queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
         let mut there: HashMap<Uuid, Runs> = HashMap::new();
         for (sequence, held) in &queue.held {
@@ -154,7 +153,7 @@ fn compare(file: &Path, database: &Database, queues: &Queues, marks: &mut Marks)
             if marks.is_taken(source, writer, number) {
                 continue;
             }
-            let value = frames.get((topic.to_string().as_str(), *sequence))?;
+            let value = frames.get((source.name(), *sequence))?;
             let frame = value.map(|value| Bytes::copy_from_slice(&value.value()[PREFIX..]));
             let events =
                 frame.and_then(|frame| Frame::read(frame).ok()).map_or(0, |frame| frame.len() as u64);
@@ -241,6 +240,15 @@ impl Log for Embedded {
 
     fn peek(&self, topic: Topic, sequence: u64) -> BoxFuture<'_, Result<Option<Bytes>, LogError>> {
         Box::pin(async move { self.shared.read(topic, sequence) })
+    }
+
+    fn topics(&self) -> BoxFuture<'_, Result<Vec<String>, LogError>> {
+        let used = self.shared.queues.of_sources();
+        let used = used.filter(|(source, (queue, _))| {
+            source.is_built_in() || queue.lock().unwrap_or_else(PoisonError::into_inner).last > 0
+        });
+        let names = used.map(|(source, _)| source.name().to_owned()).collect();
+        Box::pin(async { Ok(names) })
     }
 
     fn bus(&self) -> Bus {

@@ -145,7 +145,7 @@ impl Pulling {
             }
             let due = self.shared.queue(self.topic).0.later.first().map(|(due, _)| *due);
             let until = due.map_or(self.until, |due| due.min(self.until));
-            let notify = &self.shared.queues[&self.topic].1;
+            let notify = &self.shared.queues.of(self.topic).1;
             let waited = tokio::time::timeout_at(until.into(), notify.notified()).await;
             if waited.is_err() && Instant::now() >= self.until {
                 return None;

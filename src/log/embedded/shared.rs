@@ -44,7 +44,7 @@ pub(in crate::log) fn now_micros() -> i64 {
 
 impl Shared {
     pub(super) fn queue(&self, topic: Topic) -> (MutexGuard<'_, Queue>, &Notify) {
-        let (queue, notify) = &self.queues[&topic];
+        let (queue, notify) = self.queues.of(topic);
         (queue.lock().unwrap_or_else(PoisonError::into_inner), notify)
     }
 

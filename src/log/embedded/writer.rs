@@ -8,7 +8,7 @@ use redb::{Database, ReadableDatabase, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::file::{CACHE, DELIVERIES, LOG_ID, META, ROOM_KEY, copy, insert, load, remove};
+use super::file::{CACHE, DELIVERIES, LOG_ID, META, ROOM_KEY, copy, insert, read, remove};
 use super::queue::Held;
 use super::shared::{FORGET_FILE, Shared, away, now_micros};
 use crate::event::Source;
@@ -148,8 +148,7 @@ fn reopen(shared: &Shared) -> Result<(), redb::Error> {
         write.commit()?;
     }
     // Only the file knows if the failed commit reached it.
-    for (topic, held) in load(&database)? {
-        let held = held.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for (topic, held) in read(&database)? {
         shared.queue(topic).0.agree(held);
         shared.queue(topic).1.notify_one();
     }
@@ -185,7 +184,7 @@ pub(super) fn forget(shared: &Shared) -> Result<(), LogError> {
 /// Gives the space of the file back to the disk if the log is empty and its file large; true if that was tried. Frames
 /// that were deleted leave free pages, which are used again but never given back otherwise.
 fn shrink(shared: &Shared) -> bool {
-    let is_empty = || shared.queues.keys().all(|topic| shared.queue(*topic).0.held.is_empty());
+    let is_empty = || shared.queues.are_empty();
     let size = || std::fs::metadata(&shared.file).map_or(0, |file| file.len());
     if !is_empty() || size() < SHRINK_FROM {
         return false;

@@ -27,9 +27,12 @@ const MAX_ACK_PENDING: i64 = 1_000;
 /// Key of a stream's metadata with the id of its log.
 const LOG_ID: &str = "ess-log-id";
 
+/// Beginning of the names of streams; the name of the topic follows in capital letters.
+pub(super) const STREAM_PREFIX: &str = "ESS_";
+
 /// The name of a topic's stream.
 pub(super) fn stream_name(topic: Topic) -> String {
-    format!("ESS_{}", topic.to_string().to_ascii_uppercase().replace('.', "_"))
+    format!("{STREAM_PREFIX}{}", topic.to_string().to_ascii_uppercase().replace('.', "_"))
 }
 
 /// The subject of a further stream of a source; of all of them, if `number` is `*`.
@@ -43,10 +46,15 @@ pub(super) fn further_number(source: Source, stream: &str) -> Option<u8> {
     (2..=MAX_STREAMS).contains(&number).then_some(number)
 }
 
+/// The subject of a source's events.
+pub(super) fn event_subject(source: &str) -> String {
+    format!("ess.events.{source}")
+}
+
 /// The subject of a topic.
 pub(super) fn subject(topic: Topic) -> String {
     match topic {
-        Topic::Events(source) => format!("ess.events.{source}"),
+        Topic::Events(source) => event_subject(source.name()),
         Topic::Further(source, number) => further_subject(source, &number.to_string()),
         Topic::DeadLetters => "ess.dead_letters".to_owned(),
     }
@@ -180,11 +188,16 @@ impl Topology {
         Ok(StreamState::of(&info))
     }
 
-    /// True if the role allows to create the stream. Gateways alone say how many streams a source has.
+    /// True if the role allows to create the stream. Gateways alone say how many streams a source has, and know whether
+    /// one that is not built in is declared.
     fn creates(&self, topic: Topic) -> bool {
         match self.role {
             LogRole::Gateway => true,
-            LogRole::Collector => !matches!(topic, Topic::Further(..)),
+            LogRole::Collector => match topic {
+                Topic::Events(source) => source.is_built_in(),
+                Topic::Further(..) => false,
+                Topic::DeadLetters => true,
+            },
             LogRole::Observer => false,
         }
     }

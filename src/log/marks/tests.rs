@@ -34,6 +34,29 @@ fn marks_survive_a_kill() {
 }
 
 #[test]
+fn marks_of_declared_sources_are_found_by_their_names_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.marks");
+    let writer = Uuid::from_u128(1);
+    let long = "a".repeat(32);
+    let declare = |name: &str| Source::declare(name, "").unwrap();
+    for round in 0..3 {
+        let mut marks = Marks::open(&path);
+        // In another order each time: numbers are those of the file.
+        let mut names = ["first", long.as_str()];
+        names.rotate_left(if round % 2 == 0 { 0 } else { 1 });
+        for name in names {
+            let events = if name == "first" { 10 } else { 7 };
+            marks.take(declare(name), mark(writer, round + 1, events));
+        }
+        marks.write();
+        let of = |name: &str| marks.acknowledged(declare(name))[&writer].total;
+        assert_eq!((of("first"), of(&long)), (10 * (round + 1), 7 * (round + 1)));
+        assert!(marks.acknowledged(declare("third")).is_empty() && marks.acknowledged(SOURCE).is_empty());
+    }
+}
+
+#[test]
 fn a_damaged_record_is_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.marks");

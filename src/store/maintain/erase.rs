@@ -107,7 +107,10 @@ impl Store {
             let of_source = |of: Option<&str>| of.is_none_or(|of| of == source.name());
             let naming = letters
                 .iter()
-                .filter(|letter| of_source(letter.source) && names(&letter.payload, ids))
+                .filter(|letter| {
+                    let is_declared = letter.source.is_some() && !source.is_built_in();
+                    of_source(letter.source) && names(&letter.payload, ids, is_declared)
+                })
                 .map(|letter| letter.id);
             let naming: Vec<Uuid> = naming.collect();
             if !naming.is_empty() {
@@ -120,11 +123,11 @@ impl Store {
     }
 }
 
-/// True if bytes name a user. JSON does so by a user id; bytes that are no JSON by containing an id, plain or with
-/// escapes.
-fn names(payload: &[u8], ids: &[String]) -> bool {
+/// True if bytes name a user. JSON does so by a user id; that of a declared source, whose keys are not known here, by any
+/// value that is an id; bytes that are no JSON by containing an id, plain or with escapes.
+fn names(payload: &[u8], ids: &[String], is_declared: bool) -> bool {
     if let Ok(json) = serde_json::from_slice::<Value>(payload) {
-        return names_user(&json, ids);
+        return if is_declared { holds(&json, ids) } else { names_user(&json, ids) };
     }
     let found = |text: &str| memchr::memmem::find(payload, text.as_bytes()).is_some();
     // The digits of an escape may be in upper or lower case.
@@ -144,6 +147,17 @@ fn names(payload: &[u8], ids: &[String]) -> bool {
     })
 }
 
+/// True if a value at any depth is one of these ids. JSON is parsed with a bound on its depth.
+fn holds(json: &Value, ids: &[String]) -> bool {
+    match json {
+        Value::Array(items) => items.iter().any(|item| holds(item, ids)),
+        Value::Object(members) => members.values().any(|member| holds(member, ids)),
+        Value::String(text) => ids.contains(text),
+        Value::Number(number) => ids.contains(&number.to_string()),
+        Value::Bool(_) | Value::Null => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,9 +167,12 @@ mod tests {
         let ids = ["Zoë-jay".to_owned()];
         for cut in [r#"{"userId":"Zoë-jay","#, r#"{"userId":"Zo\u00eb-jay","#, r#"{"userId":"Zo\u00EB-jay","#]
         {
-            assert!(names(cut.as_bytes(), &ids), "{cut}");
+            assert!(names(cut.as_bytes(), &ids, false), "{cut}");
         }
-        assert!(!names(br#"{"userId":"Zoe-jay","#, &ids));
-        assert!(!names("{\"name\":\"Zoë-jay\"}".as_bytes(), &ids), "JSON names users by its keys alone");
+        assert!(!names(br#"{"userId":"Zoe-jay","#, &ids, false));
+        let by_name = "{\"name\":[{\"x\":\"Zoë-jay\"}]}".as_bytes();
+        assert!(!names(by_name, &ids, false), "JSON names users by its keys alone");
+        assert!(names(by_name, &ids, true), "the keys of a declared source are its platform's");
+        assert!(names(br#"{"buyer":45}"#, &["45".to_owned()], true));
     }
 }

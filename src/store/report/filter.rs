@@ -26,7 +26,9 @@ impl Filter {
     /// The sources whose events are counted.
     pub fn sources(&self) -> impl Iterator<Item = Source> + use<> {
         let only = self.source;
-        Source::all().filter(move |source| only.is_none_or(|only| only == *source))
+        // A source without a number has no rows.
+        let stored = Source::all().filter(|source| source.code() != 0);
+        stored.filter(move |source| only.is_none_or(|only| only == *source))
     }
 
     /// The same filter for one source.

@@ -68,6 +68,11 @@ impl std::fmt::Debug for Report<'_> {
 }
 
 impl Report<'_> {
+    /// The store that is read.
+    pub fn store(&self) -> &Store {
+        self.store
+    }
+
     /// Ends the report.
     ///
     /// # Errors

@@ -20,6 +20,16 @@ pub enum Dimension {
     City(CompactString, CompactString),
 }
 
+impl Dimension {
+    /// The number of its value in the code tables, if it has one.
+    pub fn number(&self) -> Option<i16> {
+        match self {
+            Self::Gender(code) | Self::Device(code) => Some(*code),
+            _ => None,
+        }
+    }
+}
+
 /// Lower bounds of the age ranges.
 pub const AGE_BOUNDS: [i16; 7] = [0, 18, 25, 35, 45, 55, 65];
 /// Lower bounds of the ranges of followers.

@@ -49,6 +49,10 @@ impl Log for Counting {
         self.0.peek(topic, sequence)
     }
 
+    fn topics(&self) -> BoxFuture<'_, Result<Vec<String>, LogError>> {
+        self.0.topics()
+    }
+
     fn bus(&self) -> Bus {
         self.0.bus()
     }
