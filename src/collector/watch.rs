@@ -10,7 +10,7 @@ use super::{DATABASE, Health, STORING};
 use crate::event::Source;
 use crate::ops::{Away, Readiness};
 use crate::runtime::Node;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Interval of the database's probe.
 const PROBE: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub(super) async fn probe_database(
 ) {
     loop {
         if *migrated.borrow() {
-            readiness.probe(DATABASE, store.check()).await;
+            readiness.probe(DATABASE, check(&store)).await;
         } else {
             // Without a time limit: a migration may rewrite large tables.
             let answer = store.migrate().await;
@@ -44,6 +44,12 @@ pub(super) async fn probe_database(
         node.count_handled();
         tokio::time::sleep(PROBE).await;
     }
+}
+
+/// Checks the database and its schema, and reads the names that other processes have added to its dictionary.
+async fn check(store: &Store) -> Result<(), StoreError> {
+    store.check().await?;
+    store.read_dictionary().await.map(drop)
 }
 
 /// Ends writers that stand still and hold up this collector's batches, and reports when batches are not stored.

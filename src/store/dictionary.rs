@@ -72,15 +72,25 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// If the database does not answer, or this process has read another database's dictionary before.
+    /// If the database does not answer, this process has read another database's dictionary before, or the dictionary
+    /// lacks names that it had.
     pub async fn read_dictionary(&self) -> Result<usize, StoreError> {
         self.read_names(self.unblocked()).await
     }
 
     async fn read_names(&self, db: &impl ConnectionTrait) -> Result<usize, StoreError> {
         let last = self.names.0.load(Ordering::Relaxed);
-        let sql = "SELECT code, kind, source, stage, word FROM dictionary WHERE code > $1 ORDER BY code";
-        let entries: Vec<Entry> = Sql::new(sql).bind(last).all(db).await?;
+        let sql = "SELECT code, kind, source, stage, word FROM dictionary WHERE code >= $1 ORDER BY code";
+        let mut entries: Vec<Entry> = Sql::new(sql).bind(last).all(db).await?;
+        if last > 0 {
+            // Numbers that this process knows could be given to other names there.
+            if entries.first().is_none_or(|entry| entry.code != last) {
+                return Err(StoreError::internal(
+                    "the database's dictionary went back, or it is another database: restart this process",
+                ));
+            }
+            entries.remove(0);
+        }
         for entry in &entries {
             entry.learn().map_err(|error| StoreError::internal(error.to_string()).because(error))?;
         }
@@ -248,6 +258,22 @@ mod tests {
         let reading = Store::connect(&url, Purpose::Read { connections: 1 }).await.unwrap();
         assert_eq!(reading.read_dictionary().await.unwrap(), 5, "the first time all");
         assert_eq!(reading.read_dictionary().await.unwrap(), 0, "then what is new");
+    }
+
+    #[tokio::test]
+    async fn a_database_that_went_back_gives_no_numbers_to_a_process_that_knows_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path()).await;
+        let source = Source::declare("restored", "").unwrap();
+        let names = |name: &str| BTreeSet::from([NewName::Type(FunnelStage::TOP, name.to_owned())]);
+        store.learn(source, &names("before")).await.unwrap();
+        store.execute("DELETE FROM dictionary WHERE word = 'before'").await.unwrap();
+        for error in
+            [store.read_dictionary().await.unwrap_err(), store.learn(source, &names("x")).await.unwrap_err()]
+        {
+            assert!(error.to_string().contains("went back"), "{error}");
+        }
+        assert_eq!(store.query_number("SELECT count(*) FROM dictionary").await.unwrap(), 1);
     }
 
     #[tokio::test]

@@ -252,3 +252,69 @@ fn a_name_that_the_log_has_no_stream_for_makes_no_stream_and_no_number() {
     assert!(!streams.iter().any(|name| name == "ESS_TPYO"), "{streams:?}");
     assert_eq!(system.database.query("SELECT count(*) FROM dictionary WHERE word = 'tpyo'"), ["0"]);
 }
+
+const FILE: &str = "
+source: web_shop
+title: Web shop
+map:
+  id: /id
+  timestamp: {at: /at, as: unix_seconds}
+  type: {at: /kind, words: {buy: purchase, look: product.view}, else: refuse}
+  stage: {by_type: {purchase: bottom}, else: top}
+  user: /who
+  device: /on
+  amount: {at: /total, currency: /money}
+revenue: [purchase]
+";
+
+/// Events as the shop sends them: purchases of 12.50 EUR and views by turns, of two devices.
+fn orders(ids: std::ops::Range<usize>) -> String {
+    let events = ids.map(|id| {
+        json!({"id": id, "at": 1_772_323_200 + id, "kind": if id % 2 == 0 { "buy" } else { "look" },
+            "who": format!("user-{}", id % 5), "on": if id % 3 == 0 { "Kiosk" } else { "Phone" },
+            "total": if id % 2 == 0 { json!("12.50") } else { Value::Null }, "money": "EUR", "extra": {"n": id}})
+    });
+    Value::from(events.collect::<Vec<_>>()).to_string()
+}
+
+/// From a file to the reports, which stay when the file is removed.
+fn serve_and_remove(system: &mut System, file: &std::path::Path) {
+    let post =
+        |system: &System, body: &str| http::post(&system.gateway_url("/webhook/web_shop"), body).unwrap();
+    let taken = post(system, &orders(0..200));
+    assert_eq!(taken.status, 200, "{}", taken.text);
+    await_count(system, "source=web_shop", 200);
+    let check = |system: &System| {
+        let revenue = system.report("/reports/revenue?source=web_shop&currency=EUR");
+        assert_eq!((&revenue["totalRevenue"], &revenue["currency"]), (&json!("1250.00"), &json!("EUR")));
+        let people = &system.report("/reports/demographics?source=web_shop")["web_shop"];
+        assert_eq!(people["devices"].as_array().unwrap().len(), 2, "{people}");
+        let verified = system.ess(&["rollups", "verify"]);
+        assert_eq!(verified.status.code(), Some(0), "{}", String::from_utf8_lossy(&verified.stdout));
+    };
+    check(system);
+    let shown =
+        system.database.query("SELECT unknown FROM events WHERE event_id = '8' AND source = 'web_shop'");
+    assert_eq!(serde_json::from_str::<Value>(&shown[0]).unwrap()["extra"], json!({"n": 8}));
+    system.settle();
+    std::fs::remove_file(file).unwrap();
+    system.services.iter_mut().for_each(Service::start_again);
+    system.wait_ready();
+    assert_eq!(post(system, &orders(200..201)).status, 404, "the source is removed");
+    await_count(system, "source=web_shop", 200);
+    check(system);
+    assert!(
+        system.report("/ledger")["sources"].as_array().unwrap().iter().any(|of| of["source"] == "web_shop")
+    );
+}
+
+#[test]
+fn events_of_a_source_file_reach_their_reports_which_stay_when_the_file_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sources, file) = (folder.path().display().to_string(), folder.path().join("web_shop.yaml"));
+    std::fs::write(&file, FILE).unwrap();
+    serve_and_remove(&mut System::embedded(&[("ESS_SOURCES", &sources)]), &file);
+    std::fs::write(&file, FILE).unwrap();
+    let services: [&[&str]; 3] = [&["gateway"], &["collector", "all"], &["reporter"]];
+    serve_and_remove(&mut System::real_with(&[("ESS_SOURCES", &sources)], &services), &file);
+}

@@ -58,7 +58,7 @@ impl System {
     /// Starts `ess up` with embedded log and store.
     pub fn embedded(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let ports: Vec<u16> = (0..4).map(|_| free_port()).collect();
+        let ports: Vec<u16> = (0..5).map(|_| free_port()).collect();
         let mut environment = pairs(settings);
         let named = settings.iter().find(|(name, _)| *name == "ESS_DATA_DIR");
         let data = named.map_or_else(|| folder.path().join("data"), |(_, folder)| folder.into());
@@ -68,6 +68,7 @@ impl System {
             "ESS_FACEBOOK_COLLECTOR_PORT",
             "ESS_TIKTOK_COLLECTOR_PORT",
             "ESS_REPORTER_PORT",
+            "ESS_COLLECTOR_PORT",
         ];
         for (name, port) in names.iter().zip(&ports) {
             environment.push(((*name).to_owned(), port.to_string()));
