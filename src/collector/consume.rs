@@ -9,7 +9,7 @@ use futures::stream::{self, FuturesUnordered};
 use tokio::sync::watch;
 
 use super::batch_write::{BatchWriter, Collect};
-use super::{Health, LOG};
+use super::shared::{Health, LOG};
 use crate::event::Source;
 use crate::log::{LogError, Pull, SharedLog, Topic};
 use crate::ops::Away;

@@ -1,26 +1,31 @@
-//! The task that adds sources for which the log has a topic.
+//! The task that adds sources for which the log has a topic, and thereby finds out whether the log is there.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::{Collector, Selection};
+use super::Selection;
+use super::shared::LOG;
+use super::sources::Sources;
 use crate::event::Source;
+use crate::ops::Away;
 use crate::runtime::Node;
 
 /// Interval at which the log is asked for its topics.
 const INTERVAL: Duration = Duration::from_secs(3);
 
 /// Asks the log for topics again and again, and starts sources that are new.
-pub(super) async fn find_sources(collector: Weak<Collector>, selection: Selection, node: Arc<Node>) {
+pub(super) async fn find_sources(collector: Weak<Sources>, selection: Selection, node: Arc<Node>) {
     let mut is_refused = false;
     loop {
         // The collector lives as long as its service.
         let Some(collector) = collector.upgrade() else { return std::future::pending().await };
-        if collector.drain.draining() {
-            return collector.drain.started().await;
+        let shared = &collector.shared;
+        if shared.drain.draining() {
+            return shared.drain.started().await;
         }
-        match collector.log.topics().await {
+        match shared.log.topics().await {
             Ok(names) => {
+                shared.readiness.report(LOG, Ok(()));
                 for name in names {
                     match Source::declare(&name, "") {
                         Ok(source) if selection.wants(source) => collector.add(source),
@@ -33,7 +38,7 @@ pub(super) async fn find_sources(collector: Weak<Collector>, selection: Selectio
                     }
                 }
             }
-            Err(error) => tracing::debug!(%error, "the log's topics are not known now"),
+            Err(error) => shared.readiness.report(LOG, Err(Away::because(error))),
         }
         drop(collector);
         node.count_handled();

@@ -46,11 +46,6 @@ impl Selection {
         }
     }
 
-    /// True if more sources may be found in the log.
-    pub(super) fn finds_sources(&self) -> bool {
-        !matches!(self, Self::Only(_))
-    }
-
     /// True if a source that the log has a topic for is to be collected.
     pub(super) fn wants(&self, source: Source) -> bool {
         match self {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::sync::watch::{Receiver, channel};
 
 use super::batch_write::{self, BatchWriter};
-use super::{Collector, consume, maintenance, watch};
+use super::shared::Shared;
+use super::{consume, maintenance, watch};
 use crate::event::Source;
 use crate::ops::Sampler;
 use crate::runtime::{Mailbox, Node};
@@ -32,7 +33,7 @@ impl Started {
 }
 
 /// Starts the groups of a source.
-pub(super) fn start(collector: &Collector, source: Source) -> Started {
+pub(super) fn start(collector: &Shared, source: Source) -> Started {
     let (pipeline, thread) = (collector.group(source, "pipeline"), collector.thread());
     let name = |actor| collector.child(source, actor);
     let progress = batch_write::Progress::default();
@@ -69,10 +70,10 @@ pub(super) fn start(collector: &Collector, source: Source) -> Started {
 }
 
 /// Starts the tasks that keep the ledger, the summaries and the rows small and current.
-fn start_maintenance(collector: &Collector, source: Source, registered: &Receiver<bool>) {
+fn start_maintenance(collector: &Shared, source: Source, registered: &Receiver<bool>) {
     let (group, thread) = (collector.group(source, "maintenance"), &collector.main_thread);
     let name = |task| collector.child(source, task);
-    let Collector { config, log, store, metrics, .. } = collector;
+    let Shared { config, log, store, metrics, .. } = collector;
     let task = (log.clone(), store.clone(), registered.clone());
     group.task(&name("compact_ledger"), thread, move |node| {
         let (log, store, registered) = task.clone();
@@ -98,7 +99,7 @@ fn start_maintenance(collector: &Collector, source: Source, registered: &Receive
 }
 
 /// Starts the task that watches whether batches are stored.
-fn start_watch(collector: &Collector, source: Source, progress: batch_write::Progress) {
+fn start_watch(collector: &Shared, source: Source, progress: batch_write::Progress) {
     let group = collector.group(source, "storing");
     let task = (collector.store.clone(), collector.health(source), progress);
     group.task(&collector.child(source, "watch_storing"), &collector.main_thread, move |node| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::batch_write::Progress;
-use super::{DATABASE, Health, STORING};
+use super::shared::{DATABASE, Health, STORING};
 use crate::event::Source;
 use crate::ops::{Away, Readiness};
 use crate::runtime::Node;

@@ -241,7 +241,7 @@ pub(super) fn word(number: i16) -> Option<&'static str> {
 /// Keeps the name of a number; gives the one that stays for ever, which is the first.
 fn learn_word(number: i16, name: &str) -> &'static str {
     let mut words = WORDS.write().unwrap_or_else(PoisonError::into_inner);
-    *words.get_or_insert_default().entry(number).or_insert_with(|| leaked(name))
+    words.get_or_insert_default().entry(number).or_insert_with(|| leaked(name))
 }
 
 #[cfg(test)]

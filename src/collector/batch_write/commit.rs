@@ -170,7 +170,7 @@ mod tests {
     use super::super::frame::tests::{Settled, frame, ids};
     use super::super::{BatchLimit, Progress};
     use super::*;
-    use crate::collector::Health;
+    use crate::collector::shared::Health;
     use crate::event::Source;
     use crate::ops::metrics::{CollectorMetrics, ServiceMetrics};
     use crate::ops::{Readiness, Sampler};

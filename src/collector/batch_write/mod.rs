@@ -30,7 +30,7 @@ pub(super) use self::progress::Progress;
 
 use self::frame::{Content, PendingFrame};
 use self::queue::Queue;
-use super::{FRAMES, Health};
+use super::shared::{FRAMES, Health};
 use crate::event::Source;
 use crate::log::{Delivery, Frame, FrameError};
 use crate::ops::metrics::CollectorMetrics;

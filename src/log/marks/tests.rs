@@ -44,7 +44,7 @@ fn marks_of_declared_sources_are_found_by_their_names_after_a_restart() {
         let mut marks = Marks::open(&path);
         // In another order each time: numbers are those of the file.
         let mut names = ["first", long.as_str()];
-        names.rotate_left(if round % 2 == 0 { 0 } else { 1 });
+        names.rotate_left(usize::from(round == 1));
         for name in names {
             let events = if name == "first" { 10 } else { 7 };
             marks.take(declare(name), mark(writer, round + 1, events));

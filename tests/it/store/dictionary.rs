@@ -12,8 +12,8 @@ use crate::support::stores::{number, open, stores};
 /// Names of types and words, some of which several writers learn at once.
 fn names(writer: usize) -> BTreeSet<NewName> {
     let mut names = BTreeSet::new();
-    for n in 0..40 {
-        let shared = if n % 2 == 0 { n } else { n + 100 * (writer + 1) };
+    for n in 0..40_usize {
+        let shared = if n.is_multiple_of(2) { n } else { n + 100 * (writer + 1) };
         names.insert(NewName::Type(FunnelStage::TOP, format!("type.{shared}")));
         names.insert(NewName::Word(WordColumn::Device, format!("device {shared}")));
         names.insert(NewName::Word(WordColumn::Browser, format!("device {shared}")));
