@@ -38,10 +38,7 @@ pub fn decode_canonical<'a>(
             return Err(refuse(Some(event.id.to_string()), "currency", message));
         }
     };
-    let Some(kind) = names.kind(&event.event_type, event.stage) else {
-        let message = format!("`{}` is one type more than {source} can have", event.event_type);
-        return Err(refuse(Some(event.id.into_owned()), "type", message));
-    };
+    let kind = names.kind(&event.event_type, event.stage);
     let CanonicalColumns {
         campaign,
         ad,
@@ -56,7 +53,14 @@ pub fn decode_canonical<'a>(
         referrer,
         video,
     } = event.columns;
+    // All names are asked for at once, those of an event without a type as well.
     let mut word = |column, text: Option<Cow<'a, str>>| text.map(|text| names.word(column, &text));
+    let (gender, referrer) = (word(WordColumn::Gender, gender), word(WordColumn::Referrer, referrer));
+    let (device, browser) = (word(WordColumn::Device, device), word(WordColumn::Browser, browser));
+    let Some(kind) = kind else {
+        let message = format!("`{}` is one type more than {source} can have", event.event_type);
+        return Err(refuse(Some(event.id.into_owned()), "type", message));
+    };
     Ok(Event {
         id: event.id,
         occurred_at: event.timestamp,
@@ -67,16 +71,16 @@ pub fn decode_canonical<'a>(
             user_id: event.user.unwrap_or_default(),
             user_name: name,
             age,
-            gender: word(WordColumn::Gender, gender),
+            gender,
             followers,
             country,
             city,
-            referrer: word(WordColumn::Referrer, referrer),
+            referrer,
             video_id: video,
             ad_id: ad,
             campaign_id: campaign,
-            device: word(WordColumn::Device, device),
-            browser: word(WordColumn::Browser, browser),
+            device,
+            browser,
             amount: event.amount.map(Money),
             currency,
             ..Columns::default()

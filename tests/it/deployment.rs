@@ -142,7 +142,7 @@ fn compose_files_keep_the_specification_and_wait_for_what_is_healthy() {
     let projects: Vec<&str> = all.iter().map(|config| config["name"].as_str().unwrap()).collect();
     assert_eq!(projects[..4], ["ess", "ess", "ess-staging", "ess-production"], "data of its own");
     // In production every secret comes from a file.
-    let production = all.last().unwrap();
+    let production = &all[OVERLAYS.len() + 2];
     for (name, service) in services(production) {
         for (variable, value) in service["environment"].as_object().into_iter().flatten() {
             let secret = SETTINGS.iter().any(|setting| setting.secret && setting.name == variable)
