@@ -68,7 +68,7 @@ struct DeadLetters {
 pub(super) async fn list(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     let answer = async {
         guard(&request, &shared.tokens)?;
-        let parameters = Parameters::read(request.query_string(), FILTERS).map_err(ReportError::from)?;
+        let parameters = shared.parameters(request.query_string(), FILTERS).await?;
         let filter = DeadLetterFilter { replayed: true, ..filter(&parameters)? };
         let turn = shared.lists.turn().await?;
         let letters = shared.store.list_letters(&filter).await.map_err(ReportError::from)?;

@@ -209,7 +209,7 @@ async fn events(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse
     const ALLOWED: &[&str] = &["from", "to", "source", "funnelStage", "eventType", "interval"];
     let answer = async {
         guard(&request, &shared.tokens)?;
-        let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(ReportError::from)?;
+        let parameters = shared.parameters(request.query_string(), ALLOWED).await?;
         let filter = parameters.filter(1, shared.store.currency()).map_err(ReportError::from)?;
         let interval = parameters.interval_within(&filter).map_err(ReportError::from)?;
         ask(&request, &shared, Report::Events, Question::Events { filter, interval }).await
@@ -230,7 +230,7 @@ async fn revenue(request: HttpRequest, shared: web::Data<Shared>) -> HttpRespons
         &["from", "to", "source", "campaignId", "currency", "interval", "groupBy", "limit"];
     let answer = async {
         guard(&request, &shared.tokens)?;
-        let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(ReportError::from)?;
+        let parameters = shared.parameters(request.query_string(), ALLOWED).await?;
         let filter = parameters.filter(1, shared.store.currency()).map_err(ReportError::from)?;
         let interval = parameters.interval_within(&filter).map_err(ReportError::from)?;
         let limit = parameters.limit().map_err(ReportError::from)?;
@@ -252,7 +252,7 @@ async fn demographics(request: HttpRequest, shared: web::Data<Shared>) -> HttpRe
     const ALLOWED: &[&str] = &["from", "to", "source", "limit"];
     let answer = async {
         guard(&request, &shared.tokens)?;
-        let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(ReportError::from)?;
+        let parameters = shared.parameters(request.query_string(), ALLOWED).await?;
         let filter = parameters.filter(60, shared.store.currency()).map_err(ReportError::from)?;
         let limit = parameters.limit().map_err(ReportError::from)?;
         ask(&request, &shared, Report::Demographics, Question::Demographics { filter, limit: limit.into() })
@@ -323,7 +323,7 @@ async fn event(request: HttpRequest, shared: web::Data<Shared>, event_id: web::P
     const ALLOWED: &[&str] = &["source"];
     let answer = async {
         guard(&request, &shared.tokens)?;
-        let parameters = Parameters::read(request.query_string(), ALLOWED).map_err(ReportError::from)?;
+        let parameters = shared.parameters(request.query_string(), ALLOWED).await?;
         let only = parameters.source().map_err(ReportError::from)?;
         let turn = shared.lists.turn().await?;
         let found = shared.store.locate_event(&event_id, only).await.map_err(ReportError::from)?;

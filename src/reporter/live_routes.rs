@@ -53,7 +53,7 @@ pub(super) async fn fleet(request: HttpRequest, shared: web::Data<Shared>) -> Ht
 pub(super) async fn live(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     let answer = async {
         guard(&request, &shared.tokens)?;
-        let parameters = Parameters::read(request.query_string(), LIVE).map_err(ReportError::from)?;
+        let parameters = shared.parameters(request.query_string(), LIVE).await?;
         let filter = SampleFilter {
             source: parameters.source().map_err(ReportError::from)?.map(|source| source.name().to_owned()),
             event_type: parameters.event_type_name().map_err(ReportError::from)?,

@@ -96,6 +96,7 @@ pub fn start(
         reports: reports.clone(),
         turn: AtomicUsize::new(0),
         store: store.clone(),
+        unknown_names: shared::Shared::limit_of_unknown_names(),
         lists: lists::Lists::default(),
         ledgers,
         log: log.cloned(),

@@ -136,6 +136,16 @@ impl Parameters {
         parse(text).map(Some).ok_or_else(|| bad(name, format!("must be {allowed}")))
     }
 
+    /// True if a source or a type of event is named that this process does not know.
+    pub fn has_unknown_names(&self) -> bool {
+        let unknown =
+            |name, is_known: fn(&str) -> bool| self.values.get(name).is_some_and(|text| !is_known(text));
+        unknown("source", |name| Source::parse(name).is_some())
+            || unknown("eventType", |name| {
+                Source::all().flat_map(Source::event_types).any(|kind| kind.name() == name)
+            })
+    }
+
     pub fn source(&self) -> Result<Option<Source>, BadParameter> {
         self.take("source", &names(Source::all().map(Source::name)), Source::parse)
     }

@@ -5,9 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::http;
-use crate::support::platforms;
 use crate::support::system::System;
+use crate::support::{MINUTE, eventually, http, platforms};
 
 const SERVICES: &[&[&str]] = &[&["gateway"], &["collector", "all"], &["reporter"]];
 
@@ -62,6 +61,14 @@ fn events_of_every_shipped_file_are_reported_and_redeliveries_are_counted_once()
         }
     }
     assert!(sent >= 26, "{sent} requests");
+    // The collector finds the streams of new sources after a moment, and the reporter their names after that.
+    for shipped in platforms::all() {
+        eventually(&format!("{} is collected", shipped.name), MINUTE, || {
+            let report = system.reporter_url(&format!("/reports/events?source={}", shipped.name));
+            let answer = http::get(&report).ok().filter(|answer| answer.status == 200)?;
+            (answer.json()["totalEvents"] != 0).then_some(())
+        });
+    }
     let ledger = system.settle();
     for shipped in platforms::all() {
         let name = shipped.name;
@@ -108,6 +115,11 @@ fn refused_events_and_bodies_are_replayed_by_the_file_of_today() {
     ] {
         assert_eq!(http::post(&url, &body.to_string()).unwrap().status, 200, "{body}");
     }
+    let letters = eventually("the letters are stored", MINUTE, || {
+        let answer = http::get(&system.reporter_url("/dead-letters?source=notes")).ok()?;
+        let letters = (answer.status == 200).then(|| answer.json()["deadLetters"].clone())?;
+        (letters.as_array()?.len() == 2).then_some(letters)
+    });
     system.settle();
     let total = || system.report("/reports/events?source=notes")["totalEvents"].as_u64().unwrap();
     let replay = |arguments: &[&str]| {
@@ -116,10 +128,6 @@ fn refused_events_and_bodies_are_replayed_by_the_file_of_today() {
         assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
         text
     };
-    let letters = crate::support::eventually("the letters are stored", crate::support::MINUTE, || {
-        let letters = system.report("/dead-letters?source=notes")["deadLetters"].clone();
-        (letters.as_array()?.len() == 2).then_some(letters)
-    });
     let reasons: Vec<&Value> = letters.as_array().unwrap().iter().map(|letter| &letter["reason"]).collect();
     assert!(reasons.contains(&&json!("invalid")) && reasons.contains(&&json!("filter")), "{letters}");
     assert!(replay(&["--dry-run"]).contains("0 pass, 2 fail"));
@@ -133,6 +141,6 @@ fn refused_events_and_bodies_are_replayed_by_the_file_of_today() {
     assert_eq!(total(), 1, "a dry run changes nothing");
     assert!(replay(&[]).contains("2 pass, 0 fail"));
     system.settle();
-    crate::support::eventually("all are reported", crate::support::MINUTE, || (total() == 4).then_some(()));
+    eventually("all are reported", MINUTE, || (total() == 4).then_some(()));
     assert!(replay(&[]).contains("0 pass, 0 fail"), "each once");
 }
