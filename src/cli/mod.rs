@@ -11,6 +11,7 @@ mod log;
 mod plan;
 mod publisher;
 mod rollups;
+mod sent_source;
 mod serve;
 mod sources;
 mod waiting;
@@ -67,7 +68,7 @@ enum Command {
     },
     /// Run a reporter: answers reports from the database (needs DATABASE_URL; NATS_URL only for /ledger)
     Reporter,
-    /// Send generated events to a gateway, by default as the real publisher does
+    /// Send generated events to a gateway, by default as the real publisher does; or those of one source (--source)
     Publisher(publisher::Arguments),
     /// Bring the database's schema up to date (DATABASE_URL, or the embedded database)
     Migrate,

@@ -9,8 +9,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::failure::Failure;
 use crate::config::Config;
 use crate::publisher::generate::{Generator, Mix};
-use crate::publisher::{Pace, Plan, Tally, publish};
+use crate::publisher::{Feed, Pace, Plan, Tally, publish};
 use crate::service::{Ending, Signals};
+use crate::source::Source;
 
 /// Default URL that events are sent to.
 const DEFAULT_TARGET: &str = "http://localhost:3000/webhook";
@@ -24,6 +25,10 @@ pub(super) struct Arguments {
     /// URL of the webhook [default: EVENT_ENDPOINT, else http://localhost:3000/webhook]
     #[arg(long, value_name = "URL")]
     target: Option<String>,
+    /// Source whose events are sent alone: a built-in one, or a declared or shipped one, from the examples of its file to
+    /// its own path, signed with its secret [default: all built-in ones]
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
     /// Events a second [default: one POST a second, or with --batch as many as are answered]
     #[arg(long, value_parser = positive)]
     rate: Option<f64>,
@@ -87,6 +92,33 @@ fn sizes(text: &str) -> Result<(usize, usize), String> {
     Ok((low, high))
 }
 
+/// Origin of the events that the arguments ask for.
+fn feed(config: &Config, arguments: &Arguments, mix: Mix) -> Result<Feed, Failure> {
+    let generated = Generator::new(arguments.seed, mix);
+    let Some(name) = &arguments.source else { return Ok(Feed::Generated(Box::new(generated))) };
+    if let Some(source) = Source::built_in().find(|source| source.name() == name) {
+        return Ok(Feed::Generated(Box::new(generated.only(source))));
+    }
+    let declared = super::sent_source::find(config, name)?;
+    let useless = [
+        ("--batch", arguments.batch.is_some(), "each POST is the body of one example"),
+        ("--invalid", arguments.invalid.is_some(), "only examples that expect events are sent"),
+    ];
+    for (option, is_given, reason) in useless {
+        if is_given {
+            return Err(Failure::Usage(format!("{option} has no use with --source {name}: {reason}")));
+        }
+    }
+    declared.examples(config, arguments.seed, mix).map(|examples| Feed::Examples(Box::new(examples)))
+}
+
+/// URL of a declared source's own path, by the URL of the webhook.
+fn own_path(target: &str, source: &str) -> String {
+    let target = target.trim_end_matches('/');
+    let own = format!("/{source}");
+    if target.ends_with(&format!("/webhook{own}")) { target.to_owned() } else { format!("{target}{own}") }
+}
+
 /// Sends events, then prints the counts and latencies.
 pub(super) async fn run(config: &Config, arguments: &Arguments) -> Result<Ending, Failure> {
     let target = arguments.target.clone().or_else(|| config.event_endpoint.clone());
@@ -94,13 +126,30 @@ pub(super) async fn run(config: &Config, arguments: &Arguments) -> Result<Ending
     if !target.starts_with("http://") && !target.starts_with("https://") {
         return Err(Failure::Usage(format!("the target `{target}` must begin with http:// or https://")));
     }
+    let mix = Mix {
+        duplicates: arguments.duplicates,
+        invalid: arguments.invalid.unwrap_or(0.0),
+        late: arguments.late,
+    };
+    let feed = feed(config, arguments, mix)?;
+    let is_verified = matches!(&feed, Feed::Examples(examples) if examples.is_verified());
+    if is_verified && arguments.token.is_some() {
+        let source = arguments.source.as_deref().unwrap_or_default();
+        return Err(Failure::Usage(format!(
+            "--token has no use with --source {source}: its file verifies requests by a secret of its own"
+        )));
+    }
     let plan = Plan {
-        target,
+        target: match (&feed, &arguments.source) {
+            (Feed::Examples(_), Some(source)) => own_path(&target, source),
+            _ => target,
+        },
         authorities: config.nats.authorities.clone(),
         token: arguments
             .token
             .clone()
-            .or_else(|| config.webhook_tokens.first().map(|token| token.secret.expose().to_owned())),
+            .or_else(|| config.webhook_tokens.first().map(|token| token.secret.expose().to_owned()))
+            .filter(|_| !is_verified),
         sizes: arguments.batch.unwrap_or(REAL_SIZES),
         pace: match (arguments.rate, arguments.batch) {
             (Some(rate), _) => Pace::Rate(rate),
@@ -111,19 +160,13 @@ pub(super) async fn run(config: &Config, arguments: &Arguments) -> Result<Ending
         duration: arguments.duration,
         corrupt_posts: arguments.invalid.is_none() && arguments.batch.is_none_or(|sizes| sizes.1 > 1),
     };
-    let mix = Mix {
-        duplicates: arguments.duplicates,
-        invalid: arguments.invalid.unwrap_or(0.0),
-        late: arguments.late,
-    };
     let mut signals = Signals::listen().map_err(|error| Failure::Other(format!("signals: {error}")))?;
     let stop = async move {
         signals.received().await;
     };
     let bar = bar(arguments);
     let started = Instant::now();
-    let generator = Generator::new(arguments.seed, mix);
-    let tally = publish(&plan, generator, stop, |tally| show(bar.as_ref(), tally)).await;
+    let tally = publish(&plan, feed, stop, |tally| show(bar.as_ref(), tally)).await;
     let tally = tally.map_err(|error| Failure::Usage(error.to_string()))?;
     if let Some(bar) = bar {
         bar.finish_and_clear();
@@ -153,5 +196,21 @@ fn show(bar: Option<&ProgressBar>, tally: &Tally) {
         let Tally { sent, accepted, rejected, failed, .. } = tally;
         bar.set_message(format!("{sent} sent, {accepted} accepted, {rejected} rejected, {failed} failed"));
         bar.tick();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_declared_source_follows_from_the_webhook() {
+        for (target, own) in [
+            ("http://localhost:3000/webhook", "http://localhost:3000/webhook/stripe"),
+            ("https://example.com/in/webhook/", "https://example.com/in/webhook/stripe"),
+            ("http://localhost:3000/webhook/stripe", "http://localhost:3000/webhook/stripe"),
+        ] {
+            assert_eq!(own_path(target, "stripe"), own);
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::log::jetstream::JetStream;
 use crate::log::{LogError, LogRole, SharedLog};
 use crate::ops::{logs, raise_open_files};
 use crate::publisher::generate::{Generator, Mix};
-use crate::publisher::{Pace, Plan, Tally, publish};
+use crate::publisher::{Feed, Pace, Plan, Tally, publish};
 use crate::runtime::{Drain, DrainHandle};
 use crate::service::{DrainBudget, Ending, Running, Signals, StartError, run};
 use crate::store::{Purpose, Store};
@@ -311,7 +311,8 @@ fn start_publisher(config: &Config, target: String, authorities: Option<PathBuf>
         // Time for the listeners to accept connections.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let stop = async move { drain.started().await };
-        match publish(&plan, Generator::new(None, Mix::default()), stop, |_| {}).await {
+        let feed = Feed::Generated(Box::new(Generator::new(None, Mix::default())));
+        match publish(&plan, feed, stop, |_| {}).await {
             Ok(Tally { sent, accepted, failed, .. }) => {
                 tracing::info!(sent, accepted, failed, "demo publisher stopped");
             }

@@ -12,9 +12,9 @@ use crate::event::format_micros;
 use crate::source::{Corruption, Dice, SampleEvent, Source};
 
 /// Time of the first event of a seed: 2026-01-01T00:00:00Z.
-const SEEDED_START: i64 = 1_767_225_600_000_000;
+pub(super) const SEEDED_START: i64 = 1_767_225_600_000_000;
 /// Greatest lateness of late events.
-const MAX_LATENESS: Duration = Duration::from_secs(3 * 86_400);
+pub(super) const MAX_LATENESS: Duration = Duration::from_secs(3 * 86_400);
 /// Events that are kept to be sent again.
 const MAX_REMEMBERED: usize = 10_000;
 /// Room for an event of average size, in bytes.
@@ -47,6 +47,12 @@ impl Generator {
     pub fn new(seed: Option<u64>, mix: Mix) -> Self {
         let sources = Source::built_in().collect();
         Self { dice: Dice::new(seed), sources, mix, seeded: seed.is_some(), made: 0, remembered: Vec::new() }
+    }
+
+    /// Makes events of this built-in source alone.
+    pub fn only(mut self, source: Source) -> Self {
+        self.sources = vec![source];
+        self
     }
 
     /// The next event's JSON.
@@ -185,6 +191,17 @@ mod tests {
         assert!((380..460).contains(&(bytes / 20_000)), "{} bytes on average", bytes / 20_000);
         assert!((2_900..3_800).contains(&amounts), "one in six: {amounts}");
         assert!((5_000..10_000).contains(&cities.len()), "{} cities", cities.len());
+    }
+
+    #[test]
+    fn events_of_one_source_are_made_alone() {
+        for source in Source::built_in() {
+            let mut generator = Generator::new(Some(4), Mix::default()).only(source);
+            for _ in 0..200 {
+                let event = generator.valid();
+                assert_eq!(decode(event.as_bytes(), None).unwrap().source, source, "{event}");
+            }
+        }
     }
 
     #[test]

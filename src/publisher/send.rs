@@ -10,16 +10,15 @@ use awc::{Client, Connector};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
-use super::generate::Generator;
+use super::feed::{Feed, Post};
 use super::tally::Tally;
 use crate::ops::tls::{self, TlsConfigError};
+use crate::source::declared::Unsigned;
 
 /// Maximum time for an answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum bytes of an answer.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
-/// Fraction of POSTs with an extra, corrupted event, as the real publisher sends them.
-const CORRUPTED_POSTS: f64 = 0.1;
 
 /// Pace of the POSTs.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,10 +52,20 @@ pub struct Plan {
     pub corrupt_posts: bool,
 }
 
-#[derive(Deserialize)]
+/// Reason that nothing, or nothing more, can be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The file of authorities cannot be read.
+    #[error(transparent)]
+    Tls(#[from] TlsConfigError),
+    /// A request of a declared source cannot be signed.
+    #[error(transparent)]
+    Unsigned(#[from] Unsigned),
+}
+
+#[derive(Default, Deserialize)]
 struct Answer {
-    #[serde(default)]
-    accepted: u64,
+    accepted: Option<u64>,
     #[serde(default)]
     rejected: u64,
     #[serde(default)]
@@ -68,13 +77,13 @@ struct Answer {
 ///
 /// # Errors
 ///
-/// If the file of authorities cannot be read.
+/// If the file of authorities cannot be read, or a request cannot be signed.
 pub async fn publish(
     plan: &Plan,
-    mut generator: Generator,
+    mut feed: Feed,
     stop: impl Future<Output = ()>,
     progress: impl Fn(&Tally),
-) -> Result<Tally, TlsConfigError> {
+) -> Result<Tally, PublishError> {
     let client = client(plan)?;
     let tally = Rc::new(RefCell::new(Tally::default()));
     let slots = std::sync::Arc::new(Semaphore::new(plan.connections));
@@ -99,16 +108,15 @@ pub async fn publish(
             // Events that were due during the pause are not sent later.
             due = due.max(Instant::now());
         }
-        let size = generator.size(plan.sizes);
-        let extra = plan.corrupt_posts && generator.chance(CORRUPTED_POSTS);
-        let (body, events) = body(&mut generator, size, extra);
+        let post = feed.next(plan.sizes, plan.corrupt_posts)?;
+        let events = post.events;
         // Timers have a resolution of a millisecond, so a POST that is due already does not wait for one.
         if due > Instant::now() && !wait_until(due, &mut stop).await {
             break;
         }
         tally.borrow_mut().sent += events;
         tally.borrow_mut().posts += 1;
-        let post = post(client.clone(), plan.clone(), body, events, tally.clone());
+        let post = send(client.clone(), plan.clone(), post, tally.clone());
         actix::spawn(async move {
             post.await;
             drop(slot);
@@ -157,24 +165,14 @@ fn client(plan: &Plan) -> Result<Client, TlsConfigError> {
     Ok(Client::builder().connector(connector).timeout(TIMEOUT).no_default_headers().finish())
 }
 
-/// The body of one POST, and its number of events.
-fn body(generator: &mut Generator, size: usize, extra: bool) -> (String, u64) {
-    if size == 1 && !extra {
-        return (generator.event(), 1);
-    }
-    let mut body = generator.batch(size);
-    if extra {
-        body.pop();
-        body.push(',');
-        body.push_str(&generator.corrupted());
-        body.push(']');
-    }
-    (body, (size + usize::from(extra)) as u64)
-}
-
-async fn post(client: Client, plan: Plan, body: String, events: u64, tally: Rc<RefCell<Tally>>) {
+async fn send(client: Client, plan: Plan, post: Post, tally: Rc<RefCell<Tally>>) {
     let started = Instant::now();
-    let mut request = client.post(&plan.target).content_type("application/json");
+    let Post { method, query, headers, body, events, is_declared } = post;
+    let url = if query.is_empty() { plan.target } else { format!("{}?{query}", plan.target) };
+    let mut request = client.request(method, url);
+    for header in &headers {
+        request = request.append_header((header.0.as_str(), header.1.as_str()));
+    }
     if let Some(token) = &plan.token {
         request = request.bearer_auth(token);
     }
@@ -187,13 +185,20 @@ async fn post(client: Client, plan: Plan, body: String, events: u64, tally: Rc<R
         Ok(answer) => answer,
         Err(error) => return tally.borrow_mut().failed(events, error.to_string()),
     };
+    let is_taken = match is_declared {
+        true => status.is_success(),
+        false => status == StatusCode::ACCEPTED || status == StatusCode::UNPROCESSABLE_ENTITY,
+    };
     let answer: Answer = match serde_json::from_slice(&answer) {
         Ok(answer) => answer,
+        // The file of a declared source can ask for any answer.
+        Err(_) if is_declared && is_taken => Answer::default(),
         Err(error) => return tally.borrow_mut().failed(events, format!("{status}: {error}")),
     };
     let mut tally = tally.borrow_mut();
-    if status == StatusCode::ACCEPTED || status == StatusCode::UNPROCESSABLE_ENTITY {
-        tally.answered(started.elapsed(), answer.accepted, answer.rejected);
+    if is_taken {
+        let untold = if is_declared { events.saturating_sub(answer.rejected) } else { 0 };
+        tally.answered(started.elapsed(), answer.accepted.unwrap_or(untold), answer.rejected);
     } else {
         tally.failed(events, format!("{status}: {}", answer.detail));
     }

@@ -23,7 +23,7 @@ use crate::support::process::{Service, ess};
 struct Gateway {
     service: Service,
     nats: Nats,
-    _folder: TempDir,
+    folder: TempDir,
     sources: BTreeMap<String, Source>,
     /// Last message of each topic that was read.
     read: BTreeMap<String, u64>,
@@ -52,7 +52,7 @@ impl Gateway {
         service.wait_ready();
         let known = files.iter().map(|(name, _)| ((*name).to_owned(), Source::declare(name, "").unwrap()));
         let sources = known.collect();
-        Self { service, nats, _folder: folder, sources, read: BTreeMap::new() }
+        Self { service, nats, folder, sources, read: BTreeMap::new() }
     }
 
     /// Serves all shipped files.
@@ -518,4 +518,85 @@ fn challenges_are_answered_while_the_gateway_drains() {
         let answer = gateway.send(shipped.name, &example.request);
         assert_eq!(answer.status, example.status, "{}: {}", shipped.name, answer.text);
     }
+}
+
+/// Runs the publisher for one declared source against a gateway.
+fn publish(
+    gateway: &Gateway,
+    source: &str,
+    more: &[&str],
+    secrets: &[(String, String)],
+) -> std::process::Output {
+    let target = gateway.service.url("/webhook");
+    let arguments = ["publisher", "--target", &target, "--source", source, "--json"];
+    let folder = tempfile::tempdir().unwrap();
+    ess(&[&arguments[..], more].concat(), secrets, folder.path()).output().unwrap()
+}
+
+#[test]
+fn the_publisher_sends_new_events_of_every_shipped_file_signed_as_its_platform_signs() {
+    let mut gateway = Gateway::shipped(&[]);
+    let mut tried = 0;
+    for shipped in platforms::all() {
+        let secrets: Vec<(String, String)> = platforms::secrets(shipped).into_iter().collect();
+        let output = publish(&gateway, shipped.name, &["--rate", "40", "--duration", "500ms"], &secrets);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{}: {stderr}", shipped.name);
+        let tally: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let count = |name: &str| tally[name].as_u64().unwrap();
+        assert!(count("sent") > 0 && count("failed") + count("rejected") == 0, "{}: {tally}", shipped.name);
+        assert_eq!(count("accepted"), count("sent"), "{}: {tally}", shipped.name);
+        let events = gateway.events(shipped.name);
+        assert_eq!(events.len() as u64, count("sent"), "{}", shipped.name);
+        let ids: std::collections::BTreeSet<String> =
+            events.iter().map(|event| event.0["id"].to_string()).collect();
+        assert_eq!(ids.len(), events.len(), "{}: each event is new", shipped.name);
+        assert!(gateway.letters().is_empty(), "{}", shipped.name);
+        tried += events.len();
+    }
+    assert!(tried > 50, "{tried} events");
+}
+
+#[test]
+fn the_publisher_signs_with_no_other_secret_and_names_what_it_cannot_send() {
+    let mut gateway = Gateway::shipped(&[]);
+    let secret = |value: &str| vec![("ESS_SHOPIFY_ORDERS_SECRET".to_owned(), value.to_owned())];
+    let brief = ["--rate", "20", "--duration", "200ms"];
+    let output = publish(&gateway, "shopify_orders", &brief, &secret("another"));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let tally: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(tally["failed"], tally["sent"], "{tally}");
+    assert!(tally["lastFailure"].as_str().unwrap().starts_with("401"), "{tally}");
+    assert!(gateway.events("shopify_orders").is_empty());
+    for (source, more, message) in [
+        ("myspace", &[][..], "there is no source `myspace`: it must be one of facebook, tiktok, adjust"),
+        ("stripe", &[], "the secret ESS_STRIPE_SECRET of the source `stripe` is not set"),
+        ("shopify_orders", &["--batch", "5"], "--batch has no use with --source shopify_orders"),
+        ("shopify_orders", &["--invalid", "0.1"], "--invalid has no use with --source shopify_orders"),
+        ("shopify_orders", &["--token", "t"], "--token has no use with --source shopify_orders"),
+    ] {
+        let output = publish(&gateway, source, more, &secret("invented"));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{source} {more:?}: {stderr}");
+        assert!(stderr.contains(message), "{source} {more:?}: {stderr}");
+    }
+}
+
+#[test]
+fn the_publisher_reads_source_files_of_thefolder_and_their_bodies() {
+    let text = "source: notes\ntitle: Notes\nmap:\n  id: /note/id\n  timestamp: {at: /at, as: rfc3339}\n  type: {value: note}\n  \
+                stage: {value: top}\nanswer: {status: 200, body: thanks}\nexamples:\n  - given: {file: note.json}\n    expect: [{id: n-1}]\n";
+    let mut gateway = Gateway::start(&[("notes", text)], &[("ESS_WEBHOOK_TOKEN", "t0ken")]);
+    let sources = gateway.folder.path().join("sources");
+    std::fs::create_dir(sources.join("notes")).unwrap();
+    let body = r#"{"note":{"id":"n-1"},"at":"2026-11-26T10:00:01Z"}"#;
+    std::fs::write(sources.join("notes/note.json"), body).unwrap();
+    let settings = [("ESS_SOURCES".to_owned(), sources.display().to_string())];
+    let output =
+        publish(&gateway, "notes", &["--rate", "20", "--duration", "300ms", "--token", "t0ken"], &settings);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let tally: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let events = gateway.events("notes");
+    assert!(!events.is_empty());
+    assert_eq!(tally["accepted"].as_u64(), Some(events.len() as u64), "{tally}");
 }

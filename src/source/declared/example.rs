@@ -1,6 +1,7 @@
 //! Examples of a source's file: requests, and what becomes of them.
 
 use super::decimal::Decimal;
+use super::draft::encoded;
 use super::fault::Place;
 use super::reader::{Faults, Fields, list, text};
 use super::shown::decimal;
@@ -147,19 +148,6 @@ fn pairs(node: &Node, name: &'static str, faults: &mut Faults<'_>) -> Vec<(Strin
         }
     });
     pairs.collect()
-}
-
-/// Form text of names and values.
-fn encoded(pairs: &[(String, String)]) -> String {
-    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-    let pair = |(name, value): &(String, String)| {
-        format!(
-            "{}={}",
-            utf8_percent_encode(name, NON_ALPHANUMERIC),
-            utf8_percent_encode(value, NON_ALPHANUMERIC)
-        )
-    };
-    pairs.iter().map(pair).collect::<Vec<_>>().join("&")
 }
 
 /// Members of an event that examples can name.

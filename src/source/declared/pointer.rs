@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::value::Value;
+use super::value::{Members, Value};
 
 /// A JSON Pointer into an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pointer(Vec<String>);
 
 impl Pointer {
@@ -35,6 +35,30 @@ impl Pointer {
             found = child(&found, part)?.clone();
         }
         Some(found)
+    }
+
+    /// The pointer to a member or an item of the value at this one.
+    pub(super) fn child(&self, part: &str) -> Self {
+        Self(self.0.iter().cloned().chain([part.to_owned()]).collect())
+    }
+
+    /// Puts a value at the pointer, in objects that are made where there are none. False if something else is on the way.
+    pub(super) fn put(&self, value: &mut Value, new: Value) -> bool {
+        fn inner(value: &Value, parts: &[String], new: Value) -> Option<Value> {
+            let Some((part, rest)) = parts.split_first() else { return Some(new) };
+            let mut members = match value {
+                Value::Object(object) => object.members.clone(),
+                Value::Null => Members::new(),
+                _ => return None,
+            };
+            let below = inner(members.get(part.as_str()).unwrap_or(&Value::Null), rest, new)?;
+            members.insert(part.as_str().into(), below);
+            Some(Value::object(members))
+        }
+        let changed = inner(value, &self.0, new);
+        let is_put = changed.is_some();
+        *value = changed.unwrap_or_else(|| value.clone());
+        is_put
     }
 
     /// Removes the value at the pointer; true if there was one.
@@ -172,6 +196,15 @@ mod tests {
             assert!(Pointer::parse(wrong).is_err(), "{wrong}");
         }
         assert_eq!(dotted("/a/0/b~1c"), "a.0.b/c");
+    }
+
+    #[test]
+    fn a_value_is_put_into_objects_that_are_made_for_it() {
+        let mut value = parse(br#"{"a":{"b":1}}"#).unwrap();
+        assert!(Pointer::parse("/a/b").unwrap().put(&mut value, Value::Int(2)));
+        assert!(Pointer::parse("/c/d").unwrap().put(&mut value, Value::Int(3)));
+        assert!(!Pointer::parse("/a/b/c").unwrap().put(&mut value, Value::Int(4)));
+        assert_eq!(value.to_json(), r#"{"a":{"b":2},"c":{"d":3}}"#);
     }
 
     #[test]

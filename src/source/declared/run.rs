@@ -188,7 +188,7 @@ impl Example {
 
 impl Given {
     /// Method, query and body, with the file's bytes.
-    fn with_file(
+    pub(super) fn with_file(
         &self,
         file: &dyn Fn(&str) -> std::io::Result<Vec<u8>>,
     ) -> Result<(Method, String, Vec<u8>), String> {

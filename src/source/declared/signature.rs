@@ -2,11 +2,13 @@
 
 use base64::Engine;
 
+use super::draft::Draft;
 use super::hmac_key::{BASE64, Encoding, Hash, equal};
 use super::reader::{Faults, Fields, text, word};
 use super::request::Request;
 use super::secrets::{SecretName, Secrets, secret};
 use super::template::{Part, Template};
+use super::unsigned::Unsigned;
 use super::unverified::Unverified;
 use super::yaml::{Kind, Node};
 
@@ -163,6 +165,48 @@ impl Signature {
             return Err(Unverified(format!("{header} does not match the request")));
         }
         self.in_time(time, request.received)
+    }
+
+    /// Signs a request as its platform does, with the first secret; the time is now, in seconds since 1970.
+    pub fn sign(&self, draft: &mut Draft, secrets: &Secrets, now: i64) -> Result<(), Unsigned> {
+        let secret =
+            secrets.of(&self.secret).first().ok_or_else(|| Unsigned::NoSecret(self.secret.clone()))?;
+        let key =
+            self.key.bytes(secret.expose()).ok_or_else(|| Unsigned::MalformedSecret(self.secret.clone()))?;
+        let time = now.to_string();
+        draft.headers.retain(|(name, _)| !self.headers.iter().any(|own| own.eq_ignore_ascii_case(name)));
+        if let Some(Timestamp::Header(name)) = &self.timestamp {
+            draft.set_header(name, time.clone());
+        }
+        for part in &self.over.0 {
+            if let Part::Place(Signed::Header(name)) = part
+                && !draft.headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name))
+            {
+                draft.set_header(name, format!("sent_{time}"));
+            }
+        }
+        let mac = draft.with_request(now.saturating_mul(1_000_000), |request| {
+            self.signed(request, Some(&time), request.body).map(|parts| self.hash.of(&key, &parts))
+        })?;
+        let prefix = self.prefixes.first().map(String::as_str).unwrap_or_default();
+        let signature = format!("{prefix}{}", self.encoding.encode(&mac));
+        let shown = match &self.timestamp {
+            Some(Timestamp::Fields(of_time, of_signature)) => {
+                format!("{of_time}={time},{of_signature}={signature}")
+            }
+            _ => signature,
+        };
+        draft.set_header(self.headers.first().map(String::as_str).unwrap_or_default(), shown);
+        Ok(())
+    }
+
+    /// True for a header that signing makes anew.
+    pub fn makes_header(&self, name: &str) -> bool {
+        let of_time = match &self.timestamp {
+            Some(Timestamp::Header(header)) => header.eq_ignore_ascii_case(name),
+            _ => false,
+        };
+        of_time || self.headers.iter().any(|header| header.eq_ignore_ascii_case(name))
     }
 
     /// Names of the header in messages.

@@ -20,11 +20,7 @@ fn the_examples_of_every_shipped_file_come_out_as_they_say() {
     let mut tried = 0;
     for shipped in shipped::ALL {
         let source = parse(&format!("{}.yaml", shipped.name), shipped.file);
-        let file = |name: &str| {
-            let found = shipped.examples.iter().find(|(known, _)| *known == name);
-            found.map(|(_, text)| text.as_bytes().to_vec()).ok_or_else(|| std::io::ErrorKind::NotFound.into())
-        };
-        if let Err(failures) = source.run_examples(&file) {
+        if let Err(failures) = source.run_examples(&shipped.reader()) {
             let failures: Vec<String> = failures.iter().map(ToString::to_string).collect();
             panic!("{}: {}", shipped.name, failures.join("\n"));
         }

@@ -14,6 +14,17 @@ pub struct Shipped {
     pub examples: &'static [(&'static str, &'static str)],
 }
 
+impl Shipped {
+    /// Returns bodies of the examples by their names.
+    pub fn reader(&self) -> impl Fn(&str) -> std::io::Result<Vec<u8>> + use<> {
+        let examples = self.examples;
+        move |name| {
+            let found = examples.iter().find(|(known, _)| *known == name);
+            found.map(|(_, text)| text.as_bytes().to_vec()).ok_or_else(|| std::io::ErrorKind::NotFound.into())
+        }
+    }
+}
+
 /// Embeds the files that are named, relative to this folder.
 macro_rules! shipped {
     ($($name:literal: [$($example:literal),*];)*) => {
