@@ -5,6 +5,7 @@ mod output;
 
 mod check;
 mod dead_letters;
+mod demo_source;
 mod failure;
 mod forget;
 mod log;

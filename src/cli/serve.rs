@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::demo_source;
 use super::failure::Failure;
 use crate::collector::Selection;
 use crate::config::{Config, Secret};
@@ -13,7 +14,7 @@ use crate::log::jetstream::JetStream;
 use crate::log::{LogError, LogRole, SharedLog};
 use crate::ops::{logs, raise_open_files};
 use crate::publisher::generate::{Generator, Mix};
-use crate::publisher::{Feed, Pace, Plan, Tally, publish};
+use crate::publisher::{Examples, Feed, Pace, Plan, Tally, publish};
 use crate::runtime::{Drain, DrainHandle};
 use crate::service::{DrainBudget, Ending, Running, Signals, StartError, run};
 use crate::store::{Purpose, Store};
@@ -158,7 +159,11 @@ pub(super) async fn reporter(config: Config) -> Result<Ending, Failure> {
 /// `ess up` and `ess demo`: all services in this process.
 pub(super) async fn all(config: Config, demo: Option<Demo>) -> Result<Ending, Failure> {
     // Declared before anything is built, so that all of it knows them.
-    let served = super::sources::served(&config)?;
+    let mut served = super::sources::served(&config)?;
+    let mut examples = None;
+    if demo.is_some() {
+        examples = Some(demo_source::add(&config, &mut served)?);
+    }
     let embedded = config.nats_url.is_none() || config.database_url.is_none();
     let _lock = embedded.then(|| lock_data_dir(&config)).transpose()?;
     let log = open_log(&config, "ess", LogRole::Gateway).await?;
@@ -185,8 +190,8 @@ pub(super) async fn all(config: Config, demo: Option<Demo>) -> Result<Ending, Fa
     }
     let port = config.ports.reporter;
     services.push(reporter::start(&config, port, Some(&log), &reading, &handle).map_err(failed)?);
-    if let Some(demo) = &demo {
-        start_demo(&config, demo, &services, &handle)?;
+    if let (Some(demo), Some(examples)) = (&demo, examples) {
+        start_demo(&config, demo, examples, &services, &handle)?;
     }
     let end = async move {
         flush(log).await;
@@ -247,10 +252,11 @@ pub(super) fn lock_data_dir(config: &Config) -> Result<std::fs::File, Failure> {
     }
 }
 
-/// Prints the addresses of the demo, and starts its publisher and its line of figures.
+/// Prints the addresses of the demo, and starts its publishers and its line of figures.
 fn start_demo(
     config: &Config,
     demo: &Demo,
+    examples: Examples,
     services: &[Running],
     drain: &DrainHandle,
 ) -> Result<(), Failure> {
@@ -271,13 +277,24 @@ fn start_demo(
         let reporter = reporter.map_err(|error| Failure::Other(error.to_string()))?;
         actix::spawn(status_line::run(reporter, drain.clone(), logs::warnings));
     }
-    start_publisher(config, format!("{}/webhook", url(gateway::NAME)), authorities, drain.clone());
+    let webhook = format!("{}/webhook", url(gateway::NAME));
+    let own_path = format!("{webhook}/{}", demo_source::NAME);
+    let is_verified = examples.is_verified();
+    let generated = Feed::Generated(Box::new(Generator::new(None, Mix::default())));
+    let plan = demo_plan(config, webhook, authorities.clone(), DEMO_RATE);
+    start_publisher(plan, generated, drain.clone());
+    let mut plan = demo_plan(config, own_path, authorities, demo_source::RATE);
+    // A token would stand where the source's own secret can.
+    plan.token = plan.token.filter(|_| !is_verified);
+    start_publisher(plan, Feed::Examples(Box::new(examples)), drain.clone());
     Ok(())
 }
 
 fn print_addresses(config: &Config, demo: &Demo, url: impl Fn(&str) -> String) {
     let (gateway, reporter) = (url(gateway::NAME), url(reporter::NAME));
-    println!("ESS is running, with about {DEMO_RATE} events/s from its own publisher.");
+    let (name, rate) = (demo_source::NAME, demo_source::RATE);
+    println!("ESS is running, with about {DEMO_RATE} events/s from its own publisher,");
+    println!("and about {rate} orders/s of a third source by file, {name}.");
     println!();
     println!("  Console   {reporter}/");
     println!("  Reports   {reporter}/reports/events");
@@ -285,6 +302,7 @@ fn print_addresses(config: &Config, demo: &Demo, url: impl Fn(&str) -> String) {
     println!("            {reporter}/reports/demographics");
     println!("  Ledger    {reporter}/ledger");
     println!("  Webhook   {gateway}/webhook");
+    println!("            {gateway}/webhook/{name}");
     println!("  Metrics   {gateway}/metrics");
     println!("  Actors    {gateway}/actors");
     println!("  Data      {}", config.data_dir.display());
@@ -296,27 +314,29 @@ fn print_addresses(config: &Config, demo: &Demo, url: impl Fn(&str) -> String) {
     println!();
 }
 
-fn start_publisher(config: &Config, target: String, authorities: Option<PathBuf>, drain: DrainHandle) {
-    let plan = Plan {
+fn demo_plan(config: &Config, target: String, authorities: Option<PathBuf>, rate: f64) -> Plan {
+    Plan {
         target,
         authorities,
         token: config.webhook_tokens.first().map(|token| token.secret.expose().to_owned()),
         sizes: (20, 80),
-        pace: Pace::Rate(DEMO_RATE),
+        pace: Pace::Rate(rate),
         connections: 8,
         duration: None,
         corrupt_posts: true,
-    };
+    }
+}
+
+fn start_publisher(plan: Plan, feed: Feed, drain: DrainHandle) {
     actix::spawn(async move {
         // Time for the listeners to accept connections.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let stop = async move { drain.started().await };
-        let feed = Feed::Generated(Box::new(Generator::new(None, Mix::default())));
         match publish(&plan, feed, stop, |_| {}).await {
             Ok(Tally { sent, accepted, failed, .. }) => {
-                tracing::info!(sent, accepted, failed, "demo publisher stopped");
+                tracing::info!(url = plan.target, sent, accepted, failed, "demo publisher stopped");
             }
-            Err(error) => tracing::error!(%error, "the publisher of the demo could not start"),
+            Err(error) => tracing::error!(%error, "the publisher of the demo ended"),
         }
     });
 }

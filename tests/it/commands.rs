@@ -82,6 +82,7 @@ fn every_command_has_a_help_text() {
     let help = String::from_utf8(run(&["publisher", "--help"], &[], folder.path()).stdout).unwrap();
     for option in [
         "--target",
+        "--source",
         "--rate",
         "--batch",
         "--connections",
@@ -265,8 +266,13 @@ fn a_data_folder_is_used_by_one_process_and_data_survives_a_restart() {
 #[test]
 fn the_demo_fills_reports_within_seconds_and_prints_their_addresses() {
     let folder = tempfile::tempdir().unwrap();
-    let names =
-        ["ESS_GATEWAY_PORT", "ESS_FACEBOOK_COLLECTOR_PORT", "ESS_TIKTOK_COLLECTOR_PORT", "ESS_REPORTER_PORT"];
+    let names = [
+        "ESS_GATEWAY_PORT",
+        "ESS_FACEBOOK_COLLECTOR_PORT",
+        "ESS_TIKTOK_COLLECTOR_PORT",
+        "ESS_REPORTER_PORT",
+        "ESS_COLLECTOR_PORT",
+    ];
     let environment: Vec<_> =
         names.iter().map(|name| ((*name).to_owned(), free_port().to_string())).collect();
     let log = folder.path().join("demo.log");
@@ -282,6 +288,14 @@ fn the_demo_fills_reports_within_seconds_and_prints_their_addresses() {
         "the first lines have the addresses: {first:?}"
     );
     assert!(folder.path().join("data/ess.db").exists());
+    // The third source comes by a file, which is not written anywhere.
+    eventually("orders of the third source are stored", MINUTE, || {
+        let report = reports.replace("/events", "/revenue?source=shopify_orders&currency=EUR");
+        let answer = http::get(&report).ok().filter(|answer| answer.status == 200)?;
+        (answer.json()["transactions"].as_u64()? > 10).then_some(())
+    });
+    assert!(demo.output().contains("a third source by file, shopify_orders"), "{}", demo.output());
+    assert!(!folder.path().join("sources").exists());
     demo.signal("TERM");
     assert_eq!(demo.wait(MINUTE).code(), Some(0), "{}", demo.output());
 }

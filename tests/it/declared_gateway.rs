@@ -18,6 +18,7 @@ use crate::support::http::{self, Answer};
 use crate::support::nats::Nats;
 use crate::support::platforms::{self, Request};
 use crate::support::process::{Service, ess};
+use crate::support::system::System;
 
 /// A gateway on NATS that serves source files.
 struct Gateway {
@@ -599,4 +600,29 @@ fn the_publisher_reads_source_files_of_thefolder_and_their_bodies() {
     let events = gateway.events("notes");
     assert!(!events.is_empty());
     assert_eq!(tally["accepted"].as_u64(), Some(events.len() as u64), "{tally}");
+}
+
+#[test]
+fn what_the_publisher_sends_of_a_declared_source_is_in_its_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let shipped = ess::source::shipped::find("shopify_orders").unwrap();
+    std::fs::write(folder.path().join("shopify_orders.yaml"), shipped.file).unwrap();
+    let settings = [
+        ("ESS_SOURCES", folder.path().to_str().unwrap()),
+        ("ESS_SHOPIFY_ORDERS_SECRET", "invented"),
+        ("ESS_LOG_MAX_BYTES", "64MiB"),
+    ];
+    let system = System::real_with(&settings, &[&["gateway"], &["collector", "all"], &["reporter"]]);
+    let target = system.gateway_url("/webhook");
+    let arguments = ["publisher", "--target", &target, "--source", "shopify_orders", "--json"];
+    let brief = ["--rate", "50", "--duration", "1s"];
+    let output = system.ess(&[&arguments[..], &brief].concat());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let tally: Value = serde_json::from_slice(&output.stdout).unwrap();
+    system.settle();
+    let report = system.report("/reports/events?source=shopify_orders");
+    assert!(report["totalEvents"].as_u64() > Some(10), "{report}");
+    assert_eq!(report["totalEvents"], tally["accepted"], "{report}");
+    let revenue = system.report("/reports/revenue?source=shopify_orders&currency=EUR");
+    assert!(revenue["transactions"].as_u64() > Some(0), "{revenue}");
 }

@@ -315,8 +315,13 @@ fn tail_waits_for_a_reporter_that_goes_away_and_says_so() {
 #[test]
 fn the_demo_on_a_terminal_shows_its_links_and_one_line_of_figures_that_is_renewed() {
     let folder = tempfile::tempdir().unwrap();
-    let names =
-        ["ESS_GATEWAY_PORT", "ESS_FACEBOOK_COLLECTOR_PORT", "ESS_TIKTOK_COLLECTOR_PORT", "ESS_REPORTER_PORT"];
+    let names = [
+        "ESS_GATEWAY_PORT",
+        "ESS_FACEBOOK_COLLECTOR_PORT",
+        "ESS_TIKTOK_COLLECTOR_PORT",
+        "ESS_REPORTER_PORT",
+        "ESS_COLLECTOR_PORT",
+    ];
     let mut environment: Vec<_> =
         names.iter().map(|name| ((*name).to_owned(), free_port().to_string())).collect();
     environment.push(("ESS_REPORTER_TOKEN".to_owned(), "a-token-of-32-letters-for-reports".to_owned()));
