@@ -293,8 +293,9 @@ fn start_demo(
 fn print_addresses(config: &Config, demo: &Demo, url: impl Fn(&str) -> String) {
     let (gateway, reporter) = (url(gateway::NAME), url(reporter::NAME));
     let (name, rate) = (demo_source::NAME, demo_source::RATE);
-    println!("ESS is running, with about {DEMO_RATE} events/s from its own publisher,");
-    println!("and about {rate} orders/s of a third source by file, {name}.");
+    println!(
+        "ESS is running, with about {DEMO_RATE} events/s and {rate} orders/s of a third source by file, {name}."
+    );
     println!();
     println!("  Console   {reporter}/");
     println!("  Reports   {reporter}/reports/events");

@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::actors::nodes;
-use crate::support::block_on;
 use crate::support::events::Chance;
 use crate::support::http::{self, Answer};
 use crate::support::nats::Nats;
 use crate::support::platforms::{self, Request};
 use crate::support::process::{Service, ess};
 use crate::support::system::System;
+use crate::support::{MINUTE, block_on, eventually};
 
 /// A gateway on NATS that serves source files.
 struct Gateway {
@@ -584,7 +584,7 @@ fn the_publisher_signs_with_no_other_secret_and_names_what_it_cannot_send() {
 }
 
 #[test]
-fn the_publisher_reads_source_files_of_thefolder_and_their_bodies() {
+fn the_publisher_reads_source_files_of_the_folder_and_their_bodies() {
     let text = "source: notes\ntitle: Notes\nmap:\n  id: /note/id\n  timestamp: {at: /at, as: rfc3339}\n  type: {value: note}\n  \
                 stage: {value: top}\nanswer: {status: 200, body: thanks}\nexamples:\n  - given: {file: note.json}\n    expect: [{id: n-1}]\n";
     let mut gateway = Gateway::start(&[("notes", text)], &[("ESS_WEBHOOK_TOKEN", "t0ken")]);
@@ -620,7 +620,11 @@ fn what_the_publisher_sends_of_a_declared_source_is_in_its_report() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let tally: Value = serde_json::from_slice(&output.stdout).unwrap();
     system.settle();
-    let report = system.report("/reports/events?source=shopify_orders");
+    // The reporter reads the names of sources now and then.
+    let path = system.reporter_url("/reports/events?source=shopify_orders");
+    let report = eventually("the reporter knows the source", MINUTE, || {
+        http::get(&path).ok().filter(|answer| answer.status == 200).map(|answer| answer.json())
+    });
     assert!(report["totalEvents"].as_u64() > Some(10), "{report}");
     assert_eq!(report["totalEvents"], tally["accepted"], "{report}");
     let revenue = system.report("/reports/revenue?source=shopify_orders&currency=EUR");
