@@ -24,10 +24,9 @@ pub(super) fn point() -> Schema {
     AnyOfBuilder::new().item(text(KnownFormat::DateTime)).item(text(KnownFormat::Date)).build().into()
 }
 
-/// Name of a source. Those that are not built in are known by the database.
+/// Name of a source that is known when the description is made. A reporter takes the names that it learns later, too.
 pub(super) fn source() -> Object {
-    let name = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[a-z][a-z0-9_]{0,31}$"));
-    name.examples(Source::built_in().map(|source| source.name())).build()
+    one_of(Source::all().map(|source| source.name()))
 }
 
 /// Name of a funnel stage.
@@ -35,12 +34,10 @@ pub(super) fn stage() -> Object {
     one_of(FunnelStage::all().map(|stage| stage.name()))
 }
 
-/// Name of an event type of any source.
+/// Name of an event type that any source has when the description is made.
 pub(super) fn event_type() -> Object {
-    let types = Source::built_in().flat_map(Source::event_types);
-    let types = types.map(|kind| kind.name()).collect::<BTreeSet<_>>();
-    let name = ObjectBuilder::new().schema_type(Type::String);
-    name.pattern(Some("^[a-z0-9][a-z0-9._-]{0,63}$")).examples(types).build()
+    let types = Source::all().flat_map(Source::event_types);
+    one_of(types.map(|kind| kind.name()).collect::<BTreeSet<_>>())
 }
 
 /// Width of a series' buckets.
