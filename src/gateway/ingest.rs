@@ -113,7 +113,7 @@ struct Sorted {
     rejected: usize,
     /// Refused events of each source, the last for those without a source.
     rejected_by_source: Vec<(Option<Source>, u64)>,
-    /// Those of them that have no letter.
+    /// Refused events that have no letter.
     uncounted: Vec<Uncounted>,
     /// The first that were refused, for the answer.
     errors: Errors,

@@ -1,6 +1,6 @@
 //! The frame publisher: the actor that puts one source's events into the log.
 //!
-//! It gathers what waits, from one big array or from hundreds of small requests, into frames. A frame
+//! The actor gathers what waits, from one big array or from hundreds of small requests, into frames. A frame
 //! that comes alone goes at once; while frames are under way, what comes meanwhile goes together. Only
 //! the log's acknowledgement of its last frame answers a request.
 //!

@@ -1,4 +1,4 @@
-//! What each route does with a request that holds events.
+//! Handling of a request that holds events, one function for each kind of route.
 
 use std::time::{Duration, Instant};
 

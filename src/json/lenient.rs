@@ -1,8 +1,8 @@
 //! A deserializer that does not stop at the first error.
 //!
-//! It reads the same typed structs as serde_json, from raw values that are cut out before. A field that is missing,
-//! repeated or malformed becomes an error at its own path, and reading goes on; keys that a struct does not declare are
-//! kept as they were sent.
+//! The deserializer reads the same typed structs as serde_json, from raw values that are cut out before. A field that is
+//! missing, repeated or malformed becomes an error at its own path, and reading goes on; keys that a struct does not
+//! declare are kept as they were sent.
 
 use std::borrow::Cow;
 use std::cell::RefCell;

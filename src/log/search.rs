@@ -17,7 +17,7 @@ const MAX_EVENT_BYTES: usize = 8 << 20;
 ///
 /// # Errors
 ///
-/// Those of the source, and of `found`, which ends the search.
+/// If the source cannot be read, or if `found` returns an error, which ends the search.
 pub fn find_frames<E: From<std::io::Error>>(
     mut source: impl Read,
     mut found: impl FnMut(Frame) -> Result<(), E>,

@@ -13,10 +13,10 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The reason for which a dependency counts as away.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Away {
-    /// It was not asked yet.
+    /// The dependency was not asked yet.
     #[error("has not answered yet")]
     NotAsked,
-    /// It does not answer.
+    /// The dependency does not answer.
     #[error("no answer within {PROBE_TIMEOUT:?}")]
     NoAnswer,
     /// Its own error, or the state it is in. Text, so that answers can be kept and compared.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use costs::Cpu;
 pub use limits::Limit;
 
-/// What is to be planned for.
+/// Load and storage that a plan is made for.
 #[derive(Debug, Clone, Copy)]
 pub struct Demand {
     /// Events a second, all sources together.
@@ -108,7 +108,7 @@ pub struct Disk {
     pub basis: Basis,
 }
 
-/// What a demand needs.
+/// Processes, cores, disks and first limits that a demand needs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
@@ -200,7 +200,7 @@ fn disks(demand: &Demand, basis: Basis) -> Vec<Disk> {
     ]
 }
 
-/// What a demand needs.
+/// Computes the plan of a demand.
 #[must_use]
 pub fn plan(demand: &Demand) -> Plan {
     let basis = if demand.is_measured() { Basis::Measured } else { Basis::Calculated };

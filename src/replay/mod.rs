@@ -46,7 +46,7 @@ pub enum ReplayError {
     Record {
         /// The letter.
         letter: Uuid,
-        /// What happened to the letter.
+        /// Outcome of the letter's replay, before the store failed.
         done: &'static str,
         /// The store's error.
         #[source]

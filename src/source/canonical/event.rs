@@ -88,7 +88,7 @@ pub enum NotCanonical {
     /// A newer version of ESS wrote it.
     #[error("`version` is {0}, and this version of ESS reads {VERSION}")]
     Newer(u32),
-    /// It is no JSON object, or a member has another type than it must have.
+    /// The bytes are no JSON object, or a member has another type than it must have.
     #[error("it is no canonical event: {0}")]
     Malformed(#[source] serde_json::Error),
     /// A member is missing or out of its bounds.

@@ -259,7 +259,7 @@ fn has_no_state(fault: &dyn DatabaseError) -> bool {
 }
 
 /// An error of COPY. A key that is stored already, or that another transaction inserts at the same time, is a conflict.
-/// So is an error of the server without a state: it is no lost connection, and the next strategy, which cannot fail
+/// An error of the server without a state is one too: it is no lost connection, and the next strategy, which cannot fail
 /// because of a duplicate, succeeds or says what is wrong.
 fn copy_error(error: sqlx::Error) -> StoreError {
     match &error {

@@ -16,7 +16,7 @@ pub(super) enum Next {
     Quit,
 }
 
-/// What the user chose.
+/// Choices of the user: panel, order, filter.
 #[derive(Debug)]
 pub(super) struct View {
     /// URL of the reporter.
