@@ -38,6 +38,7 @@ use crate::ledger::Reconciler;
 use crate::log::{Bus, SharedLog};
 #[cfg(feature = "fuzzing")]
 use crate::money::Currency;
+use crate::ops::Sampler;
 use crate::ops::metrics::ReporterMetrics;
 use crate::runtime::{DrainHandle, Mailbox};
 use crate::service::{Builder, Listener, Running, StartError};
@@ -96,7 +97,7 @@ pub fn start(
         reports: reports.clone(),
         turn: AtomicUsize::new(0),
         store: store.clone(),
-        unknown_names: shared::Shared::limit_of_unknown_names(),
+        unknown_names: Sampler::per_second(shared::DICTIONARY_READS_PER_SECOND),
         lists: lists::Lists::default(),
         ledgers,
         log: log.cloned(),

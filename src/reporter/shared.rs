@@ -44,15 +44,10 @@ pub(super) struct Shared {
     pub tokens: Vec<Token>,
 }
 
-/// Reads of the dictionary a second, for names that are not known.
-const READS_PER_SECOND: u32 = 4;
+/// Reads of the dictionary a second, at most, for names that are not known.
+pub(super) const DICTIONARY_READS_PER_SECOND: u32 = 4;
 
 impl Shared {
-    /// The sampler of `unknown_names`.
-    pub fn limit_of_unknown_names() -> Sampler {
-        Sampler::per_second(READS_PER_SECOND)
-    }
-
     /// The parameters of a query. A source or a type of event that a collector has learnt just now is known to the
     /// reporter afterwards.
     ///

@@ -10,8 +10,6 @@
 //! committed. So whoever has read up to a number has read all before it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI16, Ordering};
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 
@@ -25,10 +23,6 @@ use crate::store::transaction::Transaction;
 
 /// The number after the last that a word may have, so that sources and types always find one.
 const WORDS_END: i16 = 24_000;
-
-/// Number of the last name that a store has read.
-#[derive(Debug, Clone, Default)]
-pub(in crate::store) struct LastRead(Arc<AtomicI16>);
 
 /// Kinds of names in the table.
 const SOURCE: i16 = 1;
@@ -79,7 +73,7 @@ impl Store {
     }
 
     async fn read_names(&self, db: &impl ConnectionTrait) -> Result<usize, StoreError> {
-        let last = self.names.0.load(Ordering::Relaxed);
+        let last = self.names.get();
         let sql = "SELECT code, kind, source, stage, word FROM dictionary WHERE code >= $1 ORDER BY code";
         let mut entries: Vec<Entry> = Sql::new(sql).bind(last).all(db).await?;
         if last > 0 {
@@ -95,7 +89,7 @@ impl Store {
             entry.learn().map_err(|error| StoreError::internal(error.to_string()).because(error))?;
         }
         if let Some(entry) = entries.last() {
-            self.names.0.fetch_max(entry.code, Ordering::Relaxed);
+            self.names.reach(entry.code);
         }
         Ok(entries.len())
     }
@@ -186,7 +180,7 @@ impl Store {
 
     /// The number of the next name, once all names were read under the lock.
     fn next_code(&self) -> i16 {
-        self.names.0.load(Ordering::Relaxed).max(FIRST_LEARNT - 1).saturating_add(1)
+        self.names.get().max(FIRST_LEARNT - 1).saturating_add(1)
     }
 
     /// True if no word can be given a number any more, in any column.

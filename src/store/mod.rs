@@ -21,6 +21,7 @@ mod dictionary;
 mod entity;
 mod error;
 mod health;
+mod last_read;
 pub mod ledger;
 mod locate;
 mod locks;

@@ -4,8 +4,8 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::Parts;
-use super::commit::retrying;
 use super::frame::{Content, PendingFrame};
+use super::retry::retrying;
 use crate::event::{FieldError, Refusal, Source, decode, decode_canonical};
 use crate::log::{DeadLetter, FrameEvent, Origin, Reason, WriterMark};
 use crate::source::Names;

@@ -19,6 +19,7 @@ mod poison;
 mod progress;
 mod queue;
 mod record;
+mod retry;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -10,9 +10,10 @@ use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::Parts;
-use super::commit::{retrying, write_all};
+use super::commit::write_all;
 use super::decode::{decode_event, yield_after};
 use super::frame::{Content, PendingFrame};
+use super::retry::retrying;
 use crate::source::Names;
 use crate::store::{LogPosition, PoisonSearch, StoreError};
 
